@@ -1,0 +1,23 @@
+"""Deploy checks: what an operator has opened on purpose is named at every `check --deploy`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Tags, Warning, register  # noqa: A004 - Django's own name
+
+
+@register(Tags.security, deploy=True)
+def egress_is_closed(**_: Any) -> list[CheckMessage]:
+    """Warn when the egress may reach private networks or plain http."""
+    if not settings.EGRESS_ALLOWED_NETWORKS:
+        return []
+    networks = ", ".join(settings.EGRESS_ALLOWED_NETWORKS)
+    return [
+        Warning(
+            f"EGRESS_ALLOWED_NETWORKS lets connections reach private networks, also over plain http: {networks}.",
+            hint="Leave it empty unless the MCP servers of a trusted organization live there.",
+            id="connections.W001",
+        )
+    ]

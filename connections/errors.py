@@ -1,0 +1,35 @@
+"""What can go wrong below every room, named for what the caller can do about it.
+
+    DuvoError                 every error of the product; carries a stable code and a sentence
+    ├── Refused               the egress will not go there: bad URL, private address, forbidden port
+    └── SealBroken            a sealed secret cannot be opened with the keys at hand
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class DuvoError(Exception):
+    """Something went wrong."""
+
+    code = "error"
+
+    def __init__(self, sentence: str | None = None, *, code: str | None = None) -> None:
+        """Take a sentence for a person (default: the docstring) and a stable code (default: the class's)."""
+        self.sentence = sentence or inspect.cleandoc(type(self).__doc__ or "").splitlines()[0]
+        if code is not None:
+            self.code = code
+        super().__init__(self.sentence)
+
+
+class Refused(DuvoError):
+    """This address cannot be used."""
+
+    code = "address_refused"
+
+
+class SealBroken(DuvoError):
+    """A stored secret cannot be opened: it was sealed with a key that is gone. Enter it again."""
+
+    code = "seal_broken"

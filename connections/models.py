@@ -1,0 +1,334 @@
+"""Who may reach what, with which secret.
+
+    User ─── Membership(role) ─── Tenant ──┬── Connection ─── Credential (one row per secret)
+                                           └── AuditEvent (append-only)
+
+The tenant is stored once, on its own rows; every query starts from it (`tenant.connections`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from connections import sealing
+from connections.states import CredentialState, Headline, ReachabilityState, ToolsState, headline, next_step
+
+if TYPE_CHECKING:
+    from tools.models import AccessToken, Assignment, Call, Probe, Tool
+
+
+class User(AbstractUser):
+    """A person who signs in to the admin; what they see follows from their memberships."""
+
+    is_reviewer = models.BooleanField(
+        "staff reviewer",
+        default=False,
+        help_text="May see the connections of all organizations with their status, read-only.",
+    )
+
+    memberships: models.Manager[Membership]
+
+
+class Tenant(models.Model):
+    """An organization; owns everything below it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=100, unique=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    memberships: models.Manager[Membership]
+    connections: models.Manager[Connection]
+    audit_events: models.Manager[AuditEvent]
+    assignments: models.Manager[Assignment]
+    calls: models.Manager[Call]
+
+    class Meta:
+        verbose_name = "organization"
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Role(models.TextChoices):
+    """What a member may do in a tenant."""
+
+    ADMIN = "admin", "Admin"
+    MEMBER = "member", "Member"
+    AUDITOR = "auditor", "Auditor"
+
+
+class Membership(models.Model):
+    """A user's role in a tenant: admins change, members see, auditors also see calls."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    access_tokens: models.Manager[AccessToken]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "tenant"], name="a_user_has_one_role_in_a_tenant"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="a_membership_has_a_known_role"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user.get_username()} ({self.get_role_display()})"
+
+
+class Authorization(models.TextChoices):
+    """How a connection proves to its server that it may call."""
+
+    NONE = "none", "None"
+    API_KEY = "api_key", "API key"
+    HEADERS = "headers", "Custom headers"
+
+
+class Era(models.TextChoices):
+    """Which protocol era to speak: modern is MCP 2026-07-28 and later, legacy 2025-11-25 and earlier."""
+
+    AUTO = "auto", "Detect automatically"
+    MODERN = "modern", "Modern (2026-07-28 and later)"
+    LEGACY = "legacy", "Legacy (2025-11-25 and earlier)"
+
+
+class ConnectionQuerySet(models.QuerySet["Connection"]):
+    """Sets of connections."""
+
+    def due(self, now: datetime) -> ConnectionQuerySet:
+        """Return the enabled connections whose next probe is due, the longest waiting first."""
+        return self.filter(enabled=True, next_probe_at__lte=now).order_by("next_probe_at")
+
+
+class Connection(models.Model):
+    """A named link to one MCP server: URL, authorization method, settings and three states.
+
+    The states are independent: a 401 means the server *is* reachable, and a failed listing deletes no tool.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="connections", verbose_name="organization")
+    name = models.CharField(max_length=80)
+    slug = models.SlugField(max_length=24, editable=False)
+    server_url = models.CharField("server URL", max_length=2048)
+    authorization = models.CharField(
+        "authorization method", max_length=10, choices=Authorization.choices, default=Authorization.NONE
+    )
+    api_key_header = models.CharField("API key header", max_length=80, blank=True)
+    enabled = models.BooleanField(default=True)
+
+    # Advanced settings; all times in seconds.
+    connect_timeout = models.PositiveSmallIntegerField(default=10)
+    idle_timeout = models.PositiveSmallIntegerField(default=60)
+    call_timeout = models.PositiveSmallIntegerField(default=300)
+    max_concurrency = models.PositiveSmallIntegerField("concurrent calls", default=50)
+    era_choice = models.CharField("protocol era", max_length=6, choices=Era.choices, default=Era.AUTO)
+
+    # What the last successful probe learned of the server.
+    era = models.CharField("era in use", max_length=6, blank=True, editable=False)
+    protocol_version = models.CharField(max_length=20, blank=True, editable=False)
+    server_name = models.CharField(max_length=200, blank=True, editable=False)
+    server_version = models.CharField(max_length=100, blank=True, editable=False)
+
+    credential_state = models.CharField(
+        max_length=20, choices=CredentialState.choices, default=CredentialState.NOT_NEEDED, editable=False
+    )
+    credential_reason = models.CharField(max_length=60, blank=True, editable=False)
+    credential_sentence = models.CharField(max_length=300, blank=True, editable=False)
+    credential_since = models.DateTimeField(default=timezone.now, editable=False)
+    reachability_state = models.CharField(
+        max_length=25, choices=ReachabilityState.choices, default=ReachabilityState.UNKNOWN, editable=False
+    )
+    reachability_reason = models.CharField(max_length=60, blank=True, editable=False)
+    reachability_sentence = models.CharField(max_length=300, blank=True, editable=False)
+    reachability_since = models.DateTimeField(default=timezone.now, editable=False)
+    tools_state = models.CharField(
+        max_length=20, choices=ToolsState.choices, default=ToolsState.NEVER_LISTED, editable=False
+    )
+    tools_reason = models.CharField(max_length=60, blank=True, editable=False)
+    tools_sentence = models.CharField(max_length=300, blank=True, editable=False)
+    tools_since = models.DateTimeField(default=timezone.now, editable=False)
+
+    next_probe_at = models.DateTimeField(default=timezone.now, editable=False)
+    probe_lease_until = models.DateTimeField(null=True, editable=False)
+    probe_failures = models.PositiveIntegerField(default=0, editable=False)
+    probed_at = models.DateTimeField("last checked", null=True, editable=False)
+    revision = models.PositiveIntegerField(default=1, editable=False)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    credentials: models.Manager[Credential]
+    tools: models.Manager[Tool]
+    probes: models.Manager[Probe]
+
+    objects = ConnectionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "id"]
+        indexes = [models.Index(fields=["enabled", "next_probe_at"], name="connection_due")]
+        constraints = [
+            models.UniqueConstraint(
+                "tenant", Lower("name"), name="a_connection_name_is_unique_in_its_tenant"
+            ),
+            models.UniqueConstraint(fields=["tenant", "slug"], name="a_connection_slug_is_unique_in_its_tenant"),
+            models.CheckConstraint(
+                condition=Q(authorization__in=Authorization.values), name="a_connection_has_a_known_authorization"
+            ),
+            models.CheckConstraint(
+                condition=Q(credential_state__in=CredentialState.values), name="a_connection_has_a_known_credential_state"
+            ),
+            models.CheckConstraint(
+                condition=Q(reachability_state__in=ReachabilityState.values),
+                name="a_connection_has_a_known_reachability_state",
+            ),
+            models.CheckConstraint(
+                condition=Q(tools_state__in=ToolsState.values), name="a_connection_has_a_known_tools_state"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def headline(self) -> Headline:
+        """One word for lists, derived from the three states."""
+        return headline(
+            enabled=self.enabled,
+            credential=CredentialState(self.credential_state),
+            reachability=ReachabilityState(self.reachability_state),
+            tools=ToolsState(self.tools_state),
+        )
+
+    @property
+    def next_step(self) -> str:
+        """What a person should do now, as a sentence; empty when there is nothing to do."""
+        return next_step(self.credential_reason, self.reachability_reason, self.tools_reason)
+
+    def set_credential_state(self, state: CredentialState, reason: str = "", sentence: str = "") -> None:
+        """Record the credential state; `since` moves only when the state does."""
+        self._set_state("credential", state, reason, sentence)
+
+    def set_reachability(self, state: ReachabilityState, reason: str = "", sentence: str = "") -> None:
+        """Record whether the server can be reached."""
+        self._set_state("reachability", state, reason, sentence)
+
+    def set_tools_state(self, state: ToolsState, reason: str = "", sentence: str = "") -> None:
+        """Record how the tools we know compare with the server's listing."""
+        self._set_state("tools", state, reason, sentence)
+
+    def _set_state(self, which: str, state: str, reason: str, sentence: str) -> None:
+        now = timezone.now()
+        changed = getattr(self, f"{which}_state") != state
+        setattr(self, f"{which}_state", state)
+        setattr(self, f"{which}_reason", reason[:60])
+        setattr(self, f"{which}_sentence", sentence[:300])
+        fields = [f"{which}_state", f"{which}_reason", f"{which}_sentence", "updated_at"]
+        if changed:
+            setattr(self, f"{which}_since", now)
+            fields.append(f"{which}_since")
+        self.save(update_fields=fields)
+
+    def request_probe(self) -> None:
+        """Make the next probe due now."""
+        self.next_probe_at = timezone.now()
+        self.save(update_fields=["next_probe_at", "updated_at"])
+
+    def secret(self, kind: str) -> Any:
+        """Return the opened secret of this kind (see `Credential.Kind`), or None; raises SealBroken."""
+        credential = next((row for row in self.credentials.all() if row.kind == kind and row.owner_id is None), None)
+        return credential.open() if credential else None
+
+    def request_headers(self) -> list[tuple[str, str]]:
+        """Return the headers that every request to the server carries, secrets included; raises SealBroken."""
+        headers: dict[str, str] = self.secret(Credential.Kind.EXTRA_HEADERS) or {}
+        if self.authorization == Authorization.HEADERS:
+            headers |= self.secret(Credential.Kind.HEADERS) or {}
+        elif self.authorization == Authorization.API_KEY and (key := self.secret(Credential.Kind.API_KEY)):
+            headers |= {self.api_key_header: key} if self.api_key_header else {"Authorization": f"Bearer {key}"}
+        return list(headers.items())
+
+
+class Credential(models.Model):
+    """One secret of one connection, sealed, with who set it when; shared by the tenant or personal to its owner."""
+
+    class Kind(models.TextChoices):
+        """What the secret is for."""
+
+        API_KEY = "api_key", "API key"
+        HEADERS = "headers", "Custom headers"
+        EXTRA_HEADERS = "extra_headers", "Extra headers"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="credentials")
+    owner = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=15, choices=Kind.choices)
+    sealed = models.TextField()
+    header_names = models.JSONField(default=list)
+    set_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    set_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["connection", "kind", "owner"],
+                nulls_distinct=False,
+                name="a_connection_has_one_secret_of_a_kind_per_owner",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} of {self.connection}"
+
+    @property
+    def seal_context(self) -> str:
+        """What the seal is bound to: a ciphertext copied to another tenant or row does not open."""
+        return f"{self.connection.tenant_id}/credential/{self.id}"
+
+    def set(self, value: Any, *, by: User | None) -> None:
+        """Seal a new value (JSON: a string, or an object of headers) and save the row."""
+        self.sealed = sealing.seal(value, context=self.seal_context)
+        self.header_names = sorted(value) if isinstance(value, dict) else []
+        self.set_by, self.set_at = by, timezone.now()
+        self.save()
+
+    def open(self) -> Any:
+        """Return the value; raises SealBroken."""
+        return sealing.unseal(self.sealed, context=self.seal_context)
+
+
+class AuditEvent(models.Model):
+    """Who did what to which object; append-only (a database trigger forbids UPDATE and DELETE), never a secret."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # No database constraints on who and whose: the event outlives the tenant and the person it speaks of.
+    tenant = models.ForeignKey(
+        Tenant, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="audit_events"
+    )
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    actor = models.CharField(max_length=200)
+    action = models.CharField(max_length=60)
+    object_type = models.CharField(max_length=40)
+    object_id = models.CharField(max_length=40)
+    object_label = models.CharField(max_length=200)
+    outcome = models.CharField(max_length=60, default="ok")
+    request_id = models.CharField(max_length=64, blank=True)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.action} {self.object_label}"
+
+

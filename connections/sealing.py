@@ -1,0 +1,106 @@
+"""Secrets at rest: sealed with FernetBytes under keys of our own, bound to the row they belong to.
+
+A sealed value is the text `v1.<key id>.<base64 of iv, ciphertext, time and MAC>`. Two keys are derived by HKDF-SHA256
+from each entry of SEAL_KEYS: one encrypts (AES-256-CBC), one signs (HMAC-SHA256 over the context and the ciphertext),
+so a ciphertext that is copied to another tenant or row does not open. The first entry seals, all open.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+from django_cryptography.utils.crypto import FernetBytes, InvalidToken
+
+from connections.errors import SealBroken
+
+_VERSION = "v1"
+_MAC_BYTES = 32
+_TIME_BYTES = 8
+
+
+class _Key(NamedTuple):
+    id: str
+    encryption: bytes
+    signing: bytes
+
+
+class _ContextSigner:
+    """Signs ciphertexts together with the context they belong to; the signer that FernetBytes asks for."""
+
+    def __init__(self, key: bytes, context: str) -> None:
+        self._key, self._context = key, context.encode()
+
+    def sign(self, value: bytes, current_time: int) -> bytes:
+        payload = value + struct.pack(">Q", current_time)
+        return payload + self._mac(payload)
+
+    def unsign(self, signed_value: bytes, ttl: int | None = None) -> bytes:
+        payload, mac = signed_value[:-_MAC_BYTES], signed_value[-_MAC_BYTES:]
+        if not hmac.compare_digest(mac, self._mac(payload)):
+            raise InvalidToken
+        return payload[:-_TIME_BYTES]
+
+    def _mac(self, payload: bytes) -> bytes:
+        # The length keeps context and payload apart: no two pairs give the same bytes.
+        return hmac.digest(self._key, struct.pack(">I", len(self._context)) + self._context + payload, "sha256")
+
+
+def seal(value: Any, *, context: str) -> str:
+    """Return the JSON-able value sealed with the first key, openable only in the same context."""
+    return seal_bytes(json.dumps(value, separators=(",", ":")).encode(), context=context)
+
+
+def unseal(sealed: str, *, context: str) -> Any:
+    """Return the value; raises SealBroken when key, context or content do not fit."""
+    return json.loads(unseal_bytes(sealed, context=context))
+
+
+def seal_bytes(data: bytes, *, context: str) -> str:
+    """Return the bytes sealed with the first key as text."""
+    key = _keys(tuple(settings.SEAL_KEYS))[0]
+    blob = FernetBytes(key.encryption, _ContextSigner(key.signing, context)).encrypt(data)
+    return f"{_VERSION}.{key.id}.{urlsafe_b64encode(blob).decode()}"
+
+
+def unseal_bytes(sealed: str, *, context: str) -> bytes:
+    """Return the bytes; raises SealBroken when key, context or content do not fit."""
+    version, _, rest = sealed.partition(".")
+    key_id, _, blob = rest.partition(".")
+    key = next((key for key in _keys(tuple(settings.SEAL_KEYS)) if key.id == key_id), None)
+    if version != _VERSION or key is None:
+        raise SealBroken
+    try:
+        return FernetBytes(key.encryption, _ContextSigner(key.signing, context)).decrypt(urlsafe_b64decode(blob))
+    except (InvalidToken, ValueError) as error:
+        raise SealBroken from error
+
+
+def sealed_with_current_key(sealed: str) -> bool:
+    """Tell whether the first of SEAL_KEYS sealed this value; rotation re-seals the others."""
+    return sealed.startswith(current_prefix())
+
+
+def current_prefix() -> str:
+    """Return how every value begins that the first of SEAL_KEYS sealed."""
+    return f"{_VERSION}.{_keys(tuple(settings.SEAL_KEYS))[0].id}."
+
+
+@lru_cache(maxsize=8)
+def _keys(entries: tuple[str, ...]) -> list[_Key]:
+    return [_derive(urlsafe_b64decode(entry)) for entry in entries]
+
+
+def _derive(secret: bytes) -> _Key:
+    def hkdf(purpose: bytes) -> bytes:
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"duvo seal " + purpose).derive(secret)
+
+    return _Key(id=sha256(hkdf(b"id")).hexdigest()[:8], encryption=hkdf(b"encrypt"), signing=hkdf(b"sign"))

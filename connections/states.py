@@ -1,0 +1,96 @@
+"""The three states of a connection, the one word derived from them, and the next step for a person. Pure."""
+
+from __future__ import annotations
+
+from django.db.models import TextChoices
+
+
+class CredentialState(TextChoices):
+    """Are we let in?"""
+
+    NOT_NEEDED = "not_needed", "Not needed"
+    MISSING = "missing", "Missing"
+    READY = "ready", "Ready"
+    REFUSED = "refused", "Refused"
+
+
+class ReachabilityState(TextChoices):
+    """Does the server answer over streamable HTTP?"""
+
+    UNKNOWN = "unknown", "Not checked yet"
+    REACHABLE = "reachable", "Reachable"
+    UNREACHABLE = "unreachable", "Unreachable"
+    UNSUPPORTED = "unsupported_transport", "Unsupported transport"
+
+
+class ToolsState(TextChoices):
+    """Do we know the tools that the server lists?"""
+
+    NEVER_LISTED = "never_listed", "Never listed"
+    IN_SYNC = "in_sync", "In sync"
+    TO_REVIEW = "changes_to_review", "Changes to review"
+    FAILED = "failed", "Listing failed"
+
+
+class Headline(TextChoices):
+    """One word for lists."""
+
+    CONNECTED = "connected", "Connected"
+    ACTION_REQUIRED = "action_required", "Action required"
+    UNREACHABLE = "unreachable", "Unreachable"
+    UNSUPPORTED = "unsupported", "Unsupported"
+    CHECKING = "checking", "Checking"
+    DISABLED = "disabled", "Disabled"
+
+
+def headline(
+    *, enabled: bool, credential: CredentialState, reachability: ReachabilityState, tools: ToolsState
+) -> Headline:
+    """Return the word for these states; the most pressing fact wins."""
+    if not enabled:
+        return Headline.DISABLED
+    if reachability == ReachabilityState.UNSUPPORTED:
+        return Headline.UNSUPPORTED
+    if reachability == ReachabilityState.UNREACHABLE:
+        return Headline.UNREACHABLE
+    if credential in {CredentialState.MISSING, CredentialState.REFUSED}:
+        return Headline.ACTION_REQUIRED
+    if reachability == ReachabilityState.UNKNOWN:
+        return Headline.CHECKING
+    if tools == ToolsState.IN_SYNC:
+        return Headline.CONNECTED
+    return Headline.CHECKING if tools == ToolsState.NEVER_LISTED else Headline.ACTION_REQUIRED
+
+
+def next_step(*reasons: str) -> str:
+    """Return what a person should do about the first reason code that needs one, or an empty string."""
+    return next((_NEXT_STEPS[reason] for reason in reasons if reason in _NEXT_STEPS), "")
+
+
+_NEXT_STEPS = {
+    # credential
+    "credential_missing": "Enter the API key or the headers that the server asks for, then press Check now.",
+    "unauthorized": "Check the API key or headers with the server's owner and enter them again.",
+    "authorization_needed": "Choose an authorization method that this server accepts and enter the credential.",
+    "forbidden": "Ask the server's owner to grant this credential access.",
+    "seal_broken": "Enter the credential again: it can no longer be opened.",
+    # reachability
+    "dns_failed": "Check the spelling of the server URL: its host name is unknown.",
+    "host_not_found": "Check the spelling of the server URL: its host name is unknown.",
+    "connect_failed": "Check that the server runs and can be reached from the internet on this port.",
+    "connect_timeout": "Check that the server runs and that no firewall keeps us out.",
+    "connection_lost": "Check the server's own logs: it closed the connection without an answer.",
+    "tls_failed": "Ask the server's owner to install a valid certificate for this host name.",
+    "timed_out": "Check the server's load, or raise the timeouts in Advanced settings.",
+    "server_failed": "Check the server's own logs: it answered with an error of its own.",
+    "rate_limited": "Wait: the server asks us to slow down. We try again by ourselves.",
+    "old_sse_transport": "Give the server's streamable HTTP address, usually ending in /mcp, or upgrade the server.",
+    "not_streamable_http": "Check the server URL: what answers there is not an MCP server. It usually ends in /mcp.",
+    "unexpected_status": "Check the server URL: what answers there is not an MCP server. It usually ends in /mcp.",
+    "bad_answer": "Ask the server's owner: its answers do not follow the protocol.",
+    "answer_too_large": "Ask the server's owner to make its answers smaller.",
+    "private_address": "Use an address that is reachable over the internet.",
+    # tools
+    "tools_to_review": "Open Tools, look at what is new or changed, and approve what may be used.",
+    "listing_failed": "Press Check now; if it fails again, ask the server's owner.",
+}

@@ -1,0 +1,18 @@
+"""The frame's registration with Django."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
+
+
+class DuvoConfig(AppConfig):
+    """The frame: commands and static files."""
+
+    name = "duvo"
+
+
+class DuvoAdminConfig(AdminConfig):
+    """Django's admin with our site as the default one."""
+
+    default_site = "duvo.admin.DuvoAdminSite"

@@ -1,0 +1,90 @@
+"""Log lines as JSON with a request id; no line ever carries a body, a header or a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest, HttpResponseBase
+from uuid_utils.compat import uuid7
+
+from connections.context import request_id
+
+_GOOD_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time, level, logger, message, request id, exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request_id.get():
+            line["request_id"] = request_id.get()
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure(options: dict[str, str]) -> None:
+    """Apply `{"level": ..., "format": "json" | "text"}` to the root logger, as Django's LOGGING_CONFIG."""
+    text = {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": text if options["format"] == "text" else {"()": JsonFormatter}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "root": {"handlers": ["stderr"], "level": options["level"]},
+            # These log bodies and headers of requests at DEBUG: secrets. They stay at WARNING whatever the level.
+            "loggers": {
+                name: {"level": "WARNING"} for name in ("httpcore2", "httpx2", "hpack", "asyncio", "mcp", "kombu", "amqp")
+            },
+        }
+    )
+
+
+def new_request_id(offered: str | None) -> str:
+    """Return the caller's X-Request-ID if it is harmless, else a new one; it is then set for this context."""
+    value = offered if offered and _GOOD_ID.fullmatch(offered) else str(uuid7())
+    request_id.set(value)
+    return value
+
+
+class RequestIdMiddleware:
+    """Give each request an id, in the logs, in audit events and in the X-Request-ID response header."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        """Keep the next layer; behave async if it is."""
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """Answer with the id of this request as a header."""
+        if iscoroutinefunction(self.get_response):
+            return self._answer_async(request)
+        value = new_request_id(request.headers.get("X-Request-ID"))
+        response: HttpResponseBase = self.get_response(request)
+        response["X-Request-ID"] = value
+        return response
+
+    async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
+        value = new_request_id(request.headers.get("X-Request-ID"))
+        response: HttpResponseBase = await self.get_response(request)
+        response["X-Request-ID"] = value
+        return response

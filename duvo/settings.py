@@ -1,0 +1,310 @@
+"""Every setting of the product, read once from the environment (or from `.env`) and typed.
+
+Outside debug the product does not start with a missing or default secret, without PUBLIC_URL or with wildcard hosts;
+a misspelt name is refused with the name that was probably meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from base64 import urlsafe_b64decode
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+import dj_database_url
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from pydantic import ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DEBUG_SECRET = "debug-only-secret-key-that-no-production-may-use"  # noqa: S105 - refused outside debug
+DEBUG_SEAL_KEY = "ZGVidWctb25seS1zZWFsLWtleS1ub3QtZm9yLXByb2Q="
+LONGEST_CALL = 3600  # seconds; the cap of a connection's call timeout, and what Celery's visibility must outlive
+
+Words = Annotated[list[str], NoDecode]
+
+
+class Environment(BaseSettings):
+    """The environment variables of the product, with their types and defaults."""
+
+    model_config = SettingsConfigDict(env_file=BASE_DIR / ".env", extra="forbid", hide_input_in_errors=True)
+
+    debug: bool = False
+    secret_key: str = ""
+    seal_keys: Words = []
+    public_url: str = ""
+    allowed_hosts: Words = []
+    database_url: str = f"sqlite:///{BASE_DIR / 'var' / 'duvo.sqlite3'}"
+    database_pool_size: int = 20
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    trust_forwarded_proto: bool = False
+    egress_allowed_networks: Words = []
+    egress_allowed_ports: Annotated[list[int], NoDecode] = [443, 8443]
+    egress_ca_file: Path | None = None
+    probe_interval: int = 300
+    call_retention_days: int = 30
+    log_level: str = "INFO"
+    log_format: str = "json"
+
+    @field_validator("seal_keys", "allowed_hosts", "egress_allowed_networks", "egress_allowed_ports", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("egress_allowed_networks")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        return [str(ip_network(network)) for network in value]
+
+    @field_validator("seal_keys")
+    @classmethod
+    def _keys(cls, value: list[str]) -> list[str]:
+        for position, key in enumerate(value, start=1):
+            if len(urlsafe_b64decode(key)) < 32:  # noqa: PLR2004 - 256 bits
+                message = f"key {position} is shorter than 32 bytes; make one with `manage.py make_seal_key`"
+                raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.debug:
+            self.secret_key = self.secret_key or DEBUG_SECRET
+            self.seal_keys = self.seal_keys or [DEBUG_SEAL_KEY]
+            self.public_url = self.public_url or "http://127.0.0.1:8000"
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("; ".join(faults))
+        self.public_url = self.public_url.rstrip("/")
+        self.allowed_hosts = self.allowed_hosts or [urlsplit(self.public_url).hostname or ""]
+        return self
+
+    def _faults(self) -> list[str]:
+        faults = []
+        if not self.secret_key:
+            faults.append("SECRET_KEY is missing")
+        if not self.seal_keys:
+            faults.append("SEAL_KEYS is missing")
+        if not self.public_url:
+            faults.append("PUBLIC_URL is missing")
+        elif urlsplit(self.public_url).scheme not in {"http", "https"} or not urlsplit(self.public_url).hostname:
+            faults.append("PUBLIC_URL is not a web address such as https://duvo.example.com")
+        if self.debug:
+            return faults
+        if self.secret_key == DEBUG_SECRET or self.secret_key.startswith("django-insecure-"):
+            faults.append("SECRET_KEY is a default that everybody knows")
+        elif 0 < len(self.secret_key) < 32:  # noqa: PLR2004
+            faults.append("SECRET_KEY is shorter than 32 characters")
+        if DEBUG_SEAL_KEY in self.seal_keys:
+            faults.append("SEAL_KEYS holds a default that everybody knows")
+        if any("*" in host or host.startswith(".") for host in self.allowed_hosts):
+            faults.append("ALLOWED_HOSTS has a wildcard; name each host")
+        return faults
+
+
+def _read_environment() -> Environment:
+    known = {name.upper() for name in Environment.model_fields}
+    for name in sorted(set(os.environ) - known):
+        meant = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+        if meant:
+            message = f"Unknown setting {name}: did you mean {meant[0]}?"
+            raise ImproperlyConfigured(message)
+    try:
+        return Environment()
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}".removeprefix(": ")
+            for fault in error.errors(include_input=False)
+        ]
+        raise ImproperlyConfigured("The environment is not usable. " + " | ".join(faults)) from None
+
+
+env = _read_environment()
+
+DEBUG = env.debug
+SECRET_KEY = env.secret_key
+SEAL_KEYS = env.seal_keys
+PUBLIC_URL = env.public_url
+ALLOWED_HOSTS = env.allowed_hosts
+EGRESS_ALLOWED_NETWORKS = env.egress_allowed_networks
+EGRESS_ALLOWED_PORTS = env.egress_allowed_ports
+EGRESS_CA_FILE = env.egress_ca_file
+PROBE_INTERVAL = env.probe_interval
+CALL_RETENTION_DAYS = env.call_retention_days
+
+INSTALLED_APPS = [
+    "duvo.apps.DuvoAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "csp",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "connections",
+    "oauth",
+    "tools",
+    "duvo.apps.DuvoConfig",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "duvo.logging.RequestIdMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "duvo.urls"
+ASGI_APPLICATION = "duvo.asgi.application"
+APPEND_SLASH = False
+AUTH_USER_MODEL = "connections.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024  # bytes; the largest body of a call
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# --- database -------------------------------------------------------------------------------------------------------
+
+
+def _database() -> dict[str, Any]:
+    database: dict[str, Any] = dict(dj_database_url.parse(env.database_url))
+    if database["ENGINE"].endswith("sqlite3"):
+        Path(database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+        # Without IMMEDIATE and WAL two of three concurrent writes fail as "database is locked".
+        database["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 10,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        }
+    else:
+        database["CONN_MAX_AGE"] = 0  # the pool keeps the connections
+        database["OPTIONS"] = {"pool": {"min_size": 0, "max_size": env.database_pool_size, "timeout": 10}}
+    return database
+
+
+DATABASES = {"default": _database()}
+
+# --- people and pages -----------------------------------------------------------------------------------------------
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "duvo" / "static"]
+WHITENOISE_USE_FINDERS = not STATIC_ROOT.exists()
+
+_https = PUBLIC_URL.startswith("https://")
+SECURE_SSL_REDIRECT = _https
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.trust_forwarded_proto else None
+SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
+SECURE_HSTS_PRELOAD = _https
+SESSION_COOKIE_SECURE = _https
+CSRF_COOKIE_SECURE = _https
+CSRF_COOKIE_HTTPONLY = True
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],  # Swagger UI draws its arrows as data URLs
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    },
+}
+
+# --- API ------------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tools.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tools.authentication.HasPrincipal"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "tools.schema.Schema",
+    "EXCEPTION_HANDLER": "tools.problems.handle",
+    "UNAUTHENTICATED_USER": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Duvo Connections",
+    "DESCRIPTION": "The tools of an organization's MCP connections, over REST.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/v1",
+}
+
+# --- work in the background -----------------------------------------------------------------------------------------
+
+REDIS_URL = env.redis_url
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 2 * LONGEST_CALL,
+    "unacked_restore_throttle": 1,  # kombu looks for lost messages only every 100 s without it
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "maintenance"
+CELERY_TASK_ROUTES = {"tools.run_call": {"queue": "calls"}}
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+CELERY_BEAT_SCHEDULE = {
+    "dispatch-probes": {"task": "tools.dispatch_probes", "schedule": 5.0, "options": {"expires": 5}},
+    "sweep-calls": {"task": "tools.sweep_calls", "schedule": 30.0, "options": {"expires": 30}},
+}
+
+LOGGING_CONFIG = "duvo.logging.configure"
+LOGGING = {"level": env.log_level, "format": env.log_format}

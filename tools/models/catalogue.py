@@ -1,0 +1,178 @@
+"""What a server offers: probes, tools, and every definition a tool ever had."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from connections.models import Connection, User
+from tools.policy import Standing, standing
+
+
+class Probe(models.Model):
+    """One check of a connection, with the preflight report that a person can read.
+
+    `stages` is a list of objects: stage, outcome (`passed`, `failed`, `skipped`), sentence, milliseconds.
+    """
+
+    class Outcome(models.TextChoices):
+        """How the probe ended."""
+
+        RUNNING = "running", "Running"
+        PASSED = "passed", "Passed"
+        FAILED = "failed", "Failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="probes")
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.RUNNING)
+    stages = models.JSONField(default=list)
+    reason = models.CharField(max_length=60, blank=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-started_at", "-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(outcome="running") | Q(finished_at__isnull=False), name="a_finished_probe_has_an_end"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Check of {self.connection} at {self.started_at:%Y-%m-%d %H:%M}"
+
+    def add_stage(self, stage: str, outcome: str, sentence: str, milliseconds: int) -> None:
+        """Append one stage and save it at once, so that the page shows it live."""
+        self.stages.append({"stage": stage, "outcome": outcome, "sentence": sentence, "milliseconds": milliseconds})
+        self.save(update_fields=["stages"])
+
+    def finish(self, outcome: Outcome, reason: str = "") -> None:
+        """Record how and when the probe ended."""
+        self.outcome, self.reason, self.finished_at = outcome, reason[:60], timezone.now()
+        self.save(update_fields=["outcome", "reason", "finished_at"])
+
+
+class Policy(models.TextChoices):
+    """What the tenant decided about a tool."""
+
+    ALLOW = "allow", "Allow"
+    DENY = "deny", "Deny"
+
+
+class ToolQuerySet(models.QuerySet["Tool"]):
+    """Sets of tools."""
+
+    def usable(self) -> ToolQuerySet:
+        """Return the tools that assignments may use: approved as last seen, there, whole and allowed."""
+        return self.filter(
+            connection__enabled=True,
+            gone_at__isnull=True,
+            broken="",
+            policy=Policy.ALLOW,
+            approved_digest=F("digest"),
+        )
+
+    def to_review(self) -> ToolQuerySet:
+        """Return the tools whose definition last seen waits for an admin."""
+        return self.filter(gone_at__isnull=True, broken="").exclude(approved_digest=F("digest"))
+
+
+class Tool(models.Model):
+    """One tool of one connection, with the definition last seen and the definition approved."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="tools")
+    name = models.CharField("name on the server", max_length=200)
+    public_name = models.CharField("name for assignments", max_length=64)
+    definition = models.JSONField("definition last seen")
+    digest = models.CharField(max_length=64)
+    approved_definition = models.JSONField(null=True)
+    approved_digest = models.CharField(max_length=64, blank=True)
+    approved_by = models.CharField(max_length=200, blank=True)
+    approved_at = models.DateTimeField(null=True)
+    policy = models.CharField(max_length=10, choices=Policy.choices, default=Policy.ALLOW)
+    broken = models.CharField("why it cannot be used", max_length=300, blank=True)
+    first_seen_at = models.DateTimeField(default=timezone.now)
+    last_seen_at = models.DateTimeField(default=timezone.now)
+    gone_at = models.DateTimeField(null=True)
+
+    versions: models.Manager[ToolVersion]
+
+    objects = ToolQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["public_name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["connection", "name"], name="a_tool_name_is_unique_on_its_server"),
+            models.UniqueConstraint(
+                fields=["connection", "public_name"], name="a_public_tool_name_is_unique_in_its_connection"
+            ),
+            models.CheckConstraint(condition=Q(policy__in=Policy.values), name="a_tool_has_a_known_policy"),
+            models.CheckConstraint(
+                condition=Q(approved_digest="") | Q(approved_definition__isnull=False, approved_at__isnull=False),
+                name="an_approved_tool_has_its_approved_definition",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_name
+
+    @property
+    def standing(self) -> Standing:
+        """Whether assignments may use it, and if not, why."""
+        return standing(
+            digest=self.digest,
+            approved_digest=self.approved_digest,
+            gone=self.gone_at is not None,
+            broken=self.broken,
+            denied=self.policy == Policy.DENY,
+        )
+
+    @property
+    def description(self) -> str:
+        """The description last seen, for lists."""
+        return str(self.definition.get("description") or "")
+
+    def approve(self, *, by: str, digest: str) -> bool:
+        """Approve the definition a person has seen; False when the server has changed it since (`digest` differs).
+
+        A conditional UPDATE: what is approved is exactly what was shown, also when a probe runs at this moment.
+        """
+        changed = Tool.objects.filter(pk=self.pk, digest=digest, broken="").update(
+            approved_definition=F("definition"),
+            approved_digest=F("digest"),
+            approved_by=by[:200],
+            approved_at=timezone.now(),
+        )
+        return bool(changed)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Allow or deny the tool."""
+        self.policy = policy
+        self.save(update_fields=["policy"])
+
+    def record_version(self) -> None:
+        """Keep the definition last seen in the history, once per digest."""
+        self.versions.get_or_create(digest=self.digest, defaults={"definition": self.definition})
+
+
+class ToolVersion(models.Model):
+    """One definition that a tool had, kept for the difference shown at review."""
+
+    tool = models.ForeignKey(Tool, on_delete=models.CASCADE, related_name="versions")
+    digest = models.CharField(max_length=64)
+    definition: Any = models.JSONField()
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-seen_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["tool", "digest"], name="a_tool_version_is_kept_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tool} {self.digest[:8]}"

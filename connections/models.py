@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
 
 from connections import sealing
@@ -35,6 +37,11 @@ class User(AbstractUser):
     )
 
     memberships: models.Manager[Membership]
+
+    @cached_property
+    def roles(self) -> dict[UUID, str]:
+        """The user's role in each of their tenants; read once, as a user object lives for one request."""
+        return dict(self.memberships.values_list("tenant", "role"))
 
 
 class Tenant(models.Model):
@@ -84,6 +91,14 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user.get_username()} ({self.get_role_display()})"
+
+    def is_last_admin(self) -> bool:
+        """Tell whether the tenant would have no admin without this member; in a transaction the answer stays true."""
+        if self.pk is None or not Membership.objects.filter(pk=self.pk, role=Role.ADMIN).exists():
+            return False
+        # The lock makes two admins who remove each other queue; callers are in the admin's transaction.
+        Tenant.objects.select_for_update(no_key=True).get(pk=self.tenant_id)
+        return not self.tenant.memberships.filter(role=Role.ADMIN).exclude(pk=self.pk).exists()
 
 
 class Authorization(models.TextChoices):
@@ -162,6 +177,7 @@ class Connection(models.Model):
     next_probe_at = models.DateTimeField(default=timezone.now, editable=False)
     probe_lease_until = models.DateTimeField(null=True, editable=False)
     probe_failures = models.PositiveIntegerField(default=0, editable=False)
+    first_listed_at = models.DateTimeField(null=True, editable=False)
     probed_at = models.DateTimeField("last checked", null=True, editable=False)
     revision = models.PositiveIntegerField(default=1, editable=False)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+", editable=False)

@@ -46,7 +46,6 @@ class Environment(BaseSettings):
     egress_allowed_ports: Annotated[list[int], NoDecode] = [443, 8443]
     egress_ca_file: Path | None = None
     probe_interval: int = 300
-    call_retention_days: int = 30
     log_level: str = "INFO"
     log_format: str = "json"
 
@@ -133,7 +132,6 @@ EGRESS_ALLOWED_NETWORKS = env.egress_allowed_networks
 EGRESS_ALLOWED_PORTS = env.egress_allowed_ports
 EGRESS_CA_FILE = env.egress_ca_file
 PROBE_INTERVAL = env.probe_interval
-CALL_RETENTION_DAYS = env.call_retention_days
 
 INSTALLED_APPS = [
     "duvo.apps.DuvoAdminConfig",

@@ -1,0 +1,116 @@
+"""Who calls the API: `Authorization: Bearer duvo_…` becomes a principal, or nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from django.db.models import Q
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from connections.models import Role
+from tools.fresh import Fresh
+from tools.models import AccessToken
+from tools.models.assignments import digest_of
+
+_NOTE_USE_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The caller: an assignment (`assignment_id` set) or a member with a role (`role` set), of one tenant."""
+
+    token_id: UUID
+    tenant_id: UUID
+    assignment_id: UUID | None
+    role: str | None
+    user_id: int | None
+
+    is_authenticated = True  # what DRF asks of a user
+
+
+def _load(digest: str) -> Principal | None:
+    now = timezone.now()
+    token = (
+        AccessToken.objects.live(now)
+        .filter(digest=digest)
+        .select_related("assignment", "membership")
+        .first()
+    )
+    if token is None:
+        return None
+    stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _NOTE_USE_EVERY)
+    AccessToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
+    owner = token.assignment or token.membership
+    assert owner is not None  # noqa: S101 - the database keeps this promise
+    return Principal(
+        token_id=token.pk,
+        tenant_id=owner.tenant_id,
+        assignment_id=token.assignment.pk if token.assignment else None,
+        role=token.membership.role if token.membership else None,
+        user_id=token.membership.user_id if token.membership else None,
+    )
+
+
+# One second: a token that is revoked in one process stops in every other within it.
+principals: Fresh[str, Principal | None] = Fresh(_load, seconds=1.0)
+
+
+def token_digest(header: str | None) -> str | None:
+    """Return the digest of the bearer token in an Authorization header, or None when there is none."""
+    scheme, _, token = (header or "").partition(" ")
+    return digest_of(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
+
+
+class TokenAuthentication(BaseAuthentication):
+    """DRF's door to the same principals as the call path."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, None] | None:
+        """Return the principal; None without a token; raises AuthenticationFailed for one that opens nothing."""
+        digest = token_digest(request.headers.get("Authorization"))
+        if digest is None:
+            return None
+        principal = principals.get_now(digest)
+        if principal is None:
+            raise AuthenticationFailed
+        return principal, None
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge of a 401 (RFC 6750, section 3)."""
+        return 'Bearer realm="duvo"'
+
+
+class HasPrincipal(BasePermission):
+    """Any live token."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Tell whether somebody was recognized."""
+        return isinstance(request.user, Principal)
+
+
+class IsAssignment(HasPrincipal):
+    """Only assignments use tools."""
+
+    message = "Only an assignment's token may do this."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Tell whether the caller is an assignment."""
+        return isinstance(request.user, Principal) and request.user.assignment_id is not None
+
+
+class IsAdminToChange(HasPrincipal):
+    """Everybody with a token reads; an admin's token changes."""
+
+    message = "Only the token of an organization admin may do this."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Tell whether the caller may use this method."""
+        if not isinstance(request.user, Principal):
+            return False
+        return request.method in {"GET", "HEAD", "OPTIONS"} or request.user.role == Role.ADMIN

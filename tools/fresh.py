@@ -1,0 +1,75 @@
+"""Values that may be a moment old: what the call path knows of callers and tools without asking the database."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+from asgiref.sync import sync_to_async
+from cachetools import TTLCache
+from django.db import close_old_connections, connection
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="database")
+
+
+async def in_thread(function: Callable[..., Value], *args: Any) -> Value:
+    """Run code that uses the ORM in one of a few threads, with a connection that is given back afterwards."""
+
+    def work() -> Value:
+        close_old_connections()
+        try:
+            return function(*args)
+        finally:
+            connection.close()
+
+    return await sync_to_async(work, thread_sensitive=False, executor=_threads)()
+
+
+class Fresh(Generic[Key, Value]):
+    """A bounded cache over a loader; a value is at most `seconds` old, and concurrent misses load once.
+
+    Whatever the loader returns is kept, a refusal (None) too; what it raises is not.
+    """
+
+    def __init__(self, load: Callable[[Key], Value], *, seconds: float, most: int = 10_000) -> None:
+        """Take the loader (plain code that may use the ORM), the age in seconds, and how many values to keep."""
+        self._load = load
+        self._values: TTLCache[Key, Value] = TTLCache(maxsize=most, ttl=seconds)
+        self._lock = threading.Lock()
+        self._loading: dict[tuple[int, Key], asyncio.Future[Value]] = {}
+
+    async def get(self, key: Key) -> Value:
+        """Return the value, loading it in a thread if it is not fresh."""
+        try:
+            with self._lock:
+                return self._values[key]
+        except KeyError:
+            pass
+        place = (id(asyncio.get_running_loop()), key)
+        if place not in self._loading:
+            task = asyncio.ensure_future(in_thread(self.get_now, key))
+            self._loading[place] = task
+            task.add_done_callback(lambda _: self._loading.pop(place, None))
+        return await asyncio.shield(self._loading[place])
+
+    def get_now(self, key: Key) -> Value:
+        """Return the value from plain code, loading it here if it is not fresh."""
+        try:
+            with self._lock:
+                return self._values[key]
+        except KeyError:
+            value = self._load(key)
+            with self._lock:
+                self._values[key] = value
+            return value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._values.clear()

@@ -1,0 +1,194 @@
+"""The rows of the call path: written by one thread per process, many calls in one transaction.
+
+A coroutine hands over a row and waits until it is committed, so a call is on disk before its first byte leaves. While
+one transaction is on its way the next rows gather; at 32 callers a thread hop and a commit are shared by many calls.
+Plain SQL, because the ORM costs four times as much here; `tools.models.Call` describes the same table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import DatabaseError, connection, transaction
+
+from connections.errors import DuvoError
+
+_MOST_AT_ONCE = 256
+_IDLE_SECONDS = 1.0
+
+_OPEN = """
+    INSERT INTO tools_call (id, tenant_id, assignment_id, connection_id, tool_id, tool_name, state, sealed_arguments,
+        sealed_result, error_code, error_sentence, request_id, created_at, started_at, lease_until)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s)
+"""
+_FINISH = """
+    UPDATE tools_call SET state = %s, sealed_result = %s, error_code = %s, error_sentence = %s, finished_at = %s,
+        lease_until = NULL
+    WHERE id = %s AND finished_at IS NULL
+"""
+
+
+class LedgerUnavailable(DuvoError):
+    """The call could not be written down, so it was not made. Try again in a moment."""
+
+    code = "ledger_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A call that is about to be queued or made; `started_at` is None for a queued one."""
+
+    id: UUID
+    tenant_id: UUID
+    assignment_id: UUID
+    connection_id: UUID
+    tool_id: UUID
+    tool_name: str
+    state: str
+    sealed_arguments: str
+    request_id: str
+    created_at: datetime
+    started_at: datetime | None
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended."""
+
+    id: UUID
+    state: str
+    sealed_result: str
+    error_code: str
+    error_sentence: str
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    row: Opening | Outcome
+    loop: asyncio.AbstractEventLoop
+    written: asyncio.Future[None]
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self._entries: queue.SimpleQueue[_Entry] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def add(self, entry: _Entry) -> None:
+        self._entries.put(entry)
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                entries = [self._entries.get(timeout=_IDLE_SECONDS)]
+            except queue.Empty:
+                connection.close()  # an idle process holds no database connection
+                entries = [self._entries.get()]
+            while len(entries) < _MOST_AT_ONCE:
+                try:
+                    entries.append(self._entries.get_nowait())
+                except queue.Empty:
+                    break
+            self._write(entries)
+
+    def _write(self, entries: list[_Entry]) -> None:
+        try:
+            _commit([entry.row for entry in entries])
+        except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to hear of it
+            if isinstance(error, DatabaseError):
+                connection.close_if_unusable_or_obsolete()
+            if len(entries) > 1:  # one bad row must not take the others down
+                for entry in entries:
+                    self._write([entry])
+            else:
+                _tell(entries, error)
+        else:
+            _tell(entries, None)
+
+
+def _commit(rows: Sequence[Opening | Outcome]) -> None:
+    adapt = _adapt()
+    openings = [
+        (
+            adapt(row.id), adapt(row.tenant_id), adapt(row.assignment_id), adapt(row.connection_id), adapt(row.tool_id),
+            row.tool_name, row.state, row.sealed_arguments, row.request_id,
+            row.created_at, row.started_at, row.lease_until,
+        )
+        for row in rows
+        if isinstance(row, Opening)
+    ]  # fmt: skip
+    outcomes = [
+        (row.state, row.sealed_result, row.error_code, row.error_sentence, row.finished_at, adapt(row.id))
+        for row in rows
+        if isinstance(row, Outcome)
+    ]
+    with transaction.atomic(), connection.cursor() as cursor:
+        if openings:
+            cursor.executemany(_OPEN, openings)
+        if outcomes:
+            cursor.executemany(_FINISH, outcomes)
+
+
+def _adapt() -> Callable[[UUID], UUID | str]:
+    return (lambda value: value) if connection.features.has_native_uuid_field else (lambda value: value.hex)
+
+
+def _tell(entries: list[_Entry], error: Exception | None) -> None:
+    for loop in {entry.loop for entry in entries}:
+        waiting = [entry.written for entry in entries if entry.loop is loop]
+        try:
+            loop.call_soon_threadsafe(_resolve, waiting, error)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            continue
+
+
+def _resolve(waiting: list[asyncio.Future[None]], error: Exception | None) -> None:
+    for future in waiting:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            unavailable = LedgerUnavailable()
+            unavailable.__cause__ = error
+            future.set_exception(unavailable)
+
+
+_writer = _Writer()
+
+
+def _after_fork() -> None:
+    global _writer  # noqa: PLW0603 - a thread does not survive a fork
+    _writer = _Writer()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+async def write(row: Opening | Outcome) -> None:
+    """Return once the row is committed; raises LedgerUnavailable when it could not be.
+
+    The outcome of a call that already has one changes nothing.
+    """
+    loop = asyncio.get_running_loop()
+    entry = _Entry(row, loop, loop.create_future())
+    _writer.add(entry)
+    await entry.written

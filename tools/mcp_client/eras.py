@@ -1,0 +1,147 @@
+"""Which era a server speaks: modern first, legacy unless something says modern, and nothing guessed from an outage."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import httpcore2
+from mcp_types import (
+    HEADER_MISMATCH,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    SERVER_INFO_META_KEY,
+    UNSUPPORTED_PROTOCOL_VERSION,
+)
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+
+from connections import egress
+from tools.mcp_client import sessions, sse, wire
+from tools.mcp_client.errors import (
+    BadAnswer,
+    EraChanged,
+    NotStreamableHttp,
+    OldSseTransport,
+    RpcError,
+    UnsupportedVersion,
+)
+from tools.mcp_client.posting import Reply, post
+from tools.mcp_client.shapes import Server, ServerFacts
+
+# A server that knows these codes speaks 2026-07-28 or later, whatever it makes of the request.
+MODERN_FAULTS: Final = frozenset({HEADER_MISMATCH, MISSING_REQUIRED_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
+_OLD_SSE_PATIENCE: Final = 5.0  # seconds until the first event of the retired transport
+_OK: Final = 200
+
+
+async def discover(server: Server) -> ServerFacts:
+    """Find out which era and version a server speaks, and what it says about itself.
+
+    With a stored era only that one is tried, and `EraChanged` says that it stopped fitting. Else modern comes
+    first; 401, 403, 429 and 5xx are raised as they are and never taken for an era. Raises also
+    `OldSseTransport`, `NotStreamableHttp` and `UnsupportedVersion`.
+    """
+    if server.era == "legacy":
+        return (await sessions.open_for(server)).facts
+    facts = await _discover_modern(server, wire.modern_version(server))
+    if facts is not None:
+        return facts
+    if server.era == "modern":
+        raise EraChanged
+    return await _discover_legacy(server)
+
+
+async def _discover_modern(server: Server, version: str, *, again: bool = True) -> ServerFacts | None:
+    try:
+        reply = await post(server, wire.modern_question("server/discover", {}, version))
+    except (BadAnswer, NotStreamableHttp):
+        if server.era == "modern":
+            raise
+        return None
+    if reply.result is not None:
+        return _adopt(reply.result, version)
+    fault = reply.fault
+    if fault is None or fault.code not in MODERN_FAULTS:
+        return None
+    if fault.code != UNSUPPORTED_PROTOCOL_VERSION:
+        raise RpcError(fault.code, fault.message)
+    supported = fault.data.get("supported") if isinstance(fault.data, dict) else None
+    mutual = _newest_mutual(supported)
+    if mutual is not None and mutual != version and again:
+        return await _discover_modern(server, mutual, again=False)
+    _leave_to_handshake(supported)
+    return None
+
+
+def _adopt(result: dict[str, Any], version: str) -> ServerFacts | None:
+    supported = result.get("supportedVersions")
+    if not isinstance(supported, list):
+        return None
+    chosen = version if version in supported else _newest_mutual(supported)
+    if chosen is None:
+        _leave_to_handshake(supported)
+        return None
+    meta = result.get("_meta")
+    info = meta.get(SERVER_INFO_META_KEY) if isinstance(meta, dict) else None
+    return sessions.facts_from(result, info, chosen, "modern")
+
+
+def _newest_mutual(supported: Any) -> str | None:
+    known = supported if isinstance(supported, list) else []
+    return next((version for version in reversed(MODERN_PROTOCOL_VERSIONS) if version in known), None)
+
+
+def _leave_to_handshake(supported: Any) -> None:
+    """Raise `UnsupportedVersion` when a server names its versions and none of them has a handshake known here."""
+    known = supported if isinstance(supported, list) else []
+    if known and not any(version in known for version in HANDSHAKE_PROTOCOL_VERSIONS):
+        raise UnsupportedVersion
+
+
+async def _discover_legacy(server: Server) -> ServerFacts:
+    try:
+        return (await sessions.open_for(server)).facts
+    except EraChanged as refusal:
+        if await _speaks_old_sse(server):
+            raise OldSseTransport from refusal
+        raise NotStreamableHttp from refusal
+
+
+async def _speaks_old_sse(server: Server) -> bool:
+    """Tell the transport of 2024-11-05, whose stream begins with an `endpoint` event."""
+    route = wire.route_to(server)
+    headers = [pair for pair in route.headers if pair[0] not in (b"Content-Type", b"Accept")]
+    headers.append((b"Accept", b"text/event-stream"))
+    request = httpcore2.Request(b"GET", route.url, headers=headers, extensions=route.extensions)
+    try:
+        async with asyncio.timeout(_OLD_SSE_PATIENCE):
+            response = await egress.pool().handle_async_request(request)
+            try:
+                return response.status == _OK and await _first_event(response) == b"endpoint"
+            finally:
+                await response.aclose()
+    except (TimeoutError, OSError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException):
+        return False
+
+
+async def _first_event(response: httpcore2.Response) -> bytes | None:
+    decoder = sse.Decoder()
+    size = 0
+    async for chunk in response.stream:  # type: ignore[union-attr]
+        size += len(chunk)
+        for event in decoder.feed(chunk):
+            return event.name
+        if size > 64 * 1024:
+            break
+    return None
+
+
+def settle(reply: Reply) -> dict[str, Any]:
+    """Return the result of a reply in a stored era; raises `RpcError`, or `EraChanged` when the era no longer fits."""
+    if reply.result is not None:
+        return reply.result
+    fault = reply.fault
+    if fault is None or fault.code == UNSUPPORTED_PROTOCOL_VERSION:
+        raise EraChanged
+    if fault.ours or reply.status == _OK or fault.code in MODERN_FAULTS:
+        raise RpcError(fault.code, fault.message)
+    raise EraChanged

@@ -1,0 +1,215 @@
+"""What can go wrong between us and an MCP server, named for what the caller can do about it.
+
+    McpError                  knows `sent` and `outcome_unknown`
+    ├── Challenged            we are not let in; keeps the WWW-Authenticate challenge
+    │   ├── Unauthorized      401: sign in, or the credential is refused
+    │   └── Forbidden         403: another scope or person is needed
+    ├── RateLimited           429: wait `retry_after` seconds
+    ├── ServerFailed          5xx: try later
+    ├── Redirected            3xx: use the address it leads to
+    ├── UnexpectedStatus      any other status
+    ├── NotStreamableHttp     this address speaks no MCP over streamable HTTP
+    │   └── OldSseTransport   it speaks the retired HTTP+SSE transport
+    ├── UnsupportedVersion    it speaks only versions of MCP that are unknown here
+    ├── EraChanged            the stored era stopped fitting: discover again
+    ├── RpcError              the server answered with a JSON-RPC error
+    ├── NeedsMore             the tool wants more than arguments (input, a task)
+    ├── BadAnswer             the answer breaks the protocol
+    ├── AnswerTooLarge        the answer passes the cap
+    ├── ListingNeverEnds      too many pages or tools, or a cursor that repeats
+    ├── TimedOut              no answer in time; `kind` says which clock
+    ├── ConnectionLost        the connection broke
+    └── Unsendable            the arguments or a header cannot be written
+
+`connections.errors.Refused` and `Unreachable` pass through from the egress when nothing was sent: the address is
+forbidden, or name, connection or TLS failed.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from connections.errors import DuvoError
+
+# A proxy's own 502, 504 and the 52x family say that nobody knows what became of the request.
+_UNCERTAIN_STATUSES: Final = frozenset({502, 504, *range(520, 530)})
+
+
+class McpError(DuvoError):
+    """The MCP server could not be used."""
+
+    code = "mcp_error"
+    _settles = True  # whether this error itself tells what became of a call that was sent
+
+    def __init__(self, sentence: str | None = None, *, code: str | None = None, sent: bool = False) -> None:
+        """Say whether bytes of a tools/call request may have reached the server."""
+        super().__init__(sentence, code=code)
+        self.sent = sent
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """Whether the tool may have run without our knowing its result."""
+        return self.sent and not self._settles
+
+
+class Challenged(McpError):
+    """The server does not let us in."""
+
+    code = "challenged"
+    status = 401
+
+    def __init__(self, www_authenticate: str | None, *, sent: bool = False) -> None:
+        """Keep the raw challenge (RFC 9110, section 11.6.1), which may name the resource metadata."""
+        super().__init__(sent=sent)
+        self.www_authenticate = www_authenticate
+
+
+class Unauthorized(Challenged):
+    """The server asks for a sign-in or refuses the credential (401)."""
+
+    code = "unauthorized"
+
+
+class Forbidden(Challenged):
+    """The server does not allow this with the present credential (403)."""
+
+    code = "forbidden"
+    status = 403
+
+
+class RateLimited(McpError):
+    """The server asks to slow down (429)."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, retry_after: float | None, *, sent: bool = False) -> None:
+        """Keep the seconds to wait, where the server told them (RFC 9110, section 10.2.3)."""
+        super().__init__(sent=sent)
+        self.retry_after = retry_after
+
+
+class UnexpectedStatus(McpError):
+    """The server answered with a status that is not expected here."""
+
+    code = "unexpected_status"
+
+    def __init__(self, status: int, *, sent: bool = False) -> None:
+        """Keep the HTTP status and name it in the sentence."""
+        super().__init__(f"{(self.__doc__ or '').rstrip('.')} (HTTP {status}).", sent=sent)
+        self.status = status
+
+
+class ServerFailed(UnexpectedStatus):
+    """The server failed."""
+
+    code = "server_failed"
+
+    def __init__(self, status: int, *, retry_after: float | None = None, sent: bool = False) -> None:
+        """Keep the 5xx status, and the seconds to wait where the server told them."""
+        super().__init__(status, sent=sent)
+        self.retry_after = retry_after
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """Whether a proxy answered for a server that may have run the tool."""
+        return self.sent and self.status in _UNCERTAIN_STATUSES
+
+
+class Redirected(UnexpectedStatus):
+    """The server sends us to another address, and redirects are not followed."""
+
+    code = "redirected"
+
+
+class NotStreamableHttp(McpError):
+    """This address does not speak MCP over streamable HTTP."""
+
+    code = "not_streamable_http"
+    _settles = False
+
+
+class OldSseTransport(NotStreamableHttp):
+    """This server speaks only the old HTTP+SSE transport, which is not supported."""
+
+    code = "old_sse_transport"
+
+
+class UnsupportedVersion(McpError):
+    """The server speaks no version of MCP that is known here."""
+
+    code = "unsupported_version"
+
+
+class EraChanged(McpError):
+    """The server no longer speaks the version of MCP it spoke before."""
+
+    code = "era_changed"
+
+
+class RpcError(McpError):
+    """The server answered with an error."""
+
+    code = "rpc_error"
+
+    def __init__(self, rpc_code: int, rpc_message: str, *, sent: bool = False) -> None:
+        """Keep the JSON-RPC code and, apart from the sentence, what the server says (at most 500 characters)."""
+        super().__init__(f"The server answered with an error (code {rpc_code}).", sent=sent)
+        self.rpc_code = rpc_code
+        self.rpc_message = rpc_message[:500]
+
+
+class NeedsMore(McpError):
+    """The tool asks for more than its arguments, which is not supported."""
+
+    code = "needs_more"
+
+    def __init__(self, result_type: str, *, sent: bool = False) -> None:
+        """Keep the result's type, such as `input_required` or `task`."""
+        super().__init__(sent=sent)
+        self.result_type = result_type
+
+
+class BadAnswer(McpError):
+    """The server's answer breaks the protocol."""
+
+    code = "bad_answer"
+    _settles = False
+
+
+class AnswerTooLarge(McpError):
+    """The server's answer is larger than allowed."""
+
+    code = "answer_too_large"
+    _settles = False
+
+
+class ListingNeverEnds(McpError):
+    """The server's list of tools does not end: too many pages or tools, or a page that repeats."""
+
+    code = "listing_never_ends"
+
+
+class TimedOut(McpError):
+    """The server did not answer in time."""
+
+    code = "timed_out"
+    _settles = False
+
+    def __init__(self, kind: Literal["connect", "idle", "absolute"], *, sent: bool = False) -> None:
+        """Keep which clock ran out."""
+        super().__init__(sent=sent)
+        self.kind = kind
+
+
+class ConnectionLost(McpError):
+    """The connection to the server broke before the answer was complete."""
+
+    code = "connection_lost"
+    _settles = False
+
+
+class Unsendable(McpError):
+    """The arguments or a header of this request cannot be written."""
+
+    code = "unsendable"

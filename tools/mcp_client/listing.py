@@ -1,0 +1,118 @@
+"""Listing the tools of a server: every page, and broken tools set aside one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from mcp.shared.inbound import find_invalid_x_mcp_header
+from mcp_types import SERVER_INFO_META_KEY, Tool
+from pydantic import ValidationError
+
+from tools import schemas
+from tools.mcp_client import eras, sessions, wire
+from tools.mcp_client.calling import ask, in_known_era
+from tools.mcp_client.errors import BadAnswer, ListingNeverEnds
+from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
+
+MAX_PAGES: Final = 200
+MAX_TOOLS: Final = 10_000
+MAX_NAME: Final = 128
+MIN_TIMEOUT: Final = 120.0  # seconds a listing of many pages is given, also where calls get less
+
+
+async def list_tools(server: Server) -> Listing:
+    """List every tool of a server, page by page; a broken tool is set aside and spoils no other.
+
+    Raises `ListingNeverEnds` past 200 pages or 10,000 tools or on a repeated cursor, and every `McpError`.
+    """
+    server = await in_known_era(server)
+    deadline = asyncio.get_running_loop().time() + max(server.timeout, MIN_TIMEOUT)
+    listed: list[Any] = []
+    cursors: set[str] = set()
+    params: dict[str, Any] = {}
+    for page in range(1, MAX_PAGES + 1):
+        result = eras.settle(await ask(server, "tools/list", params, deadline=deadline))
+        tools = result.get("tools")
+        if not isinstance(tools, list):
+            raise BadAnswer("The server's list of tools is no list.")
+        listed.extend(tools)
+        cursor = result.get("nextCursor")
+        if not isinstance(cursor, str):
+            good, broken = sort_out(listed, modern=server.era == "modern")
+            return Listing(good, broken, await _facts(server, result), page, _whole(result.get("ttlMs")))
+        if cursor in cursors or len(listed) > MAX_TOOLS:
+            raise ListingNeverEnds
+        cursors.add(cursor)
+        params = {"cursor": cursor}
+    raise ListingNeverEnds
+
+
+def sort_out(definitions: list[Any], *, modern: bool) -> tuple[list[ListedTool], list[ListedTool]]:
+    """Divide definitions into the usable tools and those set aside, each of the latter with its reason."""
+    good: list[ListedTool] = []
+    broken: list[ListedTool] = []
+    seen: set[str] = set()
+    for position, definition in enumerate(definitions, start=1):
+        whole = definition if isinstance(definition, dict) else {"definition": definition}
+        name = whole.get("name")
+        label = name[:MAX_NAME] if isinstance(name, str) and name else f"#{position}"
+        reason = fault_of(definition, modern=modern)
+        if not reason and label in seen:
+            reason = "Another tool of this server has the same name."
+        if reason:
+            broken.append(ListedTool(label, whole, reason))
+        else:
+            seen.add(label)
+            good.append(ListedTool(label, whole))
+    return good, broken
+
+
+def fault_of(definition: Any, *, modern: bool) -> str:
+    """Return why a tool cannot be used, or an empty string."""
+    if not isinstance(definition, dict):
+        return "The definition is not a JSON object."
+    name = definition.get("name")
+    if not isinstance(name, str) or not name:
+        return "The tool has no name."
+    if len(name) > MAX_NAME or not name.isprintable():
+        return f"The name is longer than {MAX_NAME} characters or not printable."
+    return _shape_fault(definition) or _schema_fault(definition) or (_header_fault(definition) if modern else "")
+
+
+def _shape_fault(definition: dict[str, Any]) -> str:
+    try:
+        Tool.model_validate(definition)
+    except ValidationError as error:
+        places = {".".join(str(step) for step in fault["loc"])[:100] for fault in error.errors(include_input=False)}
+        return f"The definition does not follow MCP at: {', '.join(sorted(places)[:5])}."
+    return ""
+
+
+def _schema_fault(definition: dict[str, Any]) -> str:
+    if definition["inputSchema"].get("type", "object") != "object":
+        return "inputSchema: The schema does not describe an object."
+    for member in ("inputSchema", "outputSchema"):
+        if definition.get(member) is not None:
+            try:
+                schemas.compile(definition[member])
+            except schemas.SchemaBroken as broken:
+                return f"{member}: {broken}"
+    return ""
+
+
+def _header_fault(definition: dict[str, Any]) -> str:
+    fault = find_invalid_x_mcp_header(definition["inputSchema"])
+    return f"inputSchema: {fault[:300]}" if fault else ""
+
+
+async def _facts(server: Server, result: dict[str, Any]) -> ServerFacts:
+    if server.era == "legacy":
+        return (await sessions.open_for(server)).facts
+    meta = result.get("_meta")
+    info = meta.get(SERVER_INFO_META_KEY) if isinstance(meta, dict) else None
+    return sessions.facts_from({}, info, wire.modern_version(server), "modern")
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,179 @@
+"""The handshake era (2025-11-25 and before): sessions opened once, kept, shared, and opened again when they expire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import httpcore2
+from mcp_types import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
+
+from connections import egress
+from connections.errors import DuvoError
+from tools.mcp_client import wire
+from tools.mcp_client.errors import BadAnswer, EraChanged, RpcError, TimedOut, UnsupportedVersion
+from tools.mcp_client.posting import Listener, Reply, in_background, post
+from tools.mcp_client.shapes import OnProgress, Server, ServerFacts
+
+MAX_SESSIONS: Final = 2000
+_GOODBYE_TIMEOUT: Final = 5.0  # seconds
+_GONE: Final = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open session; stateless servers give it no id."""
+
+    server: Server
+    id: str | None
+    facts: ServerFacts
+
+
+# A connection pool and its sessions belong to one event loop; both end with it.
+_books: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Session]]] = WeakKeyDictionary()
+
+
+async def open_for(server: Server) -> Session:
+    """Return the live session of `server.key`, opening it once however many callers wait.
+
+    Raises `EraChanged` when the server refuses the handshake, and every error of a POST.
+    """
+    book = _book()
+    opening = book.get(server.key)
+    if opening is None:
+        opening = asyncio.get_running_loop().create_task(_open(server))
+        book[server.key] = opening
+        opening.add_done_callback(partial(_drop_if_failed, book, server.key))
+        if len(book) > MAX_SESSIONS:
+            del book[next(iter(book))]
+    # Shielded: a caller that goes away must not take the handshake from those who wait for it too.
+    return await asyncio.shield(opening)
+
+
+async def ask(  # noqa: PLR0917
+    server: Server,
+    method: str,
+    params: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    progress: OnProgress | None = None,
+    deadline: float | None = None,
+) -> Reply:
+    """Ask within the session of `server`; one that expired (404: nothing was run) is opened again once."""
+    for _ in range(2):
+        session = await open_for(server)
+        question = wire.legacy_question(method, params, session.facts.protocol_version, session.id, meta=meta)
+        listener = Listener(progress, partial(_answer, session))
+        try:
+            reply = await post(server, question, listener=listener, deadline=deadline)
+        except (asyncio.CancelledError, TimedOut):
+            in_background(_tell_cancelled(session, question))
+            raise
+        if reply.status != _GONE or session.id is None:
+            break
+        forget(session)
+    else:
+        raise EraChanged
+    if reply.result is None and (reply.fault is None or not reply.fault.ours):
+        forget(session)
+    return reply
+
+
+def forget(session: Session) -> None:
+    """Stop using a session, unless it was replaced already."""
+    book = _book()
+    opening = book.get(session.server.key)
+    if opening is not None and opening.done() and not opening.cancelled() and opening.result() is session:
+        del book[session.server.key]
+
+
+async def close(server_key: str) -> None:
+    """Forget the session of `server_key` in this event loop, and tell its server (2025-11-25, transports)."""
+    opening = _book().pop(server_key, None)
+    if opening is None:
+        return
+    try:
+        session = await asyncio.shield(opening)
+        if session.id is not None:
+            await _delete(session)
+    except (DuvoError, TimeoutError, OSError, httpcore2.ProtocolError, httpcore2.NetworkError):
+        return  # a server that is gone keeps no session
+
+
+def facts_from(result: Mapping[str, Any], info: Any, version: str, era: Any) -> ServerFacts:
+    """Read what a server says about itself, of which nothing is to be relied on."""
+    about = info if isinstance(info, dict) else {}
+    capabilities = result.get("capabilities")
+    return ServerFacts(
+        era=era,
+        protocol_version=version,
+        name=_text(about.get("name"), 200),
+        version=_text(about.get("version"), 100),
+        title=_text(about.get("title"), 200),
+        instructions=_text(result.get("instructions"), 20_000),
+        capabilities=capabilities if isinstance(capabilities, dict) else {},
+    )
+
+
+async def _open(server: Server) -> Session:
+    params = {"protocolVersion": LATEST_HANDSHAKE_VERSION, "capabilities": {}, "clientInfo": wire.CLIENT_INFO}
+    reply = await post(server, wire.legacy_question("initialize", params, None, None, meta={}))
+    fault = reply.fault
+    if fault is not None and fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION):
+        raise RpcError(fault.code, fault.message)
+    if reply.result is None:
+        raise EraChanged
+    version = reply.result.get("protocolVersion")
+    if not isinstance(version, str):
+        raise BadAnswer("The server's handshake names no version.")
+    if version not in HANDSHAKE_PROTOCOL_VERSIONS:
+        raise UnsupportedVersion
+    facts = facts_from(reply.result, reply.result.get("serverInfo"), version, "legacy")
+    await post(server, wire.notification("notifications/initialized", {}, version, reply.session_id))
+    return Session(server, reply.session_id, facts)
+
+
+async def _tell_cancelled(session: Session, question: wire.Question) -> None:
+    params = {"requestId": question.id, "reason": "The caller no longer waits."}
+    await _quietly(
+        session, wire.notification("notifications/cancelled", params, session.facts.protocol_version, session.id)
+    )
+
+
+def _answer(session: Session, request: Mapping[str, Any]) -> None:
+    reply = wire.answer(request, session.facts.protocol_version, session.id)
+    in_background(_quietly(session, reply))
+
+
+async def _quietly(session: Session, message: wire.Question) -> None:
+    deadline = asyncio.get_running_loop().time() + _GOODBYE_TIMEOUT
+    try:
+        await post(session.server, message, deadline=deadline)
+    except DuvoError:
+        return  # a courtesy, which the server may miss
+
+
+async def _delete(session: Session) -> None:
+    route = wire.route_to(session.server)
+    headers = [*route.headers, *wire.session_headers(session.facts.protocol_version, session.id)]
+    request = httpcore2.Request(b"DELETE", route.url, headers=headers, extensions=route.extensions)
+    async with asyncio.timeout(_GOODBYE_TIMEOUT):
+        response = await egress.pool().handle_async_request(request)
+        await response.aclose()
+
+
+def _book() -> dict[str, asyncio.Task[Session]]:
+    return _books.setdefault(asyncio.get_running_loop(), {})
+
+
+def _drop_if_failed(book: dict[str, asyncio.Task[Session]], key: str, opening: asyncio.Task[Session]) -> None:
+    if (opening.cancelled() or opening.exception() is not None) and book.get(key) is opening:
+        del book[key]
+
+
+def _text(value: Any, limit: int) -> str:
+    return value[:limit] if isinstance(value, str) else ""

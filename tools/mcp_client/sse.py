@@ -1,0 +1,68 @@
+"""Server-sent events, decoded without I/O (WHATWG HTML, section 9.2.6)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class Event(NamedTuple):
+    """One event: its type (`message` unless the stream names another) and its data."""
+
+    name: bytes
+    data: bytes
+
+
+class Decoder:
+    """Turns chunks of a stream, cut anywhere, into events.
+
+    Scans each byte once, whatever the chunks; the caller caps how many bytes it feeds.
+    """
+
+    __slots__ = ("_after_cr", "_data", "_event", "_line", "_started")
+
+    def __init__(self) -> None:
+        self._line: list[bytes] = []
+        self._data: list[bytes] = []
+        self._event = b""
+        self._after_cr = False
+        self._started = False
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Return the events that this chunk completes; an event without data is none."""
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+            self._after_cr = False
+        if not chunk:
+            return []
+        self._after_cr = chunk.endswith(b"\r")
+        *complete, rest = _LINE_END.split(chunk)
+        events: list[Event] = []
+        for line in complete:
+            whole = line
+            if self._line:
+                whole = b"".join((*self._line, line))
+                self._line = []
+            self._take(whole, events)
+        if rest:
+            self._line.append(rest)
+        return events
+
+    def _take(self, line: bytes, events: list[Event]) -> None:
+        if not self._started:
+            self._started = True
+            line = line.removeprefix(_BOM)
+        if not line:
+            if self._data:
+                events.append(Event(self._event or b"message", b"\n".join(self._data)))
+            self._data, self._event = [], b""
+            return
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"event":
+            self._event = value

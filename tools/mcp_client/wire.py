@@ -1,0 +1,213 @@
+"""JSON-RPC over streamable HTTP as bytes: requests written and answers read, without I/O."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import httpcore2
+import orjson
+from mcp.shared.inbound import encode_header_value, mcp_param_headers
+from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
+from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
+
+from tools.mcp_client.errors import BadAnswer, Unsendable
+from tools.mcp_client.shapes import Server
+
+Headers = list[tuple[bytes, bytes]]
+HeaderMap = Mapping[tuple[str, ...], str]
+
+CLIENT_INFO: Final = {"name": "duvo-connections", "title": "Duvo Connections", "version": "0.1.0"}
+NO_HEADERS: Final[HeaderMap] = {}
+
+# The transport's own headers: a stored custom header never replaces one of them.
+_RESERVED: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "mcp-method",
+        "mcp-name",
+        "mcp-protocol-version",
+        "mcp-session-id",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+# Deeper JSON than this could be read but never written again (orjson writes 254 levels).
+_MAX_DEPTH: Final = 200
+_ESCAPES: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u....|.)", re.DOTALL)
+_HALF: Final = re.compile(rb"\\u[dD][89abcdefABCDEF]..")
+_ids = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is the same in every request to a server, prepared once."""
+
+    url: httpcore2.URL
+    headers: Headers
+    extensions: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Question:
+    """One JSON-RPC message ready to be posted; `id` is None for a notification or an answer."""
+
+    id: int | None
+    method: str
+    payload: bytes
+    headers: Headers
+
+
+@lru_cache(maxsize=2048)
+def route_to(server: Server) -> Route:
+    """Prepare URL and headers of a server; raises `Unsendable` for a header that HTTP cannot carry."""
+    try:
+        url = httpcore2.URL(server.url)
+        default_port = 443 if url.scheme == b"https" else 80
+        host = url.host if url.port in (None, default_port) else b"%b:%d" % (url.host, url.port)
+        custom = [
+            (name.encode("ascii"), value.encode("latin-1"))
+            for name, value in server.headers
+            if name.lower() not in _RESERVED
+        ]
+    except (UnicodeError, ValueError, TypeError) as error:
+        raise Unsendable from error
+    headers = [
+        (b"Host", host),
+        (b"User-Agent", b"Duvo-Connections/0.1"),
+        (b"Accept", b"application/json, text/event-stream"),
+        (b"Accept-Encoding", b"identity"),
+        (b"Content-Type", b"application/json"),
+        *custom,
+    ]
+    return Route(url, headers, {"timeout": {"connect": server.connect_timeout, "pool": server.connect_timeout}})
+
+
+def modern_version(server: Server) -> str:
+    """Return the stored modern version, or the newest one known here."""
+    stored = server.protocol_version
+    return stored if stored in MODERN_PROTOCOL_VERSIONS else LATEST_MODERN_VERSION
+
+
+def modern_question(
+    method: str,
+    params: Mapping[str, Any],
+    version: str,
+    *,
+    meta: Mapping[str, Any] | None = None,
+    mirrored: HeaderMap = NO_HEADERS,
+) -> Question:
+    """Write a stateless request with its envelope and routing headers (2026-07-28); raises `Unsendable`."""
+    number = next(_ids)
+    envelope = {**(meta or {}), **_envelope(version), "progressToken": number}
+    headers = [(b"MCP-Protocol-Version", version.encode()), (b"Mcp-Method", method.encode())]
+    if method == "tools/call":
+        headers.append((b"Mcp-Name", encode_header_value(params["name"]).encode()))
+        if mirrored:
+            mirror = mcp_param_headers(mirrored, params["arguments"])
+            headers.extend((name.encode(), value.encode()) for name, value in mirror.items())
+    return _question(number, method, {**params, "_meta": envelope}, headers)
+
+
+def legacy_question(
+    method: str, params: Mapping[str, Any], version: str | None, session_id: str | None, *, meta: Mapping[str, Any]
+) -> Question:
+    """Write a request of the handshake era (2025-11-25 and before); raises `Unsendable`."""
+    number = next(_ids)
+    envelope = {**meta, "progressToken": number}
+    return _question(number, method, {**params, "_meta": envelope}, session_headers(version, session_id))
+
+
+def notification(method: str, params: Mapping[str, Any], version: str | None, session_id: str | None) -> Question:
+    """Write a notification of the handshake era."""
+    message = {"jsonrpc": "2.0", "method": method, "params": params}
+    return Question(None, method, orjson.dumps(message), session_headers(version, session_id))
+
+
+def answer(request: Mapping[str, Any], version: str | None, session_id: str | None) -> Question:
+    """Write our answer to a request of the server: `ping` is answered, everything else politely refused."""
+    message: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
+    if request.get("method") == "ping":
+        message["result"] = {}
+    else:
+        message["error"] = {"code": -32601, "message": "This client offers no such method"}
+    return Question(None, "", orjson.dumps(message), session_headers(version, session_id))
+
+
+def session_headers(version: str | None, session_id: str | None) -> Headers:
+    """Return the headers that tie a request to a session of the handshake era."""
+    headers: Headers = []
+    if version is not None:
+        headers.append((b"MCP-Protocol-Version", version.encode()))
+    if session_id is not None:
+        headers.append((b"Mcp-Session-Id", session_id.encode("latin-1")))
+    return headers
+
+
+def read_json(body: bytes) -> Any:
+    """Read JSON from a stranger; raises `BadAnswer` for what is not JSON or nested too deeply."""
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        value = _read_with_lone_surrogates(body)
+    # Few brackets cannot be deep; only then is the second look worth its time.
+    if body.count(b"{") + body.count(b"[") > _MAX_DEPTH:
+        try:
+            orjson.dumps(value)
+        except TypeError as error:
+            raise BadAnswer("The server's answer is nested too deeply.") from error
+    return value
+
+
+def retry_after(value: bytes | None, now: float) -> float | None:
+    """Read Retry-After as seconds from `now`, a POSIX time (RFC 9110, section 10.2.3)."""
+    if value is None:
+        return None
+    text = value.decode("latin-1").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+@lru_cache(maxsize=8)
+def _envelope(version: str) -> Mapping[str, Any]:
+    return {
+        PROTOCOL_VERSION_META_KEY: version,
+        CLIENT_INFO_META_KEY: CLIENT_INFO,
+        CLIENT_CAPABILITIES_META_KEY: {},
+    }
+
+
+def _question(number: int, method: str, params: Mapping[str, Any], headers: Headers) -> Question:
+    try:
+        payload = orjson.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+    except TypeError as error:
+        raise Unsendable from error
+    return Question(number, method, payload, headers)
+
+
+def _read_with_lone_surrogates(body: bytes) -> Any:
+    # JavaScript cuts strings in the middle of an emoji and writes the half as an escape, which strict parsers refuse.
+    def mend(escape: re.Match[bytes]) -> bytes:
+        return b"\\ufffd" if _HALF.fullmatch(escape.group()) else escape.group()
+
+    try:
+        return orjson.loads(_ESCAPES.sub(mend, body))
+    except ValueError as error:
+        raise BadAnswer("The server's answer is not JSON.") from error

@@ -2,6 +2,8 @@
 
     DuvoError                 every error of the product; carries a stable code and a sentence
     ├── Refused               the egress will not go there: bad URL, private address, forbidden port
+    │   └── AnswerRefused     the answer is too large or compressed; the request had been sent
+    ├── Unreachable           DNS, TCP, TLS or HTTP failed on the way; `.sent` says if the request may have left
     └── SealBroken            a sealed secret cannot be opened with the keys at hand
 """
 
@@ -27,6 +29,25 @@ class Refused(DuvoError):
     """This address cannot be used."""
 
     code = "address_refused"
+    sent = False
+
+
+class AnswerRefused(Refused):
+    """The server's answer was larger than allowed, so reading it was stopped."""
+
+    code = "answer_too_large"
+    sent = True
+
+
+class Unreachable(DuvoError):
+    """The server cannot be reached."""
+
+    code = "connect_failed"
+
+    def __init__(self, sentence: str | None = None, *, code: str | None = None, sent: bool = False) -> None:
+        """Take also whether a byte of the request may have left: only if not, a repeat is harmless."""
+        super().__init__(sentence, code=code)
+        self.sent = sent
 
 
 class SealBroken(DuvoError):

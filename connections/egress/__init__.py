@@ -1,0 +1,42 @@
+"""The only door out: every request to a URL that somebody else chose passes here.
+
+check_url     what a person entered, judged without I/O
+pool, client  connections of the running event loop; https to public addresses, TLS against the URL's host name
+fetch         one whole exchange with caps on size and time
+reach         DNS, TCP and TLS only; `observe` collects their stages for a report
+run, submit   from synchronous code
+"""
+
+from connections.egress.client import Answer, Body, Transport, client, fetch
+from connections.egress.loop import run, submit
+from connections.egress.network import PinnedBackend, Resolver, reach, resolve, tls_context
+from connections.egress.pool import GuardedPool, aclose, explained, pool
+from connections.egress.record import Step, observe
+from connections.egress.urls import check_hop, check_url
+from connections.errors import AnswerRefused, Refused, Unreachable
+
+__all__ = [
+    "Answer",
+    "AnswerRefused",
+    "Body",
+    "GuardedPool",
+    "PinnedBackend",
+    "Refused",
+    "Resolver",
+    "Step",
+    "Transport",
+    "Unreachable",
+    "aclose",
+    "check_hop",
+    "check_url",
+    "client",
+    "explained",
+    "fetch",
+    "observe",
+    "pool",
+    "reach",
+    "resolve",
+    "run",
+    "submit",
+    "tls_context",
+]

@@ -1,0 +1,144 @@
+"""httpx2 over the guarded pool: for everything that is not the call path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, cast
+
+import httpcore2
+import httpx2
+
+from connections.egress import urls
+from connections.egress.pool import GuardedPool, explained, pool
+from connections.errors import AnswerRefused, Unreachable
+
+USER_AGENT = "Duvo-Connections/0.1"
+TIMEOUT = httpx2.Timeout(15.0, connect=10.0)  # seconds between two bytes; the whole is capped by `fetch`
+
+
+class Body(httpx2.AsyncByteStream):
+    """A request's body that knows whether it was asked for: until then no byte of the request has left."""
+
+    def __init__(self, content: bytes) -> None:
+        """Take the whole body."""
+        self._content = content
+        self.sent = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Hand the body over, once per try."""
+        self.sent = True
+        yield self._content
+
+
+class Transport(httpx2.AsyncBaseTransport):
+    """The way from any httpx2 client through the running loop's pool; raises Refused and Unreachable."""
+
+    def __init__(self, through: GuardedPool | None = None) -> None:
+        """Take a pool of one's own, or use the running loop's."""
+        self._pool = through
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Check the URL of this hop and send; an answer that is compressed against our wish is refused."""
+        url = httpcore2.URL(urls.check_hop(str(request.url)))
+        request.headers["accept-encoding"] = "identity"
+        content = cast(AsyncIterable[bytes], request.stream)  # an asynchronous client makes no other
+        with explained():
+            answer = await (self._pool or pool()).handle_async_request(
+                httpcore2.Request(
+                    request.method,
+                    url,
+                    headers=request.headers.raw,
+                    content=content,
+                    extensions=request.extensions,
+                )
+            )
+        response = httpx2.Response(
+            answer.status, headers=answer.headers, stream=_AnswerStream(answer), extensions=answer.extensions
+        )
+        if response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
+            await response.aclose()
+            raise AnswerRefused("The server compressed its answer, which was not asked for.", code="answer_compressed")
+        return response
+
+
+class _AnswerStream(httpx2.AsyncByteStream):
+    def __init__(self, answer: httpcore2.Response) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with explained():
+            async for chunk in self._answer.aiter_stream():
+                yield chunk
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+def client(through: GuardedPool | None = None) -> httpx2.AsyncClient:
+    """Return a new, cheap client over the running loop's pool: no redirects, no proxies, no cookies kept.
+
+    Closing it leaves the pool open.
+    """
+    return httpx2.AsyncClient(
+        transport=Transport(through),
+        timeout=TIMEOUT,
+        headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # a cookie of one tenant is never sent for another
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: status, headers (case-insensitive), body."""
+
+    status: int
+    headers: httpx2.Headers
+    body: bytes
+
+
+async def fetch(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+    data: Mapping[str, Any] | None = None,
+    json: Any = None,
+    max_bytes: int = 1024 * 1024,
+    timeout: float = 15.0,  # noqa: ASYNC109 - one deadline over the whole exchange
+    through: GuardedPool | None = None,
+) -> Answer:
+    """Send one request and read its answer, at most `max_bytes` of it, within `timeout` seconds all in all.
+
+    Raises Refused (also for a redirected, oversized or compressed answer's content) and Unreachable.
+    """
+    async with client(through) as http:
+        request = http.build_request(method, url, headers=headers, content=content, data=data, json=json)
+        body = Body(await request.aread())
+        request.stream = body
+        try:
+            async with asyncio.timeout(timeout):
+                response = await http.send(request, stream=True)
+                try:
+                    return Answer(response.status_code, response.headers, await _read(response, max_bytes))
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise Unreachable("The server took too long to answer.", code="answer_timeout", sent=body.sent) from error
+
+
+async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
+    announced = response.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise AnswerRefused
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            raise AnswerRefused
+    return bytes(body)

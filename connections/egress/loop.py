@@ -1,0 +1,52 @@
+"""The one event loop in which synchronous code of this process runs coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import uvloop
+
+T = TypeVar("T")
+
+
+class Background:
+    """An event loop in a daemon thread, started when first used."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop."""
+        with self._starting:
+            if self._loop is None:
+                self._loop = uvloop.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="background-loop", daemon=True).start()
+            return self._loop
+
+
+_backgrounds = [Background()]
+
+# A forked worker has the parent's loop but not its thread: it starts its own, and leaves the other untouched.
+os.register_at_fork(after_in_child=lambda: _backgrounds.append(Background()))
+
+
+def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """Start a coroutine in this process's background loop; context variables of the caller go with it."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _backgrounds[-1].loop())
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from synchronous code; if the caller is interrupted, it is cancelled."""
+    future = submit(coroutine)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise

@@ -1,0 +1,201 @@
+"""Names to addresses to sockets: resolve once, refuse unless every address is public, connect to exactly those.
+
+The URL is never rewritten to the address, so TLS checks the certificate against the host name of the URL, and a
+pooled connection is reused for that host only. Answers of the resolver are not kept: a name that is rebound after
+the check changes nothing, because the checked addresses are the ones connected to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import httpcore2
+from django.conf import settings
+
+from connections.egress import addresses, urls
+from connections.egress.record import note
+from connections.egress.stream import Stream, Wire
+from connections.errors import Refused, Unreachable
+
+Resolver = Callable[[str, int], Awaitable[list[str]]]
+DNS_TIMEOUT = 5.0  # seconds
+CONNECT_TIMEOUT = 10.0  # seconds for DNS and TCP, and again for TLS, where the request names none
+NOT_FOUND = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _resolvers() -> ThreadPoolExecutor:
+    # Threads of our own: one tenant's hanging name server must not use up the few that the event loop shares.
+    return ThreadPoolExecutor(max_workers=32, thread_name_prefix="dns")
+
+
+os.register_at_fork(after_in_child=_resolvers.cache_clear)
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+async def system_resolver(host: str, port: int) -> list[str]:
+    """Return the addresses that the operating system knows for the host; raises OSError."""
+    return await asyncio.get_running_loop().run_in_executor(_resolvers(), _look_up, host, port)
+
+
+def resolve(host: str, port: int = 443, *, https: bool = True) -> list[str]:
+    """Return the host's addresses, all of which may be reached; raises Refused, or Unreachable if DNS fails now."""
+    waiting = _resolvers().submit(_look_up, host, port)
+    with _dns_errors(host):
+        found = waiting.result(DNS_TIMEOUT)
+    return _permitted(found, port, https=https)
+
+
+async def resolve_async(host: str, port: int, *, https: bool, resolver: Resolver, timeout: float) -> list[str]:  # noqa: ASYNC109 - becomes part of one deadline
+    """Do what `resolve` does, in a coroutine and with any resolver."""
+    with _dns_errors(host):
+        async with asyncio.timeout(min(timeout, DNS_TIMEOUT)):
+            found = await resolver(host, port)
+    return _permitted(found, port, https=https)
+
+
+@contextmanager
+def _dns_errors(host: str) -> Iterator[None]:
+    try:
+        yield
+    except socket.gaierror as error:
+        if error.errno in NOT_FOUND:
+            raise Refused(
+                f"The name {host} does not exist. Check the spelling of the URL.", code="host_not_found"
+            ) from error
+        raise Unreachable(f"The name {host} cannot be looked up right now.", code="dns_failed") from error
+    except TimeoutError as error:
+        raise Unreachable(f"Looking up the name {host} took too long.", code="dns_failed") from error
+    except (OSError, UnicodeError) as error:
+        raise Unreachable(f"The name {host} cannot be looked up.", code="dns_failed") from error
+
+
+def _permitted(found: list[str], port: int, *, https: bool) -> list[str]:
+    """Return the addresses if every one may be reached on this port; one that may not spoils the whole answer."""
+    opened = addresses.networks(settings.EGRESS_ALLOWED_NETWORKS)
+    parsed = [addresses.parse(text) for text in found]
+    if not parsed:
+        raise Unreachable("The server's name has no address.", code="dns_failed")
+    if all(addresses.is_within(address, opened) for address in parsed):
+        return found
+    if not all(addresses.is_public(address) or addresses.is_within(address, opened) for address in parsed):
+        raise urls.refused("private_address")
+    if not https:
+        raise urls.refused("https_required")
+    if port not in settings.EGRESS_ALLOWED_PORTS:
+        raise urls.port_refused(port)
+    return found
+
+
+# --- sockets --------------------------------------------------------------------------------------------------------
+
+
+class PinnedBackend(httpcore2.AsyncNetworkBackend):
+    """Connects only to addresses that were judged in the same breath; raises Refused or Unreachable, nothing sent."""
+
+    def __init__(self, *, https: bool, resolver: Resolver = system_resolver) -> None:
+        """Take whether TLS will follow (without it only opened networks are reached) and who resolves names."""
+        self._https = https
+        self._resolver = resolver
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface of httpcore2
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> Stream:
+        """Resolve the host once, judge every address, connect to the first that answers."""
+        deadline = time.monotonic() + (CONNECT_TIMEOUT if timeout is None else timeout)
+        host = host.strip("[]")
+        found = await self._resolve(host, port, deadline)
+        started = time.monotonic()
+        try:
+            wire, address = await _connect_to_any(found, port, deadline)
+        except Unreachable as error:
+            note("tcp", error.sentence, started=started, code=error.code, addresses=tuple(found))
+            raise
+        note("tcp", f"Connected to {address} port {port}.", started=started, addresses=(address,))
+        return Stream(wire)
+
+    async def _resolve(self, host: str, port: int, deadline: float) -> list[str]:
+        started = time.monotonic()
+        try:
+            found = await resolve_async(
+                host, port, https=self._https, resolver=self._resolver, timeout=deadline - started
+            )
+        except (Refused, Unreachable) as error:
+            note("dns", error.sentence, started=started, code=error.code)
+            raise
+        note("dns", f"{host} is {', '.join(found)}.", started=started, addresses=tuple(found))
+        return found
+
+    async def connect_unix_socket(self, *_: object, **__: object) -> Stream:
+        """Refuse: no URL leads to a socket file."""
+        raise urls.refused("scheme_forbidden")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; httpcore2 asks for it between retries."""
+        await asyncio.sleep(seconds)
+
+
+async def _connect_to_any(found: list[str], port: int, deadline: float) -> tuple[Wire, str]:
+    """Try the addresses in their order, each with its share of the time left."""
+    loop = asyncio.get_running_loop()
+    failure: OSError | None = None
+    for position, address in enumerate(found):
+        share = (deadline - time.monotonic()) / (len(found) - position)
+        try:
+            async with asyncio.timeout(share):
+                _, wire = await loop.create_connection(Wire, address, port)
+                return wire, address
+        except OSError as error:  # TimeoutError is one
+            failure = error
+    if isinstance(failure, TimeoutError):
+        raise Unreachable(f"The server did not answer on port {port} in time.", code="connect_timeout") from failure
+    raise Unreachable(f"The server does not accept connections on port {port}.") from failure
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return the process's one TLS context: the system's authorities, and those of EGRESS_CA_FILE."""
+    return _tls_context(settings.EGRESS_CA_FILE)
+
+
+@cache
+def _tls_context(ca_file: Path | str | None) -> ssl.SSLContext:
+    context = httpcore2.default_ssl_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+async def reach(url: str, *, resolver: Resolver = system_resolver) -> None:
+    """Do DNS, TCP and TLS of a URL and hang up; raises Refused or Unreachable. `observe()` collects the stages."""
+    origin = httpcore2.URL(urls.check_hop(url)).origin
+    https = origin.scheme == b"https"
+    host = origin.host.decode()
+    stream = await PinnedBackend(https=https, resolver=resolver).connect_tcp(host, origin.port)
+    if https:
+        await stream.start_tls(tls_context(), host, CONNECT_TIMEOUT)
+    await stream.aclose()

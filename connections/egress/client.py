@@ -44,7 +44,7 @@ class Transport(httpx2.AsyncBaseTransport):
         """Check the URL of this hop and send; an answer that is compressed against our wish is refused."""
         url = httpcore2.URL(urls.check_hop(str(request.url)))
         request.headers["accept-encoding"] = "identity"
-        content = cast(AsyncIterable[bytes], request.stream)  # an asynchronous client makes no other
+        content = cast("AsyncIterable[bytes]", request.stream)  # an asynchronous client makes no other
         with explained():
             answer = await (self._pool or pool()).handle_async_request(
                 httpcore2.Request(

@@ -76,14 +76,16 @@ def _dns_errors(host: str) -> Iterator[None]:
         yield
     except socket.gaierror as error:
         if error.errno in NOT_FOUND:
-            raise Refused(
-                f"The name {host} does not exist. Check the spelling of the URL.", code="host_not_found"
-            ) from error
-        raise Unreachable(f"The name {host} cannot be looked up right now.", code="dns_failed") from error
+            sentence = f"The name {host} does not exist. Check the spelling of the URL."
+            raise Refused(sentence, code="host_not_found") from error
+        sentence = f"The name {host} cannot be looked up right now."
+        raise Unreachable(sentence, code="dns_failed") from error
     except TimeoutError as error:
-        raise Unreachable(f"Looking up the name {host} took too long.", code="dns_failed") from error
+        sentence = f"Looking up the name {host} took too long."
+        raise Unreachable(sentence, code="dns_failed") from error
     except (OSError, UnicodeError) as error:
-        raise Unreachable(f"The name {host} cannot be looked up.", code="dns_failed") from error
+        sentence = f"The name {host} cannot be looked up."
+        raise Unreachable(sentence, code="dns_failed") from error
 
 
 def _permitted(found: list[str], port: int, *, https: bool) -> list[str]:
@@ -119,8 +121,8 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         host: str,
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109 - the interface of httpcore2
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+        local_address: str | None = None,  # noqa: ARG002 - same
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002 - same
     ) -> Stream:
         """Resolve the host once, judge every address, connect to the first that answers."""
         deadline = time.monotonic() + (CONNECT_TIMEOUT if timeout is None else timeout)
@@ -169,8 +171,10 @@ async def _connect_to_any(found: list[str], port: int, deadline: float) -> tuple
         except OSError as error:  # TimeoutError is one
             failure = error
     if isinstance(failure, TimeoutError):
-        raise Unreachable(f"The server did not answer on port {port} in time.", code="connect_timeout") from failure
-    raise Unreachable(f"The server does not accept connections on port {port}.") from failure
+        sentence = f"The server did not answer on port {port} in time."
+        raise Unreachable(sentence, code="connect_timeout") from failure
+    sentence = f"The server does not accept connections on port {port}."
+    raise Unreachable(sentence) from failure
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class is none
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class is none
 
     def data_received(self, data: bytes) -> None:
         """Keep the bytes for the reader; stop the peer when nobody takes them."""

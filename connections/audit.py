@@ -13,7 +13,7 @@ class _Row(Protocol):
 
 
 def record(
-    actor: User | str, action: str, target: _Row, *, tenant: Tenant, outcome: str = "ok", **data: Any
+    actor: User | str, action: str, target: _Row, *, tenant: Tenant | None, outcome: str = "ok", **data: Any
 ) -> AuditEvent:
     """Append one event: actor (a user, or a word such as "system"), action ("connection.created"), target row.
 

@@ -9,6 +9,7 @@ The tenant is stored once, on its own rows; every query starts from it (`tenant.
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import product
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -84,6 +85,8 @@ class Membership(models.Model):
     access_tokens: models.Manager[AccessToken]
 
     class Meta:
+        verbose_name = "member"
+        ordering = ["tenant", "user"]
         constraints = [
             models.UniqueConstraint(fields=["user", "tenant"], name="a_user_has_one_role_in_a_tenant"),
             models.CheckConstraint(condition=Q(role__in=Role.values), name="a_membership_has_a_known_role"),
@@ -123,6 +126,20 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
     def due(self, now: datetime) -> ConnectionQuerySet:
         """Return the enabled connections whose next probe is due, the longest waiting first."""
         return self.filter(enabled=True, next_probe_at__lte=now).order_by("next_probe_at")
+
+    def showing(self, word: Headline) -> ConnectionQuerySet:
+        """Return the connections whose headline is this word; the rules are asked, not repeated in SQL."""
+        matching = Q(pk__in=[])
+        for enabled, *states in product([True, False], CredentialState, ReachabilityState, ToolsState):
+            credential, reachability, tools = states
+            if word == headline(enabled=enabled, credential=credential, reachability=reachability, tools=tools):
+                matching |= Q(
+                    enabled=enabled,
+                    credential_state=credential,
+                    reachability_state=reachability,
+                    tools_state=tools,
+                )
+        return self.filter(matching)
 
 
 class Connection(models.Model):
@@ -254,6 +271,12 @@ class Connection(models.Model):
             setattr(self, f"{which}_since", now)
             fields.append(f"{which}_since")
         self.save(update_fields=fields)
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Take the connection into use or out of it."""
+        self.enabled = enabled
+        self.revision += 1
+        self.save(update_fields=["enabled", "revision", "updated_at"])
 
     def request_probe(self) -> None:
         """Make the next probe due now."""

@@ -71,6 +71,7 @@ _NEXT_STEPS = {
     # credential
     "credential_missing": "Enter the API key or the headers that the server asks for, then press Check now.",
     "unauthorized": "Check the API key or headers with the server's owner and enter them again.",
+    "unauthorized_on_call": "Enter a credential that this server accepts for calls, too.",
     "authorization_needed": "Choose an authorization method that this server accepts and enter the credential.",
     "forbidden": "Ask the server's owner to grant this credential access.",
     "seal_broken": "Enter the credential again: it can no longer be opened.",
@@ -87,10 +88,15 @@ _NEXT_STEPS = {
     "old_sse_transport": "Give the server's streamable HTTP address, usually ending in /mcp, or upgrade the server.",
     "not_streamable_http": "Check the server URL: what answers there is not an MCP server. It usually ends in /mcp.",
     "unexpected_status": "Check the server URL: what answers there is not an MCP server. It usually ends in /mcp.",
+    "redirected": "Give the address that the server redirects to: redirects are not followed.",
+    "unsupported_version": "Ask the server's owner to upgrade it to a current version of MCP.",
+    "era_changed": "Press Check now: the server speaks another version of MCP than before.",
     "bad_answer": "Ask the server's owner: its answers do not follow the protocol.",
     "answer_too_large": "Ask the server's owner to make its answers smaller.",
+    "not_http": "Check the server URL and its port: what answers there is not a web server.",
     "private_address": "Use an address that is reachable over the internet.",
     # tools
     "tools_to_review": "Open Tools, look at what is new or changed, and approve what may be used.",
+    "listing_never_ends": "Ask the server's owner: its list of tools does not end.",
     "listing_failed": "Press Check now; if it fails again, ask the server's owner.",
 }

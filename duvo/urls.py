@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+
+from duvo import health
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("v1/", include("tools.urls")),
+    path(
+        "v1/schema",
+        SpectacularJSONAPIView.as_view(authentication_classes=[], permission_classes=[]),
+        name="schema",
+    ),
+    path(
+        "v1/docs",
+        SpectacularSwaggerSplitView.as_view(
+            url_name="schema", template_name="docs.html", authentication_classes=[], permission_classes=[]
+        ),
+        name="docs",
+    ),
+    path("healthz", health.alive, name="healthz"),
+    path("readyz", health.ready, name="readyz"),
 ]
+
+handler404 = "duvo.health.not_found"
+handler500 = "duvo.health.failed"

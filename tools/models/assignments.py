@@ -89,6 +89,7 @@ class AccessToken(models.Model):
     objects = AccessTokenQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "API token"
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(

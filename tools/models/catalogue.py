@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.db import models
@@ -10,6 +12,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from connections.models import Connection, User
+from tools.drift import Listed, digest
 from tools.policy import Standing, standing
 
 
@@ -35,6 +38,7 @@ class Probe(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
+        verbose_name = "check"
         ordering = ["-started_at", "-id"]
         constraints = [
             models.CheckConstraint(
@@ -155,9 +159,21 @@ class Tool(models.Model):
         self.policy = policy
         self.save(update_fields=["policy"])
 
-    def record_version(self) -> None:
-        """Keep the definition last seen in the history, once per digest."""
-        self.versions.get_or_create(digest=self.digest, defaults={"definition": self.definition})
+    def see(self, listed: Listed, now: datetime) -> None:
+        """Take over what a listing says; the caller saves, many tools at once."""
+        self.definition, self.digest, self.broken = listed.definition, digest(listed.definition), listed.broken[:300]
+        self.last_seen_at, self.gone_at = now, None
+
+    def trust(self, *, by: str, now: datetime) -> None:
+        """Approve the definition last seen without a review; the caller saves."""
+        self.approved_definition, self.approved_digest = self.definition, self.digest
+        self.approved_by, self.approved_at = by[:200], now
+
+    @staticmethod
+    def keep_versions(tools: Iterable[Tool]) -> None:
+        """Keep the definitions last seen in the history, once per digest."""
+        versions = [ToolVersion(tool=tool, digest=tool.digest, definition=tool.definition) for tool in tools]
+        ToolVersion.objects.bulk_create(versions, ignore_conflicts=True, batch_size=500)
 
 
 class ToolVersion(models.Model):

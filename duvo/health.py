@@ -1,0 +1,53 @@
+"""Is it up, is it ready, and what an address that is not there answers."""
+
+from __future__ import annotations
+
+import redis
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
+from django.views.decorators.cache import never_cache
+
+from tools import problems
+
+
+def alive(request: HttpRequest) -> HttpResponse:
+    """Answer 200 as long as the process answers at all."""
+    return JsonResponse({"status": "ok"})
+
+
+@never_cache
+def ready(request: HttpRequest) -> HttpResponse:
+    """Answer 200 when database and broker answer, else 503 with which one does not."""
+    checks = {"database": _database(), "broker": _broker()}
+    return JsonResponse({"checks": checks}, status=200 if all(checks.values()) else 503)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 404, as a problem where programs ask."""
+    if request.path.startswith("/v1/"):
+        body = problems.problem(404, "not_found", "There is nothing here for you.")
+        return JsonResponse(body, status=404, content_type=problems.CONTENT_TYPE)
+    return defaults.page_not_found(request, exception)
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """Answer 500, as a problem where programs ask."""
+    return problems.server_error() if request.path.startswith("/v1/") else defaults.server_error(request)
+
+
+def _database() -> bool:
+    try:
+        connection.ensure_connection()
+    except DatabaseError:
+        return False
+    return True
+
+
+def _broker() -> bool:
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1) as broker:
+            return bool(broker.ping())
+    except redis.RedisError:
+        return False

@@ -1,0 +1,210 @@
+"""The life of a call: written down, made, its outcome written down.
+
+    start     a caller asks: checks, writes the row, then waits for the outcome or leaves it to a worker
+    resume    a worker takes a queued call
+    sweep     what a dead process left behind is ended honestly
+
+The row is committed before the first byte leaves. Nothing is sent twice: a call whose process died while it ran, or
+whose connection broke after the request was sent, ends as `outcome_unknown`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from celery import current_app
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from connections import egress, sealing
+from connections.context import request_id
+from connections.errors import DuvoError, Refused, Unreachable
+from tools import ledger, mcp_client, offers, probing
+from tools.authentication import Principal
+from tools.errors import ArgumentsRefused, Busy, CallError, CallFailed, CallTimedOut, OutcomeUnknown
+from tools.fresh import in_thread
+from tools.models import Call
+from tools.models.calls import CallState, seal_context
+from tools.offers import Offer
+
+_GRACE = timedelta(seconds=60)  # how long after its deadline a call's process counts as alive
+_ENQUEUE_AGAIN = timedelta(minutes=2)
+_SWEPT_AT_ONCE = 500
+
+_running: Counter[UUID] = Counter()  # calls under way in this process, by connection
+_tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A call as its caller sees it."""
+
+    id: UUID
+    tool: str
+    state: CallState
+    created_at: datetime
+    finished_at: datetime | None = None
+    result: dict[str, Any] | None = None
+    error: CallError | None = None
+
+
+async def start(
+    principal: Principal, name: str, arguments: dict[str, Any], *, wait: float, in_worker: bool = False
+) -> Report:
+    """Make a call and return its report; one that is not finished after `wait` seconds goes on and is reported running.
+
+    With `in_worker` the call is queued for a worker. Raises CallError when the call cannot be made at all, and
+    LedgerUnavailable when it cannot be written down; in both cases nothing was sent.
+    """
+    assert principal.assignment_id is not None  # noqa: S101 - the door lets only assignments in
+    offer = await offers.find(principal.assignment_id, name)
+    if faults := offer.validator.faults(arguments):
+        raise ArgumentsRefused(faults)
+    if not in_worker and _running[offer.connection_id] >= offer.max_concurrency:
+        raise Busy(retry_after=1)
+    now = timezone.now()
+    call_id = uuid7()
+    opening = ledger.Opening(
+        id=call_id,
+        tenant_id=principal.tenant_id,
+        assignment_id=principal.assignment_id,
+        connection_id=offer.connection_id,
+        tool_id=offer.tool_id,
+        tool_name=offer.public_name,
+        state=CallState.QUEUED if in_worker else CallState.RUNNING,
+        sealed_arguments=sealing.seal_bytes(
+            orjson.dumps(arguments), context=seal_context(principal.tenant_id, call_id)
+        ),
+        request_id=request_id.get(),
+        created_at=now,
+        started_at=None if in_worker else now,
+        lease_until=now + _ENQUEUE_AGAIN if in_worker else _lease(now, offer),
+    )
+    if in_worker:
+        await ledger.write(opening)
+        await in_thread(_enqueue, call_id)
+        return Report(call_id, name, CallState.QUEUED, now)
+    task = asyncio.create_task(_open_and_perform(opening, offer, arguments))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    done, _ = await asyncio.wait({task}, timeout=wait)
+    return task.result() if done else Report(call_id, name, CallState.RUNNING, now)
+
+
+def resume(call_id: UUID) -> None:
+    """Run a queued call to its end, in a worker; a call that is no longer queued is left alone."""
+    call = _claim(call_id)
+    if call is None or call.assignment_id is None:
+        return
+    try:
+        offer = offers.find_now(call.assignment_id, call.tool_name)
+    except DuvoError as error:
+        _end_now(call, CallState.FAILED, error.code, error.sentence)
+        return
+    Call.objects.filter(pk=call.pk).update(lease_until=_lease(timezone.now(), offer))
+    egress.run(_perform(call.id, call.tenant_id, call.created_at, offer, call.arguments()))
+
+
+def sweep(now: datetime) -> list[UUID]:
+    """End the calls whose process died and return the queued ones whose message got lost, to be enqueued again."""
+    Call.objects.filter(state=CallState.RUNNING, lease_until__lt=now).update(
+        state=CallState.OUTCOME_UNKNOWN,
+        error_code=OutcomeUnknown.code,
+        error_sentence="The process that made this call died: the tool may have run. Check before you try again.",
+        finished_at=now,
+        lease_until=None,
+    )
+    lost = list(
+        Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now).values_list("pk", flat=True)[:_SWEPT_AT_ONCE]
+    )
+    Call.objects.filter(pk__in=lost, state=CallState.QUEUED).update(lease_until=now + _ENQUEUE_AGAIN)
+    return lost
+
+
+async def _open_and_perform(opening: ledger.Opening, offer: Offer, arguments: dict[str, Any]) -> Report:
+    await ledger.write(opening)
+    return await _perform(opening.id, opening.tenant_id, opening.created_at, offer, arguments)
+
+
+async def _perform(
+    call_id: UUID, tenant_id: UUID, created_at: datetime, offer: Offer, arguments: dict[str, Any]
+) -> Report:
+    _running[offer.connection_id] += 1
+    state, result, error = CallState.SUCCEEDED, None, None
+    try:
+        answer = await mcp_client.call_tool(offer.server, offer.upstream_name, arguments, mirrored=offer.mirrored)
+        result = _result(answer)
+        if answer.is_error:
+            state = CallState.FAILED
+    except DuvoError as failure:
+        state, error = _verdict(failure)
+        error.__cause__ = failure
+    finally:
+        _running[offer.connection_id] -= 1
+        if not _running[offer.connection_id]:
+            del _running[offer.connection_id]
+    finished_at = timezone.now()
+    await ledger.write(
+        ledger.Outcome(
+            id=call_id,
+            state=state,
+            sealed_result=sealing.seal_bytes(orjson.dumps(result), context=seal_context(tenant_id, call_id))
+            if result is not None
+            else "",
+            error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
+            error_sentence=error.sentence[:300] if error else "",
+            finished_at=finished_at,
+        )
+    )
+    if error is None and offer.doubted:
+        await in_thread(probing.trust_again, offer.connection_id)
+    elif error is not None and isinstance(error.__cause__, mcp_client.Unauthorized | mcp_client.EraChanged):
+        await in_thread(probing.note, offer.connection_id, error.__cause__)
+    return Report(call_id, offer.public_name, state, created_at, finished_at, result, error)
+
+
+def _result(answer: mcp_client.ToolResult) -> dict[str, Any]:
+    return {"is_error": answer.is_error, "content": answer.content, "structured_content": answer.structured}
+
+
+def _verdict(failure: DuvoError) -> tuple[CallState, CallError]:
+    if isinstance(failure, mcp_client.TimedOut):
+        return CallState.TIMED_OUT, CallTimedOut(failure.sentence)
+    if isinstance(failure, mcp_client.McpError) and failure.outcome_unknown:
+        return CallState.OUTCOME_UNKNOWN, OutcomeUnknown()
+    if isinstance(failure, Refused | Unreachable):
+        return CallState.FAILED, CallFailed(failure.sentence, code=failure.code)
+    return CallState.FAILED, CallFailed(
+        failure.sentence, code=f"upstream_{failure.code}", retry_after=getattr(failure, "retry_after", None)
+    )
+
+
+def _lease(now: datetime, offer: Offer) -> datetime:
+    return now + timedelta(seconds=offer.server.timeout) + _GRACE
+
+
+def _enqueue(call_id: UUID) -> None:
+    try:
+        current_app.send_task("tools.run_call", kwargs={"call_id": str(call_id)}, retry=False)
+    except current_app.connection_for_write().connection_errors:
+        return  # the row says queued: the sweeper enqueues it once the broker is back
+
+
+def _claim(call_id: UUID) -> Call | None:
+    now = timezone.now()
+    claimed = Call.objects.filter(pk=call_id, state=CallState.QUEUED).update(
+        state=CallState.RUNNING, started_at=now, lease_until=now + _GRACE
+    )
+    return Call.objects.get(pk=call_id) if claimed else None
+
+
+def _end_now(call: Call, state: CallState, code: str, sentence: str) -> None:
+    Call.objects.filter(pk=call.pk, finished_at=None).update(
+        state=state, error_code=code, error_sentence=sentence[:300], finished_at=timezone.now(), lease_until=None
+    )

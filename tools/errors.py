@@ -1,0 +1,91 @@
+"""What can go wrong for a caller of tools, named for what it can do about it.
+
+    CallError                 carries the HTTP status of the problem it becomes
+    ├── ToolNotFound          no such tool for this caller
+    ├── ToolSetAside          the tool exists but may not be used now; the code says why
+    ├── ConnectionNotReady    the connection waits for a credential or has never been checked
+    ├── ArgumentsRefused      the arguments do not fit the tool's JSON Schema; names each fault
+    ├── Busy                  too many calls of this connection are running
+    ├── CallFailed            the server did not give a result; the call's row says the same
+    ├── CallTimedOut          the server did not answer in time
+    └── OutcomeUnknown        the tool may have run, and nobody knows its result
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from connections.errors import DuvoError
+from tools.schemas import Fault
+
+
+class CallError(DuvoError):
+    """The call could not be made."""
+
+    status = HTTPStatus.BAD_GATEWAY
+
+    def __init__(
+        self, sentence: str | None = None, *, code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        """Take a sentence, a code and, where it is known, the seconds after which a new try makes sense."""
+        super().__init__(sentence, code=code)
+        self.retry_after = retry_after
+
+
+class ToolNotFound(CallError):
+    """There is no such tool for this assignment."""
+
+    code = "tool_not_found"
+    status = HTTPStatus.NOT_FOUND
+
+
+class ToolSetAside(CallError):
+    """This tool may not be used now."""
+
+    code = "tool_set_aside"
+    status = HTTPStatus.CONFLICT
+
+
+class ConnectionNotReady(CallError):
+    """This tool's connection is not ready."""
+
+    code = "connection_not_ready"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class ArgumentsRefused(CallError):
+    """The arguments do not fit the tool's schema."""
+
+    code = "arguments_invalid"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    def __init__(self, faults: list[Fault]) -> None:
+        """Keep the faults, each with a JSON Pointer into the arguments."""
+        super().__init__()
+        self.faults = faults
+
+
+class Busy(CallError):
+    """Too many calls of this connection are running at this moment."""
+
+    code = "connection_busy"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class CallFailed(CallError):
+    """The server did not give a result."""
+
+    code = "call_failed"
+
+
+class CallTimedOut(CallError):
+    """The server did not answer in time."""
+
+    code = "timed_out"
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+class OutcomeUnknown(CallError):
+    """The connection broke after the request was sent: the tool may have run. Check before you try again."""
+
+    code = "outcome_unknown"

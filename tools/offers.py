@@ -1,0 +1,106 @@
+"""What an assignment is offered right now: the tool, its schema, and the server behind it, at most a second old."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from connections.errors import DuvoError
+from connections.states import CredentialState, ReachabilityState
+from tools import mcp_client, schemas
+from tools.errors import ConnectionNotReady, ToolNotFound, ToolSetAside
+from tools.fresh import Fresh
+from tools.models import Assignment, Tool
+from tools.probing import UNAUTHORIZED_ON_CALL
+from tools.upstream import server_for
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A tool that may be called: everything the call path needs, without a row."""
+
+    tool_id: UUID
+    connection_id: UUID
+    public_name: str
+    upstream_name: str
+    mirrored: mcp_client.HeaderMap = field(repr=False)
+    validator: schemas.Validator = field(repr=False)
+    server: mcp_client.Server = field(repr=False)
+    max_concurrency: int
+    doubted: bool  # the last call was answered with 401
+
+
+async def find(assignment_id: UUID, name: str) -> Offer:
+    """Return the offer of a tool by its public name; raises ToolNotFound, ToolSetAside, ConnectionNotReady."""
+    return _given(await _offers.get((assignment_id, name)))
+
+
+def find_now(assignment_id: UUID, name: str) -> Offer:
+    """Return what `find` does, from plain code."""
+    return _given(_offers.get_now((assignment_id, name)))
+
+
+def forget() -> None:
+    """Forget every offer, so that the next look is at the database."""
+    _offers.clear()
+
+
+def _given(offer: Offer | DuvoError) -> Offer:
+    if isinstance(offer, DuvoError):
+        raise offer.with_traceback(None)
+    return offer
+
+
+def _load(key: tuple[UUID, str]) -> Offer | DuvoError:
+    try:
+        return _look(*key)
+    except DuvoError as refusal:
+        return refusal
+
+
+def _look(assignment_id: UUID, name: str) -> Offer:
+    assignment = Assignment.objects.filter(pk=assignment_id, enabled=True).first()
+    tool = (
+        assignment.granted_tools().select_related("connection").filter(public_name=name).first() if assignment else None
+    )
+    if tool is None or not tool.connection.enabled:
+        raise ToolNotFound
+    if not tool.standing.usable:
+        raise ToolSetAside(tool.standing.sentence, code=tool.standing.code)
+    _check_ready(tool)
+    definition: dict[str, Any] = tool.approved_definition or {}
+    return Offer(
+        tool_id=tool.pk,
+        connection_id=tool.connection_id,
+        public_name=tool.public_name,
+        upstream_name=tool.name,
+        mirrored=mcp_client.header_map(definition["inputSchema"]),
+        validator=_compiled(orjson.dumps(definition["inputSchema"])),
+        server=server_for(tool.connection),
+        max_concurrency=tool.connection.max_concurrency,
+        doubted=tool.connection.credential_reason == UNAUTHORIZED_ON_CALL,
+    )
+
+
+def _check_ready(tool: Tool) -> None:
+    connection = tool.connection
+    refused = connection.credential_state in {CredentialState.MISSING, CredentialState.REFUSED}
+    # After a 401 to a call the next call still goes out: the first that succeeds proves the credential again.
+    if refused and connection.credential_reason != UNAUTHORIZED_ON_CALL:
+        raise ConnectionNotReady(
+            f"The connection is not signed in: {connection.credential_sentence}", code="credential_not_ready"
+        )
+    if connection.reachability_state == ReachabilityState.UNSUPPORTED:
+        raise ConnectionNotReady(connection.reachability_sentence, code=connection.reachability_reason)
+
+
+@lru_cache(maxsize=5_000)
+def _compiled(schema: bytes) -> schemas.Validator:
+    return schemas.compile(orjson.loads(schema))
+
+
+_offers: Fresh[tuple[UUID, str], Offer | DuvoError] = Fresh(_load, seconds=1.0)

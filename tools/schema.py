@@ -1,0 +1,69 @@
+"""How the API describes itself: OpenAPI 3.1 with the problems that every operation may answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiResponse
+
+from tools.problems import CONTENT_TYPE
+from tools.serializers import ProblemSerializer
+
+_EVERYWHERE = {401: "No token, or one that is unknown, expired or revoked."}
+_WITH_A_BODY = {
+    400: "The body is not JSON.",
+    415: "The body is not application/json.",
+    422: "The request has faults; `errors` names each by a JSON Pointer.",
+}
+_CALL = {
+    409: "The tool is set aside; the code says why.",
+    429: "Too many calls of this connection are running.",
+    500: "Something went wrong on our side.",
+    502: "The server gave no result; the code says why.",
+    503: "The connection is not ready, or the call could not be written down.",
+    504: "The server did not answer in time.",
+}
+
+
+class Schema(AutoSchema):
+    """Adds the problems to each operation."""
+
+    def get_response_serializers(self) -> Any:
+        """Return the operation's own responses and the problems it may answer."""
+        own = super().get_response_serializers()
+        if not isinstance(own, dict):
+            own = {201 if self.method == "POST" and not self._is_call() else 200: own}
+        return own | {
+            (status, CONTENT_TYPE): OpenApiResponse(ProblemSerializer, description=text)
+            for status, text in self._problems().items()
+        }
+
+    def _problems(self) -> dict[int, str]:
+        problems = dict(_EVERYWHERE)
+        if "{" in self.path:
+            problems[404] = "There is nothing here for you."
+        if self.method in {"POST", "PATCH"} and self.get_request_serializer() is not None:
+            problems |= _WITH_A_BODY
+        if self.method != "GET" or "/tools" in self.path or "/calls" in self.path:
+            problems[403] = "This token may not do this."
+        if self._is_call():
+            problems |= _CALL
+        elif self.path.endswith("/tools/{name}"):
+            problems[409] = _CALL[409]
+        return problems
+
+    def _is_call(self) -> bool:
+        return self.path.endswith("/call")
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """The bearer token in the document."""
+
+    target_class = "tools.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
+        """Return the security scheme."""
+        return {"type": "http", "scheme": "bearer", "description": "A token of an assignment or of a member."}

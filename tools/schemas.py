@@ -94,13 +94,15 @@ def _check_size(schema: dict[str, Any]) -> None:
     except (TypeError, ValueError) as error:
         raise SchemaBroken("The schema is nested too deeply.") from error
     if len(written) > MAX_SCHEMA_BYTES:
-        raise SchemaBroken(f"The schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB.")
+        too_large = f"The schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB."
+        raise SchemaBroken(too_large)
     level: list[Any] = [schema]
     for _ in range(MAX_SCHEMA_DEPTH):
         level = [child for node in level for child in _children(node)]
         if not level:
             return
-    raise SchemaBroken(f"The schema is nested more than {MAX_SCHEMA_DEPTH} levels deep.")
+    too_deep = f"The schema is nested more than {MAX_SCHEMA_DEPTH} levels deep."
+    raise SchemaBroken(too_deep)
 
 
 def _children(node: Any) -> list[Any]:
@@ -116,8 +118,8 @@ def _compile_with(factory: type[jsonschema_rs.Validator], schema: dict[str, Any]
             return Validator(factory(schema, pattern_options=engine, validate_formats=False, offline=True))
         except ValueError as error:
             failure = error
-    reason = _capped(getattr(failure, "message", "it cannot be compiled"))
-    raise SchemaBroken(f"The schema is invalid: {reason}") from failure
+    reason = f"The schema is invalid: {getattr(failure, 'message', 'it cannot be compiled')}"
+    raise SchemaBroken(_capped(reason)) from failure
 
 
 def _capped(message: str) -> str:

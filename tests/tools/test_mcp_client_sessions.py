@@ -1,0 +1,132 @@
+"""Sessions of the handshake era: opened once, kept, opened again when they expire, and closed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.servers import kinds
+from tests.servers.fixtures import StartServer
+from tests.servers.running import McpServer
+from tools import mcp_client
+from tools.mcp_client import Server
+
+
+def at(server: McpServer) -> Server:
+    return Server(key=server.url, url=server.url, era="legacy")
+
+
+@pytest.mark.parametrize("kind", ["legacy", "legacy stateless", "legacy json"])
+async def test_a_call_on_a_live_session_is_exactly_one_request(mcp_server: StartServer, kind: str) -> None:
+    server = mcp_server(kind)
+    await mcp_client.discover(at(server))
+    before = len(server.requests)
+    for _ in range(3):
+        await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert len(server.requests) == before + 3
+    assert [request.rpc_method for request in server.requests[:before]] == ["initialize", "notifications/initialized"]
+
+
+async def test_the_negotiated_version_and_session_travel_in_headers(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    headers = server.requests[-1].headers
+    assert headers["mcp-protocol-version"] == "2025-11-25"
+    assert headers["mcp-session-id"] == server.sessions[0]
+    assert "mcp-method" not in headers
+
+
+async def test_tcp_connections_are_reused(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    for _ in range(20):
+        await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert server.connections <= 3
+
+
+async def test_many_first_calls_open_one_session(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await asyncio.gather(*(mcp_client.call_tool(at(server), "echo", {"text": "x"}) for _ in range(20)))
+    assert server.count("initialize") == 1
+    assert server.executions("echo") == 20
+
+
+async def test_a_caller_that_leaves_does_not_take_the_handshake_along(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    leaving = asyncio.create_task(mcp_client.call_tool(at(server), "echo", {"text": "x"}))
+    staying = asyncio.create_task(mcp_client.call_tool(at(server), "echo", {"text": "y"}))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert (await staying).content[0]["text"] == "y"
+    assert server.count("initialize") == 1
+
+
+async def test_an_expired_session_is_opened_again_once_and_the_call_runs_once(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    server.expire_sessions()
+    results = await asyncio.gather(*(mcp_client.call_tool(at(server), "echo", {"text": "y"}) for _ in range(10)))
+    assert all(result.content[0]["text"] == "y" for result in results)
+    assert server.count("initialize") == 2
+    assert server.executions("echo") == 11
+
+
+async def test_a_session_that_never_lives_is_given_up(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(404)))
+    with pytest.raises(mcp_client.EraChanged) as refusal:
+        await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert server.count("tools/call") == 2
+    assert not refusal.value.outcome_unknown
+
+
+async def test_a_session_refused_with_400_is_forgotten_and_the_call_not_repeated(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await mcp_client.discover(at(server))
+    refusal = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"No valid session ID provided"}}'
+    server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(400, refusal)))
+    with pytest.raises(mcp_client.EraChanged):
+        await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert server.count("tools/call") == 1
+    del server.rules[0]
+    await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert server.count("initialize") == 2
+
+
+async def test_a_failed_handshake_is_tried_again_by_the_next_caller(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, kinds.answers(503))
+    with pytest.raises(mcp_client.ServerFailed) as failure:
+        await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert not failure.value.sent
+    del server.rules[0]
+    assert (await mcp_client.call_tool(at(server), "echo", {"text": "x"})).content[0]["text"] == "x"
+
+
+async def test_another_credential_never_uses_the_same_session(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    await mcp_client.call_tool(replace(at(server), key="next generation"), "echo", {"text": "x"})
+    assert len(server.sessions) == 2
+
+
+async def test_closing_deletes_the_session_at_the_server(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    await mcp_client.close(server.url)
+    assert server.requests[-1].method == "DELETE"
+    assert server.requests[-1].headers["mcp-session-id"] == server.sessions[0]
+    await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert len(server.sessions) == 2
+
+
+async def test_closing_what_was_never_open_does_nothing(mcp_server: StartServer) -> None:
+    await mcp_client.close("nobody")
+
+
+async def test_a_handshake_with_an_unknown_version_is_refused(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, kinds.says(result={"protocolVersion": "1999-01-01", "capabilities": {}}))
+    with pytest.raises(mcp_client.UnsupportedVersion):
+        await mcp_client.discover(at(server))

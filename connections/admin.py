@@ -1,0 +1,336 @@
+"""The pages of organizations, people, connections and the audit trail."""
+
+# ruff: noqa: ARG002 - the signatures are Django's
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import apps
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.contrib.auth.admin import UserAdmin as StockUserAdmin
+from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from django.views.decorators.http import require_POST
+
+from connections import checking
+from connections.forms import ConnectionForm, MembershipForm
+from connections.models import AuditEvent, Connection, Era, Membership, Tenant, User
+from connections.states import Headline
+from connections.tenancy import (
+    ADMINS_AND_AUDITORS,
+    ReadOnlyAdmin,
+    SuperuserAdmin,
+    TenantAdmin,
+    TenantFilter,
+    person,
+)
+
+admin.site.unregister(Group)
+
+
+class HeadlineFilter(admin.SimpleListFilter):
+    """By the one word that the list shows."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        """Return every word."""
+        return [(str(value), str(label)) for value, label in Headline.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow the list."""
+        value = self.value()
+        if not value:
+            return queryset
+        return queryset.showing(Headline(value)) if value in Headline.values else queryset.none()  # type: ignore[attr-defined]
+
+
+class EraFilter(admin.SimpleListFilter):
+    """By the protocol era that the server was found to speak."""
+
+    title = "protocol era"
+    parameter_name = "era"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        """Return the eras and the absence of knowledge."""
+        return [(Era.MODERN.value, "Modern"), (Era.LEGACY.value, "Legacy"), ("unknown", "Not known yet")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow the list."""
+        value = self.value()
+        return queryset.filter(era="" if value == "unknown" else value) if value else queryset
+
+
+@admin.register(Connection)
+class ConnectionAdmin(TenantAdmin):
+    """Connections: what works, what does not, and what to do about it."""
+
+    seen_by_reviewers = True
+    change_form_template = "admin/connections/connection/change_form.html"
+    empty_sentence = "No connections yet. Add the URL of an MCP server, and its tools appear here."
+    list_filter = [TenantFilter, HeadlineFilter, "authorization", EraFilter]
+    search_fields = ["name", "server_url"]
+    list_select_related = ["tenant"]
+    search_help_text = "Search by name or server"
+    actions = ["check_now", "enable", "disable"]
+    empty_value_display = "–"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the connections that this person sees, with the number of their tools."""
+        # Tools live in a higher room; they are asked for by name.
+        tools = apps.get_model("tools", "Tool").objects
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(tools_in_use=_count(tools.usable()), tools_to_review=_count(tools.to_review()))
+        )
+
+    def get_list_display(self, request: HttpRequest) -> list[str]:
+        """Name the organization only to those who see several."""
+        user = person(request)
+        several = user.is_superuser or user.is_reviewer or len(user.roles) > 1
+        organization = ["tenant"] if several else []
+        return ["name", "status", *organization, "host", "authorization", "protocol", "tools", "checked", "next"]
+
+    # --- columns ---
+
+    @admin.display(description="status")
+    def status(self, connection: Connection) -> SafeString:
+        """Show the headline as a coloured word, and since when."""
+        since = max(connection.credential_since, connection.reachability_since, connection.tools_since)
+        return format_html(
+            '<span class="status status-{}">{}</span> <span class="since">{}</span>',
+            connection.headline.value,
+            connection.headline.label,
+            f"for {timesince(since, depth=1)}",
+        )
+
+    @admin.display(description="server")
+    def host(self, connection: Connection) -> str:
+        """Show where the server is."""
+        return urlsplit(connection.server_url).netloc
+
+    @admin.display(description="protocol", ordering="protocol_version")
+    def protocol(self, connection: Connection) -> str:
+        """Show the protocol version and its era."""
+        return f"{connection.protocol_version} ({connection.era})" if connection.era else ""
+
+    @admin.display(description="tools")
+    def tools(self, connection: Any) -> str:
+        """Show how many tools are in use and how many wait."""
+        waiting = f", {connection.tools_to_review} to review" if connection.tools_to_review else ""
+        return f"{connection.tools_in_use} in use{waiting}"
+
+    @admin.display(description="last checked", ordering="probed_at")
+    def checked(self, connection: Connection) -> str:
+        """Show how long ago the last check ended."""
+        return f"{timesince(connection.probed_at, depth=1)} ago" if connection.probed_at else "never"
+
+    @admin.display(description="next step")
+    def next(self, connection: Connection) -> str:
+        """Show what a person should do."""
+        return connection.next_step
+
+    # --- the form ---
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Return the one form of connections, for this person."""
+        return type("Form", (ConnectionForm,), {"user": person(request)})
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Return something for Django's checks: the template lays the fields out."""
+        return [(None, {"fields": ["name"]})]
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show or save the form; when somebody was quicker with the same name, show it again with that sentence."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except ValidationError:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
+        """Save as every other door does."""
+        return form.save()
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Do nothing: the form has saved."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Do nothing: the form has saved."""
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
+        """Do nothing: the form has written it down."""
+
+    log_change = log_addition  # type: ignore[assignment]
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        """Go to the connection's page, where the check is seen live."""
+        return self._to_its_page(request, obj, f"{obj} was added. It is being checked.")
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        """Stay on the connection's page, where the check is seen live."""
+        return self._to_its_page(request, obj, "Saved. The connection is being checked." if obj.enabled else "Saved.")
+
+    def _to_its_page(self, request: HttpRequest, connection: Connection, sentence: str) -> HttpResponse:
+        self.message_user(request, sentence, messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:connections_connection_change", args=[connection.pk]))
+
+    # --- checks ---
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address of the button "Check now"."""
+        check = self.admin_site.admin_view(require_POST(self.check_view))
+        return [path("<path:object_id>/check/", check, name="connections_connection_check"), *super().get_urls()]
+
+    def check_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask for a check of one connection."""
+        connection = self.get_object(request, unquote(object_id))
+        if not self.has_change_permission(request, connection):
+            raise PermissionDenied
+        if not connection.enabled:
+            return self._to_its_page(request, connection, "A disabled connection is not checked. Enable it first.")
+        checking.ask(connection)
+        self.audit(request, "check_requested", connection)
+        return self._to_its_page(request, connection, "The connection is being checked.")
+
+    @admin.action(description="Check now", permissions=["change"])
+    def check_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Ask for a check of the chosen connections."""
+        chosen = list(self.changeable(request, queryset).filter(enabled=True))
+        for connection in chosen:
+            checking.ask(connection)
+            self.audit(request, "check_requested", connection)
+        self.message_user(request, f"Checks requested: {len(chosen)}.", messages.SUCCESS)
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Take the chosen connections into use, and check them."""
+        chosen = list(self.changeable(request, queryset).filter(enabled=False))
+        for connection in chosen:
+            connection.set_enabled(True)
+            checking.ask(connection)
+            self.audit(request, "enabled", connection)
+        self.message_user(request, f"Enabled: {len(chosen)}.", messages.SUCCESS)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Take the chosen connections out of use."""
+        chosen = list(self.changeable(request, queryset).filter(enabled=True))
+        for connection in chosen:
+            connection.set_enabled(False)
+            self.audit(request, "disabled", connection)
+        self.message_user(request, f"Disabled: {len(chosen)}.", messages.SUCCESS)
+
+
+def _count(tools: QuerySet[Any]) -> Coalesce:
+    counted = tools.filter(connection=OuterRef("pk")).order_by().values("connection").annotate(count=Count("pk"))
+    return Coalesce(Subquery(counted.values("count"), output_field=IntegerField()), 0)
+
+
+@admin.register(Tenant)
+class OrganizationAdmin(TenantAdmin):
+    """Organizations: their admins may rename them, superusers make and delete them."""
+
+    tenant_path = "pk"
+    fields = ["name"]
+    list_display = ["name", "created_at"]
+    search_fields = ["name"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Let superusers add."""
+        return person(request).is_superuser
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let superusers delete."""
+        return person(request).is_superuser
+
+
+@admin.register(Membership)
+class MembershipAdmin(TenantAdmin):
+    """Who belongs to an organization, and in which role."""
+
+    form = MembershipForm
+    list_display = ["user", "tenant", "role", "created_at"]
+    list_display_links = ["user"]
+    list_filter = [TenantFilter, "role"]
+    list_select_related = ["user", "tenant"]
+    search_fields = ["user__username"]
+    actions = None  # one by one: each removal asks whether an admin is left
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Fix who and where once it is said."""
+        return ["user", "tenant"] if obj else []
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Let superusers add members."""
+        return person(request).is_superuser
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        """Remove a member, unless nobody could change the organization any more."""
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except ValidationError as refusal:
+            self.message_user(request, refusal.message, messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:connections_membership_change", args=[unquote(object_id)]))
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Remove the member; raises ValidationError for the last admin."""
+        if obj.is_last_admin():
+            raise ValidationError(MembershipForm.LAST_ADMIN, code="last_admin")
+        super().delete_model(request, obj)
+
+
+@admin.register(User)
+class UserAdmin(SuperuserAdmin, StockUserAdmin):
+    """People of the platform; what they see follows from their memberships."""
+
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Person", {"fields": ("first_name", "last_name", "email")}),
+        ("Platform", {"fields": ("is_active", "is_reviewer", "is_superuser")}),
+        ("Dates", {"fields": ("last_login", "date_joined")}),
+    )
+    readonly_fields = ("last_login", "date_joined")
+    list_display = ("username", "email", "is_reviewer", "is_superuser", "is_active")
+    list_filter = ("is_reviewer", "is_superuser", "is_active")
+    filter_horizontal = ()
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    """Who did what, when; nobody changes it, the database sees to that."""
+
+    seen_by = ADMINS_AND_AUDITORS
+    list_display = ["at", "actor", "action", "object_label", "outcome"]
+    list_filter = [TenantFilter, "at"]
+    search_fields = ["actor", "action", "object_label", "object_id", "request_id"]
+    fields = [
+        "at",
+        "actor",
+        "tenant",
+        "action",
+        "object_type",
+        "object_id",
+        "object_label",
+        "outcome",
+        "data",
+        "request_id",
+    ]
+    show_full_result_count = False

@@ -1,0 +1,422 @@
+"""The one way a connection is made or changed: by the admin, by the API and by the demo.
+
+    form = ConnectionForm(data, instance=connection, tenant=tenant, user=user)
+    if form.is_valid():
+        connection = form.save()
+
+Secrets only go in: a blank one means keep, a box removes it, and none is ever sent to a server it was not entered for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from django import forms
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import transaction
+from django.db.models import Value
+from django.db.models.functions import Lower
+from django.utils.text import slugify
+from django.utils.timesince import timesince
+
+from connections import audit, checking, egress, tenancy
+from connections import headers as header_rules
+from connections.errors import DuvoError
+from connections.models import Authorization, Connection, Credential, Era, Membership, Role, Tenant, User
+from connections.states import CredentialState, ReachabilityState, ToolsState
+
+if TYPE_CHECKING:
+    _ModelForm = forms.ModelForm[Any]
+else:
+    _ModelForm = forms.ModelForm
+
+Kind = Credential.Kind
+SLUG_LENGTH = 24
+METHOD_OF = {Kind.API_KEY: Authorization.API_KEY, Kind.HEADERS: Authorization.HEADERS}
+NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
+
+
+class TenantForm(_ModelForm):
+    """A form of a row that belongs to a tenant; it asks which one only where there is a choice, and never again."""
+
+    user: User
+    tenant: Tenant | None = None
+
+    def __init__(self, *args: Any, tenant: Tenant | None = None, user: User | None = None, **kwargs: Any) -> None:
+        """Take the tenant when it is known, and who fills in the form."""
+        super().__init__(*args, **kwargs)
+        self.user = user or self.user
+        if self.instance.pk and not self.instance._state.adding:  # noqa: SLF001 - Django's own flag
+            self.tenant = self.instance.tenant
+        else:
+            self.tenant = tenant or self.tenant or tenancy.only_tenant(self.user)
+        if self.tenant is not None:
+            self.fields.pop("tenant", None)
+            self.instance.tenant = self.tenant
+        elif isinstance(field := self.fields.get("tenant"), forms.ModelChoiceField):
+            field.queryset = tenancy.tenants_of(self.user, tenancy.ADMINS)
+            field.empty_label = "Choose an organization"
+
+    def _get_validation_exclusions(self) -> set[str]:
+        # Uniqueness within the tenant is checked although the tenant is not asked for.
+        excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        return excluded - {"tenant"}
+
+
+class HeadersField(forms.CharField):
+    """Headers that are written, never shown: text with one per line, or a mapping from programs."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Show an empty box whatever is stored or was sent."""
+        attributes = {"rows": 3, "autocomplete": "off", "spellcheck": "false", "placeholder": "X-Api-Key: …"}
+        super().__init__(required=False, widget=WriteOnlyTextarea(attrs=attributes), strip=False, **kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        """Return the headers by name, {} for none; raises ValidationError with a sentence."""
+        try:
+            return header_rules.parse(value if isinstance(value, Mapping) else str(value or ""))
+        except header_rules.BadHeader as fault:
+            raise ValidationError(str(fault), code="bad_header") from fault
+
+
+class WriteOnlyTextarea(forms.Textarea):
+    """A text area that never shows its value, not even the one just sent."""
+
+    def format_value(self, value: Any) -> str | None:
+        """Return nothing."""
+        return None
+
+    def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> Any:
+        """Return what was sent, mappings from programs included."""
+        return data.get(name)
+
+
+def _seconds(label: str, longest: int, help_text: str) -> forms.IntegerField:
+    return forms.IntegerField(label=label, min_value=1, max_value=longest, help_text=help_text, required=False)
+
+
+class ConnectionForm(TenantForm):
+    """Name, server, authorization method with its secret, and the advanced settings of a connection."""
+
+    server_url = forms.CharField(
+        label="Server URL",
+        max_length=Connection.server_url.field.max_length,
+        widget=forms.TextInput(
+            attrs={"inputmode": "url", "autocapitalize": "none", "autocomplete": "off", "spellcheck": "false",
+                   "placeholder": "https://mcp.example.com/mcp"}
+        ),
+        help_text="The public https:// address of your MCP server (streamable HTTP). "
+        "Your colleagues can see it, so it must hold no secret.",
+    )  # fmt: skip
+    authorization = forms.ChoiceField(
+        label="Authorization method",
+        choices=Authorization.choices,
+        widget=forms.RadioSelect,
+        initial=Authorization.NONE,
+        help_text="How the server knows that we may call it. Another method forgets the secret of the one before.",
+    )
+    api_key = forms.CharField(
+        label="API key",
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="A leading “Bearer” is dropped: we add it.",
+    )
+    api_key_header = forms.CharField(
+        label="Header",
+        required=False,
+        max_length=header_rules.LONGEST_NAME,
+        widget=forms.TextInput(attrs={"placeholder": "Authorization: Bearer", "autocomplete": "off"}),
+        help_text="The header that carries the key. Leave blank to send “Authorization: Bearer” and the key.",
+    )
+    remove_api_key = forms.BooleanField(label="Remove the stored API key", required=False)
+    headers = HeadersField(
+        label="Headers", help_text="One “Name: value” per line. Only the names are ever shown again."
+    )
+    remove_headers = forms.BooleanField(label="Remove the stored headers", required=False)
+    extra_headers = HeadersField(
+        label="Extra headers", help_text="Sent with every request, whatever the method. One “Name: value” per line."
+    )
+    remove_extra_headers = forms.BooleanField(label="Remove the stored extra headers", required=False)
+    connect_timeout = _seconds(
+        "Connect timeout", 60, "Seconds to wait until the server accepts the connection, 1 to 60."
+    )
+    idle_timeout = _seconds("Idle timeout", 600, "Seconds without any sign of life from the server, 1 to 600.")
+    call_timeout = _seconds(
+        "Call timeout", settings.LONGEST_CALL, f"Seconds that one call may take in all, 1 to {settings.LONGEST_CALL:,}."
+    )
+    max_concurrency = forms.IntegerField(
+        label="Concurrent calls",
+        required=False,
+        validators=[MinValueValidator(1), MaxValueValidator(500)],
+        help_text="How many calls may run on the server at the same time, 1 to 500.",
+    )
+    era_choice = forms.ChoiceField(
+        label="Protocol era",
+        required=False,
+        choices=Era.choices,
+        help_text="Which generation of MCP to speak. Detection is right for almost every server.",
+    )
+
+    class Meta:
+        model = Connection
+        fields = [
+            "tenant", "name", "server_url", "authorization", "api_key_header", "enabled",
+            "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice",
+        ]  # fmt: skip
+        help_texts = {
+            "name": "How you and your colleagues call it. The names of its tools begin with it.",
+            "enabled": "A disabled connection is neither checked nor called.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Tell beside each secret whether one is stored."""
+        super().__init__(*args, **kwargs)
+        self.before = Connection.objects.get(pk=self.instance.pk) if self.is_change else None
+        rows = self.instance.credentials.filter(owner=None).select_related("set_by") if self.is_change else []
+        self.stored = {Kind(row.kind): row for row in rows}
+        for kind in Kind:
+            if kind in self.stored:
+                self.fields[kind].help_text = f"{_stored(self.stored[kind])} {self.fields[kind].help_text}".strip()
+            else:
+                del self.fields[f"remove_{kind}"]
+        self.fields["name"].widget.attrs.setdefault("autocomplete", "off")
+
+    @property
+    def is_change(self) -> bool:
+        """Whether the form changes a connection that exists."""
+        return not self.instance._state.adding  # noqa: SLF001 - Django's own flag
+
+    @classmethod
+    def data_of(cls, connection: Connection) -> dict[str, Any]:
+        """Return what the form would send to leave this connection as it is; a program's partial change starts here."""
+        return {name: getattr(connection, name) for name in cls.Meta.fields if name != "tenant"}
+
+    # --- what was entered ---
+
+    def clean_name(self) -> str:
+        """Return the name in one line; raises ValidationError for a name that another connection has."""
+        name = " ".join(str(self.cleaned_data["name"]).split())
+        if self.tenant is not None and self._name_is_taken(self.tenant, name):
+            raise ValidationError(NAME_TAKEN, code="duplicate")
+        return name
+
+    def clean_server_url(self) -> str:
+        """Return the URL in normal form; raises ValidationError with the reason why it cannot be used."""
+        try:
+            url = egress.check_url(self.cleaned_data["server_url"])
+            if self.before is None or url != self.before.server_url:
+                parts = urlsplit(url)
+                https = parts.scheme == "https"
+                egress.resolve(parts.hostname or "", parts.port or (443 if https else 80), https=https)
+        except DuvoError as refusal:
+            raise ValidationError(refusal.sentence, code=refusal.code) from refusal
+        return url
+
+    def clean_api_key_header(self) -> str:
+        """Return the header's name; raises ValidationError for one that may not be set."""
+        name = str(self.cleaned_data["api_key_header"])
+        if name.lower().rstrip(":") in {"authorization", "authorization: bearer"}:
+            raise ValidationError(
+                "Leave this blank to send “Authorization: Bearer”. For another scheme choose Custom headers.",
+                code="bad_header",
+            )
+        if name:
+            try:
+                header_rules.check_name(name)
+            except header_rules.BadHeader as fault:
+                raise ValidationError(str(fault), code="bad_header") from fault
+        return name
+
+    def clean(self) -> dict[str, Any]:
+        """Check what depends on several fields."""
+        data = self.cleaned_data
+        for name in ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice"):
+            if data.get(name) in (None, "") and name not in self.errors:  # left blank: as before, or the default
+                data[name] = getattr(self.before or Connection(), name)
+        if data.get("tenant") and self.tenant is None and self._name_is_taken(data["tenant"], data.get("name", "")):
+            self.add_error("name", ValidationError(NAME_TAKEN, code="duplicate"))
+        self._clean_api_key(data)
+        self._clean_extra_headers(data)
+        self._clean_origin(data)
+        return data
+
+    def _clean_api_key(self, data: dict[str, Any]) -> None:
+        if data.get("authorization") != Authorization.API_KEY or not data.get("api_key"):
+            return
+        try:
+            data["api_key"] = header_rules.parse_api_key(data["api_key"], as_bearer=not data.get("api_key_header"))
+        except header_rules.BadHeader as fault:
+            self.add_error("api_key", ValidationError(str(fault), code="bad_header"))
+
+    def _clean_extra_headers(self, data: dict[str, Any]) -> None:
+        extra = {name.lower(): name for name in self._header_names(Kind.EXTRA_HEADERS, data)}
+        field = "extra_headers" if data.get("extra_headers") else "headers"
+        method = data.get("authorization")
+        if "authorization" in extra:
+            self.add_error(
+                "extra_headers",
+                ValidationError(
+                    "“Authorization” belongs to the authorization method. Choose Custom headers and enter it there.",
+                    code="bad_header",
+                ),
+            )
+        taken: list[str] = []
+        if method == Authorization.HEADERS:
+            taken = self._header_names(Kind.HEADERS, data)
+        elif method == Authorization.API_KEY and data.get("api_key_header"):
+            taken, field = [data["api_key_header"]], "api_key_header"
+        for name in taken:
+            if name.lower() in extra:
+                self.add_error(
+                    field, ValidationError(f"“{name}” is set twice, here and in another place.", code="bad_header")
+                )
+
+    def _header_names(self, kind: str, data: dict[str, Any]) -> list[str]:
+        if data.get(kind):
+            return list(data[kind])
+        if kind in self.stored and not data.get(f"remove_{kind}"):
+            return list(self.stored[Kind(kind)].header_names)
+        return []
+
+    def _clean_origin(self, data: dict[str, Any]) -> None:
+        """Refuse to send a stored secret to another server than the one it was entered for."""
+        url = data.get("server_url")
+        if self.before is None or not url or _origin(url) == _origin(self.before.server_url):
+            return
+        for kind in self.stored:
+            used = self._is_used(kind, data.get("authorization", ""))
+            if used and not data.get(kind) and not data.get(f"remove_{kind}") and kind not in self.errors:
+                host = urlsplit(self.before.server_url).netloc
+                self.add_error(
+                    kind,
+                    ValidationError(
+                        f"What is stored here was entered for {host} and is not sent to another server. "
+                        "Enter it for the new server, or remove it.",
+                        code="secret_of_another_server",
+                    ),
+                )
+
+    @staticmethod
+    def _is_used(kind: str, method: str) -> bool:
+        return kind == Kind.EXTRA_HEADERS or METHOD_OF[Kind(kind)] == method
+
+    def _name_is_taken(self, tenant: Tenant, name: str) -> bool:
+        # The same comparison as the database's constraint, so that it never has to speak.
+        named = tenant.connections.annotate(lower_name=Lower("name")).filter(lower_name=Lower(Value(name)))
+        return named.exclude(pk=self.instance.pk).exists()
+
+    # --- saving ---
+
+    def save(self, commit: bool = True) -> Connection:
+        """Store the connection and its secrets, and ask for a check.
+
+        Raises ValidationError when somebody was quicker with the same name; the form then says so at its field.
+        """
+        with transaction.atomic():
+            connection: Connection = self.instance
+            # One connection of a tenant is saved at a time, so the name and the slug are still free when written.
+            tenant = Tenant.objects.select_for_update(no_key=True).get(pk=connection.tenant_id)
+            if self._name_is_taken(tenant, connection.name):
+                raise ValidationError({"name": ValidationError(NAME_TAKEN, code="duplicate")})
+            if self.before is None:
+                connection.slug = _free_slug(tenant, connection.name)
+                connection.created_by = self.user
+                connection.save(force_insert=True)
+            else:
+                connection.revision = self.before.revision + 1
+                names = [name for name in self.Meta.fields if name != "tenant"]
+                connection.save(update_fields=[*names, "revision", "updated_at"])
+            changed_secrets = self._save_secrets(connection)
+            self._reset_states(connection, secret_changed=bool(changed_secrets))
+            fields = [name for name in self.changed_data if name not in {*Kind.values, *(f"remove_{k}" for k in Kind)}]
+            verb = "created" if self.before is None else "changed"
+            audit.record(
+                self.user, f"connection.{verb}", connection, tenant=tenant, fields=fields, secrets=changed_secrets
+            )
+            checking.ask(connection)
+        return connection
+
+    def _save_secrets(self, connection: Connection) -> list[str]:
+        """Store, keep or forget each secret; return which changed."""
+        changed = []
+        for kind in Kind:
+            entered = self.cleaned_data.get(kind)
+            used = self._is_used(kind, connection.authorization)
+            if used and entered:
+                row = self.stored.get(kind) or Credential(connection=connection, kind=kind)
+                row.set(entered, by=self.user)
+                changed.append(f"{kind} set")
+            elif kind in self.stored and (not used or self.cleaned_data.get(f"remove_{kind}")):
+                self.stored[kind].delete()
+                changed.append(f"{kind} removed")
+        return changed
+
+    def _reset_states(self, connection: Connection, *, secret_changed: bool) -> None:
+        """Forget what was known of another server or under another secret; the check that follows finds out."""
+        before = self.before
+        moved = before is not None and before.server_url != connection.server_url
+        if moved or (before is not None and before.era_choice != connection.era_choice):
+            connection.era = connection.protocol_version = connection.server_name = connection.server_version = ""
+            connection.save(update_fields=["era", "protocol_version", "server_name", "server_version"])
+        if moved:
+            connection.set_reachability(ReachabilityState.UNKNOWN)
+            connection.set_tools_state(ToolsState.NEVER_LISTED)
+        if before is None or moved or secret_changed or before.authorization != connection.authorization:
+            connection.set_credential_state(*_credential_state(connection))
+
+
+def _credential_state(connection: Connection) -> tuple[CredentialState, str, str]:
+    method = Authorization(connection.authorization)
+    if method == Authorization.NONE:
+        return CredentialState.NOT_NEEDED, "", ""
+    kind = next(kind for kind, its_method in METHOD_OF.items() if its_method == method)
+    if connection.credentials.filter(kind=kind, owner=None).exists():
+        return CredentialState.READY, "", ""
+    return CredentialState.MISSING, "credential_missing", f"{method.label}: nothing is stored yet."
+
+
+def _stored(row: Credential) -> str:
+    """Return what may be said of a stored secret: its headers' names, when it was set and by whom."""
+    age = timesince(row.set_at, depth=1)
+    when = "just now" if age.startswith("0") else f"{age} ago"
+    who = f" by {row.set_by.get_username()}" if row.set_by else ""
+    names = f" ({', '.join(row.header_names)})" if row.header_names else ""
+    return f"Set {when}{who}{names}. Leave blank to keep it."
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _free_slug(tenant: Tenant, name: str) -> str:
+    """Return the short name of a new connection, unique in its tenant, from which its tools' names are made."""
+    taken = set(tenant.connections.values_list("slug", flat=True))
+    base = slugify(name)[:SLUG_LENGTH].replace("_", "-").strip("-") or "connection"
+    slug, number = base, 2
+    while slug in taken:
+        ending = f"-{number}"
+        slug, number = f"{base[: SLUG_LENGTH - len(ending)].rstrip('-')}{ending}", number + 1
+    return slug
+
+
+class MembershipForm(_ModelForm):
+    """A member's role; an organization keeps at least one admin."""
+
+    LAST_ADMIN = "This is the organization's only admin. Make somebody else an admin first."
+
+    class Meta:
+        model = Membership
+        fields = ["user", "tenant", "role"]
+
+    def clean_role(self) -> str:
+        """Return the role; raises ValidationError when nobody could change the organization any more."""
+        role = str(self.cleaned_data["role"])
+        if role != Role.ADMIN and self.instance.is_last_admin():
+            raise ValidationError(self.LAST_ADMIN, code="last_admin")
+        return role

@@ -1,0 +1,341 @@
+"""Whose rows a person sees and changes in the admin.
+
+    role        sees                                   changes
+    superuser   everything but secrets                 everything
+    admin       the rows of their organizations        the same
+    member      the same, without calls                nothing
+    auditor     the same, with calls                   nothing
+    reviewer    connections, tools and checks of all   nothing
+
+A row that a person may not see is missing: every door answers it exactly as it answers an id that never was.
+Django's own model permissions are not used.
+"""
+
+# ruff: noqa: ARG002 - the signatures are Django's
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
+from django.core.exceptions import PermissionDenied
+from django.db.models import Field, ForeignKey, ManyToManyField, Model, QuerySet
+from django.forms import Field as FormField
+from django.forms import ModelChoiceField, ModelMultipleChoiceField
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from connections import audit
+from connections.models import AuditEvent, Role, Tenant, User
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+EVERY_ROLE = frozenset(Role)
+ADMINS = frozenset({Role.ADMIN})
+ADMINS_AND_AUDITORS = frozenset({Role.ADMIN, Role.AUDITOR})
+HISTORY_LENGTH = 200  # events shown on one page
+
+
+def person(request: HttpRequest) -> User:
+    """Return who is signed in; the admin site has let nobody else through."""
+    if not isinstance(request.user, User):
+        raise PermissionDenied
+    return request.user
+
+
+def tenants_of(user: User, roles: Collection[str] = EVERY_ROLE) -> QuerySet[Tenant]:
+    """Return the tenants in which the user has one of these roles; a superuser has every role everywhere."""
+    if user.is_superuser:
+        return Tenant.objects.all()
+    return Tenant.objects.filter(pk__in=[tenant for tenant, role in user.roles.items() if role in roles])
+
+
+def only_tenant(user: User) -> Tenant | None:
+    """Return the one tenant that the user may change, or None when there is a choice to make (or none at all)."""
+    tenants = list(tenants_of(user, ADMINS)[:2])
+    return tenants[0] if len(tenants) == 1 else None
+
+
+class ClosedAdmin(_ModelAdmin):
+    """What every page of ours has in common: missing means 404, choices are one's own, and changes are audited."""
+
+    view_on_site = False
+    list_per_page = 50
+
+    def changeable(self, request: HttpRequest, rows: QuerySet[Any] | None = None) -> QuerySet[Any]:
+        """Return those of the rows (default: all) that this person may change, and so point at from other rows."""
+        raise NotImplementedError
+
+    def tenant_of(self, row: Any) -> Tenant | None:
+        """Return whose row this is, None for a row of the platform."""
+        return None
+
+    def own(self, request: HttpRequest, model: type[Model]) -> QuerySet[Any]:
+        """Return the rows of another model that this person sees."""
+        return self.admin_site.get_model_admin(model).get_queryset(request)
+
+    # --- one answer for what is not there and for what is not yours ---
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Return the row; raises Http404 for a stranger's row and for none."""
+        row = super().get_object(request, object_id, from_field)
+        if row is None:
+            raise Http404
+        return row
+
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """Let rows be looked up by their primary key only."""
+        return bool(to_field == self.opts.pk.name)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Let the query string filter by the filters on the page and by nothing else."""
+        offered = [getattr(entry, "parameter_name", entry) for entry in self.get_list_filter(request)]  # type: ignore[arg-type]
+        names = [entry[0] if isinstance(entry, tuple) else entry for entry in offered]
+        return any(lookup == name or lookup.startswith(f"{name}__") for name in names)
+
+    # --- choices ---
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> ModelChoiceField[Any] | None:
+        """Offer, and accept, only rows that this person may change."""
+        kwargs["queryset"] = self._choices(db_field, request)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_manytomany(
+        self, db_field: ManyToManyField[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> ModelMultipleChoiceField[Any] | None:
+        """Offer, and accept, only rows that this person may change."""
+        kwargs["queryset"] = self._choices(db_field, request)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def _choices(self, db_field: Field[Any, Any], request: HttpRequest) -> QuerySet[Any]:
+        target: type[Model] = db_field.remote_field.model  # type: ignore[union-attr, assignment]
+        if self.admin_site.is_registered(target):
+            page = self.admin_site.get_model_admin(target)
+            if isinstance(page, ClosedAdmin):
+                return page.changeable(request)
+        return target._default_manager.none()
+
+    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> FormField | None:
+        """Leave out the pop-up links beside a choice: they are doors of their own."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
+            field.widget = field.widget.widget
+        return field
+
+    # --- deleting ---
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
+        """Say what goes with these rows as counts; whoever may delete a row may delete what hangs below it."""
+        _, counts, _, protected = super().get_deleted_objects(objs, request)
+        kept = {str(self.opts.verbose_name) for row in objs if not self.has_delete_permission(request, row)}
+        return [str(row) for row in objs], counts, kept, protected
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Delete the chosen rows that this person may change."""
+        super().delete_queryset(request, self.changeable(request, queryset))
+
+    # --- the audit trail in the place of Django's log ---
+
+    def audit(self, request: HttpRequest, verb: str, row: Any, **data: Any) -> None:
+        """Write down what this person did to the row."""
+        audit.record(person(request), f"{self.opts.model_name}.{verb}", row, tenant=self.tenant_of(row), **data)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
+        """Write down that the row was made."""
+        self.audit(request, "created", obj)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
+        """Write down which fields were changed."""
+        changes = [entry.get("changed", {}) for entry in message] if isinstance(message, list) else []
+        self.audit(request, "changed", obj, fields=[field for change in changes for field in change.get("fields", [])])
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:  # type: ignore[override]
+        """Write down that the rows were deleted."""
+        for row in queryset:
+            self.audit(request, "deleted", row)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the audit events of the row to whoever sees the row."""
+        row = self.get_object(request, unquote(object_id))
+        if not self.has_view_or_change_permission(request, row):
+            raise PermissionDenied
+        events = AuditEvent.objects.filter(
+            tenant=self.tenant_of(row), object_type=self.opts.model_name, object_id=str(row.pk)
+        )
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"History of {row}",
+            "events": events[:HISTORY_LENGTH],
+            "object": row,
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "admin/object_history.html", context | (extra_context or {}))
+
+
+class TenantAdmin(ClosedAdmin):
+    """The pages of rows that belong to a tenant; `tenant_path` leads from the row to it."""
+
+    tenant_path = "tenant"
+    seen_by: Collection[str] = EVERY_ROLE
+    changed_by: Collection[str] = ADMINS
+    seen_by_reviewers = False
+
+    def tenant_of(self, row: Any) -> Tenant | None:
+        """Return whose row this is."""
+        for step in self.tenant_path.split("__"):
+            row = row if step == "pk" else getattr(row, step)
+        return row if isinstance(row, Tenant) else None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the rows that this person sees."""
+        user, rows = person(request), super().get_queryset(request)
+        if user.is_superuser or (self.seen_by_reviewers and user.is_reviewer):
+            return rows
+        return self._within(rows, user, self.seen_by)
+
+    def changeable(self, request: HttpRequest, rows: QuerySet[Any] | None = None) -> QuerySet[Any]:
+        """Return those of the rows (default: all) that lie in tenants where this person may change them."""
+        rows = super().get_queryset(request) if rows is None else rows
+        user = person(request)
+        return rows if user.is_superuser else self._within(rows, user, self.changed_by)
+
+    def _within(self, rows: QuerySet[Any], user: User, roles: Collection[str]) -> QuerySet[Any]:
+        tenants = [tenant for tenant, role in user.roles.items() if role in roles]
+        return rows.filter(**{f"{self.tenant_path}__in": tenants})
+
+    def _has_role(self, request: HttpRequest, roles: Collection[str], row: Any) -> bool:
+        user = person(request)
+        if user.is_superuser:
+            return True
+        if row is None:
+            return any(role in roles for role in user.roles.values())
+        tenant = self.tenant_of(row)
+        return tenant is not None and user.roles.get(tenant.pk) in roles
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Show the section in the menu to those who see a page of it."""
+        return isinstance(request.user, User) and self.has_view_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let in who has a role that sees, and reviewers where they review."""
+        return (self.seen_by_reviewers and person(request).is_reviewer) or self._has_role(request, self.seen_by, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Let those add who may change in at least one tenant; the form offers only such tenants."""
+        return self._has_role(request, self.changed_by, None)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let those change who have the role in the row's own tenant."""
+        return self._has_role(request, self.changed_by, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let those delete who may change."""
+        return self.has_change_permission(request, obj)
+
+
+class ReadOnlyAdmin(TenantAdmin):
+    """Pages of rows that the product writes and people only read."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds such a row."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody changes such a row."""
+        return False
+
+
+class SuperuserAdmin(ClosedAdmin):
+    """Pages of rows that belong to the platform."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return all rows to a superuser, to others none."""
+        return self.changeable(request, super().get_queryset(request))
+
+    def changeable(self, request: HttpRequest, rows: QuerySet[Any] | None = None) -> QuerySet[Any]:
+        """Return all of the rows to a superuser, to others none."""
+        rows = super().get_queryset(request) if rows is None else rows
+        return rows if person(request).is_superuser else rows.none()
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Show it to superusers."""
+        return isinstance(request.user, User) and request.user.is_superuser
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let in superusers."""
+        return person(request).is_superuser
+
+    has_change_permission = has_delete_permission = has_view_permission
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Let in superusers."""
+        return person(request).is_superuser
+
+
+class OwnRelatedFilter(admin.RelatedFieldListFilter):
+    """A list filter by another row; it names only rows that this person sees."""
+
+    def field_choices(
+        self, field: Any, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
+    ) -> list[tuple[Any, str]]:
+        """Return the choices among one's own rows."""
+        rows = self._own(field.remote_field.model, request, model_admin)
+        choices: list[tuple[Any, str]] = field.get_choices(include_blank=False, limit_choices_to={"pk__in": rows})
+        return choices
+
+    @staticmethod
+    def _own(model: type[Model], request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> QuerySet[Any]:
+        if not model_admin.admin_site.is_registered(model):
+            return model._default_manager.none()
+        page = model_admin.admin_site.get_model_admin(model)
+        return page.get_queryset(request).order_by().values("pk")
+
+
+class TenantFilter(admin.SimpleListFilter):
+    """A list filter by organization, for those who see more than one."""
+
+    title = "organization"
+    parameter_name = "organization"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        """Return the organizations whose rows are in this list for this person."""
+        user = person(request)
+        everywhere = user.is_superuser or (
+            isinstance(model_admin, TenantAdmin) and model_admin.seen_by_reviewers and user.is_reviewer
+        )
+        tenants = Tenant.objects.all() if everywhere else tenants_of(user)
+        return [(str(tenant.pk), tenant.name) for tenant in tenants]
+
+    def has_output(self) -> bool:
+        """Show it only when there is a choice."""
+        return len(self.lookup_choices) > 1
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow the list; an id that is not among the choices finds nothing."""
+        value = self.value()
+        if not value:
+            return queryset
+        if value not in {choice for choice, _ in self.lookup_choices}:
+            return queryset.none()
+        path = self._path(queryset)
+        return queryset.filter(**{path: value})
+
+    @staticmethod
+    def _path(queryset: QuerySet[Any]) -> str:
+        page = admin.site.get_model_admin(queryset.model)
+        return page.tenant_path if isinstance(page, TenantAdmin) else "tenant"
+
+
+admin.FieldListFilter.register(lambda field: bool(field.remote_field), OwnRelatedFilter, take_priority=True)

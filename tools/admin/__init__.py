@@ -1,0 +1,5 @@
+"""The pages of tools, checks, assignments, tokens and calls."""
+
+from tools.admin import assignments, calls, catalogue
+
+__all__ = ["assignments", "calls", "catalogue"]

@@ -1,0 +1,25 @@
+"""The report of a connection inside the pages of the room below, which knows neither checks nor tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.urls import reverse
+from django.utils import timezone
+
+from connections.models import Connection
+from tools.report import report_of
+
+register = template.Library()
+
+
+@register.inclusion_tag("admin/tools/report.html")
+def preflight(connection: Connection, *, can_change: bool = False) -> dict[str, Any]:
+    """Show the states, the latest check and the tools; a script keeps them up to date while a check runs."""
+    return {
+        "report": report_of(connection, timezone.now()),
+        "report_url": reverse("admin:tools_probe_report", args=[connection.pk]),
+        "connection": connection,
+        "can_change": can_change,
+    }

@@ -51,7 +51,7 @@ format: $(VENV)/dev.stamp ## Put code and templates into the project's format
 	find templates -name '*.html' -print0 | xargs -0 -r $(VENV)/bin/djade --target-version 5.2
 
 bench: $(VENV)/dev.stamp ## Measure the call path on PostgreSQL; the last line is JSON
-	@$(PYTHON) -m tests.servers.postgres -- $(PYTHON) -m tests.bench
+	@$(PYTHON) -m tests.bench
 
 lock: ## Pin the newest allowed versions anew (needs uv)
 	$(UV) lock --upgrade

@@ -115,10 +115,12 @@ async def fetch(
 ) -> Answer:
     """Send one request and read its answer, at most `max_bytes` of it, within `timeout` seconds all in all.
 
-    Raises Refused (also for a redirected, oversized or compressed answer's content) and Unreachable.
+    A redirect is an answer like any other. Raises Refused, AnswerRefused (too large, compressed) and Unreachable.
     """
     async with client(through) as http:
-        request = http.build_request(method, url, headers=headers, content=content, data=data, json=json)
+        request = http.build_request(
+            method, urls.check_hop(url), headers=headers, content=content, data=data, json=json
+        )
         body = Body(await request.aread())
         request.stream = body
         try:

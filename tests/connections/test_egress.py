@@ -1,0 +1,460 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import httpcore2
+import pytest
+from pytest_django import Settings
+
+from connections import egress
+from tests.connections.certificates import Authority
+from tests.connections.listeners import OK, Listener, Peer, listening
+
+
+@pytest.fixture(autouse=True)
+def _loopback_is_open(settings: Settings) -> None:
+    settings.EGRESS_ALLOWED_NETWORKS = ["127.0.0.0/8", "::1/128"]
+
+
+@pytest.fixture
+def authority(tmp_path: Path, settings: Settings) -> Authority:
+    made = Authority(tmp_path)
+    settings.EGRESS_CA_FILE = made.file
+    return made
+
+
+async def loopback(host: str, port: int) -> list[str]:
+    return ["127.0.0.1"]
+
+
+def answering(head: str, body: bytes = b"") -> bytes:
+    return f"HTTP/1.1 {head}\r\n\r\n".encode() + body
+
+
+def silence(_peer: Peer) -> None:
+    """Take the request and never answer."""
+
+
+def unused_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+async def until(met: Callable[[], object], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not met():  # noqa: ASYNC110 - what is waited for happens in the kernel or another loop
+            await asyncio.sleep(0.005)
+
+
+# --- one exchange ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_leaves_in_one_piece_with_our_name_and_asks_for_no_compression() -> None:
+    async with listening() as listener:
+        answer = await egress.fetch("POST", f"http://127.0.0.1:{listener.port}/mcp?a=1", json={"x": 1})
+        assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, b"ok", "text/plain")
+        (request,) = listener.requests
+        head, _, body = request.partition(b"\r\n\r\n")
+        assert head.startswith(b"POST /mcp?a=1 HTTP/1.1\r\n")
+        assert b"Duvo-Connections/" in head
+        assert b"accept-encoding: identity" in head.lower()
+        assert body == b'{"x":1}'
+
+
+async def test_a_large_body_arrives_whole() -> None:
+    received = 0
+
+    def count(peer: Peer) -> None:
+        nonlocal received
+        received += len(peer.listener.requests[-1].rpartition(b"\r\n\r\n")[2])
+        if received == 3_000_000:
+            peer.transport.write(OK)
+
+    async with listening(count) as listener:
+        await egress.fetch("POST", f"http://127.0.0.1:{listener.port}/", content=b"x" * 3_000_000)
+
+
+async def test_connections_are_reused() -> None:
+    async with listening() as listener:
+        for _ in range(5):
+            await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/")
+        assert listener.accepted == 1
+
+
+async def test_a_cookie_of_one_exchange_is_never_sent_in_another() -> None:
+    async with listening(answering("200 OK\r\nset-cookie: session=acme\r\ncontent-length: 0")) as listener:
+        async with egress.client() as http:
+            for _ in range(2):
+                await http.get(f"http://127.0.0.1:{listener.port}/")
+        assert b"session=acme" not in b"".join(listener.requests)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answering("200 OK\r\ncontent-length: 2000", b"x" * 2000),
+        answering("200 OK\r\ntransfer-encoding: chunked", b"400\r\n" + b"x" * 1024 + b"\r\n400\r\n"),
+        answering("200 OK\r\nconnection: close", b"x" * 2000),
+    ],
+)
+async def test_an_answer_over_the_cap_is_given_up(answer: bytes) -> None:
+    async with listening(answer) as listener:
+        with pytest.raises(egress.AnswerRefused) as refusal:
+            await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/", max_bytes=1000)
+        assert (refusal.value.code, refusal.value.sent) == ("answer_too_large", True)
+        await until(lambda: not listener.peers)
+
+
+async def test_a_flood_is_stopped_at_the_socket_and_not_kept_in_memory() -> None:
+    async with listening(answering("200 OK\r\ncontent-length: 50000000", b"x" * 50_000_000)) as listener:
+        request = httpcore2.Request("GET", f"http://127.0.0.1:{listener.port}/", headers={"host": "flood"})
+        response = await egress.pool().handle_async_request(request)
+        unsent, before = listener.peers[0].transport.get_write_buffer_size(), -1
+        while unsent != before:
+            await asyncio.sleep(0.05)
+            unsent, before = listener.peers[0].transport.get_write_buffer_size(), unsent
+        assert unsent > 30_000_000
+        await response.aclose()
+
+
+async def test_a_compressed_answer_is_refused() -> None:
+    async with listening(answering("200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2", b"xx")) as listener:
+        with pytest.raises(egress.AnswerRefused) as refusal:
+            await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/")
+        assert refusal.value.code == "answer_compressed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b"220 mail.example.com ESMTP\r\n\r\n", "not_http"),
+        (b"\x15\x03\x03\x00\x02\x02\x16\r\n\r\n", "not_http"),
+        (answering("200 OK\r\nx: " + "x" * 200_000 + "\r\ncontent-length: 0"), "not_http"),
+    ],
+)
+async def test_an_answer_that_is_no_sound_http_is_named_so(answer: bytes, code: str) -> None:
+    async with listening(answer) as listener:
+        with pytest.raises(egress.Unreachable) as failure:
+            await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/")
+        assert (failure.value.code, failure.value.sent) == (code, True)
+
+
+@pytest.mark.parametrize("location", ["https://0177.0.0.1/", "https://[::1", "//", "file:///etc/passwd", "\xff"])
+async def test_a_redirect_is_an_answer_like_any_other_wherever_it_points(location: str) -> None:
+    async with listening(answering(f"302 Found\r\nlocation: {location}\r\ncontent-length: 0")) as listener:
+        assert (await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/")).status == 302
+
+
+# --- what failed, and whether the request may have left -------------------------------------------------------------
+
+
+async def test_a_closed_port_fails_before_anything_is_sent() -> None:
+    with pytest.raises(egress.Unreachable) as failure:
+        await egress.fetch("POST", f"http://127.0.0.1:{unused_port()}/", content=b"x")
+    assert (failure.value.code, failure.value.sent) == ("connect_failed", False)
+
+
+async def test_a_name_that_does_not_exist_is_refused_and_one_that_hangs_is_unreachable() -> None:
+    async def missing(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    async def broken(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_AGAIN, "again")
+
+    async def hanging(host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    async def tried(resolver: egress.Resolver) -> egress.Refused | egress.Unreachable:
+        pool = egress.GuardedPool(resolver=resolver)
+        timeouts = {"timeout": {"connect": 0.05}}
+        with pytest.raises((egress.Refused, egress.Unreachable)) as failure:
+            await pool.request("POST", "https://mcp.example.com/", content=b"x", extensions=timeouts)
+        assert isinstance(failure.value, egress.Refused | egress.Unreachable)
+        return failure.value
+
+    assert (await tried(missing)).code == "host_not_found"
+    for resolver in (broken, hanging):
+        failure = await tried(resolver)
+        assert (failure.code, failure.sent) == ("dns_failed", False)
+
+
+async def test_a_server_that_accepts_nobody_times_out_before_anything_is_sent() -> None:
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        with pytest.raises(egress.Unreachable) as failure:
+            await egress.pool().request(
+                "GET", f"http://127.0.0.1:{full.getsockname()[1]}/", extensions={"timeout": {"connect": 0.1}}
+            )
+    assert (failure.value.code, failure.value.sent) == ("connect_timeout", False)
+
+
+async def test_a_server_that_hangs_up_without_an_answer_may_have_the_request() -> None:
+    async with listening(lambda peer: peer.transport.abort()) as listener:
+        with pytest.raises(egress.Unreachable) as failure:
+            await egress.fetch("POST", f"http://127.0.0.1:{listener.port}/", content=b"x")
+        assert (failure.value.code, failure.value.sent) == ("connection_lost", True)
+
+
+async def test_half_an_answer_is_a_lost_connection() -> None:
+    def half(peer: Peer) -> None:
+        peer.transport.write(answering("200 OK\r\ncontent-length: 10", b"half"))
+        peer.transport.close()
+
+    async with listening(half) as listener:
+        with pytest.raises(egress.Unreachable) as failure:
+            await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/")
+        assert (failure.value.code, failure.value.sent) == ("connection_lost", True)
+
+
+async def test_one_deadline_holds_over_the_whole_exchange_and_knows_if_the_request_left() -> None:
+    async def hanging(host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    async with listening(silence) as listener:
+        url = f"http://127.0.0.1:{listener.port}/"
+        with pytest.raises(egress.Unreachable) as after:
+            await egress.fetch("POST", url, content=b"x", timeout=0.1)
+        with pytest.raises(egress.Unreachable) as before:
+            await egress.fetch("POST", url, content=b"x", timeout=0.1, through=egress.GuardedPool(resolver=hanging))
+    assert (after.value.code, after.value.sent) == ("answer_timeout", True)
+    assert (before.value.code, before.value.sent) == ("answer_timeout", False)
+
+
+async def test_the_read_timeout_counts_from_byte_to_byte() -> None:
+    async with listening(silence) as listener:
+        with pytest.raises(egress.Unreachable) as failure:
+            await egress.pool().request(
+                "GET", f"http://127.0.0.1:{listener.port}/", extensions={"timeout": {"read": 0.05}}
+            )
+        assert (failure.value.code, failure.value.sent) == ("answer_timeout", True)
+
+
+async def test_a_server_that_takes_no_bytes_times_out_the_write() -> None:
+    async with listening() as listener:
+        url = f"http://127.0.0.1:{listener.port}/"
+        await egress.fetch("GET", url)
+        for peer in listener.peers:
+            peer.transport.pause_reading()
+        with pytest.raises(egress.Unreachable) as failure:
+            await egress.pool().request("POST", url, content=b"x" * 20_000_000, extensions={"timeout": {"write": 0.1}})
+        assert (failure.value.code, failure.value.sent) == ("answer_timeout", True)
+
+
+# --- connections ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_idle_connection_that_the_server_closed_is_not_used_again() -> None:
+    async with listening() as listener:
+        url = f"http://127.0.0.1:{listener.port}/"
+        await egress.fetch("GET", url)
+        listener.peers[0].transport.close()
+        await until(lambda: egress.pool().connections[0].has_expired())
+        assert (await egress.fetch("POST", url, content=b"x")).status == 200
+        assert listener.accepted == 2
+
+
+def test_a_connection_closed_so_recently_that_the_loop_has_not_heard_is_not_used_either() -> None:
+    def closing_the_first(peer: Peer) -> None:
+        peer.transport.write(OK)
+        if peer.listener.accepted == 1:
+            peer.transport.close()
+
+    async def post(port: int) -> httpcore2.AsyncNetworkStream:
+        request = httpcore2.Request(
+            "POST", f"http://127.0.0.1:{port}/", headers={"host": "x", "content-length": "1"}, content=b"x"
+        )
+        answer = await egress.pool().handle_async_request(request)
+        assert await answer.aread() == b"ok"
+        await answer.aclose()
+        return answer.extensions["network_stream"]
+
+    async def twice(port: int) -> None:
+        stream = await post(port)
+        heard = select.poll()
+        heard.register(stream.get_extra_info("socket").fileno(), select.POLLIN)
+        assert heard.poll(5000)  # blocks the event loop, so that only the kernel knows
+        assert await post(port) is not stream
+
+    with listening_elsewhere(closing_the_first) as listener:
+        asyncio.run(twice(listener.port))
+        assert (listener.accepted, len(listener.requests)) == (2, 2)
+
+
+async def test_the_next_address_is_tried_when_the_first_does_not_answer() -> None:
+    async def both(host: str, port: int) -> list[str]:
+        return ["::1", "127.0.0.1"]
+
+    async with listening() as listener:
+        with egress.observe() as steps:
+            answer = await egress.fetch(
+                "GET", f"http://mcp.example.com:{listener.port}/", through=egress.GuardedPool(resolver=both)
+            )
+    assert answer.status == 200
+    assert [(step.stage, step.addresses) for step in steps] == [("dns", ("::1", "127.0.0.1")), ("tcp", ("127.0.0.1",))]
+
+
+async def test_many_waiting_requests_to_one_server_do_not_hold_up_another() -> None:
+    async with listening(silence) as slow, listening() as quick:
+        waiting = [asyncio.ensure_future(egress.fetch("GET", f"http://127.0.0.1:{slow.port}/")) for _ in range(100)]
+        await until(lambda: len(slow.requests) == 100)
+        assert (await egress.fetch("GET", f"http://127.0.0.1:{quick.port}/")).status == 200
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        await until(lambda: not slow.peers)
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+async def reached(url: str) -> list[egress.Step]:
+    with egress.observe() as steps:
+        await egress.reach(url, resolver=loopback)
+    return steps
+
+
+async def test_a_private_authority_is_trusted_and_the_certificate_checked_against_the_name_in_the_url(
+    authority: Authority,
+) -> None:
+    asked: list[str | None] = []
+    server = authority.server("mcp.acme.example")
+    server.sni_callback = lambda _socket, name, _context: asked.append(name)
+    async with listening(tls=server) as listener:
+        url = f"https://mcp.acme.example:{listener.port}/"
+        async with egress.GuardedPool(resolver=loopback) as pool:
+            for _ in range(3):
+                assert (await egress.fetch("GET", url, through=pool)).body == b"ok"
+        steps = await reached(url)
+    assert asked == ["mcp.acme.example"] * 2
+    assert [(step.stage, step.ok) for step in steps] == [("dns", True), ("tcp", True), ("tls", True)]
+    assert steps[2].tls_version == "TLSv1.3"
+    assert all(step.milliseconds >= 0 for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("host", "days", "sentence"),
+    [
+        ("other.example", 30, "The server's certificate is for another host name."),
+        ("mcp.acme.example", -1, "The server's certificate has expired."),
+    ],
+)
+async def test_a_certificate_that_is_not_good_for_the_name_is_told_apart(
+    authority: Authority, host: str, days: int, sentence: str
+) -> None:
+    async with listening(tls=authority.server(host, days=days)) as listener:
+        with pytest.raises(egress.Unreachable) as failure:
+            await egress.fetch(
+                "POST",
+                f"https://mcp.acme.example:{listener.port}/",
+                content=b"secret",
+                through=egress.GuardedPool(resolver=loopback),
+            )
+        assert (failure.value.code, failure.value.sent, failure.value.sentence) == ("tls_failed", False, sentence)
+        assert listener.requests == []
+
+
+async def test_an_unknown_authority_is_not_trusted_and_the_report_says_at_which_stage(
+    authority: Authority, settings: Settings
+) -> None:
+    settings.EGRESS_CA_FILE = None
+    async with listening(tls=authority.server("mcp.acme.example")) as listener:
+        with egress.observe() as steps, pytest.raises(egress.Unreachable):
+            await egress.reach(f"https://mcp.acme.example:{listener.port}/", resolver=loopback)
+    assert [(step.stage, step.ok, step.code) for step in steps] == [
+        ("dns", True, ""),
+        ("tcp", True, ""),
+        ("tls", False, "tls_failed"),
+    ]
+    assert "authority that is not trusted" in steps[2].sentence
+
+
+async def test_a_port_that_speaks_plain_http_is_named_when_https_was_asked_for() -> None:
+    async with listening(b"HTTP/1.1 400 Bad Request\r\n\r\n") as listener:
+        with pytest.raises(egress.Unreachable) as failure:
+            await egress.reach(f"https://mcp.acme.example:{listener.port}/", resolver=loopback)
+    assert failure.value.sentence == "The server does not speak TLS on this port. Check the port in the URL."
+
+
+async def test_old_tls_is_not_spoken(authority: Authority) -> None:
+    assert egress.tls_context().minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert egress.tls_context() is egress.tls_context()
+
+
+# --- loops and processes --------------------------------------------------------------------------------------------
+
+
+class listening_elsewhere:  # noqa: N801 - reads as the coroutine's twin
+    """A listener in this process's background loop, for tests that own no loop or block it."""
+
+    def __init__(self, answer: bytes | Callable[[Peer], None] = OK) -> None:
+        self._context = listening(answer)
+
+    def __enter__(self) -> Listener:
+        return egress.run(self._context.__aenter__())
+
+    def __exit__(self, *error: object) -> None:
+        egress.run(self._context.__aexit__(None, None, None))
+
+
+def test_synchronous_code_fetches_through_one_background_loop() -> None:
+    async def fetched(url: str) -> tuple[int, asyncio.AbstractEventLoop]:
+        return (await egress.fetch("GET", url)).status, asyncio.get_running_loop()
+
+    with listening_elsewhere() as listener:
+        url = f"http://127.0.0.1:{listener.port}/"
+        (status, loop), (_, again) = egress.run(fetched(url)), egress.submit(fetched(url)).result(5)
+        assert status == 200
+        assert loop is again
+        assert listener.accepted == 1
+
+
+def test_errors_and_the_record_come_back_to_synchronous_code() -> None:
+    with egress.observe() as steps, pytest.raises(egress.Unreachable):
+        egress.run(egress.reach(f"http://127.0.0.1:{unused_port()}/"))
+    assert [(step.stage, step.ok) for step in steps] == [("dns", True), ("tcp", False)]
+
+
+def test_a_forked_worker_has_a_loop_and_connections_of_its_own() -> None:
+    with listening_elsewhere() as listener:
+        url = f"http://127.0.0.1:{listener.port}/"
+        egress.run(egress.fetch("GET", url))
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                status = 0 if egress.run(egress.fetch("GET", url)).status == 200 else 2
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert egress.run(egress.fetch("GET", url)).status == 200
+        assert listener.accepted == 2
+
+
+def test_the_connections_of_a_loop_end_with_it() -> None:
+    with listening_elsewhere() as listener:
+        for expected in (1, 2, 3):
+            asyncio.run(egress.fetch("GET", f"http://127.0.0.1:{listener.port}/"))
+            assert listener.accepted == expected
+            egress.run(until(lambda: not listener.peers))
+
+
+def test_a_host_is_resolved_from_synchronous_code_with_the_same_judgement(settings: Settings) -> None:
+    assert egress.resolve("127.0.0.1", 1234) == ["127.0.0.1"]
+    settings.EGRESS_ALLOWED_NETWORKS = []
+    with pytest.raises(egress.Refused) as refusal:
+        egress.resolve("0x7f.1", 443)
+    assert refusal.value.code == "private_address"

@@ -317,6 +317,8 @@ class Credential(models.Model):
     set_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     set_at = models.DateTimeField(default=timezone.now)
 
+    sealed_fields = ("sealed",)
+
     class Meta:
         constraints = [
             models.UniqueConstraint(

@@ -1,9 +1,9 @@
-"""How a server's listing differs from the tools we know, and how two definitions differ. Pure."""
+"""How a server's listing differs from the tools we know. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -55,34 +55,3 @@ def compare(known: Mapping[str, tuple[str, str]], listing: Iterable[Listed]) -> 
             drift.same.append(tool)
     drift.gone = sorted(set(known) - seen)
     return drift
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One place where two definitions differ: its JSON pointer (RFC 6901), and the values before and after as text."""
-
-    pointer: str
-    before: str | None
-    after: str | None
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
-    """Return the differences between two definitions, leaf by leaf, in the order of the pointers."""
-    old = dict(_leaves({key: before[key] for key in _REVIEWED if key in before}))
-    new = dict(_leaves({key: after[key] for key in _REVIEWED if key in after}))
-    return [
-        Difference(pointer, old.get(pointer), new.get(pointer))
-        for pointer in sorted(old.keys() | new.keys())
-        if old.get(pointer) != new.get(pointer)
-    ]
-
-
-def _leaves(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        for key, member in value.items():
-            yield from _leaves(member, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
-    elif isinstance(value, list) and value:
-        for index, member in enumerate(value):
-            yield from _leaves(member, f"{pointer}/{index}")
-    else:
-        yield pointer, value if isinstance(value, str) else json.dumps(value)

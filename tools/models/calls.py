@@ -50,6 +50,8 @@ class Call(models.Model):
     finished_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
 
+    sealed_fields = ("sealed_arguments", "sealed_result")
+
     class Meta:
         ordering = ["-created_at", "-id"]
         indexes = [
@@ -81,16 +83,21 @@ class Call(models.Model):
         """Whether the outcome is known, or known to be unknown."""
         return self.state in FINAL_STATES
 
+    @property
+    def seal_context(self) -> str:
+        """What the seals are bound to."""
+        return seal_context(self.tenant_id, self.id)
+
     def arguments(self) -> dict[str, Any]:
         """Return the opened arguments; raises SealBroken."""
-        opened: dict[str, Any] = sealing.unseal(self.sealed_arguments, context=seal_context(self.tenant_id, self.id))
+        opened: dict[str, Any] = sealing.unseal(self.sealed_arguments, context=self.seal_context)
         return opened
 
     def result(self) -> dict[str, Any] | None:
         """Return the opened result (content, structured_content, is_error) or None; raises SealBroken."""
         if not self.sealed_result:
             return None
-        opened: dict[str, Any] = sealing.unseal(self.sealed_result, context=seal_context(self.tenant_id, self.id))
+        opened: dict[str, Any] = sealing.unseal(self.sealed_result, context=self.seal_context)
         return opened
 
 

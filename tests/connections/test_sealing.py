@@ -1,0 +1,121 @@
+"""Secrets at rest: bound to their row, rotated online."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import CommandError, call_command
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connections import rotation, sealing
+from connections.errors import SealBroken
+from connections.models import Credential
+from tests.conftest import House
+
+OLD, NEW = (base64.urlsafe_b64encode(bytes([byte]) * 32).decode() for byte in (1, 2))
+
+
+@pytest.fixture
+def old_key(settings: Any) -> None:
+    settings.SEAL_KEYS = [OLD]
+
+
+def secret_of(house: House, value: str = "s3cret") -> Credential:
+    row = Credential(connection=house.connection(), kind=Credential.Kind.API_KEY)
+    row.set(value, by=house.admin)
+    return row
+
+
+@given(value=st.recursive(st.none() | st.booleans() | st.text(), st.lists), context=st.text())
+def test_what_was_sealed_opens_in_its_context(value: Any, context: str) -> None:
+    assert sealing.unseal(sealing.seal(value, context=context), context=context) == value
+
+
+@given(one=st.text(), other=st.text())
+def test_a_seal_opens_in_no_other_context(one: str, other: str) -> None:
+    sealed = sealing.seal("s3cret", context=one)
+    if one != other:
+        with pytest.raises(SealBroken):
+            sealing.unseal(sealed, context=other)
+
+
+@given(position=st.integers(min_value=0), bit=st.integers(0, 7))
+def test_a_seal_in_which_one_bit_changed_does_not_open(position: int, bit: int) -> None:
+    version, key, blob = sealing.seal("s3cret", context="here").split(".")
+    raw = bytearray(base64.urlsafe_b64decode(blob))
+    raw[position % len(raw)] ^= 1 << bit
+    with pytest.raises(SealBroken):
+        sealing.unseal(f"{version}.{key}.{base64.urlsafe_b64encode(raw).decode()}", context="here")
+
+
+@pytest.mark.parametrize("text", ["", "v1", "v1..", "v1.00000000.AAAA", "v2.x.y", "plain text", "v1.x.é"])
+def test_what_is_no_seal_does_not_open(text: str) -> None:
+    with pytest.raises(SealBroken):
+        sealing.unseal(text, context="here")
+
+
+def test_the_same_secret_is_never_sealed_alike() -> None:
+    assert sealing.seal("s3cret", context="here") != sealing.seal("s3cret", context="here")
+
+
+def test_a_secret_copied_to_a_rivals_row_does_not_open(acme: House, rival: House) -> None:
+    ours, theirs = secret_of(acme), secret_of(rival, "theirs")
+    assert ours.open() == "s3cret"
+    theirs.sealed = ours.sealed
+    with pytest.raises(SealBroken):
+        theirs.open()
+
+
+@pytest.mark.smoke
+def test_rotation_seals_anew_and_the_old_key_can_go(acme: House, old_key: None, settings: Any) -> None:
+    row = secret_of(acme)
+    before = row.sealed
+    settings.SEAL_KEYS = [NEW, OLD]
+    assert row.open() == "s3cret"
+    call_command("rotate_seals")
+    row.refresh_from_db()
+    assert row.sealed != before
+    settings.SEAL_KEYS = [NEW]
+    assert row.open() == "s3cret"
+    assert [progress.total for progress in rotation.rotate()].count(0) == len(rotation.sealed_columns())
+
+
+def test_rotation_shows_its_progress_and_names_what_no_key_opens(
+    acme: House, old_key: None, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = secret_of(acme)
+    settings.SEAL_KEYS = [NEW]
+    with pytest.raises(CommandError, match=r"1 in connections\.Credential\.sealed"):
+        call_command("rotate_seals")
+    row.refresh_from_db()
+    settings.SEAL_KEYS = [NEW, OLD]
+    call_command("rotate_seals")
+    assert "connections.Credential.sealed: 1 of 1" in capsys.readouterr().out
+    assert row.open() == "s3cret"
+
+
+def test_a_secret_set_during_rotation_is_not_overwritten(acme: House, old_key: None, settings: Any) -> None:
+    row = secret_of(acme)
+    settings.SEAL_KEYS = [NEW, OLD]
+    steps = rotation.rotate()
+    next(steps)
+    stale = Credential.objects.get(pk=row.pk)
+    row.set("newer", by=None)
+    assert rotation._reseal(Credential, stale, "sealed")
+    for _ in steps:
+        pass
+    assert Credential.objects.get(pk=row.pk).open() == "newer"
+
+
+def test_every_column_that_holds_seals_is_rotated() -> None:
+    columns = {
+        (model, field.name)
+        for model in apps.get_models()
+        for field in model._meta.get_fields()
+        if field.name.startswith("sealed") and hasattr(field, "column")
+    }
+    assert columns == set(rotation.sealed_columns())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.servers import kinds
 from tests.servers.fixtures import StartServer
-from tests.servers.running import McpServer
+from tests.servers.running import Incoming, McpServer
 from tools import mcp_client
 from tools.mcp_client import Server
 
@@ -130,3 +131,32 @@ async def test_a_handshake_with_an_unknown_version_is_refused(mcp_server: StartS
     server.rules.insert(0, kinds.says(result={"protocolVersion": "1999-01-01", "capabilities": {}}))
     with pytest.raises(mcp_client.UnsupportedVersion):
         await mcp_client.discover(at(server))
+
+
+async def test_a_stream_that_the_server_ends_early_is_resumed_without_a_second_call(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await mcp_client.discover(at(server))
+    asked: list[int] = []
+
+    async def ends_early(_: McpServer, request: Incoming, receive: Any, send: Any) -> bool:
+        asked.append(request.rpc_id)
+        return await kinds.streams(b"id: 7\nretry: 10\ndata:\n\n")(server, request, receive, send)
+
+    async def goes_on(_: McpServer, request: Incoming, receive: Any, send: Any) -> bool:
+        if request.method != "GET" or request.headers["last-event-id"] != "7":
+            return False
+        answer = b'id: 8\ndata: {"jsonrpc":"2.0","id":%d,"result":{"content":[]}}\n\n' % asked[0]
+        return await kinds.streams(answer)(server, request, receive, send)
+
+    server.behave(kinds.only_on("tools/call", ends_early), goes_on)
+    assert (await mcp_client.call_tool(at(server), "echo", {"text": "x"})).content == []
+    assert len(asked) == 1
+
+
+async def test_a_stream_that_cannot_be_resumed_loses_the_call(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await mcp_client.discover(at(server))
+    server.behave(kinds.only_on("tools/call", kinds.streams(b"id: 7\nretry: 10\ndata:\n\n")), kinds.answers(405))
+    with pytest.raises(mcp_client.ConnectionLost) as failure:
+        await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert failure.value.outcome_unknown

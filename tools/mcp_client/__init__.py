@@ -5,8 +5,8 @@
     result = await mcp_client.call_tool(server, "add", {"a": 1, "b": 2})
 
 It sees no row: callers hand in a `Server` and store what they learn. `errors.py` draws the tree of errors;
-`wire.py` and `sse.py` do no I/O; `posting.py` sends one message; `sessions.py` keeps the handshake era's sessions;
-`eras.py` tells the eras apart; `calling.py` and `listing.py` are the two stories.
+`wire.py` and `sse.py` do no I/O; `posting.py` sends one message, `reading.py` reads its answer; `sessions.py` keeps
+the handshake era's sessions; `eras.py` tells the eras apart; `calling.py` and `listing.py` are the two stories.
 """
 
 from tools.mcp_client.calling import call_tool, header_map

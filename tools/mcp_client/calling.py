@@ -10,7 +10,8 @@ from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 
 from tools.mcp_client import eras, sessions, wire
 from tools.mcp_client.errors import BadAnswer, EraChanged, NeedsMore, RpcError
-from tools.mcp_client.posting import Listener, Reply, post
+from tools.mcp_client.posting import post
+from tools.mcp_client.reading import Listener, Reply
 from tools.mcp_client.shapes import OnProgress, Server, ToolResult
 
 

@@ -15,6 +15,7 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from connections import egress
+from connections.errors import DuvoError
 from tools.mcp_client import sessions, sse, wire
 from tools.mcp_client.errors import (
     BadAnswer,
@@ -24,7 +25,8 @@ from tools.mcp_client.errors import (
     RpcError,
     UnsupportedVersion,
 )
-from tools.mcp_client.posting import Reply, post
+from tools.mcp_client.posting import post
+from tools.mcp_client.reading import Reply
 from tools.mcp_client.shapes import Server, ServerFacts
 
 # A server that knows these codes speaks 2026-07-28 or later, whatever it makes of the request.
@@ -119,7 +121,7 @@ async def _speaks_old_sse(server: Server) -> bool:
                 return response.status == _OK and await _first_event(response) == b"endpoint"
             finally:
                 await response.aclose()
-    except (TimeoutError, OSError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException):
+    except (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException):
         return False
 
 

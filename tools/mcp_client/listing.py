@@ -17,6 +17,7 @@ from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
 
 MAX_PAGES: Final = 200
 MAX_TOOLS: Final = 10_000
+MAX_BYTES: Final = 64_000_000  # over all pages; each page also keeps to the server's `max_bytes`
 MAX_NAME: Final = 128
 MIN_TIMEOUT: Final = 120.0  # seconds a listing of many pages is given, also where calls get less
 
@@ -24,24 +25,28 @@ MIN_TIMEOUT: Final = 120.0  # seconds a listing of many pages is given, also whe
 async def list_tools(server: Server) -> Listing:
     """List every tool of a server, page by page; a broken tool is set aside and spoils no other.
 
-    Raises `ListingNeverEnds` past 200 pages or 10,000 tools or on a repeated cursor, and every `McpError`.
+    Raises `ListingNeverEnds` past 200 pages, 10,000 tools or 64 MB, or on a repeated cursor, and every `McpError`.
     """
     server = await in_known_era(server)
     deadline = asyncio.get_running_loop().time() + max(server.timeout, MIN_TIMEOUT)
     listed: list[Any] = []
     cursors: set[str] = set()
+    size = 0
     params: dict[str, Any] = {}
     for page in range(1, MAX_PAGES + 1):
-        result = eras.settle(await ask(server, "tools/list", params, deadline=deadline))
+        reply = await ask(server, "tools/list", params, deadline=deadline)
+        result = eras.settle(reply)
+        size += reply.size
         tools = result.get("tools")
         if not isinstance(tools, list):
             raise BadAnswer("The server's list of tools is no list.")
         listed.extend(tools)
         cursor = result.get("nextCursor")
         if not isinstance(cursor, str):
-            good, broken = sort_out(listed, modern=server.era == "modern")
+            # In a thread: thousands of schemas take a second, and the loop has calls to carry.
+            good, broken = await asyncio.to_thread(sort_out, listed, modern=server.era == "modern")
             return Listing(good, broken, await _facts(server, result), page, _whole(result.get("ttlMs")))
-        if cursor in cursors or len(listed) > MAX_TOOLS:
+        if cursor in cursors or len(listed) > MAX_TOOLS or size > MAX_BYTES:
             raise ListingNeverEnds
         cursors.add(cursor)
         params = {"cursor": cursor}
@@ -82,7 +87,7 @@ def fault_of(definition: Any, *, modern: bool) -> str:
 
 def _shape_fault(definition: dict[str, Any]) -> str:
     try:
-        Tool.model_validate(definition)
+        Tool.model_validate(definition, by_alias=True, by_name=False)
     except ValidationError as error:
         places = {".".join(str(step) for step in fault["loc"])[:100] for fault in error.errors(include_input=False)}
         return f"The definition does not follow MCP at: {', '.join(sorted(places)[:5])}."

@@ -17,7 +17,8 @@ from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import wire
 from tools.mcp_client.errors import BadAnswer, EraChanged, RpcError, TimedOut, UnsupportedVersion
-from tools.mcp_client.posting import Listener, Reply, in_background, post
+from tools.mcp_client.posting import in_background, post
+from tools.mcp_client.reading import Listener, Reply
 from tools.mcp_client.shapes import OnProgress, Server, ServerFacts
 
 MAX_SESSIONS: Final = 2000
@@ -70,8 +71,9 @@ async def ask(  # noqa: PLR0917
         listener = Listener(progress, partial(_answer, session))
         try:
             reply = await post(server, question, listener=listener, deadline=deadline)
-        except (asyncio.CancelledError, TimedOut):
-            in_background(_tell_cancelled(session, question))
+        except (asyncio.CancelledError, TimedOut) as abandoned:
+            if not isinstance(abandoned, TimedOut) or abandoned.kind != "connect":
+                in_background(_tell_cancelled(session, question))
             raise
         if reply.status != _GONE or session.id is None:
             break

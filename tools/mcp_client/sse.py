@@ -19,17 +19,21 @@ class Event(NamedTuple):
 class Decoder:
     """Turns chunks of a stream, cut anywhere, into events.
 
-    Scans each byte once, whatever the chunks; the caller caps how many bytes it feeds.
+    Scans each byte once, whatever the chunks; the caller caps how many bytes it feeds. `last_id` and `retry`
+    (seconds) are what the stream said about being resumed.
     """
 
-    __slots__ = ("_after_cr", "_data", "_event", "_line", "_started")
+    __slots__ = ("_after_cr", "_data", "_event", "_line", "_started", "last_id", "retry")
 
-    def __init__(self) -> None:
+    def __init__(self, last_id: bytes = b"", retry: float | None = None) -> None:
+        """Begin a stream, or go on with one that was resumed."""
         self._line: list[bytes] = []
         self._data: list[bytes] = []
         self._event = b""
         self._after_cr = False
         self._started = False
+        self.last_id = last_id
+        self.retry = retry
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that this chunk completes; an event without data is none."""
@@ -66,3 +70,7 @@ class Decoder:
             self._data.append(value)
         elif name == b"event":
             self._event = value
+        elif name == b"id" and b"\0" not in value:
+            self.last_id = value
+        elif name == b"retry" and value.isdigit():
+            self.retry = int(value[:9]) / 1000

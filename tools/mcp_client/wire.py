@@ -63,12 +63,16 @@ class Route:
 
 @dataclass(slots=True)
 class Question:
-    """One JSON-RPC message ready to be posted; `id` is None for a notification or an answer."""
+    """One JSON-RPC message ready to be posted; `id` is None for a notification or an answer.
+
+    `resumable`: the server may end the stream early and go on when asked with the last event's id (2025-11-25).
+    """
 
     id: int | None
     method: str
     payload: bytes
     headers: Headers
+    resumable: bool = False
 
 
 @lru_cache(maxsize=2048)
@@ -128,7 +132,9 @@ def legacy_question(
     """Write a request of the handshake era (2025-11-25 and before); raises `Unsendable`."""
     number = next(_ids)
     envelope = {**meta, "progressToken": number}
-    return _question(number, method, {**params, "_meta": envelope}, session_headers(version, session_id))
+    question = _question(number, method, {**params, "_meta": envelope}, session_headers(version, session_id))
+    question.resumable = True
+    return question
 
 
 def notification(method: str, params: Mapping[str, Any], version: str | None, session_id: str | None) -> Question:

@@ -104,7 +104,8 @@ class Environment(BaseSettings):
         return faults
 
 
-def _read_environment() -> Environment:
+def read_environment() -> Environment:
+    """Return the typed environment; raises ImproperlyConfigured with every fault, never with a value."""
     known = {name.upper() for name in Environment.model_fields}
     for name in sorted(set(os.environ) - known):
         meant = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
@@ -121,7 +122,7 @@ def _read_environment() -> Environment:
         raise ImproperlyConfigured("The environment is not usable. " + " | ".join(faults)) from None
 
 
-env = _read_environment()
+env = read_environment()
 
 DEBUG = env.debug
 SECRET_KEY = env.secret_key

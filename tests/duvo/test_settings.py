@@ -1,0 +1,94 @@
+"""The product starts only with settings that make sense, and says which do not."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from duvo.settings import Environment, read_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = {
+    "SECRET_KEY": "k" * 50,
+    "SEAL_KEYS": base64.urlsafe_b64encode(b"s" * 32).decode(),
+    "PUBLIC_URL": "https://duvo.example.com",
+    "DATABASE_URL": "sqlite:///:memory:",
+}
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Environment]:
+    """Read the settings from good values with these changes; None leaves a value out."""
+
+    def read(**changes: str | None) -> Environment:
+        for name in Environment.model_fields:
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name, value in {**GOOD, **changes}.items():
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        return read_environment()
+
+    return read
+
+
+def test_a_process_without_settings_does_not_start_and_names_each(tmp_path: Path) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "manage.py", "migrate"],
+        env={"PATH": os.environ["PATH"]}, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert outcome.returncode != 0
+    assert all(name in outcome.stderr.splitlines()[-1] for name in ("SECRET_KEY", "SEAL_KEYS", "PUBLIC_URL"))
+
+
+def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable[..., Environment]) -> None:
+    environment = start()
+    assert environment.allowed_hosts == ["duvo.example.com"]
+    assert not environment.debug
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"SECRET_KEY": None}, "SECRET_KEY is missing"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY is shorter than 32 characters"),
+        ({"SECRET_KEY": "django-insecure-" + "x" * 40}, "SECRET_KEY is a default that everybody knows"),
+        ({"SECRET_KEY": "debug-only-secret-key-that-no-production-may-use"}, "SECRET_KEY is a default"),
+        ({"SEAL_KEYS": None}, "SEAL_KEYS is missing"),
+        ({"SEAL_KEYS": "c2hvcnQ="}, "key 1 is shorter than 32 bytes"),
+        ({"SEAL_KEYS": "ZGVidWctb25seS1zZWFsLWtleS1ub3QtZm9yLXByb2Q="}, "SEAL_KEYS holds a default"),
+        ({"PUBLIC_URL": None}, "PUBLIC_URL is missing"),
+        ({"PUBLIC_URL": "duvo.example.com"}, "PUBLIC_URL is not a web address"),
+        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS has a wildcard"),
+        ({"ALLOWED_HOSTS": "duvo.example.com,.example.com"}, "ALLOWED_HOSTS has a wildcard"),
+        ({"DEBUG": "perhaps"}, "DEBUG"),
+        ({"PROBE_INTERVAL": "often"}, "PROBE_INTERVAL"),
+        ({"EGRESS_ALLOWED_NETWORKS": "10.0.0.0/99"}, "EGRESS_ALLOWED_NETWORKS"),
+        ({"DATABSE_URL": "sqlite:///x"}, "Unknown setting DATABSE_URL: did you mean DATABASE_URL?"),
+        ({"PUBLIC_ULR": "https://x"}, "Unknown setting PUBLIC_ULR: did you mean PUBLIC_URL?"),
+    ],
+)
+def test_bad_settings_do_not_start_and_are_named(
+    start: Callable[..., Environment], changes: dict[str, str | None], sentence: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=re.escape(sentence)):
+        start(**changes)
+
+
+def test_no_fault_repeats_the_secret_it_speaks_of(start: Callable[..., Environment]) -> None:
+    with pytest.raises(ImproperlyConfigured) as fault:
+        start(SECRET_KEY="hunter2", SEAL_KEYS="aHVudGVyMg==")
+    assert "hunter2" not in str(fault.value)
+    assert "aHVudGVyMg" not in str(fault.value)
+
+
+def test_debug_needs_no_secrets(start: Callable[..., Environment]) -> None:
+    environment = start(DEBUG="true", SECRET_KEY=None, SEAL_KEYS=None, PUBLIC_URL=None)
+    assert environment.public_url == "http://127.0.0.1:8000"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import uvloop
 
 T = TypeVar("T")
+THREAD = "background-loop"
 
 
 class Background:
@@ -27,7 +28,7 @@ class Background:
         with self._starting:
             if self._loop is None:
                 self._loop = uvloop.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="background-loop", daemon=True).start()
+                threading.Thread(target=self._loop.run_forever, name=THREAD, daemon=True).start()
             return self._loop
 
 
@@ -43,7 +44,13 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end from synchronous code; if the caller is interrupted, it is cancelled."""
+    """Run a coroutine to its end from synchronous code; if the caller is interrupted, it is cancelled.
+
+    Raises RuntimeError inside the background loop itself, which would wait for itself for ever.
+    """
+    if threading.current_thread().name == THREAD:
+        coroutine.close()
+        raise RuntimeError("Await the coroutine: this is the background loop.")
     future = submit(coroutine)
     try:
         return future.result()

@@ -262,7 +262,7 @@ async def test_an_idle_connection_that_the_server_closed_is_not_used_again() -> 
         url = f"http://127.0.0.1:{listener.port}/"
         await egress.fetch("GET", url)
         listener.peers[0].transport.close()
-        await until(lambda: egress.pool().connections[0].has_expired())
+        await until(egress.pool().connections[0].has_expired)
         assert (await egress.fetch("POST", url, content=b"x")).status == 200
         assert listener.accepted == 2
 
@@ -426,6 +426,14 @@ def test_errors_and_the_record_come_back_to_synchronous_code() -> None:
     with egress.observe() as steps, pytest.raises(egress.Unreachable):
         egress.run(egress.reach(f"http://127.0.0.1:{unused_port()}/"))
     assert [(step.stage, step.ok) for step in steps] == [("dns", True), ("tcp", False)]
+
+
+def test_the_background_loop_does_not_wait_for_itself() -> None:
+    async def nested() -> None:
+        egress.run(egress.fetch("GET", "https://mcp.example.com/"))
+
+    with pytest.raises(RuntimeError):
+        egress.run(nested())
 
 
 def test_a_forked_worker_has_a_loop_and_connections_of_its_own() -> None:

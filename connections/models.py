@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
@@ -24,9 +24,6 @@ from uuid_utils.compat import uuid7
 from connections import sealing
 from connections.states import CredentialState, Headline, ReachabilityState, ToolsState, headline, next_step
 
-if TYPE_CHECKING:
-    from tools.models import AccessToken, Assignment, Call, Probe, Tool
-
 
 class User(AbstractUser):
     """A person who signs in to the admin; what they see follows from their memberships."""
@@ -36,8 +33,6 @@ class User(AbstractUser):
         default=False,
         help_text="May see the connections of all organizations with their status, read-only.",
     )
-
-    memberships: models.Manager[Membership]
 
     @cached_property
     def roles(self) -> dict[UUID, str]:
@@ -51,12 +46,6 @@ class Tenant(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=100, unique=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    memberships: models.Manager[Membership]
-    connections: models.Manager[Connection]
-    audit_events: models.Manager[AuditEvent]
-    assignments: models.Manager[Assignment]
-    calls: models.Manager[Call]
 
     class Meta:
         verbose_name = "organization"
@@ -81,8 +70,6 @@ class Membership(models.Model):
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    access_tokens: models.Manager[AccessToken]
 
     class Meta:
         verbose_name = "member"
@@ -149,7 +136,9 @@ class Connection(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="connections", verbose_name="organization")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.CASCADE, related_name="connections", verbose_name="organization"
+    )
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=24, editable=False)
     server_url = models.CharField("server URL", max_length=2048)
@@ -201,25 +190,20 @@ class Connection(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
-    credentials: models.Manager[Credential]
-    tools: models.Manager[Tool]
-    probes: models.Manager[Probe]
-
     objects = ConnectionQuerySet.as_manager()
 
     class Meta:
         ordering = ["name", "id"]
         indexes = [models.Index(fields=["enabled", "next_probe_at"], name="connection_due")]
         constraints = [
-            models.UniqueConstraint(
-                "tenant", Lower("name"), name="a_connection_name_is_unique_in_its_tenant"
-            ),
+            models.UniqueConstraint("tenant", Lower("name"), name="a_connection_name_is_unique_in_its_tenant"),
             models.UniqueConstraint(fields=["tenant", "slug"], name="a_connection_slug_is_unique_in_its_tenant"),
             models.CheckConstraint(
                 condition=Q(authorization__in=Authorization.values), name="a_connection_has_a_known_authorization"
             ),
             models.CheckConstraint(
-                condition=Q(credential_state__in=CredentialState.values), name="a_connection_has_a_known_credential_state"
+                condition=Q(credential_state__in=CredentialState.values),
+                name="a_connection_has_a_known_credential_state",
             ),
             models.CheckConstraint(
                 condition=Q(reachability_state__in=ReachabilityState.values),
@@ -238,9 +222,9 @@ class Connection(models.Model):
         """One word for lists, derived from the three states."""
         return headline(
             enabled=self.enabled,
-            credential=CredentialState(self.credential_state),
-            reachability=ReachabilityState(self.reachability_state),
-            tools=ToolsState(self.tools_state),
+            credential=self.credential_state,
+            reachability=self.reachability_state,
+            tools=self.tools_state,
         )
 
     @property
@@ -371,5 +355,3 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor} {self.action} {self.object_label}"
-
-

@@ -13,7 +13,7 @@ import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -34,7 +34,7 @@ class _Key(NamedTuple):
 
 
 class _ContextSigner:
-    """Signs ciphertexts together with the context they belong to; the signer that FernetBytes asks for."""
+    """Signs ciphertexts together with the context they belong to, as FernetBytes asks of a signer."""
 
     def __init__(self, key: bytes, context: str) -> None:
         self._key, self._context = key, context.encode()
@@ -67,7 +67,7 @@ def unseal(sealed: str, *, context: str) -> Any:
 def seal_bytes(data: bytes, *, context: str) -> str:
     """Return the bytes sealed with the first key as text."""
     key = _keys(tuple(settings.SEAL_KEYS))[0]
-    blob = FernetBytes(key.encryption, _ContextSigner(key.signing, context)).encrypt(data)
+    blob = _fernet(key, context).encrypt(data)
     return f"{_VERSION}.{key.id}.{urlsafe_b64encode(blob).decode()}"
 
 
@@ -79,7 +79,7 @@ def unseal_bytes(sealed: str, *, context: str) -> bytes:
     if version != _VERSION or key is None:
         raise SealBroken
     try:
-        return FernetBytes(key.encryption, _ContextSigner(key.signing, context)).decrypt(urlsafe_b64decode(blob))
+        return _fernet(key, context).decrypt(urlsafe_b64decode(blob))
     except (InvalidToken, ValueError) as error:
         raise SealBroken from error
 
@@ -92,6 +92,11 @@ def sealed_with_current_key(sealed: str) -> bool:
 def current_prefix() -> str:
     """Return how every value begins that the first of SEAL_KEYS sealed."""
     return f"{_VERSION}.{_keys(tuple(settings.SEAL_KEYS))[0].id}."
+
+
+def _fernet(key: _Key, context: str) -> FernetBytes:
+    # The package's protocol asks for text and ages, too; FernetBytes itself only signs and unsigns bytes.
+    return FernetBytes(key.encryption, cast("Any", _ContextSigner(key.signing, context)))
 
 
 @lru_cache(maxsize=8)

@@ -43,10 +43,8 @@ class Headline(TextChoices):
     DISABLED = "disabled", "Disabled"
 
 
-def headline(
-    *, enabled: bool, credential: CredentialState, reachability: ReachabilityState, tools: ToolsState
-) -> Headline:
-    """Return the word for these states; the most pressing fact wins."""
+def headline(*, enabled: bool, credential: str, reachability: str, tools: str) -> Headline:
+    """Return the word for these states (values of the choices above); the most pressing fact wins."""
     if not enabled:
         return Headline.DISABLED
     if reachability == ReachabilityState.UNSUPPORTED:

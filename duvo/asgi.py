@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from django.core.asgi import get_asgi_application
@@ -21,14 +21,16 @@ django_application = get_asgi_application()
 from django.conf import settings  # noqa: E402 - these need the applications loaded
 from django.core.handlers.asgi import ASGIRequest  # noqa: E402
 
+from django.http import HttpResponse  # noqa: E402
+
 from duvo.logging import new_request_id  # noqa: E402
 from tools import call_door, problems  # noqa: E402
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 _CALL = re.compile(r"/v1/tools/([^/]+)/call")
-_call_tool = call_door.CallTool.as_view()
+_call_tool: Callable[..., Awaitable[HttpResponse]] = call_door.CallTool.as_view()  # type: ignore[assignment] # its dispatch is async
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from connections.models import Role
@@ -37,12 +37,7 @@ class Principal:
 
 def _load(digest: str) -> Principal | None:
     now = timezone.now()
-    token = (
-        AccessToken.objects.live(now)
-        .filter(digest=digest)
-        .select_related("assignment", "membership")
-        .first()
-    )
+    token = AccessToken.objects.live(now).filter(digest=digest).select_related("assignment", "membership").first()
     if token is None:
         return None
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _NOTE_USE_EVERY)
@@ -86,12 +81,17 @@ class TokenAuthentication(BaseAuthentication):
         return 'Bearer realm="duvo"'
 
 
+def _principal(request: Request) -> Principal | None:
+    user: object = request.user
+    return user if isinstance(user, Principal) else None
+
+
 class HasPrincipal(BasePermission):
     """Any live token."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Tell whether somebody was recognized."""
-        return isinstance(request.user, Principal)
+        return _principal(request) is not None
 
 
 class IsAssignment(HasPrincipal):
@@ -101,7 +101,8 @@ class IsAssignment(HasPrincipal):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Tell whether the caller is an assignment."""
-        return isinstance(request.user, Principal) and request.user.assignment_id is not None
+        principal = _principal(request)
+        return principal is not None and principal.assignment_id is not None
 
 
 class IsAdminToChange(HasPrincipal):
@@ -111,6 +112,5 @@ class IsAdminToChange(HasPrincipal):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Tell whether the caller may use this method."""
-        if not isinstance(request.user, Principal):
-            return False
-        return request.method in {"GET", "HEAD", "OPTIONS"} or request.user.role == Role.ADMIN
+        principal = _principal(request)
+        return principal is not None and (request.method in SAFE_METHODS or principal.role == Role.ADMIN)

@@ -40,7 +40,7 @@ class Drift:
 
 
 def compare(known: Mapping[str, tuple[str, str]], listing: Iterable[Listed]) -> Drift:
-    """Sort a listing against `known`, a mapping of name to (digest, broken); a name that is listed twice counts once."""
+    """Sort a listing against `known`, a mapping of name to (digest, broken); a name listed twice counts once."""
     drift = Drift()
     seen: set[str] = set()
     for tool in listing:

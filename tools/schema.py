@@ -32,7 +32,7 @@ class Schema(AutoSchema):
 
     def get_response_serializers(self) -> Any:
         """Return the operation's own responses and the problems it may answer."""
-        own = super().get_response_serializers()
+        own: Any = super().get_response_serializers()
         if not isinstance(own, dict):
             own = {201 if self.method == "POST" and not self._is_call() else 200: own}
         return own | {

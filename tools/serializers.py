@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from connections.models import Authorization, Connection, Era
@@ -124,15 +125,18 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
             "status", "next_step", "credential", "reachability", "tools", "probed_at", "created_at",
         ]  # fmt: skip
 
-    def get_credential(self, connection: Connection) -> StateSerializer:
+    @extend_schema_field(StateSerializer)
+    def get_credential(self, connection: Connection) -> Any:
         """Are we let in?"""
         return self._state(connection, "credential")
 
-    def get_reachability(self, connection: Connection) -> StateSerializer:
+    @extend_schema_field(StateSerializer)
+    def get_reachability(self, connection: Connection) -> Any:
         """Does the server answer?"""
         return self._state(connection, "reachability")
 
-    def get_tools(self, connection: Connection) -> StateSerializer:
+    @extend_schema_field(StateSerializer)
+    def get_tools(self, connection: Connection) -> Any:
         """Do we know its tools?"""
         return self._state(connection, "tools")
 
@@ -169,4 +173,4 @@ class ProblemSerializer(serializers.Serializer[Any]):
     code = serializers.CharField(help_text="Stable; programs act on it.")
     detail = serializers.CharField(help_text="For people.")
     request_id = serializers.CharField()
-    errors = serializers.ListField(child=serializers.DictField(), required=False)
+    errors = serializers.ListField(child=serializers.DictField(), required=False)  # type: ignore[assignment]

@@ -1,9 +1,9 @@
 """What a tenant does with a connection.
 
-    Connection ──┬── Probe                    one check, with its report
-                 └── Tool ─── ToolVersion     what the server offers, and what was approved
-    Tenant ──┬── Assignment ─── AccessToken   a caller and its keys
-             └── Call                         one request to run one tool
+Connection ──┬── Probe                    one check, with its report
+             └── Tool ─── ToolVersion     what the server offers, and what was approved
+Tenant ──┬── Assignment ─── AccessToken   a caller and its keys
+         └── Call                         one request to run one tool
 """
 
 from tools.models.assignments import AccessToken, Assignment

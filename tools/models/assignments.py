@@ -28,7 +28,9 @@ class Assignment(models.Model):
         CHOSEN = "chosen", "Only the tools chosen below"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="assignments", verbose_name="organization")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.CASCADE, related_name="assignments", verbose_name="organization"
+    )
     name = models.CharField(max_length=80)
     instructions = models.TextField(blank=True)
     owner = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
@@ -36,8 +38,6 @@ class Assignment(models.Model):
     scope = models.CharField("may use", max_length=10, choices=Scope.choices, default=Scope.ALL)
     tools = models.ManyToManyField(Tool, blank=True, related_name="assignments", verbose_name="chosen tools")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    access_tokens: models.Manager[AccessToken]
 
     class Meta:
         ordering = ["name", "id"]

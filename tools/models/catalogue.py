@@ -104,8 +104,6 @@ class Tool(models.Model):
     last_seen_at = models.DateTimeField(default=timezone.now)
     gone_at = models.DateTimeField(null=True)
 
-    versions: models.Manager[ToolVersion]
-
     objects = ToolQuerySet.as_manager()
 
     class Meta:

@@ -49,7 +49,8 @@ def configure(options: dict[str, str]) -> None:
             "root": {"handlers": ["stderr"], "level": options["level"]},
             # These log bodies and headers of requests at DEBUG: secrets. They stay at WARNING whatever the level.
             "loggers": {
-                name: {"level": "WARNING"} for name in ("httpcore2", "httpx2", "hpack", "asyncio", "mcp", "kombu", "amqp")
+                name: {"level": "WARNING"}
+                for name in ("httpcore2", "httpx2", "hpack", "asyncio", "mcp", "kombu", "amqp")
             },
         }
     )

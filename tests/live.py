@@ -89,5 +89,3 @@ def probed(transactional_db: None, open_egress: None) -> Callable[[Connection], 
         return report
 
     return run
-
-

@@ -23,8 +23,6 @@ class SettingsChanged(DuvoError):
     code = "settings_changed"
 
 
-
-
 def learn(connection: Connection, facts: mcp_client.ServerFacts) -> None:
     """Record what the server says of itself, and the era it speaks."""
     connection.era = facts.era

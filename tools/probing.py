@@ -39,7 +39,11 @@ def due(now: datetime, spread: random.Random | None = None) -> list[UUID]:
     Each is due again after a normal interval even if its message gets lost. Two dispatchers never take the same row.
     """
     with transaction.atomic():
-        rows = list(Connection.objects.due(now).select_for_update(skip_locked=database.features.has_select_for_update_skip_locked)[:_AT_ONCE])
+        rows = list(
+            Connection.objects.due(now).select_for_update(
+                skip_locked=database.features.has_select_for_update_skip_locked
+            )[:_AT_ONCE]
+        )
         for row in rows:
             row.next_probe_at = now + timedelta(seconds=next_delay(0, spread))
         Connection.objects.bulk_update(rows, ["next_probe_at"])
@@ -199,10 +203,10 @@ def note(connection_id: UUID, failure: DuvoError) -> None:
     if isinstance(failure, mcp_client.EraChanged):
         connection.request_probe()
     elif isinstance(failure, mcp_client.Unauthorized):
-        state = (
-            CredentialState.MISSING if connection.authorization == Authorization.NONE else CredentialState.REFUSED
+        state = CredentialState.MISSING if connection.authorization == Authorization.NONE else CredentialState.REFUSED
+        connection.set_credential_state(
+            state, UNAUTHORIZED_ON_CALL, "The server refused a call: it asks for a sign-in."
         )
-        connection.set_credential_state(state, UNAUTHORIZED_ON_CALL, "The server refused a call: it asks for a sign-in.")
 
 
 def trust_again(connection_id: UUID) -> None:

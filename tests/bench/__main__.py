@@ -35,7 +35,10 @@ HOST = "127.0.0.1"
 def process(*command: str) -> Iterator[subprocess.Popen[str]]:
     """Run a child that dies with this process."""
     child = subprocess.Popen(
-        [sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, preexec_fn=stack.dying_with_this_process(signal.SIGKILL)
+        [sys.executable, "-m", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
     )
     try:
         yield child

@@ -121,8 +121,8 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         host: str,
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109 - the interface of httpcore2
-        local_address: str | None = None,  # noqa: ARG002 - same
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002 - same
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> Stream:
         """Resolve the host once, judge every address, connect to the first that answers."""
         deadline = time.monotonic() + (CONNECT_TIMEOUT if timeout is None else timeout)

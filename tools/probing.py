@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from django.utils import timezone
 
 from connections import egress
 from connections.errors import DuvoError, SealBroken
-from connections.models import Authorization, Connection, Credential
+from connections.models import Authorization, Connection, Credential, Era
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from tools import catalogue, mcp_client
 from tools.models import Probe
@@ -144,6 +145,8 @@ def _discover(connection: Connection, report: Probe) -> mcp_client.ServerFacts:
         connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
         report.add_stage("authorization", "failed", error.sentence, 0)
         raise
+    if connection.era_choice == Era.AUTO:
+        server = replace(server, era="unknown")  # a server may have been upgraded, or rolled back
     clock = _Clock()
     try:
         facts = egress.run(mcp_client.discover(server))

@@ -14,7 +14,7 @@ from django.utils import timezone
 from connections.models import Connection, Credential
 from tests.conftest import House
 from tests.servers.fixtures import StartServer
-from tests.servers.kinds import TOKEN, answers
+from tests.servers.kinds import TOKEN, answers, only_legacy
 from tools import probing
 from tools.models import Probe
 
@@ -245,6 +245,18 @@ def test_a_check_keeps_the_history_and_forgets_the_oldest(acme: House, mcp_serve
     report = probed(connection)
     assert connection.probes.count() == probing.KEPT_PROBES
     assert connection.probes.first() == report
+
+
+def test_a_server_that_changes_its_era_is_understood_at_the_next_check(
+    acme: House, mcp_server: StartServer, probed: Probed
+) -> None:
+    server = mcp_server("modern")
+    modern = list(server.rules)
+    connection = acme.connection(url=server.url)
+    for rules, era in ((modern, "modern"), ([only_legacy], "legacy"), (modern, "modern")):
+        server.behave(*rules)
+        assert probed(connection).outcome == "passed"
+        assert connection.era == era
 
 
 def test_a_401_to_a_call_is_not_undone_by_an_open_listing(acme: House, mcp_server: StartServer, probed: Probed) -> None:

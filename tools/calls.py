@@ -11,6 +11,7 @@ whose connection broke after the request was sent, ends as `outcome_unknown`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +20,9 @@ from uuid import UUID
 
 import orjson
 from celery import current_app
+from django.db import connection as database
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 from uuid_utils.compat import uuid7
 
 from connections import egress, sealing
@@ -32,6 +35,8 @@ from tools.fresh import in_thread
 from tools.models import Call
 from tools.models.calls import CallState, seal_context
 from tools.offers import Offer
+
+logger = logging.getLogger(__name__)
 
 _GRACE = timedelta(seconds=60)  # how long after its deadline a call's process counts as alive
 _ENQUEUE_AGAIN = timedelta(minutes=2)
@@ -78,9 +83,7 @@ async def start(
         tool_id=offer.tool_id,
         tool_name=offer.public_name,
         state=CallState.QUEUED if in_worker else CallState.RUNNING,
-        sealed_arguments=sealing.seal_bytes(
-            orjson.dumps(arguments), context=seal_context(principal.tenant_id, call_id)
-        ),
+        sealed_arguments=_sealed(arguments, principal.tenant_id, call_id),
         request_id=request_id.get(),
         created_at=now,
         started_at=None if in_worker else now,
@@ -108,7 +111,9 @@ def resume(call_id: UUID) -> None:
         _end_now(call, CallState.FAILED, error.code, error.sentence)
         return
     Call.objects.filter(pk=call.pk).update(lease_until=_lease(timezone.now(), offer))
-    egress.run(_perform(call.id, call.tenant_id, call.created_at, offer, call.arguments()))
+    arguments = call.arguments()
+    database.close()  # a waiting call holds no database connection
+    egress.run(_perform(call.id, call.tenant_id, call.created_at, offer, arguments))
 
 
 def sweep(now: datetime) -> list[UUID]:
@@ -150,23 +155,28 @@ async def _perform(
         if not _running[offer.connection_id]:
             del _running[offer.connection_id]
     finished_at = timezone.now()
-    await ledger.write(
-        ledger.Outcome(
-            id=call_id,
-            state=state,
-            sealed_result=sealing.seal_bytes(orjson.dumps(result), context=seal_context(tenant_id, call_id))
-            if result is not None
-            else "",
-            error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
-            error_sentence=error.sentence[:300] if error else "",
-            finished_at=finished_at,
-        )
+    outcome = ledger.Outcome(
+        id=call_id,
+        state=state,
+        sealed_result=_sealed(result, tenant_id, call_id) if result is not None else "",
+        error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
+        error_sentence=error.sentence[:300] if error else "",
+        finished_at=finished_at,
     )
+    try:
+        await ledger.write(outcome)
+    except ledger.LedgerUnavailable:
+        # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
+        logger.exception("The outcome of call %s could not be written down", call_id)
     if error is None and offer.doubted:
         await in_thread(probing.trust_again, offer.connection_id)
     elif error is not None and isinstance(error.__cause__, mcp_client.Unauthorized | mcp_client.EraChanged):
         await in_thread(probing.note, offer.connection_id, error.__cause__)
     return Report(call_id, offer.public_name, state, created_at, finished_at, result, error)
+
+
+def _sealed(value: dict[str, Any], tenant_id: UUID, call_id: UUID) -> str:
+    return sealing.seal_bytes(orjson.dumps(value), context=seal_context(tenant_id, call_id))
 
 
 def _result(answer: mcp_client.ToolResult) -> dict[str, Any]:
@@ -192,7 +202,7 @@ def _lease(now: datetime, offer: Offer) -> datetime:
 def _enqueue(call_id: UUID) -> None:
     try:
         current_app.send_task("tools.run_call", kwargs={"call_id": str(call_id)}, retry=False)
-    except current_app.connection_for_write().connection_errors:
+    except (OperationalError, OSError):
         return  # the row says queued: the sweeper enqueues it once the broker is back
 
 

@@ -42,7 +42,7 @@ class Fresh(Generic[Key, Value]):
         self._load = load
         self._values: TTLCache[Key, Value] = TTLCache(maxsize=most, ttl=seconds)
         self._lock = threading.Lock()
-        self._loading: dict[tuple[int, Key], asyncio.Future[Value]] = {}
+        self._loading: dict[tuple[asyncio.AbstractEventLoop, Key], asyncio.Future[Value]] = {}
 
     async def get(self, key: Key) -> Value:
         """Return the value, loading it in a thread if it is not fresh."""
@@ -51,7 +51,7 @@ class Fresh(Generic[Key, Value]):
                 return self._values[key]
         except KeyError:
             pass
-        place = (id(asyncio.get_running_loop()), key)
+        place = (asyncio.get_running_loop(), key)
         if place not in self._loading:
             task = asyncio.ensure_future(in_thread(self.get_now, key))
             self._loading[place] = task

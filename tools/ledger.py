@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from connections.errors import DuvoError
 
@@ -110,11 +110,14 @@ class _Writer:
             self._write(entries)
 
     def _write(self, entries: list[_Entry]) -> None:
+        rows = [entry.row for entry in entries]
         try:
-            _commit([entry.row for entry in entries])
+            try:
+                _commit(rows)
+            except (InterfaceError, OperationalError):
+                connection.close()  # the database was restarted, say: a new connection may do
+                _commit(rows)
         except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to hear of it
-            if isinstance(error, DatabaseError):
-                connection.close_if_unusable_or_obsolete()
             if len(entries) > 1:  # one bad row must not take the others down
                 for entry in entries:
                     self._write([entry])

@@ -294,6 +294,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,  # kombu looks for lost messages only every 100 s without it
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
+    # Sending gives up at once while the broker is down: rows say what is due, beat and the sweeper send it again.
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
 }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "maintenance"

@@ -19,10 +19,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
 from django.views.decorators.http import require_POST
 
 from connections import checking
+from connections.ages import ago
 from connections.forms import ConnectionForm, MembershipForm
 from connections.models import AuditEvent, Connection, Era, Membership, Tenant, User
 from connections.states import Headline
@@ -101,25 +101,33 @@ class ConnectionAdmin(TenantAdmin):
         user = person(request)
         several = user.is_superuser or user.is_reviewer or len(user.roles) > 1
         organization = ["tenant"] if several else []
-        return ["name", "status", *organization, "host", "authorization", "protocol", "tools", "checked", "next"]
+        return ["title", "status", *organization, "method", "protocol", "tools", "checked"]
 
     # --- columns ---
 
+    @admin.display(description="connection", ordering="name")
+    def title(self, connection: Connection) -> SafeString:
+        """Show the name, and where the server is."""
+        host = urlsplit(connection.server_url).netloc
+        return format_html('{} <span class="host">{}</span>', connection.name, host)
+
     @admin.display(description="status")
     def status(self, connection: Connection) -> SafeString:
-        """Show the headline as a coloured word, and since when."""
+        """Show the headline as a coloured word, since when, and what a person should do."""
         since = max(connection.credential_since, connection.reachability_since, connection.tools_since)
+        headline, step = connection.headline, connection.next_step
         return format_html(
-            '<span class="status status-{}">{}</span> <span class="since">{}</span>',
-            connection.headline.value,
-            connection.headline.label,
-            f"for {timesince(since, depth=1)}",
+            '<span class="status status-{}">{}</span> <span class="since">{}</span>{}',
+            headline.value,
+            headline.label,
+            f"since {ago(since)}".replace("since just now", "just now"),
+            format_html('<span class="step">{}</span>', step) if step and connection.enabled else "",
         )
 
-    @admin.display(description="server")
-    def host(self, connection: Connection) -> str:
-        """Show where the server is."""
-        return urlsplit(connection.server_url).netloc
+    @admin.display(description="authorization", ordering="authorization")
+    def method(self, connection: Connection) -> str:
+        """Show the authorization method."""
+        return connection.get_authorization_display()
 
     @admin.display(description="protocol", ordering="protocol_version")
     def protocol(self, connection: Connection) -> str:
@@ -135,12 +143,7 @@ class ConnectionAdmin(TenantAdmin):
     @admin.display(description="last checked", ordering="probed_at")
     def checked(self, connection: Connection) -> str:
         """Show how long ago the last check ended."""
-        return f"{timesince(connection.probed_at, depth=1)} ago" if connection.probed_at else "never"
-
-    @admin.display(description="next step")
-    def next(self, connection: Connection) -> str:
-        """Show what a person should do."""
-        return connection.next_step
+        return ago(connection.probed_at) if connection.probed_at else "never"
 
     # --- the form ---
 

@@ -21,10 +21,10 @@ from django.db import transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
 from django.utils.text import slugify
-from django.utils.timesince import timesince
 
 from connections import audit, checking, egress, tenancy
 from connections import headers as header_rules
+from connections.ages import ago
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection, Credential, Era, Membership, Role, Tenant, User
 from connections.states import CredentialState, ReachabilityState, ToolsState
@@ -37,6 +37,7 @@ else:
 Kind = Credential.Kind
 SLUG_LENGTH = 24
 METHOD_OF = {Kind.API_KEY: Authorization.API_KEY, Kind.HEADERS: Authorization.HEADERS}
+ADVANCED = ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice")
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
 
 
@@ -184,6 +185,8 @@ class ConnectionForm(TenantForm):
                 self.fields[kind].help_text = f"{_stored(self.stored[kind])} {self.fields[kind].help_text}".strip()
             else:
                 del self.fields[f"remove_{kind}"]
+        for name in ADVANCED:
+            self.fields[name].initial = Connection._meta.get_field(name).default
         self.fields["name"].widget.attrs.setdefault("autocomplete", "off")
 
     @property
@@ -235,7 +238,7 @@ class ConnectionForm(TenantForm):
     def clean(self) -> dict[str, Any]:
         """Check what depends on several fields."""
         data = self.cleaned_data
-        for name in ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice"):
+        for name in ADVANCED:
             if data.get(name) in (None, "") and name not in self.errors:  # left blank: as before, or the default
                 data[name] = getattr(self.before or Connection(), name)
         if data.get("tenant") and self.tenant is None and self._name_is_taken(data["tenant"], data.get("name", "")):
@@ -382,11 +385,9 @@ def _credential_state(connection: Connection) -> tuple[CredentialState, str, str
 
 def _stored(row: Credential) -> str:
     """Return what may be said of a stored secret: its headers' names, when it was set and by whom."""
-    age = timesince(row.set_at, depth=1)
-    when = "just now" if age.startswith("0") else f"{age} ago"
     who = f" by {row.set_by.get_username()}" if row.set_by else ""
     names = f" ({', '.join(row.header_names)})" if row.header_names else ""
-    return f"Set {when}{who}{names}. Leave blank to keep it."
+    return f"Set {ago(row.set_at)}{who}{names}. Leave blank to keep it."
 
 
 def _origin(url: str) -> tuple[str, str]:

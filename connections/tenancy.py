@@ -27,6 +27,7 @@ from django.forms import Field as FormField
 from django.forms import ModelChoiceField, ModelMultipleChoiceField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 
 from connections import audit
 from connections.models import AuditEvent, Role, Tenant, User
@@ -67,6 +68,7 @@ class ClosedAdmin(_ModelAdmin):
 
     view_on_site = False
     list_per_page = 50
+    show_facets = admin.ShowFacets.NEVER
 
     def changeable(self, request: HttpRequest, rows: QuerySet[Any] | None = None) -> QuerySet[Any]:
         """Return those of the rows (default: all) that this person may change, and so point at from other rows."""
@@ -79,6 +81,11 @@ class ClosedAdmin(_ModelAdmin):
     def own(self, request: HttpRequest, model: type[Model]) -> QuerySet[Any]:
         """Return the rows of another model that this person sees."""
         return self.admin_site.get_model_admin(model).get_queryset(request)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Show the list under the name of what it lists."""
+        title = {"title": capfirst(str(self.opts.verbose_name_plural))}
+        return super().changelist_view(request, title | (extra_context or {}))
 
     # --- one answer for what is not there and for what is not yours ---
 

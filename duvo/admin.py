@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.admin import AdminSite
 from django.contrib.auth.forms import AuthenticationForm
 from django.http import HttpRequest
+from django.urls import URLPattern, URLResolver
 
 from connections.models import User
+
+PAGES = [
+    "Connection", "Tenant", "Membership", "User", "AuditEvent",
+    "Tool", "Assignment", "Call", "Probe", "AccessToken",
+]  # fmt: skip
 
 
 class DuvoAdminSite(AdminSite):
@@ -16,6 +24,7 @@ class DuvoAdminSite(AdminSite):
     site_title = "Duvo Connections"
     index_title = "Your organization"
     login_form = AuthenticationForm
+    site_url = None
     enable_nav_sidebar = True
 
     def has_permission(self, request: HttpRequest) -> bool:
@@ -23,4 +32,15 @@ class DuvoAdminSite(AdminSite):
         user = request.user
         if not (isinstance(user, User) and user.is_active):
             return False
-        return user.is_superuser or user.is_reviewer or user.memberships.exists()
+        return user.is_superuser or user.is_reviewer or bool(user.roles)
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
+        """List the pages in the order in which people need them."""
+        rooms = super().get_app_list(request, app_label)
+        for room in rooms:
+            room["models"].sort(key=lambda page: PAGES.index(page["object_name"]) if page["object_name"] in PAGES else 99)
+        return rooms
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Leave out the redirect "view on site": it would tell which ids of any model exist."""
+        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", None) != "view_on_site"]

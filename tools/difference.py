@@ -76,7 +76,7 @@ def _fields(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _compare(old: str, new: str) -> list[Part]:
-    before, after = re.findall(r"\s+|\S+", old), re.findall(r"\s+|\S+", new)
+    before, after = re.findall(r"\S+\s*|\s+", old), re.findall(r"\S+\s*|\s+", new)
     if max(len(before), len(after)) > LONGEST_COMPARED:
         return [Part("removed", old), Part("added", new)]
     parts: list[Part] = []

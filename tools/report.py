@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.urls import reverse
-from django.utils.timesince import timesince
 
+from connections.ages import ago
 from connections.models import Connection
 from tools.models import Probe, Tool
 
@@ -60,7 +60,7 @@ def _state(connection: Connection, which: str, title: str, now: datetime) -> dic
         "title": title,
         "label": getattr(connection, f"get_{which}_state_display")(),
         "sentence": getattr(connection, f"{which}_sentence"),
-        "since": _ago(since, now),
+        "since": ago(since, now),
     }
 
 
@@ -73,7 +73,7 @@ def _progress(connection: Connection, now: datetime, *, running: bool, waiting: 
         return ""
     if now - connection.next_probe_at > SLOW_START:
         return (
-            f"A check was asked for {_ago(connection.next_probe_at, now)}, but no worker has taken it up yet. "
+            f"A check was asked for {ago(connection.next_probe_at, now)}, but no worker has taken it up yet. "
             "It starts by itself as soon as one does."
         )
     return "A check is about to start."
@@ -85,7 +85,7 @@ def _check(probe: Probe | None, now: datetime) -> dict[str, Any] | None:
     return {
         "outcome": probe.outcome,
         "label": probe.get_outcome_display(),
-        "started": _ago(probe.started_at, now),
+        "started": ago(probe.started_at, now),
         "stages": [
             {
                 "title": STAGES.get(stage["stage"], str(stage["stage"]).replace("_", " ").capitalize()),
@@ -121,7 +121,3 @@ def _tool(tool: Tool) -> dict[str, str]:
         "url": reverse("admin:tools_tool_change", args=[tool.pk]),
     }
 
-
-def _ago(moment: datetime, now: datetime) -> str:
-    age = timesince(moment, now, depth=1)
-    return "just now" if age.startswith("0") else f"{age} ago"

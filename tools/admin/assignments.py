@@ -20,6 +20,7 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_POST
 
 from connections.forms import TenantForm
@@ -266,5 +267,5 @@ def show_once(request: HttpRequest, page: TenantAdmin, row: AccessToken, token: 
         "opts": page.opts,
     }
     response = TemplateResponse(request, "admin/tools/token.html", context)
-    response["Cache-Control"] = "no-store"
+    add_never_cache_headers(response)
     return response

@@ -1,0 +1,133 @@
+"""A real browser on the real product: Debian's Chromium, the web in a thread, a Celery worker in a process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.conf import settings
+from playwright.sync_api import Browser, Page, Response, sync_playwright
+
+from connections.models import User
+from duvo import stack
+from tests.conftest import PASSWORD
+
+PATIENCE = 20_000  # milliseconds; a cold worker on a busy machine
+FLAGS = [
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+    "--disable-quic",
+]  # fmt: skip
+SCREENSHOTS = Path(settings.BASE_DIR) / "duvo" / "static" / "duvo" / "screenshots"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("Browser tests need Chromium: apt-get install chromium")
+    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def worker(transactional_db: None, tmp_path: Path) -> Iterator[None]:
+    """A worker of the queue `maintenance` on this test's database."""
+    name = settings.DATABASES["default"]["NAME"]
+    url = os.environ["DATABASE_URL"].rpartition("/")[0] + f"/{name}"
+    if url.startswith("sqlite"):
+        pytest.skip("On SQLite the test's database lives in this process only.")
+    environment = os.environ | {"DATABASE_URL": url, "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    command = [sys.executable, "-m", "celery", "--quiet", "--app", "duvo", "worker", "--queues", "maintenance"]
+    command += ["--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    with (tmp_path / "worker.log").open("w") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, preexec_fn=stack.dying_with_this_process(signal.SIGKILL)
+        )
+        yield
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Visitor:
+    """A person at the browser, and what the browser complained about."""
+
+    page: Page
+    base: str
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> Response | None:
+        return self.page.goto(f"{self.base}{path}")
+
+    def shoot(self, name: str, folder: Path) -> None:
+        """Keep a picture for whoever looks into the failure, and for the README when it is asked for."""
+        self.page.screenshot(path=folder / f"{name}.png", full_page=True)
+        if os.environ.get("SCREENSHOTS") == "1" and name in {"form", "list"}:
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+    def violations(self) -> list[str]:
+        """What axe finds on this page, one line each."""
+        found = Axe().run(self.page).response["violations"]
+        return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(chromium: Browser, live_server_url: str, transactional_db: None) -> Iterator[Visit]:
+    """Sign in through the login page: `visit(acme.admin, width=375, colours="dark")`."""
+    contexts = []
+
+    def sign_in(user: User | None, width: int = 1280, colours: Any = "light", script: bool = True) -> Visitor:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=colours, java_script_enabled=script
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        visitor = Visitor(page, live_server_url)
+        page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
+        page.on(
+            "console", lambda message: visitor.complaints.append(message.text) if message.type == "error" else None
+        )
+        if user is not None:
+            visitor.open("/admin/")
+            page.fill("#id_username", user.username)
+            page.fill("#id_password", PASSWORD)
+            page.click("input[type=submit]")
+            page.wait_for_selector("#user-tools")
+        return visitor
+
+    yield sign_in
+    for context in contexts:
+        context.close()
+
+
+def eventually(true: Callable[[], bool], what: str) -> None:
+    """Wait until it is true, at most as long as the browser waits."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not true():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.05)

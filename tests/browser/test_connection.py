@@ -1,0 +1,125 @@
+"""An organization admin at the browser: adds a connection, sees the check turn green and the tools appear."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from connections.models import Connection
+from tests.browser.conftest import Visit
+from tests.conftest import House
+from tests.servers.fixtures import StartServer
+from tests.servers.toolbox import furnished
+
+pytestmark = [
+    pytest.mark.browser,
+    # WhiteNoise reads static files synchronously, and leaves closing them to the garbage collector.
+    pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume synchronous iterators"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+ADD = "/admin/connections/connection/add/"
+LIST = "/admin/connections/connection/"
+
+
+def change(connection: Connection) -> str:
+    return f"/admin/connections/connection/{connection.pk}/change/"
+
+
+def test_an_admin_adds_a_connection_and_sees_it_turn_green(
+    acme: House, visit: Visit, worker: None, mcp_server: StartServer, tmp_path: Path
+) -> None:
+    server = mcp_server("dual")
+    ann = visit(acme.admin)
+    page = ann.page
+    ann.open(ADD)
+    page.get_by_label("Name", exact=True).fill("Order system")
+    page.get_by_label("Server URL").fill(server.url)
+    page.get_by_role("button", name="Add and check").click()
+    expect(page.locator("h1")).to_have_text("Order system")
+    expect(page.locator("[data-part=headline]")).to_have_text("Connected", timeout=30_000)
+    expect(page.locator(".stage-passed")).not_to_have_count(0)
+    expect(page.locator(".stage-failed")).to_have_count(0)
+    expect(page.locator("[data-part=tools] li")).not_to_have_count(0)
+    ann.shoot("form", tmp_path)
+    ann.open(LIST)
+    expect(page.locator(".field-status .status")).to_have_text("Connected")
+    ann.shoot("list", tmp_path)
+    assert ann.complaints == []
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 375])
+def test_list_and_form_are_accessible(acme: House, visit: Visit, width: int, colours: str) -> None:
+    reached: dict[str, Any] = {"reachability_state": "reachable", "era": "modern", "protocol_version": "2026-07-28"}
+    acme.connection("Stock", tools_state="in_sync", **reached)
+    connection = acme.connection("Orders", credential_state="refused", credential_reason="unauthorized", **reached)
+    acme.connection("Wiki", reachability_state="unreachable", reachability_reason="connect_timeout")
+    ann = visit(acme.admin, width=width, colours=colours)
+    for path in (LIST, ADD, change(connection)):
+        ann.open(path)
+        if path != LIST:
+            ann.page.get_by_role("radio", name="API key").check()
+            ann.page.locator("summary").click()
+        assert ann.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} is too wide"
+        assert ann.complaints == []  # before axe, which brings styles of its own
+        assert ann.violations() == []
+        ann.complaints.clear()
+
+
+def test_only_the_fields_of_the_chosen_method_are_shown(acme: House, visit: Visit) -> None:
+    page = visit(acme.admin).page
+    page.goto(page.url + "connections/connection/add/")
+    for method, shown in {"None": [], "API key": ["#id_api_key"], "Custom headers": ["#id_headers"]}.items():
+        page.get_by_role("radio", name=method).check()
+        for field in ("#id_api_key", "#id_headers"):
+            expect(page.locator(field)).to_be_visible(visible=field in shown)
+
+
+def test_the_form_works_without_javascript(acme: House, visit: Visit, mcp_server: StartServer) -> None:
+    server = mcp_server("api key")
+    ann = visit(acme.admin, script=False)
+    ann.open(ADD)
+    ann.page.get_by_label("Name", exact=True).fill("Order system")
+    ann.page.get_by_label("Server URL").fill(server.url)
+    ann.page.get_by_role("radio", name="API key").check()
+    ann.page.locator("#id_api_key").fill("key-of-acme")
+    ann.page.get_by_role("button", name="Add and check").click()
+    expect(ann.page.locator("h1")).to_have_text("Order system")
+    expect(ann.page.get_by_role("link", name="Reload this page")).to_be_visible()
+    connection = acme.tenant.connections.get()
+    assert connection.secret("api_key") == "key-of-acme"
+
+
+def test_a_changed_tool_is_reviewed_and_approved(acme: House, visit: Visit, probed: Any, mcp_server: StartServer) -> None:
+    toolbox = furnished()
+    connection = acme.connection(url=mcp_server("dual", toolbox).url)
+    probed(connection)
+    toolbox.change("add", description="Adds two numbers, and mails them\u200b to the moon.")
+    probed(connection)
+    ann = visit(acme.admin)
+    ann.open(change(connection))
+    expect(ann.page.locator("[data-part=headline]")).to_have_text("Action required")
+    ann.page.get_by_role("link", name="orders__add").click()
+    expect(ann.page.locator(".review .change")).to_contain_text("mails")
+    expect(ann.page.locator(".review")).to_contain_text("⟨U+200B⟩")
+    assert ann.violations() == []
+    ann.page.get_by_role("button", name="Approve").click()
+    expect(ann.page.locator(".messagelist")).to_contain_text("is approved")
+    ann.open(change(connection))
+    expect(ann.page.locator("[data-part=headline]")).to_have_text("Connected")
+
+
+def test_every_page_is_served_under_a_strict_content_security_policy(acme: House, visit: Visit) -> None:
+    ann = visit(acme.admin)
+    assert acme.tenant.connections.count() == 0
+    for path in ("/admin/", LIST, ADD, "/admin/tools/assignment/add/", "/admin/tools/accesstoken/add/"):
+        answer = ann.open(path)
+        assert answer is not None
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+    assert ann.complaints == []

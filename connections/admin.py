@@ -1,7 +1,5 @@
 """The pages of organizations, people, connections and the audit trail."""
 
-# ruff: noqa: ARG002 - the signatures are Django's
-
 from __future__ import annotations
 
 from typing import Any
@@ -26,14 +24,7 @@ from connections.ages import ago
 from connections.forms import ConnectionForm, MembershipForm
 from connections.models import AuditEvent, Connection, Era, Membership, Tenant, User
 from connections.states import Headline
-from connections.tenancy import (
-    ADMINS_AND_AUDITORS,
-    ReadOnlyAdmin,
-    SuperuserAdmin,
-    TenantAdmin,
-    TenantFilter,
-    person,
-)
+from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, SuperuserAdmin, TenantAdmin, TenantFilter, person
 
 admin.site.unregister(Group)
 
@@ -84,19 +75,17 @@ class ConnectionAdmin(TenantAdmin):
     list_select_related = ["tenant"]
     search_help_text = "Search by name or server"
     actions = ["check_now", "enable", "disable"]
-    empty_value_display = "–"
+    empty_value_display = ""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the connections that this person sees, with the number of their tools."""
         # Tools live in a higher room; they are asked for by name.
         tools = apps.get_model("tools", "Tool").objects
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(tools_in_use=_count(tools.usable()), tools_to_review=_count(tools.to_review()))
-        )
+        counts = {"tools_in_use": _count(tools.usable()), "tools_to_review": _count(tools.to_review())}
+        annotated: QuerySet[Any] = super().get_queryset(request).annotate(**counts)
+        return annotated
 
-    def get_list_display(self, request: HttpRequest) -> list[str]:
+    def get_list_display(self, request: HttpRequest) -> Any:
         """Name the organization only to those who see several."""
         user = person(request)
         several = user.is_superuser or user.is_reviewer or len(user.roles) > 1
@@ -301,7 +290,7 @@ class MembershipAdmin(TenantAdmin):
 
 
 @admin.register(User)
-class UserAdmin(SuperuserAdmin, StockUserAdmin):
+class UserAdmin(SuperuserAdmin, StockUserAdmin):  # type: ignore[type-arg]
     """People of the platform; what they see follows from their memberships."""
 
     fieldsets = (

@@ -60,7 +60,7 @@ def parse(text: str | Mapping[str, str]) -> dict[str, str]:
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     # Only real line ends divide lines: other control characters must reach the check of the value.
     for number, line in enumerate(re.split(r"\r\n|\n", text), start=1):
         if not line.strip():
@@ -105,7 +105,7 @@ def _checked_value(name: str, value: str) -> str:
         raise BadHeader(
             f"The value of “{name}” contains characters other than plain ASCII. Copy it again from its source."
         )
-    if any(ord(character) < 0x20 and character != "\t" or ord(character) == 0x7F for character in value):
+    if not all(character.isprintable() or character == "\t" for character in value):
         raise BadHeader(
             f"The value of “{name}” contains an invisible control character. Copy it again from its source."
         )

@@ -11,8 +11,6 @@ A row that a person may not see is missing: every door answers it exactly as it 
 Django's own model permissions are not used.
 """
 
-# ruff: noqa: ARG002 - the signatures are Django's
-
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -123,12 +121,12 @@ class ClosedAdmin(_ModelAdmin):
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def _choices(self, db_field: Field[Any, Any], request: HttpRequest) -> QuerySet[Any]:
-        target: type[Model] = db_field.remote_field.model  # type: ignore[union-attr, assignment]
+        target: type[Model] = db_field.remote_field.model  # type: ignore[union-attr]
         if self.admin_site.is_registered(target):
             page = self.admin_site.get_model_admin(target)
             if isinstance(page, ClosedAdmin):
                 return page.changeable(request)
-        return target._default_manager.none()
+        return target._default_manager.none()  # noqa: SLF001 - Django's public name of it
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> FormField | None:
         """Leave out the pop-up links beside a choice: they are doors of their own."""
@@ -294,18 +292,15 @@ class SuperuserAdmin(ClosedAdmin):
 class OwnRelatedFilter(admin.RelatedFieldListFilter):
     """A list filter by another row; it names only rows that this person sees."""
 
-    def field_choices(
-        self, field: Any, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
-    ) -> list[tuple[Any, str]]:
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> Any:
         """Return the choices among one's own rows."""
         rows = self._own(field.remote_field.model, request, model_admin)
-        choices: list[tuple[Any, str]] = field.get_choices(include_blank=False, limit_choices_to={"pk__in": rows})
-        return choices
+        return field.get_choices(include_blank=False, limit_choices_to={"pk__in": rows})
 
     @staticmethod
     def _own(model: type[Model], request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> QuerySet[Any]:
         if not model_admin.admin_site.is_registered(model):
-            return model._default_manager.none()
+            return model._default_manager.none()  # noqa: SLF001 - Django's public name of it
         page = model_admin.admin_site.get_model_admin(model)
         return page.get_queryset(request).order_by().values("pk")
 

@@ -38,7 +38,9 @@ class DuvoAdminSite(AdminSite):
         """List the pages in the order in which people need them."""
         rooms = super().get_app_list(request, app_label)
         for room in rooms:
-            room["models"].sort(key=lambda page: PAGES.index(page["object_name"]) if page["object_name"] in PAGES else 99)
+            room["models"].sort(
+                key=lambda page: PAGES.index(page["object_name"]) if page["object_name"] in PAGES else 99
+            )
         return rooms
 
     def get_urls(self) -> list[URLPattern | URLResolver]:

@@ -58,7 +58,11 @@ def worker(transactional_db: None, tmp_path: Path) -> Iterator[None]:
     command += ["--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     with (tmp_path / "worker.log").open("w") as log:
         process = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, preexec_fn=stack.dying_with_this_process(signal.SIGKILL)
+            command,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            preexec_fn=stack.dying_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - it only makes system calls
         )
         yield
         process.terminate()
@@ -109,9 +113,7 @@ def visit(chromium: Browser, live_server_url: str, transactional_db: None) -> It
         page.set_default_timeout(PATIENCE)
         visitor = Visitor(page, live_server_url)
         page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
-        page.on(
-            "console", lambda message: visitor.complaints.append(message.text) if message.type == "error" else None
-        )
+        page.on("console", lambda message: visitor.complaints.append(message.text) if message.type == "error" else None)
         if user is not None:
             visitor.open("/admin/")
             page.fill("#id_username", user.username)

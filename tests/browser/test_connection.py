@@ -94,7 +94,9 @@ def test_the_form_works_without_javascript(acme: House, visit: Visit, mcp_server
     assert connection.secret("api_key") == "key-of-acme"
 
 
-def test_a_changed_tool_is_reviewed_and_approved(acme: House, visit: Visit, probed: Any, mcp_server: StartServer) -> None:
+def test_a_changed_tool_is_reviewed_and_approved(
+    acme: House, visit: Visit, probed: Any, mcp_server: StartServer
+) -> None:
     toolbox = furnished()
     connection = acme.connection(url=mcp_server("dual", toolbox).url)
     probed(connection)

@@ -63,9 +63,7 @@ def test_of_many_who_save_one_name_at_once_one_wins_and_the_others_read_a_senten
     assert acme.tenant.connections.count() == 1
 
 
-def test_no_page_shows_a_secret_to_anybody(
-    acme: House, superuser: User, reviewer: User, signed_in: SignedIn
-) -> None:
+def test_no_page_shows_a_secret_to_anybody(acme: House, superuser: User, reviewer: User, signed_in: SignedIn) -> None:
     client = signed_in(acme.admin)
     secrets = {"authorization": "headers", "headers": f"X-Key: {SECRET}", "extra_headers": f"X-Other: {SECRET}"}
     client.post(ADD, DATA | secrets)

@@ -46,7 +46,11 @@ def settle(house: House, mark: str = MARK) -> Estate:
     connection = house.connection(f"{mark} orders", url=f"https://{mark}.example.com/mcp")
     definition = {"name": f"{mark}-tool", "description": mark}
     tool = Tool.objects.create(
-        connection=connection, name=f"{mark}-tool", public_name=f"orders__{mark}", definition=definition, digest="d" * 64
+        connection=connection,
+        name=f"{mark}-tool",
+        public_name=f"orders__{mark}",
+        definition=definition,
+        digest="d" * 64,
     )
     probe = Probe.objects.create(connection=connection)
     probe.add_stage("dns", "failed", f"{mark} does not exist.", 3)
@@ -340,7 +344,9 @@ def test_the_live_report_of_a_strangers_connection_is_missing(
         answer = client.get(f"/admin/tools/probe/report/{estate.connection.pk}/")
         assert answer.status_code == expected, who
         if expected == 404:
-            assert body(answer, estate.connection.pk) == body(client.get(f"/admin/tools/probe/report/{nothing}/"), nothing)
+            assert body(answer, estate.connection.pk) == body(
+                client.get(f"/admin/tools/probe/report/{nothing}/"), nothing
+            )
 
 
 def test_a_stranger_reads_nothing_of_a_house_on_any_page(

@@ -1,11 +1,9 @@
 """The pages of assignments and of API tokens. A token is shown once, in the answer to the click that made it."""
 
-# ruff: noqa: ARG002 - the signatures are Django's
-
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django import forms
@@ -27,6 +25,11 @@ from connections.forms import TenantForm
 from connections.models import Membership, User
 from connections.tenancy import TenantAdmin, TenantFilter, only_tenant, person
 from tools.models import AccessToken, Assignment, Tool
+
+if TYPE_CHECKING:
+    _ModelChoiceField = forms.ModelChoiceField[Membership]
+else:
+    _ModelChoiceField = forms.ModelChoiceField
 
 EXPIRED_ALREADY = "Choose a day in the future, or leave it blank for a token without an end."
 
@@ -79,18 +82,25 @@ class TokenForm(forms.Form):
         return end
 
 
+class MembershipField(_ModelChoiceField):
+    """A choice among a person's organizations, each with the role they have there."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        """Return organization and role."""
+        return f"{obj.tenant} ({obj.get_role_display()})"
+
+
 class OwnTokenForm(TokenForm):
     """A token of a person, for one of their organizations."""
 
-    membership = forms.ModelChoiceField(label="Organization", queryset=Membership.objects.none(), empty_label=None)
+    membership = MembershipField(label="Organization", queryset=Membership.objects.none(), empty_label=None)
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         """Offer this person's organizations."""
         super().__init__(*args, **kwargs)
         field = self.fields["membership"]
-        if isinstance(field, forms.ModelChoiceField):
+        if isinstance(field, MembershipField):
             field.queryset = user.memberships.select_related("tenant")
-            field.label_from_instance = lambda membership: f"{membership.tenant} ({membership.get_role_display()})"  # type: ignore[method-assign]
 
 
 @admin.register(Assignment)
@@ -149,7 +159,7 @@ class AssignmentAdmin(TenantAdmin):
         form = TokenForm(request.POST, auto_id="token_%s")
         if not form.is_valid():
             for errors in form.errors.values():
-                self.message_user(request, errors[0], messages.ERROR)
+                self.message_user(request, str(errors[0]), messages.ERROR)
             return self._to_its_page(assignment)
         with transaction.atomic():
             row, token = AccessToken.issue(
@@ -193,7 +203,7 @@ class AccessTokenAdmin(TenantAdmin):
     list_display = ["prefix", "label", "organization", "created_at", "expires_at", "last_used_at", "revoked_at"]
     list_select_related = ["membership__tenant"]
     fields = ["prefix", "label", "organization", "created_at", "expires_at", "last_used_at", "revoked_at"]
-    readonly_fields = fields
+    readonly_fields = ["prefix", "label", "organization", "created_at", "expires_at", "last_used_at", "revoked_at"]
     actions = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -1,7 +1,5 @@
 """The pages of tools, where changes are reviewed, and of checks."""
 
-# ruff: noqa: ARG002 - the signatures are Django's
-
 from __future__ import annotations
 
 from typing import Any
@@ -78,7 +76,8 @@ class ToolAdmin(TenantAdmin):
     list_select_related = ["connection__tenant"]
     search_fields = ["public_name", "name"]
     actions = ["approve_chosen", "allow_chosen", "deny_chosen"]
-    fields = readonly_fields = ["public_name"]
+    fields = ["public_name"]
+    readonly_fields = ["public_name"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Tools come from servers, not from people."""
@@ -244,8 +243,7 @@ class ProbeAdmin(ReadOnlyAdmin):
 
     def report_view(self, request: HttpRequest, connection_id: str) -> JsonResponse:
         """Answer the report of a connection that this person sees."""
-        page = self.admin_site.get_model_admin(Connection)
-        connection = page.get_object(request, unquote(connection_id))  # type: ignore[attr-defined]
+        connection: Any = self.admin_site.get_model_admin(Connection).get_object(request, unquote(connection_id))
         return JsonResponse(report_of(connection, timezone.now()))
 
 

@@ -9,8 +9,7 @@ Secrets only go in: a blank one means keep, a box removes it, and none is ever s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
@@ -22,82 +21,20 @@ from django.db.models import Value
 from django.db.models.functions import Lower
 from django.utils.text import slugify
 
-from connections import audit, checking, egress, tenancy
+from connections import audit, checking, egress
 from connections import headers as header_rules
 from connections.ages import ago
 from connections.errors import DuvoError
-from connections.models import Authorization, Connection, Credential, Era, Membership, Role, Tenant, User
+from connections.forms.fields import HeadersField, seconds
+from connections.forms.tenants import TenantForm
+from connections.models import Authorization, Connection, Credential, Era, Tenant
 from connections.states import CredentialState, ReachabilityState, ToolsState
-
-if TYPE_CHECKING:
-    _ModelForm = forms.ModelForm[Any]
-else:
-    _ModelForm = forms.ModelForm
 
 Kind = Credential.Kind
 SLUG_LENGTH = 24
 METHOD_OF = {Kind.API_KEY: Authorization.API_KEY, Kind.HEADERS: Authorization.HEADERS}
 ADVANCED = ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice")
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
-
-
-class TenantForm(_ModelForm):
-    """A form of a row that belongs to a tenant; it asks which one only where there is a choice, and never again."""
-
-    user: User
-    tenant: Tenant | None = None
-
-    def __init__(self, *args: Any, tenant: Tenant | None = None, user: User | None = None, **kwargs: Any) -> None:
-        """Take the tenant when it is known, and who fills in the form."""
-        super().__init__(*args, **kwargs)
-        self.user = user or self.user
-        if self.instance.pk and not self.instance._state.adding:  # noqa: SLF001 - Django's own flag
-            self.tenant = self.instance.tenant
-        else:
-            self.tenant = tenant or self.tenant or tenancy.only_tenant(self.user)
-        if self.tenant is not None:
-            self.fields.pop("tenant", None)
-            self.instance.tenant = self.tenant
-        elif isinstance(field := self.fields.get("tenant"), forms.ModelChoiceField):
-            field.queryset = tenancy.tenants_of(self.user, tenancy.ADMINS)
-            field.empty_label = "Choose an organization"
-
-    def _get_validation_exclusions(self) -> set[str]:
-        # Uniqueness within the tenant is checked although the tenant is not asked for.
-        excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
-        return excluded - {"tenant"}
-
-
-class HeadersField(forms.CharField):
-    """Headers that are written, never shown: text with one per line, or a mapping from programs."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        """Show an empty box whatever is stored or was sent."""
-        attributes = {"rows": 3, "autocomplete": "off", "spellcheck": "false", "placeholder": "X-Api-Key: …"}
-        super().__init__(required=False, widget=WriteOnlyTextarea(attrs=attributes), strip=False, **kwargs)
-
-    def to_python(self, value: Any) -> Any:
-        """Return the headers by name, {} for none; raises ValidationError with a sentence."""
-        try:
-            return header_rules.parse(value if isinstance(value, Mapping) else str(value or ""))
-        except header_rules.BadHeader as fault:
-            raise ValidationError(str(fault), code="bad_header") from fault
-
-
-class WriteOnlyTextarea(forms.Textarea):
-    """A text area that never shows its value, not even the one just sent."""
-
-    def format_value(self, value: Any) -> str | None:
-        """Return nothing."""
-        return None
-
-    def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> Any:
-        """Return what was sent, mappings from programs included."""
-        return data.get(name)
-
-
-def _seconds(label: str, longest: int, help_text: str) -> forms.IntegerField:
-    return forms.IntegerField(label=label, min_value=1, max_value=longest, help_text=help_text, required=False)
 
 
 class ConnectionForm(TenantForm):
@@ -143,11 +80,11 @@ class ConnectionForm(TenantForm):
         label="Extra headers", help_text="Sent with every request, whatever the method. One “Name: value” per line."
     )
     remove_extra_headers = forms.BooleanField(label="Remove the stored extra headers", required=False)
-    connect_timeout = _seconds(
+    connect_timeout = seconds(
         "Connect timeout", 60, "Seconds to wait until the server accepts the connection, 1 to 60."
     )
-    idle_timeout = _seconds("Idle timeout", 600, "Seconds without any sign of life from the server, 1 to 600.")
-    call_timeout = _seconds(
+    idle_timeout = seconds("Idle timeout", 600, "Seconds without any sign of life from the server, 1 to 600.")
+    call_timeout = seconds(
         "Call timeout", settings.LONGEST_CALL, f"Seconds that one call may take in all, 1 to {settings.LONGEST_CALL:,}."
     )
     max_concurrency = forms.IntegerField(
@@ -186,7 +123,7 @@ class ConnectionForm(TenantForm):
             else:
                 del self.fields[f"remove_{kind}"]
         for name in ADVANCED:
-            self.fields[name].initial = Connection._meta.get_field(name).default
+            self.fields[name].initial = getattr(Connection, name).field.default
         self.fields["name"].widget.attrs.setdefault("autocomplete", "off")
 
     @property
@@ -313,6 +250,9 @@ class ConnectionForm(TenantForm):
         named = tenant.connections.annotate(lower_name=Lower("name")).filter(lower_name=Lower(Value(name)))
         return named.exclude(pk=self.instance.pk).exists()
 
+    def validate_constraints(self) -> None:
+        """Leave the name to `clean_name`, and to `save`, which asks again where nobody can come in between."""
+
     # --- saving ---
 
     def save(self, commit: bool = True) -> Connection:
@@ -404,20 +344,3 @@ def _free_slug(tenant: Tenant, name: str) -> str:
         ending = f"-{number}"
         slug, number = f"{base[: SLUG_LENGTH - len(ending)].rstrip('-')}{ending}", number + 1
     return slug
-
-
-class MembershipForm(_ModelForm):
-    """A member's role; an organization keeps at least one admin."""
-
-    LAST_ADMIN = "This is the organization's only admin. Make somebody else an admin first."
-
-    class Meta:
-        model = Membership
-        fields = ["user", "tenant", "role"]
-
-    def clean_role(self) -> str:
-        """Return the role; raises ValidationError when nobody could change the organization any more."""
-        role = str(self.cleaned_data["role"])
-        if role != Role.ADMIN and self.instance.is_last_admin():
-            raise ValidationError(self.LAST_ADMIN, code="last_admin")
-        return role

@@ -1,0 +1,44 @@
+"""Fields for what is written and never shown, and for spans of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from connections import headers
+
+
+class HeadersField(forms.CharField):
+    """Headers that are written, never shown: text with one per line, or a mapping from programs."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Show an empty box whatever is stored or was sent."""
+        attributes = {"rows": 3, "autocomplete": "off", "spellcheck": "false", "placeholder": "X-Api-Key: …"}
+        super().__init__(required=False, widget=WriteOnlyTextarea(attrs=attributes), strip=False, **kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        """Return the headers by name, {} for none; raises ValidationError with a sentence."""
+        try:
+            return headers.parse(value if isinstance(value, Mapping) else str(value or ""))
+        except headers.BadHeader as fault:
+            raise ValidationError(str(fault), code="bad_header") from fault
+
+
+class WriteOnlyTextarea(forms.Textarea):
+    """A text area that never shows its value, not even the one just sent."""
+
+    def format_value(self, value: Any) -> str | None:
+        """Return nothing."""
+        return None
+
+    def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> Any:
+        """Return what was sent, mappings from programs included."""
+        return data.get(name)
+
+
+def seconds(label: str, longest: int, help_text: str) -> forms.IntegerField:
+    """Return a field for a span of time; left blank, it stays as it is."""
+    return forms.IntegerField(label=label, min_value=1, max_value=longest, help_text=help_text, required=False)

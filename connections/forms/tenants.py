@@ -1,0 +1,60 @@
+"""Forms of rows that belong to a tenant, and of who belongs to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from connections import tenancy
+from connections.models import Membership, Role, Tenant, User
+
+if TYPE_CHECKING:
+    _ModelForm = forms.ModelForm[Any]
+else:
+    _ModelForm = forms.ModelForm
+
+
+class TenantForm(_ModelForm):
+    """A form of a row that belongs to a tenant; it asks which one only where there is a choice, and never again."""
+
+    user: User
+    tenant: Tenant | None = None
+
+    def __init__(self, *args: Any, tenant: Tenant | None = None, user: User | None = None, **kwargs: Any) -> None:
+        """Take the tenant when it is known, and who fills in the form."""
+        super().__init__(*args, **kwargs)
+        self.user = user or self.user
+        if self.instance.pk and not self.instance._state.adding:  # noqa: SLF001 - Django's own flag
+            self.tenant = self.instance.tenant
+        else:
+            self.tenant = tenant or self.tenant or tenancy.only_tenant(self.user)
+        if self.tenant is not None:
+            self.fields.pop("tenant", None)
+            self.instance.tenant = self.tenant
+        elif isinstance(field := self.fields.get("tenant"), forms.ModelChoiceField):
+            field.queryset = tenancy.tenants_of(self.user, tenancy.ADMINS)
+            field.empty_label = "Choose an organization"
+
+    def _get_validation_exclusions(self) -> set[str]:
+        # Uniqueness within the tenant is checked although the tenant is not asked for.
+        excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        return excluded - {"tenant"}
+
+
+class MembershipForm(_ModelForm):
+    """A member's role; an organization keeps at least one admin."""
+
+    LAST_ADMIN = "This is the organization's only admin. Make somebody else an admin first."
+
+    class Meta:
+        model = Membership
+        fields = ["user", "tenant", "role"]
+
+    def clean_role(self) -> str:
+        """Return the role; raises ValidationError when nobody could change the organization any more."""
+        role = str(self.cleaned_data["role"])
+        if role != Role.ADMIN and self.instance.is_last_admin():
+            raise ValidationError(self.LAST_ADMIN, code="last_admin")
+        return role

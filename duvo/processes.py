@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +47,7 @@ class Program:
     name: str
     command: list[str]
     dies_by: signal.Signals = signal.SIGKILL
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def programs(*, port: int, data: Path) -> list[Program]:
@@ -138,7 +139,7 @@ class Stack:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             cwd=stack.BASE_DIR,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": SILENCED},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": SILENCED} | program.environment,
             process_group=0,
             preexec_fn=stack.dying_with_this_process(program.dies_by),
         )
@@ -208,6 +209,16 @@ async def _end(children: list[asyncio.subprocess.Process], patience: float) -> N
 def _kill_group(child: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+
+
+async def until_listening(port: int, subject: str) -> None:
+    """Wait until somebody accepts connections on the port; StackError, naming the subject, when nobody does."""
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, port)) == 0
+
+    await _until(listens, subject)
 
 
 async def _until(condition: Callable[[], bool], subject: str) -> None:

@@ -124,6 +124,7 @@ def build(warehouse: Warehouse) -> MCPServer[Any]:
         title="Orders and stock",
         version="1.0",
         instructions="Look up articles and stock before you place an order.",
+        log_level="WARNING",
     )
     _offer_looking(server, warehouse)
     _offer_ordering(server, warehouse)

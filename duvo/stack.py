@@ -23,6 +23,7 @@ from dotenv import dotenv_values
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEFAULT_DATA = BASE_DIR / "var"
+DEMO_DATA = DEFAULT_DATA / "demo"
 DEFAULT_PORT = 8000
 LONGEST_SOCKET_PATH = 107  # bytes; sun_path of unix(7) without its closing zero
 PR_SET_PDEATHSIG = 1
@@ -39,10 +40,16 @@ def prepare(argv: list[str]) -> None:
     command = argv[1] if len(argv) > 1 else ""
     if command in {"up", "demo"} and not {"-h", "--help"} & set(argv):
         options = _options(argv[2:])
-        data = (options.data or (Path(tempfile.mkdtemp(prefix="duvo-")) if options.once else DEFAULT_DATA)).resolve()
-        port = options.port or (_free_port() if options.once else DEFAULT_PORT)
-        argv[2:] = [*argv[2:], "--data", str(data), "--port", str(port)]
+        if options.data is None and options.once:
+            argv.append("--temporary")
+            options.data = Path(tempfile.mkdtemp(prefix="duvo-"))
+        data = (options.data or (DEMO_DATA if command == "demo" else DEFAULT_DATA)).resolve()
+        port = options.port or (free_port() if options.once else DEFAULT_PORT)
+        argv += ["--data", str(data), "--port", str(port)]
         _set(embedded_environment(data, port=port))
+        if command == "demo":
+            # Its MCP server answers on loopback, and its own lines matter more than the logs.
+            _set({"EGRESS_ALLOWED_NETWORKS": "127.0.0.1/32", "LOG_LEVEL": "WARNING"})
     elif not _is_set("SECRET_KEY") and _secrets_file(DEFAULT_DATA).exists():
         _set(embedded_environment(DEFAULT_DATA, port=DEFAULT_PORT))
 
@@ -108,7 +115,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_known_args(arguments)[0]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

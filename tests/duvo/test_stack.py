@@ -151,9 +151,12 @@ def test_what_is_set_in_the_environment_is_respected(tmp_path: Path, monkeypatch
 
 def test_once_works_in_a_folder_and_on_a_port_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "x" * 50)
+    monkeypatch.setenv("LOG_LEVEL", "INFO")
+    monkeypatch.setenv("EGRESS_ALLOWED_NETWORKS", "")
     arguments = ["manage.py", "demo", "--once"]
     stack.prepare(arguments)
-    data, port = Path(arguments[4]), int(arguments[6])
+    assert "--temporary" in arguments
+    data, port = Path(arguments[-3]), int(arguments[-1])
     assert data.is_dir()
     assert port != stack.DEFAULT_PORT
     (data / "secrets.env").unlink()

@@ -67,7 +67,7 @@ def _server(folder: Path, *, durable: bool) -> Iterator[None]:
         "unix_socket_directories": folder,
         "max_connections": 200,
         "shared_buffers": "128MB",
-        "log_min_messages": "fatal",
+        "log_min_messages": "panic",
         "log_min_error_statement": "panic",  # tests provoke errors on purpose
     }
     if not durable:

@@ -1,0 +1,238 @@
+"""The demo: two organizations, one connection, one assignment, and calls over HTTP. Each step says what came of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from django.utils import timezone
+
+from connections.forms import ConnectionForm
+from connections.models import Authorization, Connection, Membership, Role, Tenant, User
+from duvo import processes
+from tools.models import AccessToken, Assignment, Probe
+
+T = TypeVar("T")
+
+PATIENCE = 60  # seconds for a probe or a call
+ORGANIZATIONS = ("Acme", "Globex")
+CONNECTION = "Orders"
+
+
+class DemoFailed(Exception):
+    """A step of the demo did not come out as it must; the message says which and how."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where the sample MCP server is, and the key that it asks for."""
+
+    url: str
+    api_key: str
+
+
+@dataclass
+class Story:
+    """The steps, told to `say` one line at a time, against the stack on `port`."""
+
+    port: int
+    sample: Sample
+    say: Callable[[str], None]
+    step: int = 0
+
+    def tell(self) -> None:
+        """Take every step; raises DemoFailed at the first that fails."""
+        passwords = self.people()
+        acme, globex = (Tenant.objects.get(name=name) for name in ORGANIZATIONS)
+        self.wait_for_report(self.connect(acme))
+        token = self.assign(acme)
+        self.list_tools(token)
+        self.call_tools(token)
+        self.call_in_background(token)
+        self.try_from_outside(globex)
+        self.sign_ins(passwords)
+
+    def people(self) -> dict[str, str]:
+        """Make the organizations, an admin of each and the reviewer; return new passwords by user name."""
+        self._step("Two organizations, an admin each, and a reviewer of the platform")
+        passwords = {}
+        for name in ORGANIZATIONS:
+            tenant, _ = Tenant.objects.get_or_create(name=name)
+            user, password = _person(f"admin@{name.lower()}.example")
+            passwords |= password
+            Membership.objects.get_or_create(user=user, tenant=tenant, defaults={"role": Role.ADMIN})
+            self.say(f"  {name}: {user.get_username()}")
+        reviewer, password = _person("reviewer@duvo.example", is_reviewer=True)
+        self.say(f"  Reviewer: {reviewer.get_username()}")
+        return passwords | password
+
+    def connect(self, tenant: Tenant) -> Probe:
+        """Fill in the connection form as the organization's admin; return the check that it starts."""
+        self._step(f"{tenant}'s admin adds the connection “{CONNECTION}” to {self.sample.url}")
+        entered = {
+            "name": CONNECTION,
+            "server_url": self.sample.url,
+            "authorization": Authorization.API_KEY,
+            "api_key": self.sample.api_key,
+            "enabled": True,
+        }
+        before = tenant.connections.filter(name=CONNECTION).first()
+        data = (ConnectionForm.data_of(before) if before else {}) | entered
+        admin = User.objects.get(memberships__tenant=tenant, username=f"admin@{tenant.name.lower()}.example")
+        form = ConnectionForm(data, instance=before, tenant=tenant, user=admin)
+        if not form.is_valid():
+            raise DemoFailed(f"The form refuses: {form.errors.as_text()}")
+        asked_at = timezone.now()
+        connection = form.save()
+        self.say("  Saved; its secret is sealed, its check is asked for.")
+        return self._until(
+            lambda: connection.probes.filter(started_at__gte=asked_at).order_by("started_at").first(),
+            "No worker took the check.",
+        )
+
+    def wait_for_report(self, probe: Probe) -> None:
+        """Print the stages of the check as a worker adds them; it must pass."""
+        self._step("A worker checks the connection")
+        shown = 0
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            probe.refresh_from_db()
+            for stage in probe.stages[shown:]:
+                self.say(f"  {stage['stage']:<14} {stage['outcome']:<8} {stage['sentence']}")
+            shown = len(probe.stages)
+            if probe.outcome != Probe.Outcome.RUNNING:
+                break
+            self._check(time.monotonic() < deadline, "The check did not end.")
+            time.sleep(0.1)
+        connection = Connection.objects.get(pk=probe.connection_id)
+        self.say(f"  Status: {connection.headline.label}")
+        self._check(probe.outcome == Probe.Outcome.PASSED, f"The check failed: {probe.reason}.")
+
+    def assign(self, tenant: Tenant) -> str:
+        """Make an assignment with a token, and return the token."""
+        self._step("An assignment gets a token, shown once")
+        admin = User.objects.get(username=f"admin@{tenant.name.lower()}.example")
+        assignment, _ = Assignment.objects.get_or_create(
+            tenant=tenant, name="Nightly orders", defaults={"owner": admin}
+        )
+        token = AccessToken.issue(assignment=assignment, label="demo", by=admin)[1]
+        self.say(f"  {assignment}: {token}")
+        return token
+
+    def list_tools(self, token: str) -> None:
+        """List the assignment's tools over HTTP."""
+        self._step("GET /v1/tools")
+        status, body = self.ask("GET", "/v1/tools", token)
+        self._check(status == http.client.OK and bool(body["results"]), f"It answered {status}: {body}")
+        for tool in body["results"]:
+            self.say(f"  {tool['name']:<26} {tool['description']}")
+
+    def call_tools(self, token: str) -> None:
+        """Call a tool of each kind over HTTP: one that reads, one that writes, one that draws, one that fails."""
+        order = self.call(token, "place_order", {"sku": "TEA-001", "quantity": 20})["structured_content"]
+        self._check(order["total"] == 250, f"The order has another total: {order}")  # noqa: PLR2004 - 20 at 12.50
+        stock = self.call(token, "get_stock", {"sku": "TEA-001"})["structured_content"]
+        self._check(stock["reserved"] == order["quantity"], f"The order is not in the stock: {stock}")
+        image = self.call(token, "product_image", {"sku": "CUP-001"})["content"][0]
+        self._check(image["type"] == "image", f"No image came: {image}")
+        self.call(token, "cancel_order", {"number": order["number"]})
+        failed = self.call(token, "export_ledger", {"year": 2026})
+        self._check(failed["is_error"], f"The tool that fails did not: {failed}")
+
+    def call(self, token: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Call one tool and wait for its result."""
+        name = f"{CONNECTION.lower()}__{tool}"
+        self._step(f"POST /v1/tools/{name}/call {json.dumps(arguments)}")
+        status, body = self.ask("POST", f"/v1/tools/{name}/call", token, {"arguments": arguments})
+        self._check(status == http.client.OK, f"It answered {status}: {body}")
+        self.say(f"  {body['state']}: {_shown(body)}")
+        return body
+
+    def call_in_background(self, token: str) -> None:
+        """Have a slow tool called by a worker, and ask for the result later."""
+        name = f"{CONNECTION.lower()}__stock_report"
+        self._step(f"POST /v1/tools/{name}/call, Prefer: respond-async")
+        body: dict[str, Any] = {"arguments": {"seconds": 2}}
+        status, body = self.ask("POST", f"/v1/tools/{name}/call", token, body, prefer="respond-async")
+        self._check(status == http.client.ACCEPTED, f"It answered {status}: {body}")
+        self.say(f"  {status} Accepted: {body['state']}, see /v1/calls/{body['id']}")
+
+        def finished() -> dict[str, Any] | None:
+            call = self.ask("GET", f"/v1/calls/{body['id']}", token)[1]
+            return call if call.get("finished_at") else None
+
+        call = self._until(finished, "The call did not end.")
+        self._check(call["state"] == "succeeded", f"The call ended as {call}")
+        self.say(f"  {call['state']}: {_shown(call)}")
+
+    def try_from_outside(self, tenant: Tenant) -> None:
+        """Ask for the tool as another organization; for it there is no such tool."""
+        self._step(f"An assignment of {tenant} asks for {ORGANIZATIONS[0]}'s tool")
+        assignment, _ = Assignment.objects.get_or_create(tenant=tenant, name="Curious")
+        token = AccessToken.issue(assignment=assignment, label="demo")[1]
+        status, body = self.ask("POST", f"/v1/tools/{CONNECTION.lower()}__get_stock/call", token, {"arguments": {}})
+        self._check(status == http.client.NOT_FOUND, f"It answered {status}: {body}")
+        self.say(f"  {status}: {body['detail']}")
+
+    def sign_ins(self, passwords: dict[str, str]) -> None:
+        """Say where to go on."""
+        self.say(f"\nEvery step worked. Sign in at http://{processes.HOST}:{self.port}/admin/ (passwords of this run):")
+        for name, password in passwords.items():
+            self.say(f"  {name:<24} {password}")
+
+    def ask(
+        self, method: str, path: str, token: str, body: Any = None, *, prefer: str = ""
+    ) -> tuple[int, dict[str, Any]]:
+        """Send one request to the product over HTTP, as a program would."""
+        connection = http.client.HTTPConnection(processes.HOST, self.port, timeout=PATIENCE)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        try:
+            connection.request(
+                method,
+                path,
+                body=None if body is None else json.dumps(body),
+                headers=headers | ({"Prefer": prefer} if prefer else {}),
+            )
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise DemoFailed(f"{method} {path} got no answer.") from error
+        finally:
+            connection.close()
+
+    def _step(self, sentence: str) -> None:
+        self.step += 1
+        self.say(f"\n{self.step}. {sentence}")
+
+    def _check(self, fact: bool, sentence: str) -> None:
+        if not fact:
+            raise DemoFailed(f"Step {self.step} failed. {sentence}")
+
+    def _until(self, look: Callable[[], T | None], sentence: str) -> T:
+        deadline = time.monotonic() + PATIENCE
+        while (found := look()) is None:
+            self._check(time.monotonic() < deadline, sentence)
+            time.sleep(0.1)
+        return found
+
+
+def _person(name: str, *, is_reviewer: bool = False) -> tuple[User, dict[str, str]]:
+    password = secrets.token_urlsafe(12)
+    user, _ = User.objects.get_or_create(username=name, defaults={"email": name, "is_reviewer": is_reviewer})
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    return user, {name: password}
+
+
+def _shown(call: dict[str, Any]) -> str:
+    if call["structured_content"] is not None:
+        return json.dumps(call["structured_content"])
+    block = call["content"][0]
+    if block["type"] == "text":
+        return str(block["text"]).replace("\n", "; ")
+    return f"{block['type']} {block.get('mimeType', '')}, {len(block['data']) * 3 // 4} bytes"

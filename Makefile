@@ -38,7 +38,7 @@ smoke: $(VENV)/dev.stamp ## Run the smoke tests on SQLite
 check: $(VENV)/dev.stamp ## Lint, types, the rooms' order, templates, migrations, deploy settings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/mypy .
+	@echo mypy && $(DEPLOY) $(VENV)/bin/mypy .
 	$(VENV)/bin/lint-imports
 	find templates -name '*.html' -print0 | xargs -0 -r $(VENV)/bin/djade --check --target-version 5.2
 	find duvo connections oauth tools -name '*.py' -print0 | xargs -0 $(VENV)/bin/django-upgrade --check --target-version 5.2

@@ -1,0 +1,24 @@
+# One image for web, workers and beat; compose.yaml says which command each runs.
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN useradd --system --uid 10001 --create-home duvo
+WORKDIR /srv/duvo
+
+COPY requirements.txt .
+RUN pip install --require-hashes -r requirements.txt
+
+COPY manage.py pyproject.toml ./
+COPY duvo duvo
+COPY connections connections
+COPY oauth oauth
+COPY tools tools
+COPY templates templates
+# Static files are the same in every deployment; DEBUG holds for this one command.
+RUN DEBUG=true python manage.py collectstatic --noinput && python -m compileall -q .
+
+USER duvo
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/healthz', headers={'Host': 'localhost'}); exit(c.getresponse().status != 200)"]
+CMD ["uvicorn", "duvo.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--workers", "4", "--loop", "uvloop", "--http", "httptools", "--lifespan", "off", "--no-access-log", "--timeout-graceful-shutdown", "30"]

@@ -60,7 +60,7 @@ class Story:
     def people(self) -> dict[str, str]:
         """Make the organizations, an admin of each and the reviewer; return new passwords by user name."""
         self._step("Two organizations, an admin each, and a reviewer of the platform")
-        passwords = {}
+        passwords: dict[str, str] = {}
         for name in ORGANIZATIONS:
             tenant, _ = Tenant.objects.get_or_create(name=name)
             user, password = _person(f"admin@{name.lower()}.example")

@@ -120,4 +120,3 @@ def _tool(tool: Tool) -> dict[str, str]:
         "word": STANDINGS.get(standing.code, standing.code),
         "url": reverse("admin:tools_tool_change", args=[tool.pk]),
     }
-

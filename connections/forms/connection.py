@@ -250,8 +250,9 @@ class ConnectionForm(TenantForm):
         named = tenant.connections.annotate(lower_name=Lower("name")).filter(lower_name=Lower(Value(name)))
         return named.exclude(pk=self.instance.pk).exists()
 
-    def validate_constraints(self) -> None:
-        """Leave the name to `clean_name`, and to `save`, which asks again where nobody can come in between."""
+    def _get_validation_exclusions(self) -> set[str]:
+        # The database's constraint is not asked here: `save` asks again where nobody can come in between.
+        return super()._get_validation_exclusions() | {"name"}
 
     # --- saving ---
 

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_POST
 
 from connections import checking
 from connections.ages import ago
+from connections.columns import stamp
 from connections.forms import ConnectionForm, MembershipForm
 from connections.models import AuditEvent, Connection, Era, Membership, Tenant, User
 from connections.states import Headline
@@ -242,7 +243,7 @@ class OrganizationAdmin(TenantAdmin):
 
     tenant_path = "pk"
     fields = ["name"]
-    list_display = ["name", "created_at"]
+    list_display = ["name", stamp("created_at", "since")]
     search_fields = ["name"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -259,7 +260,7 @@ class MembershipAdmin(TenantAdmin):
     """Who belongs to an organization, and in which role."""
 
     form = MembershipForm
-    list_display = ["user", "tenant", "role", "created_at"]
+    list_display = ["user", "tenant", "role", stamp("created_at", "since")]
     list_display_links = ["user"]
     list_filter = [TenantFilter, "role"]
     list_select_related = ["user", "tenant"]
@@ -310,7 +311,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     """Who did what, when; nobody changes it, the database sees to that."""
 
     seen_by = ADMINS_AND_AUDITORS
-    list_display = ["at", "actor", "action", "object_label", "outcome"]
+    list_display = [stamp("at", "when"), "actor", "action", "object_label", "outcome"]
     list_filter = [TenantFilter, "at"]
     search_fields = ["actor", "action", "object_label", "object_id", "request_id"]
     fields = [

@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from connections.ages import ago
 from connections.models import Connection
+from tools.difference import visible
 from tools.models import Probe, Tool
 
 TOOLS_SHOWN = 50
@@ -115,7 +116,7 @@ def _tool(tool: Tool) -> dict[str, str]:
     standing = tool.standing
     return {
         "name": tool.public_name,
-        "description": tool.description[:200],
+        "description": visible(tool.description[:200]),
         "code": standing.code,
         "word": STANDINGS.get(standing.code, standing.code),
         "url": reverse("admin:tools_tool_change", args=[tool.pk]),

@@ -9,7 +9,6 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.widgets import FilteredSelectMultiple
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
@@ -21,6 +20,7 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_POST
 
+from connections.columns import stamp
 from connections.forms import TenantForm
 from connections.models import Membership, User
 from connections.tenancy import TenantAdmin, TenantFilter, only_tenant, person
@@ -41,7 +41,7 @@ class AssignmentForm(TenantForm):
         label="Chosen tools",
         queryset=Tool.objects.none(),
         required=False,
-        widget=FilteredSelectMultiple("tools", is_stacked=False),
+        widget=forms.CheckboxSelectMultiple,
     )
 
     class Meta:
@@ -110,7 +110,7 @@ class AssignmentAdmin(TenantAdmin):
     form = AssignmentForm
     change_form_template = "admin/tools/assignment/change_form.html"
     empty_sentence = "No assignments yet. An assignment is a program that may call your tools; it gets a token."
-    list_display = ["name", "tenant", "enabled", "scope", "created_at"]
+    list_display = ["name", "tenant", "enabled", "scope", stamp("created_at", "since")]
     list_filter = [TenantFilter, "enabled", "scope"]
     list_select_related = ["tenant"]
     search_fields = ["name"]
@@ -200,7 +200,10 @@ class AccessTokenAdmin(TenantAdmin):
     tenant_path = "membership__tenant"
     change_form_template = "admin/tools/accesstoken/change_form.html"
     empty_sentence = "No tokens yet. A token of your own lets your scripts set up connections with your role."
-    list_display = ["prefix", "label", "organization", "created_at", "expires_at", "last_used_at", "revoked_at"]
+    list_display = [
+        "prefix", "label", "organization", stamp("created_at", "created"), stamp("expires_at", "expires"),
+        stamp("last_used_at", "last used"), stamp("revoked_at", "revoked"),
+    ]  # fmt: skip
     list_select_related = ["membership__tenant"]
     fields = ["prefix", "label", "organization", "created_at", "expires_at", "last_used_at", "revoked_at"]
     readonly_fields = ["prefix", "label", "organization", "created_at", "expires_at", "last_used_at", "revoked_at"]

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from connections.columns import stamp
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, TenantFilter
 from tools.models import Call
 
@@ -16,7 +17,15 @@ class CallAdmin(ReadOnlyAdmin):
 
     seen_by = ADMINS_AND_AUDITORS
     empty_sentence = "No calls yet. A call appears here as soon as an assignment makes it."
-    list_display = ["tool_name", "outcome", "assignment", "connection", "created_at", "duration", "error_code"]
+    list_display = [
+        "tool_name",
+        "outcome",
+        "assignment",
+        "connection",
+        stamp("created_at", "when"),
+        "duration",
+        "error_code",
+    ]
     list_filter = [TenantFilter, "state", "assignment", "connection", "created_at"]
     list_select_related = ["assignment", "connection"]
     search_fields = ["tool_name", "error_code", "request_id"]

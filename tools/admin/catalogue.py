@@ -18,6 +18,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from connections.columns import stamp
 from connections.models import Connection
 from connections.tenancy import ReadOnlyAdmin, TenantAdmin, TenantFilter, person
 from tools import catalogue
@@ -71,7 +72,7 @@ class ToolAdmin(TenantAdmin):
     seen_by_reviewers = True
     change_form_template = "admin/tools/tool/change_form.html"
     empty_sentence = "No tools yet. They appear here as soon as a connection has been checked."
-    list_display = ["public_name", "standing", "connection", "about", "last_seen_at"]
+    list_display = ["public_name", "standing", "connection", "about", stamp("last_seen_at", "last seen")]
     list_filter = [TenantFilter, StandingFilter, "connection"]
     list_select_related = ["connection__tenant"]
     search_fields = ["public_name", "name"]
@@ -216,7 +217,7 @@ class ProbeAdmin(ReadOnlyAdmin):
     seen_by_reviewers = True
     change_form_template = "admin/tools/probe/change_form.html"
     empty_sentence = "No checks yet. Each connection is checked when it is saved, and then every few minutes."
-    list_display = ["started_at", "result", "connection", "duration", "stopped_at"]
+    list_display = [stamp("started_at", "started"), "result", "connection", "duration", "stopped_at"]
     list_filter = [TenantFilter, "outcome", "connection", "started_at"]
     list_select_related = ["connection__tenant"]
     fields = ["connection"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -29,6 +31,11 @@ FLAGS = [
     "--disable-quic",
 ]  # fmt: skip
 SCREENSHOTS = Path(settings.BASE_DIR) / "duvo" / "static" / "duvo" / "screenshots"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run browser tests last: Playwright's event loop stays in the thread, and no test of a coroutine could follow."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 
 @pytest.fixture(scope="session")
@@ -53,23 +60,46 @@ def worker(transactional_db: None, tmp_path: Path) -> Iterator[None]:
     url = os.environ["DATABASE_URL"].rpartition("/")[0] + f"/{name}"
     if url.startswith("sqlite"):
         pytest.skip("On SQLite the test's database lives in this process only.")
-    environment = os.environ | {"DATABASE_URL": url, "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8"}
     command = [sys.executable, "-m", "celery", "--quiet", "--app", "duvo", "worker", "--queues", "maintenance"]
     command += ["--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    with (tmp_path / "worker.log").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            preexec_fn=stack.dying_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - it only makes system calls
-        )
+    environment = {"DATABASE_URL": url, "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    with (tmp_path / "worker.log").open("w") as log, running(command, environment, log):
         yield
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        process.kill()
-        process.wait()
+
+
+@pytest.fixture
+def order_system(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The sample server, in a process of its own: its URL and its API key."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    key = secrets.token_urlsafe(24)
+    command = [sys.executable, "-m", "duvo.sample_server", "--port", str(port)]
+    with (tmp_path / "server.log").open("w") as log, running(command, {"SAMPLE_SERVER_KEY": key}, log):
+        eventually(lambda: answers(port), "the sample server")
+        yield f"http://127.0.0.1:{port}/mcp", key
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str], log: IO[str]) -> Iterator[None]:
+    process = subprocess.Popen(
+        command,
+        env=os.environ | environment,
+        stdout=log,
+        stderr=log,
+        preexec_fn=stack.dying_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - it only makes system calls
+    )
+    yield
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    process.kill()
+    process.wait()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
 @dataclass

@@ -25,7 +25,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from uuid_utils.compat import uuid7
 
-from connections import egress, sealing
+from connections import egress
 from connections.context import request_id
 from connections.errors import DuvoError, Refused, Unreachable
 from tools import ledger, mcp_client, offers, probing
@@ -33,7 +33,7 @@ from tools.authentication import Principal
 from tools.errors import ArgumentsRefused, Busy, CallError, CallFailed, CallTimedOut, OutcomeUnknown
 from tools.fresh import in_thread
 from tools.models import Call
-from tools.models.calls import CallState, seal_context
+from tools.models.calls import CallState
 from tools.offers import Offer
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ async def start(
         tool_id=offer.tool_id,
         tool_name=offer.public_name,
         state=CallState.QUEUED if in_worker else CallState.RUNNING,
-        sealed_arguments=_sealed(arguments, principal.tenant_id, call_id),
+        arguments=orjson.dumps(arguments),
         request_id=request_id.get(),
         created_at=now,
         started_at=None if in_worker else now,
@@ -158,7 +158,8 @@ async def _perform(
     outcome = ledger.Outcome(
         id=call_id,
         state=state,
-        sealed_result=_sealed(result, tenant_id, call_id) if result is not None else "",
+        tenant_id=tenant_id,
+        result=orjson.dumps(result) if result is not None else b"",
         error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
         error_sentence=error.sentence[:300] if error else "",
         finished_at=finished_at,
@@ -173,10 +174,6 @@ async def _perform(
     elif error is not None and isinstance(error.__cause__, mcp_client.Unauthorized | mcp_client.EraChanged):
         await in_thread(probing.note, offer.connection_id, error.__cause__)
     return Report(call_id, offer.public_name, state, created_at, finished_at, result, error)
-
-
-def _sealed(value: dict[str, Any], tenant_id: UUID, call_id: UUID) -> str:
-    return sealing.seal_bytes(orjson.dumps(value), context=seal_context(tenant_id, call_id))
 
 
 def _result(answer: mcp_client.ToolResult) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from django.views.decorators.http import require_POST
 from connections import checking
 from connections.ages import ago
 from connections.columns import stamp
-from connections.forms import ConnectionForm, MembershipForm
+from connections.forms import ConnectionForm, MembershipForm, UserForm
 from connections.models import AuditEvent, Connection, Era, Membership, Tenant, User
 from connections.states import Headline
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, SuperuserAdmin, TenantAdmin, TenantFilter, person
@@ -294,6 +294,7 @@ class MembershipAdmin(TenantAdmin):
 class UserAdmin(SuperuserAdmin, StockUserAdmin):  # type: ignore[type-arg]
     """People of the platform; what they see follows from their memberships."""
 
+    form = UserForm
     fieldsets = (
         (None, {"fields": ("username", "password")}),
         ("Person", {"fields": ("first_name", "last_name", "email")}),

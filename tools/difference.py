@@ -14,6 +14,7 @@ from difflib import SequenceMatcher
 from typing import Any, Literal
 
 Kind = Literal["added", "removed", "changed"]
+PLAIN_KEY = re.compile(r"[A-Za-z0-9_$-]+")
 LONGEST_COMPARED = 2000  # words; beyond that the texts are shown whole, because matching takes quadratic time
 
 
@@ -59,20 +60,39 @@ def visible(text: str, keep: str = "") -> str:
     def spell(character: str) -> str:
         category = unicodedata.category(character)
         hidden = category[0] == "C" or category in {"Zl", "Zp"} or (category == "Zs" and character != " ")
-        return f"⟨U+{ord(character):04X}⟩" if hidden and character not in keep else character
+        ambiguous = character == "⟨"  # or a text could pretend to contain what it does not
+        return f"⟨U+{ord(character):04X}⟩" if (hidden and character not in keep) or ambiguous else character
 
     return "".join(map(spell, text))
 
 
 def _fields(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and text of every leaf; different definitions never yield the same."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _fields(inner, f"{path}.{visible(str(key))}" if path else visible(str(key)))
+            yield from _fields(inner, f"{path}{_step(key, first=not path)}")
     elif isinstance(value, list) and value:
         for number, inner in enumerate(value, start=1):
             yield from _fields(inner, f"{path}[{number}]")
     else:
-        yield path, visible(value if isinstance(value, str) else json.dumps(value), keep="\n")
+        yield path, visible(_text(value), keep="\n")
+
+
+def _step(key: str, *, first: bool) -> str:
+    if PLAIN_KEY.fullmatch(key):
+        return key if first else f".{key}"
+    return f"[{visible(json.dumps(key, ensure_ascii=False))}]"
+
+
+def _text(value: Any) -> str:
+    """Return a text as it is, unless it could be taken for another value: then, as other values, as JSON."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    try:
+        json.loads(value or "null")
+    except ValueError:
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _compare(old: str, new: str) -> list[Part]:

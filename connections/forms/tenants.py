@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.contrib.auth.forms import ReadOnlyPasswordHashField, ReadOnlyPasswordHashWidget, UserChangeForm
+from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ValidationError
 
 from connections import tenancy
@@ -58,3 +60,19 @@ class MembershipForm(_ModelForm):
         if role != Role.ADMIN and self.instance.is_last_admin():
             raise ValidationError(self.LAST_ADMIN, code="last_admin")
         return role
+
+
+class PasswordIsSet(ReadOnlyPasswordHashWidget):
+    """Says that there is a password, without any part of its hash."""
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        """Return the stock context with nothing of the hash in it."""
+        context: dict[str, Any] = super().get_context(name, value, attrs)
+        context["summary"] = [{"label": "Set" if is_password_usable(value) else "Not set"}]
+        return context
+
+
+class UserForm(UserChangeForm):  # type: ignore[type-arg]
+    """A person of the platform."""
+
+    password = ReadOnlyPasswordHashField(label="Password", widget=PasswordIsSet)

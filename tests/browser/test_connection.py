@@ -30,23 +30,28 @@ def change(connection: Connection) -> str:
 
 
 def test_an_admin_adds_a_connection_and_sees_it_turn_green(
-    acme: House, visit: Visit, worker: None, mcp_server: StartServer, tmp_path: Path
+    acme: House, visit: Visit, worker: None, order_system: tuple[str, str], open_egress: None, tmp_path: Path
 ) -> None:
-    server = mcp_server("dual")
+    url, key = order_system
     ann = visit(acme.admin)
     page = ann.page
     ann.open(ADD)
     page.get_by_label("Name", exact=True).fill("Order system")
-    page.get_by_label("Server URL").fill(server.url)
+    page.get_by_label("Server URL").fill(url)
+    page.get_by_role("radio", name="API key").check()
+    page.locator("#id_api_key").fill(key)
     page.get_by_role("button", name="Add and check").click()
     expect(page.locator("h1")).to_have_text("Order system")
     expect(page.locator("[data-part=headline]")).to_have_text("Connected", timeout=30_000)
     expect(page.locator(".stage-passed")).not_to_have_count(0)
     expect(page.locator(".stage-failed")).to_have_count(0)
-    expect(page.locator("[data-part=tools] li")).not_to_have_count(0)
+    expect(page.get_by_role("link", name="order-system__")).not_to_have_count(0)
+    assert key not in page.content()
     ann.shoot("form", tmp_path)
+    acme.connection("Wiki", reachability_state="unreachable", reachability_reason="connect_timeout")
+    acme.connection("Invoices", authorization="api_key", credential_state="refused", credential_reason="unauthorized")
     ann.open(LIST)
-    expect(page.locator(".field-status .status")).to_have_text("Connected")
+    expect(page.locator(".field-status .status")).to_have_text(["Action required", "Connected", "Unreachable"])
     ann.shoot("list", tmp_path)
     assert ann.complaints == []
 

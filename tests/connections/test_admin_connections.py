@@ -202,3 +202,12 @@ def test_a_superuser_sees_the_organizations_names_and_an_admin_of_one_does_not(
     acme.connection()
     assert "column-tenant" in signed_in(superuser).get(LIST).content.decode()
     assert "column-tenant" not in signed_in(acme.admin).get(LIST).content.decode()
+
+
+def test_a_superuser_sees_no_part_of_a_password_hash(acme: House, superuser: User, signed_in: SignedIn) -> None:
+    text = signed_in(superuser).get(f"/admin/connections/user/{acme.member.pk}/change/").content.decode()
+    assert "Reset password" in text
+    algorithm, salt, digest = acme.member.password.split("$")
+    assert salt[:2] + "*" not in text
+    assert digest[:6] not in text
+    assert f"algorithm</strong>: {algorithm}" not in text

@@ -510,3 +510,23 @@ def test_whoever_left_sees_nothing_from_the_next_click_on(acme: House, estate: E
     assert client.get(path).status_code == 200
     acme.membership(acme.member).delete()
     assert client.get(path).status_code == 302  # nothing is left to see: back to the door
+
+
+def test_a_deleted_organization_leaves_its_audit_trail(
+    acme: House, estate: Estate, superuser: User, signed_in: SignedIn
+) -> None:
+    client = signed_in(superuser)
+    client.post(f"/admin/connections/tenant/{acme.tenant.pk}/delete/", {"post": "yes"})
+    assert not Tenant.objects.filter(pk=acme.tenant.pk).exists()
+    assert set(AuditEvent.objects.values_list("action", flat=True)) == {"connection.created", "tenant.deleted"}
+    assert client.get("/admin/connections/auditevent/").status_code == 200
+    for event in AuditEvent.objects.all():
+        assert client.get(f"/admin/connections/auditevent/{event.pk}/change/").status_code == 200
+
+
+@pytest.mark.parametrize("name", BUTTONS)
+def test_a_button_pressed_from_another_site_does_nothing(name: str, acme: House, estate: Estate) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(acme.admin)
+    path, data = button(name, estate)
+    assert client.post(path, data).status_code == 403

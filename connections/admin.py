@@ -152,11 +152,14 @@ class ConnectionAdmin(TenantAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show or save the form; when somebody was quicker with the same name, show it again with that sentence."""
+        """Show or save the form; when somebody was quicker with the same name, show it again with that sentence.
+
+        Without the stock transaction around it: the form asks DNS, which may be slow, and saves in one of its own.
+        """
         try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
+            return self._changeform_view(request, object_id, form_url, extra_context)
         except ValidationError:
-            return super().changeform_view(request, object_id, form_url, extra_context)
+            return self._changeform_view(request, object_id, form_url, extra_context)
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         """Save as every other door does."""

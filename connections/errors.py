@@ -1,10 +1,10 @@
 """What can go wrong below every room, named for what the caller can do about it.
 
-    DuvoError                 every error of the product; carries a stable code and a sentence
-    ├── Refused               the egress will not go there: bad URL, private address, forbidden port
-    │   └── AnswerRefused     the answer is too large or compressed; the request had been sent
-    ├── Unreachable           DNS, TCP, TLS or HTTP failed on the way; `.sent` says if the request may have left
-    └── SealBroken            a sealed secret cannot be opened with the keys at hand
+DuvoError                 every error of the product; carries a stable code and a sentence
+├── Refused               the egress will not go there: bad URL, private address, forbidden port
+│   └── AnswerRefused     the answer is too large or compressed; the request had been sent
+├── Unreachable           DNS, TCP, TLS or HTTP failed on the way; `.sent` says if the request may have left
+└── SealBroken            a sealed secret cannot be opened with the keys at hand
 """
 
 from __future__ import annotations

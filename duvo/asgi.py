@@ -20,7 +20,6 @@ django_application = get_asgi_application()
 
 from django.conf import settings  # noqa: E402 - these need the applications loaded
 from django.core.handlers.asgi import ASGIRequest  # noqa: E402
-
 from django.http import HttpResponse  # noqa: E402
 
 from duvo.logging import new_request_id  # noqa: E402

@@ -14,7 +14,7 @@ os.environ.setdefault("PUBLIC_URL", "http://testserver")
 os.environ.setdefault("ALLOWED_HOSTS", "testserver,127.0.0.1,localhost")
 os.environ.setdefault("LOG_FORMAT", "text")
 
-from tests.servers import postgres, valkey  # noqa: E402 - they read the environment
+from tests.servers import postgres, valkey
 
 postgres.start()
 valkey.start()

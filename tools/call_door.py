@@ -110,9 +110,7 @@ def _report(report: calls.Report, headers: dict[str, str]) -> HttpResponse:
     if report.error is not None:
         body, more = problems.of(report.error)
         return _answer(body | {"call": str(report.id)}, body["status"], headers | more)
-    body = call_body(
-        report.id, report.tool, report.state, report.created_at, report.finished_at, report.result, None
-    )
+    body = call_body(report.id, report.tool, report.state, report.created_at, report.finished_at, report.result, None)
     if report.finished_at is not None:
         return _answer(body, 200, headers)
     location = f"{settings.PUBLIC_URL}/v1/calls/{report.id}"

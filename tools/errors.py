@@ -1,14 +1,14 @@
 """What can go wrong for a caller of tools, named for what it can do about it.
 
-    CallError                 carries the HTTP status of the problem it becomes
-    ├── ToolNotFound          no such tool for this caller
-    ├── ToolSetAside          the tool exists but may not be used now; the code says why
-    ├── ConnectionNotReady    the connection waits for a credential or has never been checked
-    ├── ArgumentsRefused      the arguments do not fit the tool's JSON Schema; names each fault
-    ├── Busy                  too many calls of this connection are running
-    ├── CallFailed            the server did not give a result; the call's row says the same
-    ├── CallTimedOut          the server did not answer in time
-    └── OutcomeUnknown        the tool may have run, and nobody knows its result
+CallError                 carries the HTTP status of the problem it becomes
+├── ToolNotFound          no such tool for this caller
+├── ToolSetAside          the tool exists but may not be used now; the code says why
+├── ConnectionNotReady    the connection waits for a credential or has never been checked
+├── ArgumentsRefused      the arguments do not fit the tool's JSON Schema; names each fault
+├── Busy                  too many calls of this connection are running
+├── CallFailed            the server did not give a result; the call's row says the same
+├── CallTimedOut          the server did not answer in time
+└── OutcomeUnknown        the tool may have run, and nobody knows its result
 """
 
 from __future__ import annotations

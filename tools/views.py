@@ -161,13 +161,15 @@ class Connections(ReadOnlyModelViewSet[Connection]):
         shape.is_valid(raise_exception=True)
         given: dict[str, Any] = shape.validated_data
         before = ConnectionForm.data_of(connection) if connection else {"authorization": "none", "enabled": True}
-        form = ConnectionForm(
-            before | given, instance=connection, tenant=tenant_of(request), user=self._user(request)
-        )
+        form = ConnectionForm(before | given, instance=connection, tenant=tenant_of(request), user=self._user(request))
         if not form.is_valid():
             raise problems.Invalid(
                 [
-                    {"pointer": "" if field == "__all__" else f"/{field}", "code": fault.code or "invalid", "detail": line}
+                    {
+                        "pointer": "" if field == "__all__" else f"/{field}",
+                        "code": fault.code or "invalid",
+                        "detail": line,
+                    }
                     for field, faults in form.errors.as_data().items()
                     for fault in faults
                     for line in fault.messages

@@ -10,7 +10,7 @@ import pytest
 from connections.models import Connection
 from tests.conftest import House
 from tests.live import Api
-from tools.models import Call, Probe
+from tools.models import Probe
 
 pytestmark = pytest.mark.smoke
 

@@ -26,6 +26,7 @@ from tools.difference import Change, differences, pretty, visible
 from tools.models import Policy, Probe, Tool
 from tools.report import STANDINGS, report_of
 
+MOST_AT_ONCE = 200  # tools on one page of differences; a form may have 1,000 fields
 CHANGED_AGAIN = "{} has changed again since this page was shown. Look at the new difference."
 
 
@@ -183,6 +184,9 @@ class ToolAdmin(TenantAdmin):
         if not tools:
             self.message_user(request, "None of these tools waits for a review.", messages.INFO)
             return None
+        if len(tools) > MOST_AT_ONCE:
+            self.message_user(request, f"These are the first {MOST_AT_ONCE} of {len(tools)}.", messages.INFO)
+            tools = tools[:MOST_AT_ONCE]
         context = {
             **self.admin_site.each_context(request),
             "title": "Approve these tools?",

@@ -53,7 +53,7 @@ async def in_known_era(server: Server) -> Server:
     return replace(server, era=facts.era, protocol_version=facts.protocol_version)
 
 
-async def ask(  # noqa: PLR0917
+async def ask(
     server: Server,
     method: str,
     params: Mapping[str, Any],

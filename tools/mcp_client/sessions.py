@@ -56,7 +56,7 @@ async def open_for(server: Server) -> Session:
     return await asyncio.shield(opening)
 
 
-async def ask(  # noqa: PLR0917
+async def ask(
     server: Server,
     method: str,
     params: Mapping[str, Any],

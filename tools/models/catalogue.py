@@ -11,7 +11,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from connections.models import Connection, User
+from connections.models import Connection
 from tools.drift import Listed, digest
 from tools.policy import Standing, standing
 

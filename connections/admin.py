@@ -157,9 +157,9 @@ class ConnectionAdmin(TenantAdmin):
         Without the stock transaction around it: the form asks DNS, which may be slow, and saves in one of its own.
         """
         try:
-            return self._changeform_view(request, object_id, form_url, extra_context)
+            return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
         except ValidationError:
-            return self._changeform_view(request, object_id, form_url, extra_context)
+            return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         """Save as every other door does."""

@@ -87,7 +87,7 @@ def running(command: list[str], environment: dict[str, str], log: IO[str]) -> It
         env=os.environ | environment,
         stdout=log,
         stderr=log,
-        preexec_fn=stack.dying_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - it only makes system calls
+        preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
     )
     yield
     process.terminate()

@@ -31,7 +31,7 @@ class Up:
                 env={"PATH": os.environ["PATH"], "HOME": str(data.parent)},
                 stdout=output,
                 stderr=output,
-                preexec_fn=stack.dying_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - it only makes system calls
+                preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
             )
 
     def said(self, words: str) -> bool:

@@ -77,7 +77,7 @@ def _server(folder: Path, *, durable: bool) -> Iterator[None]:
         [programs / "postgres", "-D", data, *settings],
         cwd=folder,
         process_group=0,
-        preexec_fn=stack.dying_with_this_process(signal.SIGQUIT),  # noqa: PLW1509 - it only makes system calls
+        preexec_fn=stack.dying_with_this_process(signal.SIGQUIT),
         **account,
     )
     try:

@@ -34,7 +34,7 @@ def running() -> Iterator[str]:
         address = folder / "valkey.sock"
         process = subprocess.Popen(
             valkey.command(socket_path=address, data=folder),
-            preexec_fn=stack.dying_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - it only makes system calls
+            preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
             process_group=0,
         )
         try:

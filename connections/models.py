@@ -68,7 +68,7 @@ class Membership(models.Model):
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
-    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -143,7 +143,7 @@ class Connection(models.Model):
     slug = models.SlugField(max_length=24, editable=False)
     server_url = models.CharField("server URL", max_length=2048)
     authorization = models.CharField(
-        "authorization method", max_length=10, choices=Authorization.choices, default=Authorization.NONE
+        "authorization method", max_length=10, choices=Authorization, default=Authorization.NONE
     )
     api_key_header = models.CharField("API key header", max_length=80, blank=True)
     enabled = models.BooleanField(default=True)
@@ -153,7 +153,7 @@ class Connection(models.Model):
     idle_timeout = models.PositiveSmallIntegerField(default=60)
     call_timeout = models.PositiveSmallIntegerField(default=300)
     max_concurrency = models.PositiveSmallIntegerField("concurrent calls", default=50)
-    era_choice = models.CharField("protocol era", max_length=6, choices=Era.choices, default=Era.AUTO)
+    era_choice = models.CharField("protocol era", max_length=6, choices=Era, default=Era.AUTO)
 
     # What the last successful probe learned of the server.
     era = models.CharField("era in use", max_length=6, blank=True, editable=False)

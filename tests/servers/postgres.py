@@ -7,6 +7,7 @@ cannot read.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import pwd
 import shutil
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from duvo import stack
 
 START_SECONDS = 30
 STOP_SECONDS = 10
+PREFIX = "duvo-postgres-"
+LOCK = "lock"
 
 
 def start() -> str:
@@ -45,12 +48,25 @@ def running(*, durable: bool = False) -> Iterator[str]:
 
     Call it from the main thread: the server dies with the thread that started it.
     """
-    folder = Path(tempfile.mkdtemp(prefix="duvo-postgres-"))
-    try:
-        with _server(folder, durable=durable):
-            yield f"postgresql://duvo@{quote(str(folder), safe='')}/duvo"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _folder() as folder, _server(folder, durable=durable):
+        yield f"postgresql://duvo@{quote(str(folder), safe='')}/duvo"
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a private folder; first remove those of runs that were killed, 150 MB each: nobody holds their lock."""
+    for name in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+        with suppress(OSError), name.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(name.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    with (folder / f"{LOCK}.new").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / f"{LOCK}.new").rename(folder / LOCK)  # it appears only when it is held
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

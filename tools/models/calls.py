@@ -39,7 +39,7 @@ class Call(models.Model):
     connection = models.ForeignKey(Connection, null=True, on_delete=models.SET_NULL, related_name="calls")
     tool = models.ForeignKey(Tool, null=True, on_delete=models.SET_NULL, related_name="calls")
     tool_name = models.CharField(max_length=64)
-    state = models.CharField(max_length=20, choices=CallState.choices, default=CallState.QUEUED)
+    state = models.CharField(max_length=20, choices=CallState, default=CallState.QUEUED)
     sealed_arguments = models.TextField()
     sealed_result = models.TextField(blank=True)
     error_code = models.CharField(max_length=60, blank=True)

@@ -98,7 +98,7 @@ class Tool(models.Model):
     approved_digest = models.CharField(max_length=64, blank=True)
     approved_by = models.CharField(max_length=200, blank=True)
     approved_at = models.DateTimeField(null=True)
-    policy = models.CharField(max_length=10, choices=Policy.choices, default=Policy.ALLOW)
+    policy = models.CharField(max_length=10, choices=Policy, default=Policy.ALLOW)
     broken = models.CharField("why it cannot be used", max_length=300, blank=True)
     first_seen_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)

@@ -1,0 +1,85 @@
+"""What a house can own, one row of each, and how to compare what two askers are told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from django.db.models import Model
+from django.http import HttpResponse
+from django.utils import timezone
+
+from connections import audit
+from connections.models import AuditEvent, Connection, Membership, Tenant, User
+from tests.conftest import House
+from tools.models import AccessToken, Assignment, Call, Probe, Tool
+
+MARK = "acme-only"  # stands in every row of acme that is shown anywhere
+
+
+@dataclass
+class Estate:
+    """One row of everything that a house can own."""
+
+    connection: Connection
+    tool: Tool
+    probe: Probe
+    assignment: Assignment
+    token: AccessToken
+    own_token: AccessToken
+    call: Call
+    event: AuditEvent
+
+
+def settle(house: House, mark: str = MARK) -> Estate:
+    connection = house.connection(f"{mark} orders", url=f"https://{mark}.example.com/mcp")
+    definition = {"name": f"{mark}-tool", "description": mark}
+    tool = Tool.objects.create(
+        connection=connection,
+        name=f"{mark}-tool",
+        public_name=f"orders__{mark}",
+        definition=definition,
+        digest="d" * 64,
+    )
+    probe = Probe.objects.create(connection=connection)
+    probe.add_stage("dns", "failed", f"{mark} does not exist.", 3)
+    probe.finish(Probe.Outcome.FAILED, "host_not_found")
+    assignment = house.assignment(f"{mark} assignment")
+    token, _ = AccessToken.issue(assignment=assignment, label=f"{mark} token")
+    own_token, _ = AccessToken.issue(membership=house.membership(house.admin), label=f"{mark} own token")
+    now = timezone.now()
+    call = Call.objects.create(
+        tenant=house.tenant, assignment=assignment, connection=connection, tool=tool, tool_name=f"orders__{mark}",
+        sealed_arguments="", state="failed", error_code="x", error_sentence=mark, finished_at=now,
+    )  # fmt: skip
+    event = audit.record(house.admin, "connection.created", connection, tenant=house.tenant)
+    return Estate(connection, tool, probe, assignment, token, own_token, call, event)
+
+
+def rows(house: House, estate: Estate) -> dict[type[Model], Model]:
+    return {
+        Tenant: house.tenant,
+        Membership: house.membership(house.member),
+        User: house.member,
+        Connection: estate.connection,
+        AuditEvent: estate.event,
+        Tool: estate.tool,
+        Probe: estate.probe,
+        Assignment: estate.assignment,
+        AccessToken: estate.own_token,
+        Call: estate.call,
+    }
+
+
+def never_was(row: Model) -> str:
+    """An id of the same kind that no row has."""
+    return str(uuid4()) if isinstance(row.pk, UUID) else str(row.pk + 1_000_000)
+
+
+def body(response: HttpResponse, *ids: object) -> str:
+    """What an answer says, without what differs between any two answers: the CSRF token and the id asked for."""
+    text = re.sub(r'name="csrfmiddlewaretoken" value="[^"]*"', "", response.content.decode())
+    for identifier in ids:
+        text = text.replace(str(identifier), "ID")
+    return text

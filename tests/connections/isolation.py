@@ -1,0 +1,115 @@
+"""The table of isolation: every address of the admin, and what each of the cast is answered there.
+
+The rows of the table are acme's; the columns are superuser, acme's admin, member and auditor, the rival's admin,
+the reviewer of the platform, and nobody.
+"""
+
+from __future__ import annotations
+
+from django.db.models import Model
+
+from connections.models import AuditEvent, Connection, Membership, Tenant, User
+from tests.connections.estate import Estate
+from tools.models import AccessToken, Assignment, Call, Probe, Tool
+
+CAST = ("superuser", "admin", "member", "auditor", "rival", "reviewer", "nobody")
+# Addresses that speak of no row.
+GENERAL = {
+    "index": (200, 200, 200, 200, 200, 200, 302),
+    "login": (302, 302, 302, 302, 302, 302, 200),
+    "logout": (405, 405, 405, 405, 405, 405, 302),
+    "password_change": (200, 200, 200, 200, 200, 200, 302),
+    "password_change_done": (200, 200, 200, 200, 200, 200, 302),
+    "autocomplete": (403, 403, 403, 403, 403, 403, 302),
+    "jsi18n": (200, 200, 200, 200, 200, 200, 302),
+    "app_list": (200, 200, 200, 200, 200, 200, 302),
+    "auth_user_password_change": (200, 404, 404, 404, 404, 404, 302),
+}
+# Pages of one kind of row: its list, its add page, one row of acme (page, history), its delete page.
+PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
+    Connection: {
+        "changelist": (200, 200, 200, 200, 200, 200, 302),
+        "add": (200, 200, 403, 403, 200, 403, 302),
+        "change": (200, 200, 200, 200, 404, 200, 302),
+        "delete": (200, 200, 403, 403, 404, 403, 302),
+    },
+    Tool: {
+        "changelist": (200, 200, 200, 200, 200, 200, 302),
+        "add": (403, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 200, 200, 404, 200, 302),
+        "delete": (403, 403, 403, 403, 404, 403, 302),
+    },
+    Probe: {
+        "changelist": (200, 200, 200, 200, 200, 200, 302),
+        "add": (403, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 200, 200, 404, 200, 302),
+        "delete": (403, 403, 403, 403, 404, 403, 302),
+    },
+    Assignment: {
+        "changelist": (200, 200, 200, 200, 200, 403, 302),
+        "add": (200, 200, 403, 403, 200, 403, 302),
+        "change": (200, 200, 200, 200, 404, 404, 302),
+        "delete": (200, 200, 403, 403, 404, 404, 302),
+    },
+    Call: {
+        "changelist": (200, 200, 403, 200, 200, 403, 302),
+        "add": (403, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 404, 200, 404, 404, 302),
+        "delete": (403, 403, 404, 403, 404, 404, 302),
+    },
+    AccessToken: {  # everybody sees only their own; this one is the admin's
+        "changelist": (403, 200, 200, 200, 200, 403, 302),
+        "add": (403, 200, 200, 200, 200, 403, 302),
+        "change": (404, 200, 404, 404, 404, 404, 302),
+        "delete": (404, 403, 404, 404, 404, 404, 302),
+    },
+    Tenant: {
+        "changelist": (200, 200, 200, 200, 200, 403, 302),
+        "add": (200, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 200, 200, 404, 404, 302),
+        "delete": (200, 403, 403, 403, 404, 404, 302),
+    },
+    Membership: {
+        "changelist": (200, 200, 200, 200, 200, 403, 302),
+        "add": (200, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 200, 200, 404, 404, 302),
+        "delete": (200, 200, 403, 403, 404, 404, 302),
+    },
+    AuditEvent: {
+        "changelist": (200, 200, 403, 200, 200, 403, 302),
+        "add": (403, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 404, 200, 404, 404, 302),
+        "delete": (403, 403, 404, 403, 404, 404, 302),
+    },
+    User: {
+        "changelist": (200, 403, 403, 403, 403, 403, 302),
+        "add": (200, 403, 403, 403, 403, 403, 302),
+        "change": (200, 404, 404, 404, 404, 404, 302),
+        "delete": (200, 404, 404, 404, 404, 404, 302),
+    },
+}
+# Buttons: addresses that take only POST. Who may press them on acme's row.
+BUTTONS = {
+    "connections_connection_check": (302, 302, 403, 403, 404, 403, 302),
+    "tools_tool_approve": (302, 302, 403, 403, 404, 403, 302),
+    "tools_tool_policy": (302, 302, 403, 403, 404, 403, 302),
+    "tools_assignment_token": (200, 200, 403, 403, 404, 404, 302),
+    "tools_assignment_revoke": (302, 302, 403, 403, 404, 404, 302),
+    "tools_accesstoken_revoke": (404, 302, 404, 404, 404, 404, 302),
+}
+LIVE_REPORT = {"tools_probe_report": (200, 200, 200, 200, 404, 200, 302)}
+
+
+def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
+    """Where a button leads, and what it sends."""
+    return {
+        "connections_connection_check": (f"/admin/connections/connection/{estate.connection.pk}/check/", {}),
+        "tools_tool_approve": (f"/admin/tools/tool/{estate.tool.pk}/approve/", {"digest": "d" * 64}),
+        "tools_tool_policy": (f"/admin/tools/tool/{estate.tool.pk}/policy/", {"policy": "deny"}),
+        "tools_assignment_token": (f"/admin/tools/assignment/{estate.assignment.pk}/tokens/", {"label": "x"}),
+        "tools_assignment_revoke": (
+            f"/admin/tools/assignment/{estate.assignment.pk}/tokens/{estate.token.pk}/revoke/",
+            {},
+        ),
+        "tools_accesstoken_revoke": (f"/admin/tools/accesstoken/{estate.own_token.pk}/revoke/", {}),
+    }[name]

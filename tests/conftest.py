@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import hypothesis
 import pytest
 from django.test import Client
 
 from connections.models import Connection, Membership, Role, Tenant, User
 from tools.models import AccessToken, Assignment
+
+# Examples are made as slowly as a busy machine makes them; that says nothing of the code.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 pytest_plugins = ["tests.servers.fixtures", "tests.live"]
 

@@ -131,6 +131,11 @@ class ConnectionForm(TenantForm):
         """Whether the form changes a connection that exists."""
         return not self.instance._state.adding  # noqa: SLF001 - Django's own flag
 
+    @property
+    def has_advanced_errors(self) -> bool:
+        """Whether the advanced settings must be open because one of them is wrong."""
+        return not self.errors.keys().isdisjoint({*ADVANCED, "extra_headers"})
+
     @classmethod
     def data_of(cls, connection: Connection) -> dict[str, Any]:
         """Return what the form would send to leave this connection as it is; a program's partial change starts here."""

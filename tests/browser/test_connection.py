@@ -84,6 +84,24 @@ def test_only_the_fields_of_the_chosen_method_are_shown(acme: House, visit: Visi
             expect(page.locator(field)).to_be_visible(visible=field in shown)
 
 
+def test_a_mistake_is_said_at_its_field_and_never_hidden(acme: House, visit: Visit, tmp_path: Path) -> None:
+    ann = visit(acme.admin)
+    ann.open(ADD)
+    ann.page.get_by_label("Name", exact=True).fill("Order system")
+    ann.page.get_by_label("Server URL").fill("npx -y @acme/orders")
+    ann.page.get_by_role("radio", name="Custom headers").check()
+    ann.page.locator("#id_headers").fill("Host: elsewhere.example")
+    ann.page.locator("summary").click()
+    ann.page.get_by_label("Call timeout").fill("99999")
+    ann.page.get_by_role("button", name="Add and check").click()
+    expect(ann.page.get_by_label("Server URL")).to_have_attribute("aria-invalid", "true")
+    for sentence in ("a command that starts a server", "“Host” cannot be set here", "less than or equal to 3600"):
+        expect(ann.page.get_by_text(sentence)).to_be_visible()
+    expect(ann.page.locator("#id_headers")).to_have_value("")
+    ann.shoot("mistakes", tmp_path)
+    assert ann.violations() == []
+
+
 def test_the_form_works_without_javascript(acme: House, visit: Visit, mcp_server: StartServer) -> None:
     server = mcp_server("api key")
     ann = visit(acme.admin, script=False)

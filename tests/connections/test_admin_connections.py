@@ -69,8 +69,9 @@ def test_no_page_shows_a_secret_to_anybody(acme: House, superuser: User, reviewe
     client.post(ADD, DATA | secrets)
     connection = acme.tenant.connections.get()
     assert connection.secret("headers") == {"X-Key": SECRET}
-    refused = client.post(page_of(connection), DATA | secrets | {"server_url": "nonsense"})
-    assert SECRET not in refused.content.decode()
+    refused = client.post(page_of(connection), DATA | secrets | {"server_url": "nonsense"}).content.decode()
+    assert SECRET not in refused
+    assert refused.count("Enter it again") == 2
     for user in (acme.admin, acme.member, superuser, reviewer):
         browser = signed_in(user)
         for path in (LIST, page_of(connection), f"{LIST}{connection.pk}/history/", f"{LIST}{connection.pk}/delete/"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import orjson
 from mcp.shared.inbound import find_invalid_x_mcp_header
 from mcp_types import SERVER_INFO_META_KEY, Tool
 from pydantic import ValidationError
@@ -59,10 +60,10 @@ def sort_out(definitions: list[Any], *, modern: bool) -> tuple[list[ListedTool],
     broken: list[ListedTool] = []
     seen: set[str] = set()
     for position, definition in enumerate(definitions, start=1):
-        whole = definition if isinstance(definition, dict) else {"definition": definition}
+        whole, mended = _storable(definition if isinstance(definition, dict) else {"definition": definition})
         name = whole.get("name")
         label = name[:MAX_NAME] if isinstance(name, str) and name else f"#{position}"
-        reason = fault_of(definition, modern=modern)
+        reason = "The definition contains a NUL character." if mended else fault_of(definition, modern=modern)
         if not reason and label in seen:
             reason = "Another tool of this server has the same name."
         if reason:
@@ -83,6 +84,22 @@ def fault_of(definition: Any, *, modern: bool) -> str:
     if len(name) > MAX_NAME or not name.isprintable():
         return f"The name is longer than {MAX_NAME} characters or not printable."
     return _shape_fault(definition) or _schema_fault(definition) or (_header_fault(definition) if modern else "")
+
+
+def _storable(definition: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the definition without NUL characters, which PostgreSQL stores nowhere, and whether it had any."""
+    if b"\\u0000" not in orjson.dumps(definition):
+        return definition, False
+    mended: dict[str, Any] = _without_nul(definition)
+    return mended, mended != definition
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(member) for key, member in value.items()}
+    return [_without_nul(member) for member in value] if isinstance(value, list) else value
 
 
 def _shape_fault(definition: dict[str, Any]) -> str:

@@ -178,4 +178,5 @@ def _drop_if_failed(book: dict[str, asyncio.Task[Session]], key: str, opening: a
 
 
 def _text(value: Any, limit: int) -> str:
-    return value[:limit] if isinstance(value, str) else ""
+    # PostgreSQL stores no NUL.
+    return value[:limit].replace("\0", "\ufffd") if isinstance(value, str) else ""

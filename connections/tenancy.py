@@ -76,10 +76,6 @@ class ClosedAdmin(_ModelAdmin):
         """Return whose row this is, None for a row of the platform."""
         return None
 
-    def own(self, request: HttpRequest, model: type[Model]) -> QuerySet[Any]:
-        """Return the rows of another model that this person sees."""
-        return self.admin_site.get_model_admin(model).get_queryset(request)
-
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Show the list under the name of what it lists."""
         title = {"title": capfirst(str(self.opts.verbose_name_plural))}

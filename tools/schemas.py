@@ -13,9 +13,11 @@ import jsonschema_rs
 import orjson
 
 from connections.errors import DuvoError
+from tools.unfolding import Unfolding, unfold
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024
 MAX_SCHEMA_DEPTH: Final = 64
+MAX_UNFOLDED: Final = 500_000  # nodes; checking a value walks them in some 20 ms, and nothing else runs meanwhile
 MAX_FAULTS: Final = 50
 MAX_MESSAGE: Final = 300
 
@@ -53,12 +55,15 @@ class Validator:
     """A compiled schema."""
 
     _compiled: jsonschema_rs.Validator
+    _unfolding: Unfolding
 
     def faults(self, instance: Any) -> list[Fault]:
         """Return the faults of a JSON value, at most 50; an empty list means that it fits."""
         try:
             if self._compiled.is_valid(instance):
                 return []
+            if not self._unfolding.explainable(instance):
+                return [Fault("", "This value does not fit the schema, which refers to itself too often to say where.")]
             return [
                 Fault(pointer(error.instance_path), _capped(error.message))
                 for error, _ in zip(self._compiled.iter_errors(instance), range(MAX_FAULTS), strict=False)
@@ -70,8 +75,8 @@ class Validator:
 def compile(schema: Any) -> Validator:  # noqa: A001  -- `schemas.compile(...)` is how it is read
     """Compile a JSON Schema: 2020-12 unless `$schema` names an older draft; `format` is not asserted.
 
-    Raises `SchemaBroken` with the reason: not an object, too large (256 KiB), too deep (64 levels),
-    an unknown dialect, an invalid keyword, or a reference that leads outside the schema.
+    Raises `SchemaBroken` with the reason: not an object, too large (256 KiB), too deep (64 levels), unfolding too
+    far (500,000 nodes), an unknown dialect, an invalid keyword, or a reference that leads outside the schema.
     """
     if not isinstance(schema, dict):
         raise SchemaBroken("The schema is not a JSON object.")
@@ -80,7 +85,13 @@ def compile(schema: Any) -> Validator:  # noqa: A001  -- `schemas.compile(...)` 
     factory = _DIALECTS.get(dialect.rstrip("#")) if isinstance(dialect, str) else None
     if factory is None:
         raise SchemaBroken("The schema's `$schema` names a dialect that is not known here.")
-    return _compile_with(factory, schema)
+    try:
+        unfolding = unfold(schema)
+    except RecursionError as error:
+        raise SchemaBroken("The schema's references form too long a chain.") from error
+    if unfolding.size > MAX_UNFOLDED:
+        raise SchemaBroken("The schema's references multiply: checking arguments would take too long.")
+    return Validator(_compile_with(factory, schema), unfolding)
 
 
 def pointer(path: list[str | int]) -> str:
@@ -111,11 +122,11 @@ def _children(node: Any) -> list[Any]:
     return node if isinstance(node, list) else []
 
 
-def _compile_with(factory: type[jsonschema_rs.Validator], schema: dict[str, Any]) -> Validator:
+def _compile_with(factory: type[jsonschema_rs.Validator], schema: dict[str, Any]) -> jsonschema_rs.Validator:
     failure: ValueError | None = None
     for engine in _PATTERN_ENGINES:
         try:
-            return Validator(factory(schema, pattern_options=engine, validate_formats=False, offline=True))
+            return factory(schema, pattern_options=engine, validate_formats=False, offline=True)
         except ValueError as error:
             failure = error
     reason = f"The schema is invalid: {getattr(failure, 'message', 'it cannot be compiled')}"

@@ -30,7 +30,7 @@ from connections.context import request_id
 from connections.errors import DuvoError, Refused, Unreachable
 from tools import ledger, mcp_client, offers, probing
 from tools.authentication import Principal
-from tools.errors import ArgumentsRefused, Busy, CallError, CallFailed, CallTimedOut, OutcomeUnknown
+from tools.errors import ArgumentsRefused, Busy, CallError, CallFailed, CallTimedOut, OutcomeUnknown, ToolNotFound
 from tools.fresh import in_thread
 from tools.models import Call
 from tools.models.calls import CallState
@@ -91,7 +91,7 @@ async def start(
     )
     if in_worker:
         await ledger.write(opening)
-        await in_thread(_enqueue, call_id)
+        await asyncio.to_thread(_enqueue, call_id)  # a broker that hangs must not hold the database's few threads
         return Report(call_id, name, CallState.QUEUED, now)
     task = asyncio.create_task(_open_and_perform(opening, offer, arguments))
     _tasks.add(task)
@@ -103,15 +103,17 @@ async def start(
 def resume(call_id: UUID) -> None:
     """Run a queued call to its end, in a worker; a call that is no longer queued is left alone."""
     call = _claim(call_id)
-    if call is None or call.assignment_id is None:
+    if call is None:
         return
     try:
+        if call.assignment_id is None:  # deleted while the call was queued
+            raise ToolNotFound
         offer = offers.find_now(call.assignment_id, call.tool_name)
+        arguments = call.arguments()
     except DuvoError as error:
         _end_now(call, CallState.FAILED, error.code, error.sentence)
         return
     Call.objects.filter(pk=call.pk).update(lease_until=_lease(timezone.now(), offer))
-    arguments = call.arguments()
     database.close()  # a waiting call holds no database connection
     egress.run(_perform(call.id, call.tenant_id, call.created_at, offer, arguments))
 

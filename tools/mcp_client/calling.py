@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -36,8 +37,10 @@ async def call_tool(
     `progress` is called in the event loop and must not block; `mirrored` comes from `header_map`.
     Raises an `McpError`, whose `outcome_unknown` tells whether the tool may have run.
     """
+    deadline = asyncio.get_running_loop().time() + server.timeout  # a handshake on the way counts as well
     server = await in_known_era(server)
-    reply = await ask(server, "tools/call", {"name": name, "arguments": arguments}, progress, meta, mirrored)
+    params = {"name": name, "arguments": arguments}
+    reply = await ask(server, "tools/call", params, progress, meta, mirrored, deadline)
     try:
         return _result(eras.settle(reply))
     except (EraChanged, RpcError, NeedsMore, BadAnswer) as error:

@@ -66,7 +66,7 @@ async def ask(
 ) -> Reply:
     """Ask within the session of `server`; one that expired (404: nothing was run) is opened again once."""
     for _ in range(2):
-        session = await open_for(server)
+        session = await _open_until(server, deadline)
         question = wire.legacy_question(method, params, session.facts.protocol_version, session.id, meta=meta)
         listener = Listener(progress, partial(_answer, session))
         try:
@@ -83,6 +83,17 @@ async def ask(
     if reply.result is None and (reply.fault is None or not reply.fault.ours):
         forget(session)
     return reply
+
+
+async def _open_until(server: Server, deadline: float | None) -> Session:
+    timer = asyncio.timeout_at(deadline)
+    try:
+        async with timer:
+            return await open_for(server)
+    except TimeoutError as error:
+        if not timer.expired():
+            raise
+        raise TimedOut("absolute") from error
 
 
 def forget(session: Session) -> None:

@@ -224,6 +224,7 @@ LOGIN_URL = "admin:login"
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
+FORMAT_MODULE_PATH = "duvo.formats"  # times as 2026-11-22 21:11 on every page
 USE_TZ = True
 
 STATIC_URL = "static/"

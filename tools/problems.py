@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -38,6 +39,18 @@ class Invalid(DuvoError):
         """Take objects of pointer, code and detail."""
         super().__init__("The request has faults.")
         self.errors = errors
+
+    @classmethod
+    def of(cls, faults: Mapping[str, Iterable[ValidationError]]) -> Invalid:
+        """Take the faults of a form, by field."""
+        return cls(
+            [
+                {"pointer": "" if field == "__all__" else f"/{field}", "code": fault.code or "invalid", "detail": line}
+                for field, errors in faults.items()
+                for fault in errors
+                for line in fault.messages
+            ]
+        )
 
 
 class Malformed(DuvoError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema, extend_schema_view
@@ -163,19 +164,11 @@ class Connections(ReadOnlyModelViewSet[Connection]):
         before = ConnectionForm.data_of(connection) if connection else {"authorization": "none", "enabled": True}
         form = ConnectionForm(before | given, instance=connection, tenant=tenant_of(request), user=self._user(request))
         if not form.is_valid():
-            raise problems.Invalid(
-                [
-                    {
-                        "pointer": "" if field == "__all__" else f"/{field}",
-                        "code": fault.code or "invalid",
-                        "detail": line,
-                    }
-                    for field, faults in form.errors.as_data().items()
-                    for fault in faults
-                    for line in fault.messages
-                ]
-            )
-        return form.save()
+            raise problems.Invalid.of(form.errors.as_data())
+        try:
+            return form.save()
+        except ValidationError as late:  # somebody was quicker with the same name
+            raise problems.Invalid.of(late.error_dict) from late
 
     @staticmethod
     def _user(request: Request) -> User:

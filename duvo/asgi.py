@@ -28,7 +28,7 @@ from tools import call_door, problems  # noqa: E402
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-_CALL = re.compile(r"/v1/tools/([^/]+)/call")
+_CALL = re.compile(r"/v1/tools/([A-Za-z0-9_-]+)/call")
 _call_tool: Callable[..., Awaitable[HttpResponse]] = call_door.CallTool.as_view()  # type: ignore[assignment] # its dispatch is async
 
 

@@ -13,8 +13,8 @@ router.register("connections", Connections, basename="connection")
 
 urlpatterns = [
     path("tools", ToolList.as_view(), name="tools"),
-    path("tools/<str:name>", ToolDetail.as_view(), name="tool"),
-    path("tools/<str:name>/call", CallTool.as_view(), name="call-tool"),
+    path("tools/<slug:name>", ToolDetail.as_view(), name="tool"),
+    path("tools/<slug:name>/call", CallTool.as_view(), name="call-tool"),
     path("calls/<uuid:id>", CallDetail.as_view(), name="call"),
     *router.urls,
 ]

@@ -93,9 +93,7 @@ async def start(
         await ledger.write(opening)
         await asyncio.to_thread(_enqueue, call_id)  # a broker that hangs must not hold the database's few threads
         return Report(call_id, name, CallState.QUEUED, now)
-    task = asyncio.create_task(_open_and_perform(opening, offer, arguments))
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    task = await _set_out(opening, offer, arguments)
     done, _ = await asyncio.wait({task}, timeout=wait)
     return task.result() if done else Report(call_id, name, CallState.RUNNING, now)
 
@@ -134,15 +132,30 @@ def sweep(now: datetime) -> list[UUID]:
     return lost
 
 
-async def _open_and_perform(opening: ledger.Opening, offer: Offer, arguments: dict[str, Any]) -> Report:
-    await ledger.write(opening)
-    return await _perform(opening.id, opening.tenant_id, opening.created_at, offer, arguments)
+async def _set_out(opening: ledger.Opening, offer: Offer, arguments: dict[str, Any]) -> asyncio.Task[Report]:
+    """Write the call down and set it going; even a caller that waits zero seconds is told of a row that exists."""
+    _running[offer.connection_id] += 1  # before anything is awaited: calls that arrive together are all counted
+    try:
+        await ledger.write(opening)
+    except BaseException:
+        _leave(offer.connection_id)
+        raise
+    task = asyncio.create_task(_perform(opening.id, opening.tenant_id, opening.created_at, offer, arguments))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    task.add_done_callback(lambda _: _leave(offer.connection_id))
+    return task
+
+
+def _leave(connection_id: UUID) -> None:
+    _running[connection_id] -= 1
+    if not _running[connection_id]:
+        del _running[connection_id]
 
 
 async def _perform(
     call_id: UUID, tenant_id: UUID, created_at: datetime, offer: Offer, arguments: dict[str, Any]
 ) -> Report:
-    _running[offer.connection_id] += 1
     state, result, error = CallState.SUCCEEDED, None, None
     try:
         answer = await mcp_client.call_tool(offer.server, offer.upstream_name, arguments, mirrored=offer.mirrored)
@@ -152,10 +165,6 @@ async def _perform(
     except DuvoError as failure:
         state, error = _verdict(failure)
         error.__cause__ = failure
-    finally:
-        _running[offer.connection_id] -= 1
-        if not _running[offer.connection_id]:
-            del _running[offer.connection_id]
     finished_at = timezone.now()
     outcome = ledger.Outcome(
         id=call_id,

@@ -53,3 +53,12 @@ def test_a_deep_value_in_a_schema_of_alternatives_that_refer_to_themselves_is_re
     started = time.monotonic()
     assert len(validator.faults(nested(40))) == 1
     assert time.monotonic() - started < 1
+
+
+def test_a_large_value_full_of_faults_is_refused_at_once() -> None:
+    items = {"type": "array", "items": {"type": "object", "required": ["never"]}}
+    validator = schemas.compile({"type": "object", "properties": {"rows": items}})
+    assert [fault.pointer for fault in validator.faults({"rows": [{}]})] == ["/rows/0"]
+    started = time.monotonic()
+    assert len(validator.faults({"rows": [{"a": 1}] * 400_000})) == 1
+    assert time.monotonic() - started < 1

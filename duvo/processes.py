@@ -28,8 +28,8 @@ START_SECONDS = 120  # a busy machine with one core imports for a minute
 STOP_SECONDS = 8
 VALKEY_STOP_SECONDS = 3
 NAME_WIDTH = 11
-# Celery warns root, whitenoise misses a folder that only `collectstatic` makes: nothing to act upon here.
-SILENCED = "ignore:You're running the worker with superuser,ignore:No directory at"
+# Celery warns root: nothing to act upon here.
+SILENCED = "ignore:You're running the worker with superuser"
 
 
 class StackError(Exception):

@@ -140,7 +140,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "whitenoise.runserver_nostatic",
+    "servestatic.runserver_nostatic",
     "django.contrib.staticfiles",
     "csp",
     "rest_framework",
@@ -154,7 +154,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
     "csp.middleware.CSPMiddleware",
     "duvo.logging.RequestIdMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -230,7 +230,7 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "duvo" / "static"]
-WHITENOISE_USE_FINDERS = not STATIC_ROOT.exists()
+SERVESTATIC_USE_FINDERS = not STATIC_ROOT.exists()
 
 _https = PUBLIC_URL.startswith("https://")
 SECURE_SSL_REDIRECT = _https

@@ -14,12 +14,7 @@ from tests.conftest import House
 from tests.servers.fixtures import StartServer
 from tests.servers.toolbox import furnished
 
-pytestmark = [
-    pytest.mark.browser,
-    # WhiteNoise reads static files synchronously, and leaves closing them to the garbage collector.
-    pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume synchronous iterators"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.browser
 
 ADD = "/admin/connections/connection/add/"
 LIST = "/admin/connections/connection/"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from base64 import urlsafe_b64decode
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -82,17 +82,17 @@ class Environment(BaseSettings):
         return self
 
     def _faults(self) -> list[str]:
-        faults = []
-        if not self.secret_key:
-            faults.append("SECRET_KEY is missing")
-        if not self.seal_keys:
-            faults.append("SEAL_KEYS is missing")
-        if not self.public_url:
-            faults.append("PUBLIC_URL is missing")
-        elif urlsplit(self.public_url).scheme not in {"http", "https"} or not urlsplit(self.public_url).hostname:
+        missing = [name for name in ("secret_key", "seal_keys", "public_url") if not getattr(self, name)]
+        faults = [f"{name.upper()} is missing" for name in missing]
+        public = urlsplit(self.public_url)
+        if self.public_url and (public.scheme not in {"http", "https"} or not public.hostname):
             faults.append("PUBLIC_URL is not a web address such as https://duvo.example.com")
-        if self.debug:
-            return faults
+        elif public.scheme == "http" and not self.debug and not _is_loopback(public.hostname or ""):
+            faults.append("PUBLIC_URL must begin with https://")
+        return faults if self.debug else faults + self._open_doors()
+
+    def _open_doors(self) -> list[str]:
+        faults = []
         if self.secret_key == DEBUG_SECRET or self.secret_key.startswith("django-insecure-"):
             faults.append("SECRET_KEY is a default that everybody knows")
         elif 0 < len(self.secret_key) < 32:  # noqa: PLR2004
@@ -102,6 +102,13 @@ class Environment(BaseSettings):
         if any("*" in host or host.startswith(".") for host in self.allowed_hosts):
             faults.append("ALLOWED_HOSTS has a wildcard; name each host")
         return faults
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_environment() -> Environment:

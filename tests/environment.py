@@ -10,7 +10,7 @@ import os
 
 os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 40)
 os.environ.setdefault("SEAL_KEYS", base64.urlsafe_b64encode(b"only-for-tests-seal-key-32-bytes").decode())
-os.environ.setdefault("PUBLIC_URL", "http://testserver")
+os.environ.setdefault("PUBLIC_URL", "http://127.0.0.1")
 os.environ.setdefault("ALLOWED_HOSTS", "testserver,127.0.0.1,localhost")
 os.environ.setdefault("LOG_FORMAT", "text")
 

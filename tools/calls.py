@@ -35,6 +35,7 @@ from tools.fresh import in_thread
 from tools.models import Call
 from tools.models.calls import CallState
 from tools.offers import Offer
+from tools.schemas import Fault
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ async def start(
         tool_id=offer.tool_id,
         tool_name=offer.public_name,
         state=CallState.QUEUED if in_worker else CallState.RUNNING,
-        arguments=orjson.dumps(arguments),
+        arguments=_written(arguments),
         request_id=request_id.get(),
         created_at=now,
         started_at=None if in_worker else now,
@@ -165,6 +166,10 @@ async def _perform(
     except DuvoError as failure:
         state, error = _verdict(failure)
         error.__cause__ = failure
+    except Exception:
+        # A fault of ours. How far the call got is not known, and its row says so now instead of when it is swept.
+        logger.exception("Call %s failed inside", call_id)
+        state, error = CallState.OUTCOME_UNKNOWN, OutcomeUnknown("Something went wrong here: the tool may have run.")
     finished_at = timezone.now()
     outcome = ledger.Outcome(
         id=call_id,
@@ -185,6 +190,13 @@ async def _perform(
     elif error is not None and isinstance(error.__cause__, mcp_client.Unauthorized | mcp_client.EraChanged):
         await in_thread(probing.note, offer.connection_id, error.__cause__)
     return Report(call_id, offer.public_name, state, created_at, finished_at, result, error)
+
+
+def _written(arguments: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(arguments)
+    except TypeError as error:  # JSON is read more deeply than it is written
+        raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error
 
 
 def _result(answer: mcp_client.ToolResult) -> dict[str, Any]:

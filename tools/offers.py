@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from connections.errors import DuvoError
-from connections.states import CredentialState, ReachabilityState
+from connections.states import CredentialState, ReachabilityState, ToolsState
 from tools import mcp_client, schemas
 from tools.errors import ConnectionNotReady, ToolNotFound, ToolSetAside
 from tools.fresh import Fresh
@@ -94,6 +94,9 @@ def _check_ready(tool: Tool) -> None:
         raise ConnectionNotReady(
             f"The connection is not signed in: {connection.credential_sentence}", code="credential_not_ready"
         )
+    if connection.tools_state == ToolsState.NEVER_LISTED:
+        # After a change of the server URL: what was approved of the old server says nothing about the new one.
+        raise ConnectionNotReady("The connection has not been checked since its server changed.", code="not_checked")
     if connection.reachability_state == ReachabilityState.UNSUPPORTED:
         raise ConnectionNotReady(connection.reachability_sentence, code=connection.reachability_reason)
 

@@ -66,6 +66,7 @@ def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable
         ({"SEAL_KEYS": "ZGVidWctb25seS1zZWFsLWtleS1ub3QtZm9yLXByb2Q="}, "SEAL_KEYS holds a default"),
         ({"PUBLIC_URL": None}, "PUBLIC_URL is missing"),
         ({"PUBLIC_URL": "duvo.example.com"}, "PUBLIC_URL is not a web address"),
+        ({"PUBLIC_URL": "http://duvo.example.com"}, "PUBLIC_URL must begin with https://"),
         ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS has a wildcard"),
         ({"ALLOWED_HOSTS": "duvo.example.com,.example.com"}, "ALLOWED_HOSTS has a wildcard"),
         ({"DEBUG": "perhaps"}, "DEBUG"),

@@ -64,8 +64,8 @@ def world(acme: House, rival: House) -> World:
 # A route and method, and the status for each who asks; the rest of the table follows from `EVERYBODY_ELSE`.
 TABLE: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "v1/tools"): {"owner": 200, "teammate": 200, "rival": 200},
-    ("GET", "v1/tools/<str:name>"): {"owner": 200, "teammate": 200, "rival": 404},
-    ("POST", "v1/tools/<str:name>/call"): {"owner": 503, "teammate": 503, "rival": 404},
+    ("GET", "v1/tools/<slug:name>"): {"owner": 200, "teammate": 200, "rival": 404},
+    ("POST", "v1/tools/<slug:name>/call"): {"owner": 503, "teammate": 503, "rival": 404},
     ("GET", "v1/calls/<uuid:id>"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/connections"): dict.fromkeys(
         ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200
@@ -83,7 +83,7 @@ EVERYBODY = ["owner", "teammate", "admin", "member", "auditor", "rival", "rival 
 EVERYBODY_ELSE = {"anonymous": 401, "garbage": 401}
 FORBIDDEN = 403
 BODIES: dict[tuple[str, str], Any] = {
-    ("POST", "v1/tools/<str:name>/call"): {"arguments": {"text": "hi"}},
+    ("POST", "v1/tools/<slug:name>/call"): {"arguments": {"text": "hi"}},
     ("POST", "v1/connections"): {"name": "", "server_url": "http://localhost"},
     ("PATCH", "v1/connections/<uuid:id>"): {"server_url": "http://localhost"},
 }

@@ -101,7 +101,7 @@ def _check_ready(tool: Tool) -> None:
         raise ConnectionNotReady(connection.reachability_sentence, code=connection.reachability_reason)
 
 
-@lru_cache(maxsize=5_000)
+@lru_cache(maxsize=1_000)  # a schema has at most 256 KB
 def _compiled(schema: bytes) -> schemas.Validator:
     return schemas.compile(orjson.loads(schema))
 

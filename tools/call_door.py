@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 
 from connections.context import request_id
 from connections.errors import DuvoError
-from tools import calls, prefer, problems
+from tools import calls, prefer, problems, schemas
 from tools.authentication import IsAssignment, principals, token_digest
 from tools.serializers import ArgumentsSerializer, CallSerializer, call_body
 
@@ -85,7 +85,7 @@ def refuse(error: DuvoError) -> HttpResponse:
 
 
 def _arguments(request: HttpRequest) -> dict[str, Any]:
-    if not (request.content_type or "").startswith("application/json"):
+    if request.content_type != "application/json":
         raise problems.Unsupported
     try:
         body = orjson.loads(request.body or b"{}")
@@ -94,7 +94,11 @@ def _arguments(request: HttpRequest) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise problems.Invalid([{"pointer": "", "code": "type", "detail": "The body is not a JSON object."}])
     unknown = [
-        {"pointer": f"/{key}", "code": "unknown", "detail": "There is no such member; send only `arguments`."}
+        {
+            "pointer": schemas.pointer([key]),
+            "code": "unknown",
+            "detail": "There is no such member; send only `arguments`.",
+        }
         for key in body
         if key != "arguments"
     ]

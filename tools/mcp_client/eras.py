@@ -23,6 +23,7 @@ from tools.mcp_client.errors import (
     NotStreamableHttp,
     OldSseTransport,
     RpcError,
+    UnexpectedStatus,
     UnsupportedVersion,
 )
 from tools.mcp_client.posting import post
@@ -33,6 +34,7 @@ from tools.mcp_client.shapes import Server, ServerFacts
 MODERN_FAULTS: Final = frozenset({HEADER_MISMATCH, MISSING_REQUIRED_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
 _OLD_SSE_PATIENCE: Final = 5.0  # seconds until the first event of the retired transport
 _OK: Final = 200
+_TOO_LARGE: Final = 413
 
 
 async def discover(server: Server) -> ServerFacts:
@@ -138,9 +140,14 @@ async def _first_event(response: httpcore2.Response) -> bytes | None:
 
 
 def settle(reply: Reply) -> dict[str, Any]:
-    """Return the result of a reply in a stored era; raises `RpcError`, or `EraChanged` when the era no longer fits."""
+    """Return the result of a reply in a stored era.
+
+    Raises `RpcError`, `UnexpectedStatus`, or `EraChanged` when the era no longer fits.
+    """
     if reply.result is not None:
         return reply.result
+    if reply.status == _TOO_LARGE:  # it says something of this request, and nothing of the era
+        raise UnexpectedStatus(reply.status)
     fault = reply.fault
     if fault is None or fault.code == UNSUPPORTED_PROTOCOL_VERSION:
         raise EraChanged

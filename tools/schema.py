@@ -6,7 +6,7 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import Direction, OpenApiResponse
 
 from tools.problems import CONTENT_TYPE
 from tools.serializers import ProblemSerializer
@@ -14,9 +14,11 @@ from tools.serializers import ProblemSerializer
 _EVERYWHERE = {401: "No token, or one that is unknown, expired or revoked."}
 _WITH_A_BODY = {
     400: "The body is not JSON.",
+    413: "The body is larger than 5 MB.",
     415: "The body is not application/json.",
     422: "The request has faults; `errors` names each by a JSON Pointer.",
 }
+_LIST = {400: "`limit` is out of bounds.", 404: "The cursor is made up."}
 _CALL = {
     409: "The tool is set aside; the code says why.",
     429: "Too many calls of this connection are running.",
@@ -30,20 +32,22 @@ _CALL = {
 class Schema(AutoSchema):
     """Adds the problems to each operation."""
 
-    def get_response_serializers(self) -> Any:
-        """Return the operation's own responses and the problems it may answer."""
-        own: Any = super().get_response_serializers()
-        if not isinstance(own, dict):
-            own = {201 if self.method == "POST" and not self._is_call() else 200: own}
-        return own | {
-            (status, CONTENT_TYPE): OpenApiResponse(ProblemSerializer, description=text)
+    def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:
+        """Return the operation's own responses, also those of `extend_schema`, and the problems it may answer."""
+        problems = {
+            str(status): self._get_response_for_code(  # type: ignore[no-untyped-call]
+                OpenApiResponse(ProblemSerializer, description=text), str(status), (CONTENT_TYPE,), direction
+            )
             for status, text in self._problems().items()
         }
+        return super()._get_response_bodies(direction) | dict(sorted(problems.items()))
 
     def _problems(self) -> dict[int, str]:
         problems = dict(_EVERYWHERE)
         if "{" in self.path:
             problems[404] = "There is nothing here for you."
+        if self._is_list_view():
+            problems |= _LIST
         if self.method in {"POST", "PATCH"} and self.get_request_serializer() is not None:
             problems |= _WITH_A_BODY
         if self.method != "GET" or "/tools" in self.path or "/calls" in self.path:

@@ -66,7 +66,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     content = serializers.ListField(
         child=serializers.DictField(), allow_null=True, help_text="MCP content blocks as the server sent them."
     )
-    structured_content = serializers.JSONField(allow_null=True)
+    structured_content = serializers.JSONField(help_text="Any JSON value; null when the server sent none.")
     error = serializers.DictField(allow_null=True, help_text="`code` and `detail` when the server gave no result.")
 
     class Meta:

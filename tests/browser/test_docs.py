@@ -1,0 +1,29 @@
+"""The API's documentation in a real browser, under the same Content-Security-Policy as every page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import Visit
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_the_documentation_shows_every_operation_and_breaks_no_rule(visit: Visit, tmp_path: Path, width: int) -> None:
+    visitor = visit(None, width=width)
+    answer = visitor.open("/v1/docs")
+    assert answer is not None
+    assert answer.status == 200
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    operations = visitor.page.locator(".opblock")
+    operations.nth(9).wait_for()
+    assert operations.count() == 10
+    call = visitor.page.locator("#operations-tools-tools_call")
+    call.locator(".opblock-summary-control").click()
+    call.locator(".opblock-body").wait_for()
+    assert "respond-async" in call.inner_text()
+    visitor.shoot(f"docs-{width}", tmp_path)
+    assert visitor.complaints == []

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import connection as database
 from django.db import connections as databases
 
@@ -212,7 +213,7 @@ def test_who_does_not_wait_finds_the_call_at_its_address(shop: Shop) -> None:
     answer = shop.call("slow", {"steps": 4}, headers={"Prefer": "wait=0"})
     assert (answer.status_code, answer.json()["state"]) == (202, "running")
     assert answer.headers["preference-applied"] == "wait=0"
-    path = answer.headers["location"].removeprefix("http://testserver")
+    path = answer.headers["location"].removeprefix(settings.PUBLIC_URL)
     assert path == f"/v1/calls/{answer.json()['id']}"
     first = shop.api.get(path)
     assert (first.status_code, first.json()["state"]) == (200, "running"), first.text

@@ -1,0 +1,203 @@
+"""Calls that nobody waits for: a real Celery worker in a process of its own takes them from the broker."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from celery import current_app
+from django.conf import settings
+from django.db import connection as database
+from django.utils import timezone
+
+from duvo import stack
+from tests.servers import kinds
+from tests.servers.running import Rule
+from tests.tools.conftest import Shop, eventually
+from tools import calls
+from tools.models import AccessToken, Assignment, Call
+from tools.models.calls import CallState
+from tools.tasks import run_call
+
+ASYNC = {"headers": {"Prefer": "respond-async"}}
+
+
+def database_url() -> str:
+    """Where this test's database is, for another process."""
+    if database.vendor != "postgresql":
+        pytest.skip("On SQLite the test's database lives in this process only.")
+    return f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{database.settings_dict['NAME']}"
+
+
+StartWorker = Callable[[], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The queue `calls`, empty and for this test alone; xdist's processes share a broker."""
+    with (tmp_path_factory.getbasetemp().parent / "calls.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with current_app.connection_for_write() as broker:
+            broker.default_channel.queue_purge("calls")
+        yield
+
+
+@pytest.fixture
+def start_worker(queue: None, transactional_db: None, tmp_path: Path) -> Iterator[StartWorker]:
+    """Start workers of the queue `calls` on this test's database."""
+    command = [sys.executable, "-m", "celery", "--quiet", "--app", "duvo", "worker", "--queues", "calls"]
+    command += ["--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle"]
+    environment = {"DATABASE_URL": database_url(), "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        with (tmp_path / f"worker{len(started)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                env=os.environ | environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+    for process in started:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait()
+
+
+def ended(call_id: str) -> Call:
+    """Return the call once it has ended."""
+    found: Call = eventually(lambda: Call.objects.filter(pk=call_id).exclude(finished_at=None).first(), "its end")
+    return found
+
+
+def open_call(shop: Shop, state: CallState, lease: timedelta) -> UUID:
+    """Leave a row as a process leaves it that died; the lease ends this long from now."""
+    now = timezone.now()
+    call = Call(
+        tenant=shop.connection.tenant,
+        assignment=shop.assignment,
+        connection=shop.connection,
+        tool=shop.connection.tools.get(name="echo"),
+        tool_name="orders__echo",
+        state=state,
+        started_at=now if state == CallState.RUNNING else None,
+        lease_until=now + lease,
+    )
+    call.sealed_arguments = calls.ledger.sealing.seal({"text": "x"}, context=call.seal_context)
+    call.save()
+    return call.pk
+
+
+def test_a_queued_call_is_answered_at_once_and_run_by_a_worker(shop: Shop, start_worker: StartWorker) -> None:
+    answer = shop.call("echo", {"text": "later"}, **ASYNC)
+    assert (answer.status_code, answer.json()["state"]) == (202, "queued")
+    assert answer.headers["preference-applied"] == "respond-async"
+    path = answer.headers["location"].removeprefix(settings.PUBLIC_URL)
+    assert shop.api.get(path).json()["state"] == "queued"
+    assert shop.server.executions("echo") == 0
+    start_worker()
+    body = eventually(lambda: (now := shop.api.get(path).json())["finished_at"] and now, "the call's end")
+    assert (body["state"], body["content"]) == ("succeeded", [{"type": "text", "text": "later"}])
+    assert shop.server.executions("echo") == 1
+
+
+def test_a_message_that_comes_twice_runs_the_call_once(shop: Shop, start_worker: StartWorker) -> None:
+    first = shop.call("slow", {"steps": 4}, **ASYNC).json()["id"]
+    for _ in range(5):
+        run_call.delay(call_id=first)
+    run_call.delay(call_id="01890000-0000-7000-8000-000000000000")
+    last = shop.call("echo", {"text": "after"}, **ASYNC).json()["id"]
+    start_worker()
+    assert [ended(first).state, ended(last).state] == ["succeeded", "succeeded"]
+    assert shop.server.executions("slow") == 1
+
+
+def test_failures_in_a_worker_are_told_in_the_row(shop: Shop, start_worker: StartWorker) -> None:
+    shop.answers(kinds.answers(503, b"secret detail"))
+    failing = shop.call("echo", {"text": "x"}, **ASYNC).json()["id"]
+    denied = shop.call("add", {"a": 1, "b": 2}, **ASYNC).json()["id"]
+    shop.set_tool("add", policy="deny")
+    start_worker()
+    assert (ended(failing).state, ended(failing).error_code) == ("failed", "upstream_server_failed")
+    assert (ended(denied).state, ended(denied).error_code) == ("failed", "tool_denied")
+    assert "secret" not in ended(failing).error_sentence
+
+
+def test_a_worker_that_is_killed_in_a_call_leaves_an_honest_row(shop: Shop, start_worker: StartWorker) -> None:
+    shop.answers(kinds.hangs)
+    call_id = shop.call("echo", {"text": "x"}, **ASYNC).json()["id"]
+    worker = start_worker()
+    eventually(lambda: shop.server.count("tools/call"), "the call at the server")
+    worker.kill()
+    worker.wait()
+    left = Call.objects.get(pk=call_id)
+    assert left.state == "running"
+    assert left.lease_until is not None
+    shop.answers()
+    start_worker()
+    after = shop.call("echo", {"text": "after"}, **ASYNC).json()["id"]
+    assert ended(after).state == "succeeded"
+    assert calls.sweep(left.lease_until + timedelta(seconds=1)) == []
+    left.refresh_from_db()
+    assert (left.state, left.error_code) == ("outcome_unknown", "outcome_unknown")
+    assert shop.server.count("tools/call") == 2  # the killed call once, the one after it once
+
+
+# --- what the sweeper finds; no worker is needed --------------------------------------------------------------------
+
+
+def test_the_sweeper_ends_the_calls_of_dead_processes_and_only_those(shop: Shop) -> None:
+    dead = open_call(shop, CallState.RUNNING, timedelta(seconds=-1))
+    alive = open_call(shop, CallState.RUNNING, timedelta(seconds=60))
+    assert calls.sweep(timezone.now()) == []
+    body = shop.api.get(f"/v1/calls/{dead}").json()
+    assert (body["state"], body["error"]["code"]) == ("outcome_unknown", "outcome_unknown")
+    assert Call.objects.get(pk=alive).state == "running"
+    assert shop.server.count("tools/call") == 0
+
+
+def test_the_sweeper_returns_a_lost_call_once_and_it_is_run_once(shop: Shop) -> None:
+    lost = open_call(shop, CallState.QUEUED, timedelta(seconds=-1))
+    open_call(shop, CallState.QUEUED, timedelta(seconds=60))
+    assert calls.sweep(timezone.now()) == [lost]
+    assert calls.sweep(timezone.now()) == []
+    calls.resume(lost)
+    calls.resume(lost)
+    assert Call.objects.get(pk=lost).state == "succeeded"
+    assert shop.server.executions("echo") == 1
+
+
+@pytest.mark.parametrize("gone", [Assignment, AccessToken])
+def test_a_queued_call_whose_caller_is_gone_ends(shop: Shop, gone: Any) -> None:
+    waiting = open_call(shop, CallState.QUEUED, timedelta(seconds=60))
+    gone.objects.all().delete()
+    calls.resume(waiting)
+    row = Call.objects.get(pk=waiting)
+    assert row.finished
+    assert row.state == ("failed" if gone is Assignment else "succeeded")
+
+
+@pytest.mark.parametrize("rule", [kinds.drops, kinds.floods])
+def test_a_call_of_a_worker_may_end_unknown_too(shop: Shop, rule: Rule) -> None:
+    shop.answers(rule)
+    waiting = open_call(shop, CallState.QUEUED, timedelta(seconds=60))
+    calls.resume(waiting)
+    assert Call.objects.get(pk=waiting).state == "outcome_unknown"

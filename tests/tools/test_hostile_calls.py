@@ -18,7 +18,7 @@ from tools.models import Call, Tool
 
 
 def queued(acme: House, **more: object) -> Call:
-    connection = acme.connection()
+    connection = acme.connection(tools_state="in_sync")
     definition = {"name": "echo", "inputSchema": {"type": "object"}}
     Tool.objects.create(
         connection=connection, name="echo", public_name="orders__echo", definition=definition, digest="d",

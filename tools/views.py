@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 from uuid import UUID
 
+import orjson
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import DataError
 from django.db.models import QuerySet
@@ -14,6 +16,7 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.generics import ListAPIView, RetrieveAPIView
 from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ReadOnlyModelViewSet
@@ -66,6 +69,23 @@ class Pages(CursorPagination):
              "description": "Taken from `next` or `previous`."},
             {"name": "limit", "in": "query", "required": False, "schema": bounds, "description": "Rows per page."},
         ]  # fmt: skip
+
+
+class Body(BaseParser):
+    """JSON as the call path takes it: strict, in UTF-8, not nested without end."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        """Return what the body says; raises Malformed and TooLarge."""
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        body = stream.read(most + 1)
+        if len(body) > most:
+            raise problems.TooLarge
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise problems.Malformed from error
 
 
 class ByName(Pages):
@@ -146,6 +166,7 @@ class Connections(ReadOnlyModelViewSet[Connection]):
     """Connections: every token reads, an organization admin's token changes."""
 
     permission_classes = [IsAdminToChange]
+    parser_classes = [Body]
     serializer_class = ConnectionSerializer
     pagination_class = ByAge
     lookup_field = "id"

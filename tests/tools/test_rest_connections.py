@@ -94,6 +94,11 @@ def test_a_fault_has_a_sentence_and_a_pointer(
     assert not acme.tenant.connections.exists()
 
 
+def is_text(value: str) -> bool:
+    """Whether UTF-8 can carry it; a half of a surrogate pair it cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def test_no_spelling_of_a_private_address_gets_in(api: Api, acme: House, settings: Any) -> None:
     settings.EGRESS_ALLOWED_NETWORKS = []
     api = api.as_(acme.member_token(acme.admin))
@@ -102,6 +107,8 @@ def test_no_spelling_of_a_private_address_gets_in(api: Api, acme: House, setting
         body = json.dumps({"name": "Orders", "server_url": url})  # in ASCII: some rows are no text that UTF-8 can carry
         headers = {"Content-Type": "application/json"}
         answer = api.request("POST", "/v1/connections", content=body, headers=headers)
+        if answer.json()["code"] == "malformed" and not is_text(url):
+            continue
         if answer.status_code != 422 or "/server_url" not in {error["pointer"] for error in answer.json()["errors"]}:
             let_in.append((url, answer.status_code))
     assert let_in == []

@@ -198,7 +198,7 @@ RULES: dict[str, list[Rule]] = {
 def start(host: Host, kind: str, toolbox: Toolbox | None = None) -> McpServer:
     """Start a server of one kind."""
     box = toolbox or _box(kind)
-    server = McpServer(box, list(RULES[kind]))
+    server = McpServer(box, rules=list(RULES[kind]))
     if kind == "old sse":
         server.path = "/sse"
         return host.start(server, MCPServer("old").sse_app())

@@ -1,4 +1,4 @@
-"""A real MCP server in a thread of this process, on a free port of loopback, with a gate that counts and misbehaves."""
+"""A real server in a thread of this process, on a free port of loopback, with a gate that counts and misbehaves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import uvicorn
 
@@ -27,6 +28,17 @@ class Incoming:
     body: bytes
     client: tuple[str, int]
     message: Any = None
+    query: str = ""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The query's parameters."""
+        return dict(parse_qsl(self.query, keep_blank_values=True))
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The body's parameters, if it is a form."""
+        return dict(parse_qsl(self.body.decode("latin-1"), keep_blank_values=True))
 
     @property
     def rpc_method(self) -> str:
@@ -39,29 +51,46 @@ class Incoming:
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-Rule = Callable[["McpServer", Incoming, Receive, Send], Awaitable[bool]]
+Rule = Callable[[Any, Incoming, Receive, Send], Awaitable[bool]]
 
 
-@dataclass
-class McpServer:
-    """What a test sees of its server: where it is, what reached it, and how to change it."""
+@dataclass(kw_only=True)
+class Served:
+    """What a test sees of any of its servers: where it is, what reached it, and what its gate does."""
 
-    toolbox: Toolbox
     rules: list[Rule] = field(default_factory=list)
-    path: str = "/mcp"
     port: int = 0
     requests: list[Incoming] = field(default_factory=list)
     sessions: list[str] = field(default_factory=list)
-    expired: set[str] = field(default_factory=set)
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.path}"
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:
         """How many TCP connections brought the requests so far."""
         return len({request.client for request in self.requests})
+
+    def behave(self, *rules: Rule) -> None:
+        """Replace what the gate does from now on."""
+        self.rules[:] = rules
+
+
+AnyServer = TypeVar("AnyServer", bound=Served)
+
+
+@dataclass
+class McpServer(Served):
+    """An MCP server: its tools and its sessions."""
+
+    toolbox: Toolbox
+    path: str = "/mcp"
+    expired: set[str] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return f"{self.origin}{self.path}"
 
     def executions(self, name: str) -> int:
         """How often a tool was run."""
@@ -75,15 +104,11 @@ class McpServer:
         """Answer 404 to every session that is open now."""
         self.expired.update(self.sessions)
 
-    def behave(self, *rules: Rule) -> None:
-        """Replace what the gate does from now on."""
-        self.rules[:] = rules
-
 
 class Gate:
     """ASGI: notes each request, lets the rules answer it, and else hands it to the server behind."""
 
-    def __init__(self, server: McpServer, behind: Any) -> None:
+    def __init__(self, server: Served, behind: Any) -> None:
         self._server = server
         self._behind = behind
 
@@ -96,7 +121,7 @@ class Gate:
         for rule in list(self._server.rules):
             if await rule(self._server, incoming, receive, send):
                 return
-        await self._behind(scope, _replay(incoming.body, receive), self._watch(send))
+        await self._behind(scope, replay(incoming.body, receive), self._watch(send))
 
     def _watch(self, send: Send) -> Send:
         async def watching(event: dict[str, Any]) -> None:
@@ -120,10 +145,12 @@ async def _read(scope: dict[str, Any], receive: Receive) -> Incoming:
         message = json.loads(body) if body else None
     except ValueError:
         message = None
-    return Incoming(scope["method"], scope["path"], headers, body, tuple(scope["client"]), message)
+    query = scope["query_string"].decode("latin-1")
+    return Incoming(scope["method"], scope["path"], headers, body, tuple(scope["client"]), message, query)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a channel that gives this body once more, and then what the real one gives."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replaying() -> dict[str, Any]:
@@ -138,7 +165,7 @@ class Host:
     def __init__(self) -> None:
         self._running: list[tuple[_Announcing, threading.Thread]] = []
 
-    def start(self, server: McpServer, behind: Any) -> McpServer:
+    def start(self, server: AnyServer, behind: Any) -> AnyServer:
         """Serve on a free port of loopback; returns when connections are accepted."""
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Fixtures that offer the MCP servers of `tests/servers/` to every test."""
+"""Fixtures that offer the servers of `tests/servers/` to every test."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tests.servers import kinds
+from tests.servers.authorization.server import AuthorizationServer
 from tests.servers.running import Host, McpServer
 from tests.servers.toolbox import Toolbox
 
 StartServer = Callable[..., McpServer]
+StartAuthorizationServer = Callable[..., AuthorizationServer]
 
 
 @pytest.fixture
@@ -24,4 +26,13 @@ def mcp_server(settings: Any) -> Iterator[StartServer]:
         return kinds.start(host, kind, toolbox)
 
     yield start
+    host.close()
+
+
+@pytest.fixture
+def authorization_server(settings: Any) -> Iterator[StartAuthorizationServer]:
+    """Start authorization servers by their options: `authorization_server(dcr=False)`; they end with the test."""
+    settings.EGRESS_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    host = Host()
+    yield lambda **options: AuthorizationServer(**options).start(host)
     host.close()

@@ -111,6 +111,16 @@ def only_on(rpc_method: str, rule: Rule) -> Rule:
     return narrowed
 
 
+def once(rule: Rule) -> Rule:
+    """Return a rule that acts on the first request only."""
+    waiting = [rule]
+
+    async def first(server: McpServer, request: Incoming, receive: Receive, send: Send) -> bool:
+        return bool(waiting) and await waiting.pop()(server, request, receive, send)
+
+    return first
+
+
 async def hangs(_: McpServer, __: Incoming, receive: Receive, ___: Send) -> bool:
     await _is_cut_off(receive)
     return True

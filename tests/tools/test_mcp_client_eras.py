@@ -65,6 +65,18 @@ async def test_a_modern_fault_is_never_taken_for_legacy(mcp_server: StartServer)
     assert server.count("initialize") == 0
 
 
+async def test_a_server_that_refuses_a_version_it_supports_is_asked_once_more(mcp_server: StartServer) -> None:
+    server = mcp_server("modern")
+    refusal = kinds.says(error={"code": -32022, "message": "no", "data": {"supported": ["2026-07-28"]}})
+    server.behave(kinds.once(refusal))
+    assert (await mcp_client.discover(at(server))).era == "modern"
+    assert [request.rpc_method for request in server.requests] == ["server/discover"] * 2
+    server.behave(refusal)
+    with pytest.raises(mcp_client.UnsupportedVersion):
+        await mcp_client.discover(at(server))
+    assert len(server.requests) == 4
+
+
 async def test_an_outage_is_never_taken_for_legacy(mcp_server: StartServer) -> None:
     server = mcp_server("down")
     with pytest.raises(mcp_client.ServerFailed) as outage:

@@ -70,7 +70,8 @@ async def _discover_modern(server: Server, version: str, *, again: bool = True) 
         raise RpcError(fault.code, fault.message)
     supported = fault.data.get("supported") if isinstance(fault.data, dict) else None
     mutual = _newest_mutual(supported)
-    if mutual is not None and mutual != version and again:
+    if mutual is not None and again:
+        # Also when it is the version that was just refused: behind one address some instances may be older.
         return await _discover_modern(server, mutual, again=False)
     _leave_to_handshake(supported)
     return None

@@ -6,7 +6,8 @@
 
 It sees no row: callers hand in a `Server` and store what they learn. `errors.py` draws the tree of errors;
 `wire.py` and `sse.py` do no I/O; `posting.py` sends one message, `reading.py` reads its answer; `sessions.py` keeps
-the handshake era's sessions; `eras.py` tells the eras apart; `calling.py` and `listing.py` are the two stories.
+the handshake era's sessions; `eras.py` tells the eras apart; `calling.py` and `listing.py` are the two stories;
+`questions.py` says what a tool hears that asks back.
 """
 
 from tools.mcp_client.calling import call_tool, header_map

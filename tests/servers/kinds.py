@@ -111,6 +111,15 @@ def only_on(rpc_method: str, rule: Rule) -> Rule:
     return narrowed
 
 
+def only_at(path: str, rule: Rule) -> Rule:
+    """Return a rule that touches only requests whose path ends like this."""
+
+    async def narrowed(server: Any, request: Incoming, receive: Receive, send: Send) -> bool:
+        return request.path.endswith(path) and await rule(server, request, receive, send)
+
+    return narrowed
+
+
 def once(rule: Rule) -> Rule:
     """Return a rule that acts on the first request only."""
     waiting = [rule]

@@ -14,7 +14,7 @@ from tests.servers.authorization.by_hand import BACK, VERIFIER, asking, come_bac
 from tests.servers.authorization.metadata import OAUTH
 from tests.servers.authorization.server import approve
 from tests.servers.fixtures import StartAuthorizationServer, StartServer
-from tests.servers.kinds import answers
+from tests.servers.kinds import answers, once, only_at
 
 
 def test_only_clients_known_beforehand_get_in_without_registration(
@@ -55,6 +55,16 @@ def test_registration_refuses_an_unsupported_method_and_may_name_none(
     assert "token_endpoint_auth_method" not in client
     answer = refresh(auth, http, client["client_id"], "x", client_secret=client["client_secret"])
     assert answer.json()["error"] == "invalid_grant"
+
+
+def test_any_endpoint_may_answer_as_the_test_likes(
+    authorization_server: StartAuthorizationServer, http: httpx2.Client
+) -> None:
+    auth = authorization_server(issuer_path="/tenants/acme")
+    auth.behave(once(only_at("/register", answers(403, b'{"error": "access_denied"}'))))
+    assert register(auth, http)["error"] == "access_denied"
+    assert register(auth, http)["client_id"]
+    assert auth.count("/register") == 2
 
 
 def test_a_registered_secret_expires(authorization_server: StartAuthorizationServer, http: httpx2.Client) -> None:

@@ -22,6 +22,7 @@ from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull,
 
 from tests.servers.authorization.behaviour import SIGNED
 from tests.servers.authorization.by_hand import BACK
+from tests.servers.authorization.clients import NO_TLS
 from tests.servers.authorization.protection import protect
 from tests.servers.authorization.server import approve
 from tests.servers.fixtures import StartAuthorizationServer, StartServer
@@ -63,7 +64,7 @@ def signing_in(server: McpServer, person: Person, **more: Any) -> OAuthClientPro
 async def added(server: McpServer, auth: httpx2.Auth) -> Any:
     """Call a tool behind the sign-in."""
     async with (
-        httpx2.AsyncClient(auth=auth, trust_env=False) as http,
+        httpx2.AsyncClient(auth=auth, trust_env=False, verify=NO_TLS) as http,
         streamable_http_client(server.url, http_client=http) as streams,
         ClientSession(streams[0], streams[1]) as session,
     ):
@@ -72,8 +73,7 @@ async def added(server: McpServer, auth: httpx2.Auth) -> Any:
 
 
 @pytest.mark.parametrize("issuer_path", ["", "/tenants/acme"])
-@pytest.mark.parametrize("place", ["header", "path", "root"])
-@pytest.mark.parametrize("kind", ["oauth", "oidc_inserted", "oidc_appended"])
+@pytest.mark.parametrize(("place", "kind"), [("header", "oauth"), ("path", "oidc_inserted"), ("root", "oidc_appended")])
 async def test_it_registers_signs_in_and_calls(
     authorization_server: StartAuthorizationServer, mcp_server: StartServer, issuer_path: str, place: str, kind: str
 ) -> None:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from tests.servers.authorization.application import Endpoints
 from tests.servers.authorization.authentication import Authenticator
 from tests.servers.authorization.behaviour import BASIC, NONE, POST, SIGNED, Behaviour
-from tests.servers.authorization.clients import Client
+from tests.servers.authorization.clients import NO_TLS, Client
 from tests.servers.authorization.provider import Access, Provider
 from tests.servers.authorization.turnstile import Turnstile
 from tests.servers.running import Host, Incoming
@@ -204,7 +204,7 @@ class AuthorizationServer(Behaviour):
 
 def approve(url: str, *, decision: str = "allow") -> str:
     """Do what a person's browser does with an /authorize URL; return the callback URL it ends at."""
-    with httpx2.Client(trust_env=False) as browser:
+    with httpx2.Client(trust_env=False, verify=NO_TLS) as browser:
         response = browser.get(url)
         while response.is_redirect:
             target = response.headers["location"]

@@ -88,11 +88,11 @@ class Program:
         return answer
 
     def checked(self, connection: str, since: str | None = None) -> Json:
-        """Wait for the end of a check that ended after `since`, and return the connection."""
+        """Wait for a check that ended after `since` and left nothing open, and return the connection."""
         deadline = time.monotonic() + PATIENCE
         while True:
             now = self.get(f"/connections/{connection}")
-            if now["probed_at"] not in {None, since}:
+            if now["probed_at"] not in {None, since} and now["status"] != "checking":
                 say(f"Checked: {now['status']}, {now['credential']}, {now['tools']}")
                 return now
             assert time.monotonic() < deadline, f"no check has ended: {now}"

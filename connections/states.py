@@ -10,8 +10,16 @@ class CredentialState(TextChoices):
 
     NOT_NEEDED = "not_needed", "Not needed"
     MISSING = "missing", "Missing"
+    NEEDS_SIGN_IN = "needs_sign_in", "Needs sign-in"
     READY = "ready", "Ready"
+    EXPIRING = "expiring", "Expiring"
+    EXPIRED = "expired", "Expired"
     REFUSED = "refused", "Refused"
+
+
+NOT_LET_IN = frozenset(
+    {CredentialState.MISSING, CredentialState.NEEDS_SIGN_IN, CredentialState.EXPIRED, CredentialState.REFUSED}
+)
 
 
 class ReachabilityState(TextChoices):
@@ -51,7 +59,7 @@ def headline(*, enabled: bool, credential: str, reachability: str, tools: str) -
         return Headline.UNSUPPORTED
     if reachability == ReachabilityState.UNREACHABLE:
         return Headline.UNREACHABLE
-    if credential in {CredentialState.MISSING, CredentialState.REFUSED}:
+    if credential in NOT_LET_IN:
         return Headline.ACTION_REQUIRED
     if reachability == ReachabilityState.UNKNOWN:
         return Headline.CHECKING
@@ -73,6 +81,28 @@ _NEXT_STEPS = {
     "authorization_needed": "Choose an authorization method that this server accepts and enter the credential.",
     "forbidden": "Ask the server's owner to grant this credential access.",
     "seal_broken": "Enter the credential again: it can no longer be opened.",
+    # credential, OAuth
+    "sign_in_needed": "Press Sign in and allow the access that the provider shows you.",
+    "signed_out": "Press Sign in to use this connection again.",
+    "server_moved": "Press Sign in: the sign-in before was made for another server.",
+    "issuer_changed": "Press Sign in: the server now trusts another sign-in server than before.",
+    "sign_in_ends": "Press Sign in again before it ends: the provider gave no means to renew it.",
+    "sign_in_ended": "Press Sign in again: the provider gave no means to renew the sign-in.",
+    "sign_in_revoked": "Press Sign in again: the provider no longer accepts the sign-in.",
+    "client_forgotten": "Press Sign in again: the provider has forgotten our registration, and we register anew.",
+    "client_refused": "Check the client ID and the client secret in Advanced settings with the provider.",
+    "token_refused": "Press Sign in again. If that does not help, ask the server's owner.",
+    "refresh_failing": "Wait: we keep trying to renew the sign-in. If it goes on, sign in again.",
+    "insufficient_scope": "Press Sign in again and allow the permission that is missing.",
+    "scope_not_granted": "Ask the server's owner to grant the permission: the provider did not, several times.",
+    "client_id_needed": "Open Advanced settings and follow the guide to enter a client ID.",
+    "client_secret_needed": "Open Advanced settings and enter the client secret or choose private_key_jwt.",
+    "client_of_another_issuer": "Enter client ID and secret again: they were entered for another sign-in server.",
+    "pkce_missing": "Ask the server's owner: the sign-in server does not support PKCE with S256, which MCP requires.",
+    "no_authorization_server": "Ask the server's owner, or choose another authorization method: "
+    "the server names no sign-in server.",
+    "metadata_refused": "Ask the server's owner: what the server says about signing in contradicts itself.",
+    "registration_refused": "Open Advanced settings and follow the guide: the sign-in server refused to register us.",
     # reachability
     "dns_failed": "Check the spelling of the server URL: its host name is unknown.",
     "host_not_found": "Check the spelling of the server URL: its host name is unknown.",

@@ -46,6 +46,7 @@ class Environment(BaseSettings):
     egress_allowed_ports: Annotated[list[int], NoDecode] = [443, 8443]
     egress_ca_file: Path | None = None
     probe_interval: int = 300
+    oauth_client_metadata_url: str = ""
     log_level: str = "INFO"
     log_format: str = "json"
 
@@ -140,6 +141,7 @@ EGRESS_ALLOWED_NETWORKS = env.egress_allowed_networks
 EGRESS_ALLOWED_PORTS = env.egress_allowed_ports
 EGRESS_CA_FILE = env.egress_ca_file
 PROBE_INTERVAL = env.probe_interval
+OAUTH_CLIENT_METADATA_URL = env.oauth_client_metadata_url or f"{PUBLIC_URL}/v1/oauth/mcp/client.json"
 
 INSTALLED_APPS = [
     "duvo.apps.DuvoAdminConfig",
@@ -315,6 +317,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_BEAT_SCHEDULE = {
     "dispatch-probes": {"task": "tools.dispatch_probes", "schedule": 5.0, "options": {"expires": 5}},
+    "dispatch-renewals": {"task": "oauth.dispatch_renewals", "schedule": 5.0, "options": {"expires": 5}},
+    "forget-old-sign-ins": {"task": "oauth.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
     "sweep-calls": {"task": "tools.sweep_calls", "schedule": 30.0, "options": {"expires": 30}},
 }
 

@@ -11,6 +11,7 @@ from duvo import health
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", include("oauth.urls")),
     path("admin/", admin.site.urls),
     path("v1/", include("tools.urls")),
     path(

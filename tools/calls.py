@@ -28,14 +28,26 @@ from uuid_utils.compat import uuid7
 from connections import egress
 from connections.context import request_id
 from connections.errors import DuvoError, Refused, Unreachable
-from tools import ledger, mcp_client, offers, probing
+from connections.threads import in_thread
+from oauth import challenges, refreshing
+from oauth.errors import NeedsSignIn, OAuthError, ProviderUnavailable
+from tools import access, ledger, mcp_client, offers
 from tools.authentication import Principal
-from tools.errors import ArgumentsRefused, Busy, CallError, CallFailed, CallTimedOut, OutcomeUnknown, ToolNotFound
-from tools.fresh import in_thread
+from tools.errors import (
+    ArgumentsRefused,
+    Busy,
+    CallError,
+    CallFailed,
+    CallTimedOut,
+    ConnectionNotReady,
+    OutcomeUnknown,
+    ToolNotFound,
+)
 from tools.models import Call
 from tools.models.calls import CallState
 from tools.offers import Offer
 from tools.schemas import Fault
+from tools.upstream import bearing
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +171,7 @@ async def _perform(
 ) -> Report:
     state, result, error = CallState.SUCCEEDED, None, None
     try:
-        answer = await mcp_client.call_tool(offer.server, offer.upstream_name, arguments, mirrored=offer.mirrored)
+        answer = await _ask(offer, arguments)
         result = _result(answer)
         if answer.is_error:
             state = CallState.FAILED
@@ -186,10 +198,29 @@ async def _perform(
         # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
         logger.exception("The outcome of call %s could not be written down", call_id)
     if error is None and offer.doubted:
-        await in_thread(probing.trust_again, offer.connection_id)
-    elif error is not None and isinstance(error.__cause__, mcp_client.Unauthorized | mcp_client.EraChanged):
-        await in_thread(probing.note, offer.connection_id, error.__cause__)
+        await in_thread(access.trust_again, offer.connection_id, offer.bearer)
+    elif error is not None and isinstance(error.__cause__, mcp_client.Challenged | mcp_client.EraChanged):
+        await in_thread(access.note, offer.connection_id, error.__cause__, offer.bearer)
     return Report(call_id, offer.public_name, state, created_at, finished_at, result, error)
+
+
+async def _ask(offer: Offer, arguments: dict[str, Any]) -> mcp_client.ToolResult:
+    """Ask with a token that is fresh; one that is refused with 401 is renewed once, as the tool has not run."""
+    server, bearer = offer.server, offer.bearer
+    if bearer is not None and bearer.stale(timezone.now()):
+        bearer = await refreshing.renewed(bearer)
+        server = bearing(server, bearer)
+    try:
+        return await mcp_client.call_tool(server, offer.upstream_name, arguments, mirrored=offer.mirrored)
+    except mcp_client.Unauthorized as refusal:
+        if bearer is None:
+            raise
+        try:
+            bearer = await refreshing.renewed(bearer, refused=True)
+        except NeedsSignIn:
+            raise refusal from None
+        server = bearing(server, bearer)
+        return await mcp_client.call_tool(server, offer.upstream_name, arguments, mirrored=offer.mirrored)
 
 
 def _written(arguments: dict[str, Any]) -> bytes:
@@ -204,6 +235,13 @@ def _result(answer: mcp_client.ToolResult) -> dict[str, Any]:
 
 
 def _verdict(failure: DuvoError) -> tuple[CallState, CallError]:
+    if isinstance(failure, OAuthError):
+        retry_after = 15 if isinstance(failure, ProviderUnavailable) else None
+        sentence = f"The connection is not signed in: {failure.sentence}"
+        return CallState.FAILED, ConnectionNotReady(sentence, code="credential_not_ready", retry_after=retry_after)
+    if isinstance(failure, mcp_client.Forbidden) and (scopes := challenges.missing_scopes(failure.www_authenticate)):
+        sentence = f"The tool needs the permission “{scopes}”, which the connection's sign-in does not have."
+        return CallState.FAILED, CallFailed(sentence, code="insufficient_scope")
     if isinstance(failure, mcp_client.TimedOut):
         return CallState.TIMED_OUT, CallTimedOut(failure.sentence)
     if isinstance(failure, mcp_client.McpError) and failure.outcome_unknown:

@@ -5,31 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from asgiref.sync import sync_to_async
 from cachetools import TTLCache
-from django.db import close_old_connections, connection
+
+from connections.threads import in_thread
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-
-_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="database")
-
-
-async def in_thread(function: Callable[..., Value], *args: Any) -> Value:
-    """Run code that uses the ORM in one of a few threads, with a connection that is given back afterwards."""
-
-    def work() -> Value:
-        close_old_connections()
-        try:
-            return function(*args)
-        finally:
-            connection.close()
-
-    return await sync_to_async(work, thread_sensitive=False, executor=_threads)()
-
 
 class Fresh(Generic[Key, Value]):
     """A bounded cache over a loader; a value is at most `seconds` old, and concurrent misses load once.

@@ -10,13 +10,17 @@ from uuid import UUID
 import orjson
 
 from connections.errors import DuvoError
+from connections.models import Authorization, Connection
 from connections.states import CredentialState, ReachabilityState, ToolsState
+from oauth import refreshing
+from oauth.errors import NeedsSignIn
+from oauth.refreshing import Bearer
 from tools import mcp_client, schemas
+from tools.access import UNAUTHORIZED_ON_CALL
 from tools.errors import ConnectionNotReady, ToolNotFound, ToolSetAside
 from tools.fresh import Fresh
 from tools.models import Assignment, Tool
-from tools.probing import UNAUTHORIZED_ON_CALL
-from tools.upstream import server_for
+from tools.upstream import bearing, server_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Offer:
     mirrored: mcp_client.HeaderMap = field(repr=False)
     validator: schemas.Validator = field(repr=False)
     server: mcp_client.Server = field(repr=False)
+    bearer: Bearer | None  # the token of the sign-in that the server is asked with
     max_concurrency: int
     doubted: bool  # the last call was answered with 401
 
@@ -67,11 +72,12 @@ def _look(assignment_id: UUID, name: str) -> Offer:
     tool = (
         assignment.granted_tools().select_related("connection").filter(public_name=name).first() if assignment else None
     )
-    if tool is None or not tool.connection.enabled:
+    if assignment is None or tool is None or not tool.connection.enabled:
         raise ToolNotFound
     if not tool.standing.usable:
         raise ToolSetAside(tool.standing.sentence, code=tool.standing.code)
     _check_ready(tool)
+    bearer = _bearer(tool.connection, assignment)
     definition: dict[str, Any] = tool.approved_definition or {}
     return Offer(
         tool_id=tool.pk,
@@ -80,15 +86,18 @@ def _look(assignment_id: UUID, name: str) -> Offer:
         upstream_name=tool.name,
         mirrored=mcp_client.header_map(definition["inputSchema"]),
         validator=_compiled(orjson.dumps(definition["inputSchema"])),
-        server=server_for(tool.connection),
+        server=bearing(server_for(tool.connection), bearer),
+        bearer=bearer,
         max_concurrency=tool.connection.max_concurrency,
-        doubted=tool.connection.credential_reason == UNAUTHORIZED_ON_CALL,
+        doubted=bearer.doubted if bearer else tool.connection.credential_reason == UNAUTHORIZED_ON_CALL,
     )
 
 
 def _check_ready(tool: Tool) -> None:
     connection = tool.connection
-    refused = connection.credential_state in {CredentialState.MISSING, CredentialState.REFUSED}
+    # An OAuth connection is ready when there is a token to act with; which one depends on the assignment's owner.
+    oauth = connection.authorization == Authorization.OAUTH
+    refused = not oauth and connection.credential_state in {CredentialState.MISSING, CredentialState.REFUSED}
     # After a 401 to a call the next call still goes out: the first that succeeds proves the credential again.
     if refused and connection.credential_reason != UNAUTHORIZED_ON_CALL:
         raise ConnectionNotReady(
@@ -99,6 +108,16 @@ def _check_ready(tool: Tool) -> None:
         raise ConnectionNotReady("The connection has not been checked since its server changed.", code="not_checked")
     if connection.reachability_state == ReachabilityState.UNSUPPORTED:
         raise ConnectionNotReady(connection.reachability_sentence, code=connection.reachability_reason)
+
+
+def _bearer(connection: Connection, assignment: Assignment) -> Bearer | None:
+    if connection.authorization != Authorization.OAUTH:
+        return None
+    try:
+        return refreshing.held(connection, assignment.owner_id)
+    except NeedsSignIn as refusal:
+        sentence = f"The connection is not signed in: {refusal.sentence}"
+        raise ConnectionNotReady(sentence, code="credential_not_ready") from refusal
 
 
 @lru_cache(maxsize=1_000)  # a schema has at most 256 KB

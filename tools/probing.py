@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -19,13 +18,13 @@ from django.utils import timezone
 
 from connections import egress
 from connections.errors import DuvoError, SealBroken
-from connections.models import Authorization, Connection, Credential, Era
+from connections.models import Connection
 from connections.states import CredentialState, ReachabilityState, ToolsState
+from oauth.errors import OAuthError
 from tools import catalogue, mcp_client
+from tools.access import Access
 from tools.models import Probe
-from tools.upstream import server_for
 
-UNAUTHORIZED_ON_CALL = "unauthorized_on_call"
 LEASE = timedelta(minutes=5)
 MESSAGE_EXPIRES = 120  # seconds; after an outage of the workers old messages are dropped, not worked off
 KEPT_PROBES = 100  # per connection
@@ -108,13 +107,15 @@ def _forget_old_reports(connection: Connection) -> None:
 
 def _check(connection: Connection, report: Probe) -> None:
     _reach(connection, report)
-    if _credential_missing(connection):
-        sentence = "The credential that the authorization method needs is not set."
-        connection.set_credential_state(CredentialState.MISSING, "credential_missing", sentence)
-        report.add_stage("authorization", "failed", sentence, 0)
-        raise DuvoError(sentence, code="credential_missing")
-    facts = _discover(connection, report)
-    _list_tools(connection, report, facts)
+    try:
+        access = Access(connection)
+    except DuvoError as error:
+        if isinstance(error, SealBroken):
+            connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
+        report.add_stage("authorization", "failed", error.sentence, 0)
+        raise
+    _discover(access, report)
+    _list_tools(access, report)
 
 
 def _reach(connection: Connection, report: Probe) -> None:
@@ -132,27 +133,16 @@ def _reach(connection: Connection, report: Probe) -> None:
                 report.add_stage(step.stage, outcome, step.sentence, round(step.milliseconds))
 
 
-def _credential_missing(connection: Connection) -> bool:
-    needed = {Authorization.API_KEY: Credential.Kind.API_KEY, Authorization.HEADERS: Credential.Kind.HEADERS}
-    kind = needed.get(Authorization(connection.authorization))
-    return kind is not None and not any(row.kind == kind for row in connection.credentials.all())
-
-
-def _discover(connection: Connection, report: Probe) -> mcp_client.ServerFacts:
+def _discover(access: Access, report: Probe) -> None:
+    connection, clock = access.connection, _Clock()
     try:
-        server = server_for(connection)
-    except SealBroken as error:
-        connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
-        report.add_stage("authorization", "failed", error.sentence, 0)
-        raise
-    if connection.era_choice == Era.AUTO:
-        server = replace(server, era="unknown")  # a server may have been upgraded, or rolled back
-    clock = _Clock()
-    try:
-        facts = egress.run(mcp_client.discover(server))
+        facts = access.ask(mcp_client.discover)
     except mcp_client.Challenged as error:
         report.add_stage("protocol", "passed", "The server answers over HTTP.", clock.milliseconds)
-        _not_let_in(connection, report, error)
+        _not_let_in(access, report, error)
+        raise
+    except OAuthError as error:
+        report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
         raise
     except DuvoError as error:
         report.add_stage("protocol", "failed", error.sentence, clock.milliseconds)
@@ -163,74 +153,34 @@ def _discover(connection: Connection, report: Probe) -> mcp_client.ServerFacts:
     sentence = f"Streamable HTTP, MCP {facts.protocol_version} ({facts.era})."
     report.add_stage("protocol", "passed", sentence, clock.milliseconds)
     catalogue.learn(connection, facts)
+    access.era_is_known()
     connection.set_reachability(ReachabilityState.REACHABLE, sentence=sentence)
-    return facts
 
 
-def _list_tools(connection: Connection, report: Probe, facts: mcp_client.ServerFacts) -> None:
-    clock = _Clock()
+def _list_tools(access: Access, report: Probe) -> None:
+    connection, clock = access.connection, _Clock()
     try:
-        listing = egress.run(mcp_client.list_tools(server_for(connection)))
+        listing = access.ask(mcp_client.list_tools)
     except mcp_client.Challenged as error:
-        _not_let_in(connection, report, error)
+        _not_let_in(access, report, error)
+        raise
+    except OAuthError as error:
+        report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
         raise
     except DuvoError as error:
         report.add_stage("tools", "failed", error.sentence, clock.milliseconds)
         connection.set_tools_state(ToolsState.FAILED, error.code, error.sentence)
         raise
-    _let_in(connection, report)
+    passed, sentence = access.let_in()
+    report.add_stage("authorization", "passed" if passed else "failed", sentence, 0)
     synced = catalogue.apply(connection, listing)
     report.add_stage("tools", "passed", synced, clock.milliseconds)
 
 
-def _not_let_in(connection: Connection, report: Probe, error: mcp_client.Challenged) -> None:
-    refuse(connection, error)
-    connection.set_reachability(ReachabilityState.REACHABLE, sentence="The server answers over HTTP.")
-    report.add_stage("authorization", "failed", connection.credential_sentence, 0)
-
-
-def refuse(connection: Connection, error: mcp_client.Challenged) -> None:
-    """Record that the server does not let us in: a 401 or 403 moves the credential state, not the reachability."""
-    if connection.authorization == Authorization.NONE:
-        sentence = "The server asks for authorization, and this connection has none."
-        connection.set_credential_state(CredentialState.MISSING, "authorization_needed", sentence)
-    else:
-        connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
-
-
-def note(connection_id: UUID, failure: DuvoError) -> None:
-    """Learn from a failed call: a 401 moves the credential state, another era asks for a probe."""
-    connection = Connection.objects.filter(pk=connection_id).first()
-    if connection is None:
-        return
-    if isinstance(failure, mcp_client.EraChanged):
-        connection.request_probe()
-    elif isinstance(failure, mcp_client.Unauthorized):
-        state = CredentialState.MISSING if connection.authorization == Authorization.NONE else CredentialState.REFUSED
-        connection.set_credential_state(
-            state, UNAUTHORIZED_ON_CALL, "The server refused a call: it asks for a sign-in."
-        )
-
-
-def trust_again(connection_id: UUID) -> None:
-    """Learn from a call that succeeded after one was answered with 401."""
-    connection = Connection.objects.filter(pk=connection_id, credential_reason=UNAUTHORIZED_ON_CALL).first()
-    if connection is not None:
-        none = connection.authorization == Authorization.NONE
-        connection.set_credential_state(CredentialState.NOT_NEEDED if none else CredentialState.READY)
-
-
-def _let_in(connection: Connection, report: Probe) -> None:
-    if connection.credential_reason == UNAUTHORIZED_ON_CALL:
-        # Some servers list openly and ask for a sign-in only on a call: a listing proves nothing there.
-        sentence = "The server lists its tools, but it refused the last call."
-        report.add_stage("authorization", "failed", sentence, 0)
-    elif connection.authorization == Authorization.NONE:
-        connection.set_credential_state(CredentialState.NOT_NEEDED)
-        report.add_stage("authorization", "passed", "The server asks for none.", 0)
-    else:
-        connection.set_credential_state(CredentialState.READY)
-        report.add_stage("authorization", "passed", "The server accepts the credential.", 0)
+def _not_let_in(access: Access, report: Probe, error: mcp_client.Challenged) -> None:
+    sentence = access.refused(error)
+    access.connection.set_reachability(ReachabilityState.REACHABLE, sentence="The server answers over HTTP.")
+    report.add_stage("authorization", "failed", sentence, 0)
 
 
 class _Clock:

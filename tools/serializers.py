@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from connections.models import Authorization, Connection, Era
+from connections.models import Authorization, Connection, Era, Grant, Sharing, TokenAuth
 from tools.models import Call, Tool
 from tools.models.calls import CallState
 
@@ -121,7 +121,7 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
     class Meta:
         model = Connection
         fields = [
-            "id", "name", "slug", "server_url", "authorization", "enabled", "era", "protocol_version",
+            "id", "name", "slug", "server_url", "authorization", "sharing", "enabled", "era", "protocol_version",
             "status", "next_step", "credential", "reachability", "tools", "probed_at", "created_at",
         ]  # fmt: skip
 
@@ -162,6 +162,19 @@ class ConnectionChangeSerializer(serializers.Serializer[Any]):
     call_timeout = serializers.IntegerField(required=False, help_text="Seconds, the absolute cap of a call.")
     max_concurrency = serializers.IntegerField(required=False)
     era_choice = serializers.ChoiceField(choices=Era.choices, required=False)
+    sharing = serializers.ChoiceField(choices=Sharing.choices, required=False)
+    oauth_grant = serializers.ChoiceField(choices=Grant.choices, required=False)
+    oauth_client_id = serializers.CharField(required=False, allow_blank=True, max_length=500)
+    oauth_client_secret = serializers.CharField(required=False, write_only=True, help_text="Write-only.")
+    oauth_token_auth = serializers.ChoiceField(
+        choices=TokenAuth.choices, required=False, allow_blank=True, help_text="Empty: by what the server supports."
+    )
+    oauth_signing_key = serializers.CharField(
+        required=False, write_only=True, help_text="PEM, write-only; left out, one is made for `private_key_jwt`."
+    )
+    oauth_scopes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
+    oauth_resource = serializers.CharField(required=False, allow_blank=True, max_length=2048)
+    oauth_omit_resource = serializers.BooleanField(required=False)
 
 
 class ProblemSerializer(serializers.Serializer[Any]):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, cast
 
 from connections.models import Connection, Era
+from oauth.refreshing import Bearer
 from tools import mcp_client
 
 RESULT_BYTES = 10_000_000  # the largest answer of a server that is read, in bytes
@@ -27,3 +29,12 @@ def server_for(connection: Connection) -> mcp_client.Server:
         idle_timeout=connection.idle_timeout,
         max_bytes=RESULT_BYTES,
     )
+
+
+def bearing(server: mcp_client.Server, bearer: Bearer | None) -> mcp_client.Server:
+    """Return the server with the token of a sign-in (RFC 6750, section 2.1); sessions belong to one sign-in."""
+    if bearer is None:
+        return server
+    own = [(name, value) for name, value in server.headers if name.lower() != "authorization"]
+    headers = (*own, ("Authorization", f"Bearer {bearer.token}"))
+    return replace(server, key=f"{server.key.partition('@')[0]}@{bearer.sign_in_id}", headers=headers)

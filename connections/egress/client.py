@@ -111,11 +111,13 @@ async def fetch(
     json: Any = None,
     max_bytes: int = 1024 * 1024,
     timeout: float = 15.0,  # noqa: ASYNC109 - one deadline over the whole exchange
+    head_only: bool = False,
     through: GuardedPool | None = None,
 ) -> Answer:
     """Send one request and read its answer, at most `max_bytes` of it, within `timeout` seconds all in all.
 
-    A redirect is an answer like any other. Raises Refused, AnswerRefused (too large, compressed) and Unreachable.
+    With `head_only` the body is left unread: it may be a stream that does not end. A redirect is an answer like any
+    other. Raises Refused, AnswerRefused (too large, compressed) and Unreachable.
     """
     async with client(through) as http:
         request = http.build_request(
@@ -127,7 +129,8 @@ async def fetch(
             async with asyncio.timeout(timeout):
                 response = await http.send(request, stream=True)
                 try:
-                    return Answer(response.status_code, response.headers, await _read(response, max_bytes))
+                    body_read = b"" if head_only else await _read(response, max_bytes)
+                    return Answer(response.status_code, response.headers, body_read)
                 finally:
                     await response.aclose()
         except TimeoutError as error:

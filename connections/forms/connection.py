@@ -26,18 +26,25 @@ from connections import headers as header_rules
 from connections.ages import ago
 from connections.errors import DuvoError
 from connections.forms.fields import HeadersField, seconds
+from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON, OAuthFields
 from connections.forms.tenants import TenantForm
 from connections.models import Authorization, Connection, Credential, Era, Tenant
 from connections.states import CredentialState, ReachabilityState, ToolsState
 
 Kind = Credential.Kind
 SLUG_LENGTH = 24
-METHOD_OF = {Kind.API_KEY: Authorization.API_KEY, Kind.HEADERS: Authorization.HEADERS}
+METHOD_OF = {
+    Kind.API_KEY: Authorization.API_KEY,
+    Kind.HEADERS: Authorization.HEADERS,
+    Kind.OAUTH_CLIENT_SECRET: Authorization.OAUTH,
+    Kind.OAUTH_SIGNING_KEY: Authorization.OAUTH,
+}
+NOT_SENT = {Kind.OAUTH_SIGNING_KEY}  # it signs; what leaves shows nothing of it
 ADVANCED = ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice")
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
 
 
-class ConnectionForm(TenantForm):
+class ConnectionForm(OAuthFields, TenantForm):
     """Name, server, authorization method with its secret, and the advanced settings of a connection."""
 
     server_url = forms.CharField(
@@ -104,7 +111,7 @@ class ConnectionForm(TenantForm):
         model = Connection
         fields = [
             "tenant", "name", "server_url", "authorization", "api_key_header", "enabled",
-            "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice",
+            "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice", *OAUTH_FIELDS,
         ]  # fmt: skip
         help_texts = {
             "name": "How you and your colleagues call it. The names of its tools begin with it.",
@@ -134,7 +141,9 @@ class ConnectionForm(TenantForm):
     @property
     def has_advanced_errors(self) -> bool:
         """Whether the advanced settings must be open because one of them is wrong."""
-        return not self.errors.keys().isdisjoint({*ADVANCED, "extra_headers"})
+        return not self.errors.keys().isdisjoint(
+            {*ADVANCED, *OAUTH_FIELDS, "oauth_client_secret", "oauth_signing_key", "extra_headers"}
+        )
 
     @classmethod
     def data_of(cls, connection: Connection) -> dict[str, Any]:
@@ -180,7 +189,7 @@ class ConnectionForm(TenantForm):
     def clean(self) -> dict[str, Any]:
         """Check what depends on several fields."""
         data = self.cleaned_data
-        for name in ADVANCED:
+        for name in (*ADVANCED, *CHOICES):
             if data.get(name) in (None, "") and name not in self.errors:  # left blank: as before, or the default
                 data[name] = getattr(self.before or Connection(), name)
         if data.get("tenant") and self.tenant is None and self._name_is_taken(data["tenant"], data.get("name", "")):
@@ -188,6 +197,7 @@ class ConnectionForm(TenantForm):
         self._clean_api_key(data)
         self._clean_extra_headers(data)
         self._clean_origin(data)
+        self.clean_oauth(data)
         return data
 
     def _clean_api_key(self, data: dict[str, Any]) -> None:
@@ -233,7 +243,7 @@ class ConnectionForm(TenantForm):
         url = data.get("server_url")
         if self.before is None or not url or _origin(url) == _origin(self.before.server_url):
             return
-        for kind in self.stored:
+        for kind in self.stored.keys() - NOT_SENT:
             used = self._is_used(kind, data.get("authorization", ""))
             if used and not data.get(kind) and not data.get(f"remove_{kind}") and kind not in self.errors:
                 host = urlsplit(self.before.server_url).netloc
@@ -296,6 +306,8 @@ class ConnectionForm(TenantForm):
         for kind in Kind:
             entered = self.cleaned_data.get(kind)
             used = self._is_used(kind, connection.authorization)
+            if used and kind == Kind.OAUTH_CLIENT_SECRET and not connection.oauth_client_id:
+                used = False  # a secret without its client ID opens nothing
             if used and entered:
                 row = self.stored.get(kind) or Credential(connection=connection, kind=kind)
                 row.set(entered, by=self.user)
@@ -315,7 +327,12 @@ class ConnectionForm(TenantForm):
         if moved:
             connection.set_reachability(ReachabilityState.UNKNOWN)
             connection.set_tools_state(ToolsState.NEVER_LISTED)
-        if before is None or moved or secret_changed or before.authorization != connection.authorization:
+        oauth = connection.authorization == Authorization.OAUTH
+        other_sign_in = oauth and any(
+            getattr(before, name, None) != getattr(connection, name) for name in WHAT_SIGN_INS_HANG_ON
+        )
+        other_secret = secret_changed and not oauth
+        if moved or other_sign_in or other_secret or before is None or before.authorization != connection.authorization:
             connection.set_credential_state(*_credential_state(connection))
 
 
@@ -323,6 +340,8 @@ def _credential_state(connection: Connection) -> tuple[CredentialState, str, str
     method = Authorization(connection.authorization)
     if method == Authorization.NONE:
         return CredentialState.NOT_NEEDED, "", ""
+    if method == Authorization.OAUTH:
+        return CredentialState.NEEDS_SIGN_IN, "sign_in_needed", "Nobody is signed in."
     kind = next(kind for kind, its_method in METHOD_OF.items() if its_method == method)
     if connection.credentials.filter(kind=kind, owner=None).exists():
         return CredentialState.READY, "", ""

@@ -15,7 +15,7 @@ from connections.models import Connection, Credential
 from tests.conftest import House
 from tests.servers.fixtures import StartServer
 from tests.servers.kinds import TOKEN, answers, only_legacy
-from tools import probing
+from tools import access, probing
 from tools.models import Probe
 
 Probed = Callable[[Connection], Probe]
@@ -200,7 +200,7 @@ def test_settings_saved_during_a_check_are_checked_right_after_it(
 
 
 async def _in_thread(work: Callable[[], Any]) -> None:
-    from tools.fresh import in_thread
+    from connections.threads import in_thread
 
     await in_thread(work)
 
@@ -265,9 +265,9 @@ def test_a_401_to_a_call_is_not_undone_by_an_open_listing(acme: House, mcp_serve
     connection = acme.connection(url=mcp_server("open listing").url)
     probed(connection)
     assert connection.credential_state == "not_needed"
-    probing.note(connection.pk, mcp_client.Unauthorized(None, sent=True))
+    access.note(connection.pk, mcp_client.Unauthorized(None, sent=True))
     probed(connection)
     assert (connection.credential_state, connection.credential_reason) == ("missing", "unauthorized_on_call")
-    probing.trust_again(connection.pk)
+    access.trust_again(connection.pk)
     connection.refresh_from_db()
     assert connection.credential_state == "not_needed"

@@ -21,7 +21,9 @@ from tools.models import Call, Tool
 pytestmark = pytest.mark.django_db
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
-PUBLIC = {"v1/schema", "v1/docs"}
+# For browsers and authorization servers, not for tokens; tests/oauth/ tells who may do what there.
+OAUTH = {"v1/oauth/mcp/callback", "v1/oauth/mcp/client.json", "v1/oauth/mcp/keys/<uuid:connection_id>.json"}
+PUBLIC = {"v1/schema", "v1/docs", *OAUTH}
 
 
 @dataclass

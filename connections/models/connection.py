@@ -1,94 +1,19 @@
-"""Who may reach what, with which secret.
-
-    User ─── Membership(role) ─── Tenant ──┬── Connection ─── Credential (one row per secret)
-                                           └── AuditEvent (append-only)
-
-The tenant is stored once, on its own rows; every query starts from it (`tenant.connections`).
-"""
+"""A connection: where the server is, how we are let in, and the three states."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from itertools import product
 from typing import Any
-from uuid import UUID
 
-from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
-from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
 
-from connections import sealing
+from connections.models.people import Tenant, User
 from connections.states import CredentialState, Headline, ReachabilityState, ToolsState, headline, next_step
-
-
-class User(AbstractUser):
-    """A person who signs in to the admin; what they see follows from their memberships."""
-
-    is_reviewer = models.BooleanField(
-        "staff reviewer",
-        default=False,
-        help_text="May see the connections of all organizations with their status, read-only.",
-    )
-
-    @cached_property
-    def roles(self) -> dict[UUID, str]:
-        """The user's role in each of their tenants; read once, as a user object lives for one request."""
-        return dict(self.memberships.values_list("tenant", "role"))
-
-
-class Tenant(models.Model):
-    """An organization; owns everything below it."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    name = models.CharField(max_length=100, unique=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    class Meta:
-        verbose_name = "organization"
-        ordering = ["name"]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class Role(models.TextChoices):
-    """What a member may do in a tenant."""
-
-    ADMIN = "admin", "Admin"
-    MEMBER = "member", "Member"
-    AUDITOR = "auditor", "Auditor"
-
-
-class Membership(models.Model):
-    """A user's role in a tenant: admins change, members see, auditors also see calls."""
-
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
-    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    class Meta:
-        verbose_name = "member"
-        ordering = ["tenant", "user"]
-        constraints = [
-            models.UniqueConstraint(fields=["user", "tenant"], name="a_user_has_one_role_in_a_tenant"),
-            models.CheckConstraint(condition=Q(role__in=Role.values), name="a_membership_has_a_known_role"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.user.get_username()} ({self.get_role_display()})"
-
-    def is_last_admin(self) -> bool:
-        """Tell whether the tenant would have no admin without this member; in a transaction the answer stays true."""
-        if self.pk is None or not Membership.objects.filter(pk=self.pk, role=Role.ADMIN).exists():
-            return False
-        # The lock makes two admins who remove each other queue; callers are in the admin's transaction.
-        Tenant.objects.select_for_update(no_key=True).get(pk=self.tenant_id)
-        return not self.tenant.memberships.filter(role=Role.ADMIN).exclude(pk=self.pk).exists()
 
 
 class Authorization(models.TextChoices):
@@ -97,6 +22,41 @@ class Authorization(models.TextChoices):
     NONE = "none", "None"
     API_KEY = "api_key", "API key"
     HEADERS = "headers", "Custom headers"
+    OAUTH = "oauth", "OAuth"
+
+
+class Sharing(models.TextChoices):
+    """Whose OAuth sign-in an assignment acts through."""
+
+    SHARED = "shared", "One sign-in for the organization"
+    PERSONAL = "personal", "Each member signs in; an assignment uses its owner's sign-in"
+
+
+class Grant(models.TextChoices):
+    """How tokens are got: by a person's consent, or by the client's own name (RFC 6749, sections 4.1 and 4.4)."""
+
+    AUTHORIZATION_CODE = "authorization_code", "A person signs in"
+    CLIENT_CREDENTIALS = "client_credentials", "Client credentials: nobody signs in"
+
+
+class TokenAuth(models.TextChoices):
+    """How we prove at the token endpoint who we are (RFC 7591, section 2; RFC 7523)."""
+
+    AUTOMATIC = "", "Choose by what the server supports"
+    NONE = "none", "none (public client)"
+    BASIC = "client_secret_basic", "client_secret_basic"
+    POST = "client_secret_post", "client_secret_post"
+    PRIVATE_KEY_JWT = "private_key_jwt", "private_key_jwt"
+
+
+class SecretKind(models.TextChoices):
+    """What a stored secret is for."""
+
+    API_KEY = "api_key", "API key"
+    HEADERS = "headers", "Custom headers"
+    EXTRA_HEADERS = "extra_headers", "Extra headers"
+    OAUTH_CLIENT_SECRET = "oauth_client_secret", "Client secret"
+    OAUTH_SIGNING_KEY = "oauth_signing_key", "Signing key"
 
 
 class Era(models.TextChoices):
@@ -155,6 +115,17 @@ class Connection(models.Model):
     max_concurrency = models.PositiveSmallIntegerField("concurrent calls", default=50)
     era_choice = models.CharField("protocol era", max_length=6, choices=Era, default=Era.AUTO)
 
+    # OAuth; left alone, everything is found out from the server.
+    sharing = models.CharField("who signs in", max_length=10, choices=Sharing, default=Sharing.SHARED)
+    oauth_grant = models.CharField("grant", max_length=20, choices=Grant, default=Grant.AUTHORIZATION_CODE)
+    oauth_client_id = models.CharField("client ID", max_length=500, blank=True)
+    oauth_token_auth = models.CharField(
+        "client authentication", max_length=25, choices=TokenAuth, default=TokenAuth.AUTOMATIC, blank=True
+    )
+    oauth_scopes = models.CharField("scopes", max_length=2000, blank=True)
+    oauth_resource = models.CharField("resource", max_length=2048, blank=True)
+    oauth_omit_resource = models.BooleanField("send no resource", default=False)
+
     # What the last successful probe learned of the server.
     era = models.CharField("era in use", max_length=6, blank=True, editable=False)
     protocol_version = models.CharField(max_length=20, blank=True, editable=False)
@@ -201,6 +172,8 @@ class Connection(models.Model):
             models.CheckConstraint(
                 condition=Q(authorization__in=Authorization.values), name="a_connection_has_a_known_authorization"
             ),
+            models.CheckConstraint(condition=Q(sharing__in=Sharing.values), name="a_connection_has_a_known_sharing"),
+            models.CheckConstraint(condition=Q(oauth_grant__in=Grant.values), name="a_connection_has_a_known_grant"),
             models.CheckConstraint(
                 condition=Q(credential_state__in=CredentialState.values),
                 name="a_connection_has_a_known_credential_state",
@@ -268,90 +241,15 @@ class Connection(models.Model):
         self.save(update_fields=["next_probe_at", "updated_at"])
 
     def secret(self, kind: str) -> Any:
-        """Return the opened secret of this kind (see `Credential.Kind`), or None; raises SealBroken."""
+        """Return the opened secret of this kind, or None; raises SealBroken."""
         credential = next((row for row in self.credentials.all() if row.kind == kind and row.owner_id is None), None)
         return credential.open() if credential else None
 
     def request_headers(self) -> list[tuple[str, str]]:
         """Return the headers that every request to the server carries, secrets included; raises SealBroken."""
-        headers: dict[str, str] = self.secret(Credential.Kind.EXTRA_HEADERS) or {}
+        headers: dict[str, str] = self.secret(SecretKind.EXTRA_HEADERS) or {}
         if self.authorization == Authorization.HEADERS:
-            headers |= self.secret(Credential.Kind.HEADERS) or {}
-        elif self.authorization == Authorization.API_KEY and (key := self.secret(Credential.Kind.API_KEY)):
+            headers |= self.secret(SecretKind.HEADERS) or {}
+        elif self.authorization == Authorization.API_KEY and (key := self.secret(SecretKind.API_KEY)):
             headers |= {self.api_key_header: key} if self.api_key_header else {"Authorization": f"Bearer {key}"}
         return list(headers.items())
-
-
-class Credential(models.Model):
-    """One secret of one connection, sealed, with who set it when; shared by the tenant or personal to its owner."""
-
-    class Kind(models.TextChoices):
-        """What the secret is for."""
-
-        API_KEY = "api_key", "API key"
-        HEADERS = "headers", "Custom headers"
-        EXTRA_HEADERS = "extra_headers", "Extra headers"
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="credentials")
-    owner = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")
-    kind = models.CharField(max_length=15, choices=Kind.choices)
-    sealed = models.TextField()
-    header_names = models.JSONField(default=list)
-    set_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
-    set_at = models.DateTimeField(default=timezone.now)
-
-    sealed_fields = ("sealed",)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["connection", "kind", "owner"],
-                nulls_distinct=False,
-                name="a_connection_has_one_secret_of_a_kind_per_owner",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.get_kind_display()} of {self.connection}"
-
-    @property
-    def seal_context(self) -> str:
-        """What the seal is bound to: a ciphertext copied to another tenant or row does not open."""
-        return f"{self.connection.tenant_id}/credential/{self.id}"
-
-    def set(self, value: Any, *, by: User | None) -> None:
-        """Seal a new value (JSON: a string, or an object of headers) and save the row."""
-        self.sealed = sealing.seal(value, context=self.seal_context)
-        self.header_names = sorted(value) if isinstance(value, dict) else []
-        self.set_by, self.set_at = by, timezone.now()
-        self.save()
-
-    def open(self) -> Any:
-        """Return the value; raises SealBroken."""
-        return sealing.unseal(self.sealed, context=self.seal_context)
-
-
-class AuditEvent(models.Model):
-    """Who did what to which object; append-only (a database trigger forbids UPDATE and DELETE), never a secret."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # No database constraints on who and whose: the event outlives the tenant and the person it speaks of.
-    tenant = models.ForeignKey(
-        Tenant, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="audit_events"
-    )
-    at = models.DateTimeField(default=timezone.now, db_index=True)
-    actor = models.CharField(max_length=200)
-    action = models.CharField(max_length=60)
-    object_type = models.CharField(max_length=40)
-    object_id = models.CharField(max_length=40)
-    object_label = models.CharField(max_length=200)
-    outcome = models.CharField(max_length=60, default="ok")
-    request_id = models.CharField(max_length=64, blank=True)
-    data = models.JSONField(default=dict)
-
-    class Meta:
-        ordering = ["-at", "-id"]
-
-    def __str__(self) -> str:
-        return f"{self.actor} {self.action} {self.object_label}"

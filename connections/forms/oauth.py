@@ -1,0 +1,168 @@
+"""The fields that say how to sign in with OAuth; left alone, everything is found out from the server."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from connections import signing_keys
+from connections.forms.fields import WriteOnlyTextarea
+from connections.models import Authorization, Connection, Credential, Grant, Sharing, TokenAuth
+
+Kind = Credential.Kind
+CHOICES = ("sharing", "oauth_grant")
+OAUTH_FIELDS = (
+    "sharing", "oauth_grant", "oauth_client_id", "oauth_token_auth", "oauth_scopes", "oauth_resource",
+    "oauth_omit_resource",
+)  # fmt: skip
+WHAT_SIGN_INS_HANG_ON = ("sharing", "oauth_grant", "oauth_client_id")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, appendix A.4
+_LONGEST_SECRET = 4096  # characters
+
+
+class OAuthFields(forms.Form):
+    """Who signs in, and what an admin may set who has registered a client at the provider."""
+
+    sharing = forms.ChoiceField(
+        label="Who signs in",
+        required=False,
+        choices=Sharing.choices,
+        widget=forms.RadioSelect,
+        initial=Sharing.SHARED,
+    )
+    oauth_client_id = forms.CharField(
+        label="Client ID",
+        required=False,
+        max_length=Connection.oauth_client_id.field.max_length,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="Only if the server does not register clients by itself, or if you prefer your own.",
+    )
+    oauth_client_secret = forms.CharField(
+        label="Client secret",
+        required=False,
+        strip=True,
+        max_length=_LONGEST_SECRET,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="Leave blank for a public client.",
+    )
+    remove_oauth_client_secret = forms.BooleanField(label="Remove the stored client secret", required=False)
+    oauth_grant = forms.ChoiceField(
+        label="Grant", required=False, choices=Grant.choices, help_text="How tokens are got."
+    )
+    oauth_token_auth = forms.ChoiceField(
+        label="Client authentication",
+        required=False,
+        choices=TokenAuth.choices,
+        help_text="How the client proves who it is at the token endpoint.",
+    )
+    oauth_signing_key = forms.CharField(
+        label="Signing key",
+        required=False,
+        widget=WriteOnlyTextarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),
+        help_text="For private_key_jwt: a private key in PEM. Leave blank to have one made here.",
+    )
+    remove_oauth_signing_key = forms.BooleanField(label="Remove the stored signing key", required=False)
+    oauth_scopes = forms.CharField(
+        label="Scopes",
+        required=False,
+        max_length=Connection.oauth_scopes.field.max_length,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="Separated by spaces. Leave blank to ask for what the server says it needs.",
+    )
+    oauth_resource = forms.CharField(
+        label="Resource",
+        required=False,
+        max_length=Connection.oauth_resource.field.max_length,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="Only if the provider knows the server under another name than its URL.",
+    )
+    oauth_omit_resource = forms.BooleanField(
+        label="Send no resource", required=False, help_text="For providers that refuse it, such as Entra."
+    )
+
+    stored: dict[Any, Credential]
+    before: Connection | None
+
+    def clean_oauth_client_id(self) -> str:
+        """Return the client ID; raises ValidationError for one that cannot be sent."""
+        client_id = str(self.cleaned_data["oauth_client_id"]).strip()
+        if not (client_id.isascii() and (client_id.isprintable())):
+            raise ValidationError("A client ID has only plain ASCII characters. Copy it again.", code="bad_client_id")
+        return client_id
+
+    def clean_oauth_client_secret(self) -> str:
+        """Return the client secret; raises ValidationError for one that cannot be sent."""
+        secret = str(self.cleaned_data["oauth_client_secret"])
+        if not (secret.isascii() and secret.isprintable()):
+            raise ValidationError("A client secret has only plain ASCII characters. Copy it again.", code="bad_secret")
+        return secret
+
+    def clean_oauth_signing_key(self) -> str:
+        """Return the key in PEM; raises ValidationError for what is none."""
+        pem = str(self.cleaned_data["oauth_signing_key"]).strip()
+        try:
+            return f"{pem}\n" if pem and signing_keys.load(pem) else ""
+        except signing_keys.BadKey as fault:
+            raise ValidationError(str(fault), code="bad_signing_key") from None
+
+    def clean_oauth_scopes(self) -> str:
+        """Return the scopes with single spaces; raises ValidationError for what no scope can be."""
+        scopes = str(self.cleaned_data["oauth_scopes"]).replace(",", " ").split()
+        bad = next((scope for scope in scopes if not _SCOPE.fullmatch(scope)), None)
+        if bad is not None:
+            raise ValidationError(f"“{bad[:60]}” cannot be a scope. Separate scopes by spaces.", code="bad_scope")
+        return " ".join(dict.fromkeys(scopes))
+
+    def clean_oauth_resource(self) -> str:
+        """Return the resource; raises ValidationError for what is no absolute URI (RFC 8707, section 2)."""
+        resource = str(self.cleaned_data["oauth_resource"]).strip()
+        try:
+            scheme = urlsplit(resource).scheme
+        except ValueError:
+            scheme = ""
+        if resource and (not scheme or "#" in resource or not resource.isascii() or " " in resource):
+            raise ValidationError(
+                "A resource is a URI such as https://mcp.example.com/mcp, without a part after #.", code="bad_resource"
+            )
+        return resource
+
+    def clean_oauth(self, data: dict[str, Any]) -> None:
+        """Check what depends on several of these fields, and make a signing key where one is needed."""
+        if data.get("authorization") != Authorization.OAUTH:
+            return
+        client_id, secret = data.get("oauth_client_id", ""), data.get("oauth_client_secret")
+        signs = data.get("oauth_token_auth") == TokenAuth.PRIVATE_KEY_JWT
+        kept = Kind.OAUTH_CLIENT_SECRET in self.stored and not data.get("remove_oauth_client_secret")
+        if secret and not client_id:
+            self._refuse("oauth_client_id", "Enter the client ID that belongs to this secret.", "client_id_missing")
+        if kept and not secret and client_id and self.before and client_id != self.before.oauth_client_id:
+            self._refuse(
+                "oauth_client_secret",
+                "The stored secret belongs to the client ID before. Enter the one of the new client ID, or remove it.",
+                "secret_of_another_client",
+            )
+        if data.get("oauth_grant") == Grant.CLIENT_CREDENTIALS:
+            if not client_id:
+                self._refuse("oauth_client_id", "Client credentials need a client ID.", "client_id_missing")
+            elif not (secret or kept or signs):
+                self._refuse(
+                    "oauth_client_secret",
+                    "Client credentials need a client secret, or private_key_jwt.",
+                    "client_secret_missing",
+                )
+            if data.get("sharing") == Sharing.PERSONAL:
+                self._refuse(
+                    "sharing",
+                    "With client credentials nobody signs in: choose one for the organization.",
+                    "nobody_signs_in",
+                )
+        needs_key = Kind.OAUTH_SIGNING_KEY not in self.stored or data.get("remove_oauth_signing_key")
+        if signs and needs_key and not data.get("oauth_signing_key") and "oauth_signing_key" not in self.errors:
+            data["oauth_signing_key"] = signing_keys.make()
+
+    def _refuse(self, field: str, sentence: str, code: str) -> None:
+        self.add_error(field, ValidationError(sentence, code=code))

@@ -1,0 +1,28 @@
+"""Who may reach what, with which secret.
+
+    User ─── Membership(role) ─── Tenant ──┬── Connection ─── Credential (one row per secret)
+                                           └── AuditEvent (append-only)
+
+The tenant is stored once, on its own rows; every query starts from it (`tenant.connections`).
+"""
+
+from connections.models.audit import AuditEvent
+from connections.models.connection import Authorization, Connection, ConnectionQuerySet, Era, Grant, Sharing, TokenAuth
+from connections.models.credential import Credential
+from connections.models.people import Membership, Role, Tenant, User
+
+__all__ = [
+    "AuditEvent",
+    "Authorization",
+    "Connection",
+    "ConnectionQuerySet",
+    "Credential",
+    "Era",
+    "Grant",
+    "Membership",
+    "Role",
+    "Sharing",
+    "Tenant",
+    "TokenAuth",
+    "User",
+]

@@ -1,0 +1,34 @@
+"""Who did what, when."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from connections.models.people import Tenant
+
+
+class AuditEvent(models.Model):
+    """Who did what to which object; append-only (a database trigger forbids UPDATE and DELETE), never a secret."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # No database constraints on who and whose: the event outlives the tenant and the person it speaks of.
+    tenant = models.ForeignKey(
+        Tenant, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="audit_events"
+    )
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    actor = models.CharField(max_length=200)
+    action = models.CharField(max_length=60)
+    object_type = models.CharField(max_length=40)
+    object_id = models.CharField(max_length=40)
+    object_label = models.CharField(max_length=200)
+    outcome = models.CharField(max_length=60, default="ok")
+    request_id = models.CharField(max_length=64, blank=True)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.action} {self.object_label}"

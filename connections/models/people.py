@@ -1,0 +1,78 @@
+"""Organizations and the people in them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.functional import cached_property
+from uuid_utils.compat import uuid7
+
+
+class User(AbstractUser):
+    """A person who signs in to the admin; what they see follows from their memberships."""
+
+    is_reviewer = models.BooleanField(
+        "staff reviewer",
+        default=False,
+        help_text="May see the connections of all organizations with their status, read-only.",
+    )
+
+    @cached_property
+    def roles(self) -> dict[UUID, str]:
+        """The user's role in each of their tenants; read once, as a user object lives for one request."""
+        return dict(self.memberships.values_list("tenant", "role"))
+
+
+class Tenant(models.Model):
+    """An organization; owns everything below it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=100, unique=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "organization"
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Role(models.TextChoices):
+    """What a member may do in a tenant."""
+
+    ADMIN = "admin", "Admin"
+    MEMBER = "member", "Member"
+    AUDITOR = "auditor", "Auditor"
+
+
+class Membership(models.Model):
+    """A user's role in a tenant: admins change, members see, auditors also see calls."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "member"
+        ordering = ["tenant", "user"]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "tenant"], name="a_user_has_one_role_in_a_tenant"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="a_membership_has_a_known_role"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user.get_username()} ({self.get_role_display()})"
+
+    def is_last_admin(self) -> bool:
+        """Tell whether the tenant would have no admin without this member; in a transaction the answer stays true."""
+        if self.pk is None or not Membership.objects.filter(pk=self.pk, role=Role.ADMIN).exists():
+            return False
+        # The lock makes two admins who remove each other queue; callers are in the admin's transaction.
+        Tenant.objects.select_for_update(no_key=True).get(pk=self.tenant_id)
+        return not self.tenant.memberships.filter(role=Role.ADMIN).exclude(pk=self.pk).exists()

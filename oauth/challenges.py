@@ -1,0 +1,30 @@
+"""Reading a `WWW-Authenticate` challenge (RFC 9110, section 11.6.1; RFC 6750, section 3). No I/O."""
+
+from __future__ import annotations
+
+import re
+
+Challenge = dict[str, str]
+
+LONGEST = 8192  # characters of a challenge that are read
+_BEARER = re.compile(r"(?:^|,)\s*Bearer(?:\s+|$)", re.IGNORECASE)
+_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+
+
+def parse(header: str | None) -> Challenge:
+    """Return the parameters of the Bearer challenge by lower-case name; none of them for another challenge."""
+    text = (header or "")[:LONGEST]
+    start = _BEARER.search(text)
+    parameters: Challenge = {}
+    position = start.end() if start else len(text)
+    while match := _PARAMETER.match(text, position):
+        name, quoted, plain = match.groups()
+        parameters.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain)
+        position = match.end()
+    return parameters
+
+
+def missing_scopes(header: str | None) -> str | None:
+    """Return the scopes that a 403 asks for (may be empty), None if it is not about scopes (RFC 6750, section 3.1)."""
+    challenge = parse(header)
+    return challenge.get("scope", "") if challenge.get("error") == "insufficient_scope" else None

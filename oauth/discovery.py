@@ -1,0 +1,234 @@
+"""What a server says about signing in, found out without doing I/O.
+
+`walk` asks for one document after the other (RFC 9728, RFC 8414, OpenID Connect Discovery 1.0) and is handed what came
+back; whoever drives it does the fetching. Every document and what was concluded from it is noted as a step, so that
+a person can read how the conclusion came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import orjson
+
+from oauth.challenges import Challenge, parse
+from oauth.errors import CannotSignIn
+from oauth.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read
+
+Document = TypeVar("Document", ResourceMetadata, ServerMetadata)
+
+MOST_SERVERS = 3  # of the authorization servers that a resource names
+_RESOURCE_PATH = "/.well-known/oauth-protected-resource"
+_OAUTH_PATH = "/.well-known/oauth-authorization-server"
+_OPENID_PATH = "/.well-known/openid-configuration"
+_HELLO: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "server/discover",
+    "params": {
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "duvo-connections", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    },
+}
+_HELLO_HEADERS = {
+    "content-type": "application/json",
+    "accept": "application/json, text/event-stream",
+    "mcp-protocol-version": "2026-07-28",
+    "mcp-method": "server/discover",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request that the walk wants made; without a body only the head of the answer matters."""
+
+    url: str
+    what: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """What came back: an answer, or in `trouble` the sentence that says why there is none."""
+
+    status: int = 0
+    body: bytes = b""
+    www_authenticate: str = ""
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One document asked for, what came back, and what was concluded."""
+
+    what: str
+    url: str
+    answer: str
+    conclusion: str
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What signing in needs: the authorization server, and what to name to it."""
+
+    server: ServerMetadata
+    resource: str
+    challenge_scopes: str = ""
+    resource_scopes: tuple[str, ...] | None = None
+
+
+class Look:
+    """One look at a server; `steps` fill up while `walk` is driven."""
+
+    def __init__(self, server_url: str) -> None:
+        """Take the URL of the MCP server."""
+        self.steps: list[Step] = []
+        self._url = server_url
+        self._unanswered = False
+
+    def walk(self) -> Generator[Ask, Got, Found]:
+        """Yield each request, take what came back, and return what was found; raises CannotSignIn."""
+        challenge = yield from self._knock()
+        metadata = yield from self._resource(challenge.get("resource_metadata", "") if challenge else "")
+        scopes = challenge.get("scope", "") if challenge else ""
+        if metadata is not None and metadata.authorization_servers:
+            server = yield from self._server(metadata.authorization_servers[:MOST_SERVERS])
+            return Found(server, metadata.resource, scopes, _scopes(metadata))
+        server = yield from self._server_of_2025_03(guess=challenge is not None)
+        return Found(server, self._url, scopes)
+
+    # --- the MCP server itself ---
+
+    def _knock(self) -> Generator[Ask, Got, Challenge | None]:
+        """Ask without a token and return the challenge, None when none came (RFC 6750, section 3)."""
+        ask = Ask(self._url, "The MCP server, without a token", "POST", _HELLO_HEADERS, orjson.dumps(_HELLO))
+        got = yield ask
+        if got.trouble:
+            self._note(ask, got, got.trouble, good=False)
+            return None
+        if got.status != 401:  # noqa: PLR2004 - Unauthorized
+            self._note(ask, got, "It did not ask for a sign-in here.", good=True)
+            return None
+        challenge = parse(got.www_authenticate)
+        pointer = challenge.get("resource_metadata")
+        said = f"It names its metadata: {pointer}" if pointer else "It does not name its metadata."
+        self._note(ask, got, f"It asks for a sign-in. {said}", good=True)
+        return challenge
+
+    # --- protected resource metadata, RFC 9728 ---
+
+    def _resource(self, hint: str) -> Generator[Ask, Got, ResourceMetadata | None]:
+        parts = urlsplit(self._url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        places = [hint, f"{origin}{_RESOURCE_PATH}{parts.path.rstrip('/')}", f"{origin}{_RESOURCE_PATH}"]
+        for url in dict.fromkeys(place for place in places if place):
+            ask = Ask(url, "Protected resource metadata")
+            got = yield ask
+            document = self._document(ask, got, ResourceMetadata)
+            if document is None:
+                continue
+            if not covers(document.resource, self._url):
+                said = f"It describes another server, {document.resource}, so it is not used."
+                self._note(ask, got, said, good=False)
+                raise CannotSignIn(
+                    "The server's metadata describes another server, so it is not safe to sign in.",
+                    code="metadata_refused",
+                )
+            servers = ", ".join(document.authorization_servers)
+            said = f"The sign-in server is {servers}." if servers else "It names no sign-in server."
+            self._note(ask, got, said, good=bool(servers))
+            return document
+        return None
+
+    # --- authorization server metadata, RFC 8414 and OpenID Connect Discovery ---
+
+    def _server(self, issuers: list[str]) -> Generator[Ask, Got, ServerMetadata]:
+        refused = False
+        for issuer in issuers:
+            for url in metadata_urls(issuer):
+                ask = Ask(url, "Sign-in server metadata")
+                got = yield ask
+                document = self._document(ask, got, ServerMetadata)
+                if document is not None and document.issuer != issuer:
+                    refused = True
+                    said = f"It says it is {document.issuer}, not {issuer}, so it is not used."
+                    self._note(ask, got, said, good=False)
+                elif document is not None:
+                    self._note(ask, got, document.summary(), good=True)
+                    return document
+        raise self._nothing_found(refused=refused)
+
+    def _server_of_2025_03(self, *, guess: bool) -> Generator[Ask, Got, ServerMetadata]:
+        """Find the server as MCP 2025-03-26 had it: at the MCP server's own origin, else at default paths."""
+        parts = urlsplit(self._url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        ask = Ask(f"{origin}{_OAUTH_PATH}", "Sign-in server metadata, as in MCP 2025-03-26")
+        got = yield ask
+        document = self._document(ask, got, ServerMetadata)
+        if document is not None and document.issuer not in {origin, f"{origin}/"}:
+            self._note(ask, got, f"It says it is {document.issuer}, not {origin}, so it is not used.", good=False)
+            raise self._nothing_found(refused=True)
+        if document is not None:
+            self._note(ask, got, document.summary(), good=True)
+            return document
+        if not guess or got.trouble or self._unanswered:
+            raise self._nothing_found(refused=False)
+        return ServerMetadata(
+            issuer=origin,
+            authorization_endpoint=f"{origin}/authorize",
+            token_endpoint=f"{origin}/token",
+            registration_endpoint=f"{origin}/register",
+            code_challenge_methods_supported=["S256"],
+        )
+
+    def _nothing_found(self, *, refused: bool) -> CannotSignIn:
+        if refused:
+            return CannotSignIn("What the sign-in server says of itself does not fit.", code="metadata_refused")
+        if self._unanswered:
+            return CannotSignIn(
+                "A document about signing in could not be fetched. Check again in a while.", code="metadata_unavailable"
+            )
+        return CannotSignIn("The server does not say where to sign in.", code="no_authorization_server")
+
+    # --- notes ---
+
+    def _document(self, ask: Ask, got: Got, kind: type[Document]) -> Document | None:
+        """Return the document that came back, or None with a note why there is none."""
+        if got.trouble or got.status >= 500:  # noqa: PLR2004 - the server's own failure
+            self._unanswered = True
+            self._note(ask, got, got.trouble or "The server failed.", good=False)
+            return None
+        if got.status != 200:  # noqa: PLR2004 - OK
+            self._note(ask, got, "There is none here.", good=False)
+            return None
+        try:
+            return read(got.body, kind)
+        except MetadataError as fault:
+            self._note(ask, got, fault.sentence, good=False)
+            return None
+
+    def _note(self, ask: Ask, got: Got, conclusion: str, *, good: bool) -> None:
+        answer = f"HTTP {got.status}" if got.status else "No answer"
+        self.steps.append(Step(ask.what, ask.url[:500], answer, conclusion[:500], good))
+
+
+def metadata_urls(issuer: str) -> list[str]:
+    """Return where an issuer's metadata may be, in the order to ask (MCP 2026-07-28)."""
+    parts = urlsplit(issuer)
+    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    if not path:
+        return [f"{origin}{_OAUTH_PATH}", f"{origin}{_OPENID_PATH}"]
+    return [f"{origin}{_OAUTH_PATH}{path}", f"{origin}{_OPENID_PATH}{path}", f"{origin}{path}{_OPENID_PATH}"]
+
+
+def _scopes(metadata: ResourceMetadata) -> tuple[str, ...] | None:
+    return None if metadata.scopes_supported is None else tuple(metadata.scopes_supported)

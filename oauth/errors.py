@@ -1,0 +1,83 @@
+"""What can go wrong on the way to a token, named for what the caller can do about it.
+
+OAuthError                  every error of this room
+├── CannotSignIn            the server, or what is entered here, leaves no way to sign in; the code says why
+├── NeedsSignIn             there is no token that can be used: a person has to sign in
+├── CallbackRefused         the browser came back with something that is not used; nothing was changed
+├── ProviderRefused         the authorization server said no; `error` is its code (RFC 6749, section 5.2)
+└── ProviderUnavailable     the authorization server did not answer, or not as it should: try again later
+"""
+
+from __future__ import annotations
+
+from connections.errors import DuvoError
+
+
+class OAuthError(DuvoError):
+    """Signing in did not work."""
+
+    code = "sign_in_failed"
+
+
+class CannotSignIn(OAuthError):
+    """There is no way to sign in to this server."""
+
+    code = "cannot_sign_in"
+
+
+class NeedsSignIn(OAuthError):
+    """This connection needs a sign-in."""
+
+    code = "sign_in_needed"
+
+
+class CallbackRefused(OAuthError):
+    """This sign-in cannot be completed."""
+
+    code = "callback_refused"
+
+
+class ProviderRefused(OAuthError):
+    """The sign-in server refused."""
+
+    code = "provider_refused"
+
+    def __init__(self, error: str, *, status: int = 400) -> None:
+        """Take the error code of the answer, and its HTTP status; a code that is not well-formed is not repeated."""
+        known = error if _is_code(error) else ""
+        super().__init__(_SENTENCES.get(known) or _unknown(known))
+        self.error = known
+        self.status = status
+
+
+class ProviderUnavailable(OAuthError):
+    """The sign-in server did not answer as it should. Try again in a while."""
+
+    code = "provider_unavailable"
+
+
+def _is_code(error: str) -> bool:
+    return len(error) <= 60 and error.isascii() and error.replace("_", "").replace("-", "").isalnum()  # noqa: PLR2004
+
+
+def _unknown(error: str) -> str:
+    return f"The sign-in server refused with the error “{error}”." if error else "The sign-in server refused."
+
+
+# RFC 6749, sections 4.1.2.1 and 5.2; RFC 8707, section 2; OpenID Connect Core 1.0, section 3.1.2.6
+_SENTENCES = {
+    "access_denied": "The access was not allowed at the provider. Sign in again and allow it.",
+    "consent_required": "The provider wants to ask for consent. Press Sign in again.",
+    "interaction_required": "The provider wants to ask something. Press Sign in again.",
+    "invalid_client": "The provider does not know our client, or not this secret.",
+    "invalid_grant": "The provider no longer accepts this sign-in.",
+    "invalid_request": "The provider did not understand our request.",
+    "invalid_scope": "The provider does not know a scope that was asked for. Check the scopes in Advanced settings.",
+    "invalid_target": "The provider does not accept the resource that was named. Change it in Advanced settings.",
+    "login_required": "The provider wants you to sign in there first. Press Sign in again.",
+    "server_error": "The provider had an error of its own. Try again in a while.",
+    "temporarily_unavailable": "The provider is overloaded. Try again in a while.",
+    "unauthorized_client": "The provider does not let our client sign in this way. Check its settings there.",
+    "unsupported_grant_type": "The provider does not support this grant. Change it in Advanced settings.",
+    "unsupported_response_type": "The provider does not support the authorization code flow.",
+}

@@ -1,0 +1,377 @@
+"""Signing in and out, in four verbs.
+
+    begin            a person presses Sign in: look at the server, find or make our client, send the browser there
+    complete         the browser is back: check where it comes from, take the tokens
+    fetch_tokens     nobody can sign in: the client gets its tokens by its own name (client credentials)
+    sign_out         have the tokens revoked and forget them
+
+How tokens are renewed is told in refreshing.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from django.db import transaction
+from django.utils import timezone
+
+from connections import audit, checking, egress
+from connections.errors import DuvoError
+from connections.models import Authorization, Connection, Role, Sharing, User
+from connections.states import CredentialState
+from oauth import choices, looking, notices, providers, registering, standing, token_endpoint
+from oauth.discovery import Found
+from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
+from oauth.metadata import ServerMetadata
+from oauth.models import Kind, PendingAuthorization, Registration, SignIn, Tokens, digest
+
+_STEP_UPS_COUNT_FOR = timedelta(days=1)
+_PENDING_KEPT_FOR = timedelta(days=1)
+_spread = random.SystemRandom()
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """What the browser brought back (RFC 6749, section 4.1.2; RFC 9207), and who brought it."""
+
+    user: User
+    session_key: str
+    state: str
+    code: str = ""
+    error: str = ""
+    iss: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a sign-in ended: at its connection, or, once more, at the provider."""
+
+    connection: Connection
+    again_at: str = ""
+
+
+def may_sign_in(user: User, connection: Connection) -> bool:
+    """Whether this person may sign in: for the organization its admins, for themselves its admins and members."""
+    role = user.roles.get(connection.tenant_id)
+    if connection.sharing == Sharing.PERSONAL:
+        return role in {Role.ADMIN, Role.MEMBER}
+    return user.is_superuser or role == Role.ADMIN
+
+
+def begin(connection: Connection, *, user: User, session_key: str, anew: bool = False, second_try: bool = False) -> str:
+    """Return the URL at the provider to send the browser to; with `anew` the provider is to ask for consent again.
+
+    Raises CannotSignIn, with the reason in its code.
+    """
+    conclusion = looking.look_at(connection)
+    if conclusion.refusal is not None or conclusion.found is None or conclusion.rung is None:
+        standing.settle(connection)
+        raise conclusion.refusal or CannotSignIn
+    found, kind = conclusion.found, conclusion.rung.kind or Kind.PREREGISTERED
+    if not found.server.authorization_endpoint:
+        raise CannotSignIn("The sign-in server has no page to sign in at.", code="metadata_refused")
+    registration = registering.obtain(connection, found.server, kind)
+    registering.client_of(registration, found.server)  # a missing secret is said now, not after the consent
+    before = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
+    pending = PendingAuthorization(
+        connection=connection,
+        user=user,
+        registration=registration,
+        session_digest=digest(session_key),
+        server_url=connection.server_url,
+        server=found.server.model_dump(mode="json"),
+        resource=_resource(connection, found),
+        scopes=_scopes(connection, found, before),
+        again=second_try,
+    )
+    state, verifier = pending.prepare()
+    pending.save(force_insert=True)
+    audit.record(user, "connection.sign_in_started", connection, tenant=connection.tenant, issuer=found.server.issuer)
+    return _authorization_url(pending, found.server, state, verifier, consent=anew)
+
+
+def complete(returned: Return) -> Completed:
+    """Finish a sign-in that `begin` started; raises CallbackRefused, ProviderRefused, ProviderUnavailable, SealBroken.
+
+    Whatever does not fit is refused before anything is used up or changed.
+    """
+    now = timezone.now()
+    pending = _pending(returned, now)
+    connection = pending.connection
+    server = looking.server_of(pending.server)
+    if not choices.expected_iss(server, returned.iss):
+        # What another server sent is not shown, not even its error (RFC 9207, section 2.4).
+        raise CallbackRefused(
+            "The answer came from another sign-in server than the one you were sent to. Nothing was changed.",
+            code="wrong_issuer",
+        )
+    if not returned.code and not returned.error:
+        raise CallbackRefused("The provider sent you back without a code. Press Sign in again.", code="code_missing")
+    if not pending.consume(now):
+        raise _replayed()
+    try:
+        if returned.error:
+            raise ProviderRefused(returned.error)
+        tokens = _exchange(pending, server, returned.code)
+    except DuvoError as failure:
+        audit.record(
+            returned.user, "connection.sign_in_failed", connection, tenant=connection.tenant, outcome=failure.code,
+            error=getattr(failure, "error", ""),
+        )  # fmt: skip
+        forgotten = getattr(failure, "error", "") == "invalid_client" and registering.forget(pending.registration)
+        if not forgotten or pending.again:
+            raise
+        url = begin(connection, user=returned.user, session_key=returned.session_key, second_try=True)
+        return Completed(connection, again_at=url)
+    sign_in = _keep(
+        connection, pending.registration, server, tokens,
+        person=returned.user, asked=pending.scopes, resource=pending.resource,
+    )  # fmt: skip
+    audit.record(
+        returned.user, "connection.signed_in", connection, tenant=connection.tenant,
+        issuer=server.issuer, scopes=sign_in.scopes, renewable=sign_in.renewable,
+    )  # fmt: skip
+    return Completed(connection)
+
+
+def connection_of(returned: Return) -> Connection | None:
+    """Return the connection that this person's own sign-in belongs to, to lead them back there."""
+    mine = PendingAuthorization.objects.select_related("connection__tenant").filter(user=returned.user)
+    pending = mine.filter(state_digest=digest(returned.state)).first()
+    return pending.connection if pending is not None else None
+
+
+def fetch_tokens(connection: Connection) -> SignIn:
+    """Get tokens by the client's own name (RFC 6749, section 4.4) and keep them.
+
+    Raises CannotSignIn, ProviderRefused, ProviderUnavailable and SealBroken.
+    """
+    conclusion = looking.look_at(connection)
+    if conclusion.refusal is not None or conclusion.found is None:
+        raise conclusion.refusal or CannotSignIn
+    found = conclusion.found
+    registration = registering.obtain(connection, found.server, Kind.PREREGISTERED)
+    client = registering.client_of(registration, found.server)
+    resource, scopes = _resource(connection, found), _scopes(connection, found, None)
+    form = token_endpoint.form("client_credentials", scope=scopes, resource=resource)
+    tokens = egress.run(token_endpoint.grant(found.server, client, form))
+    sign_in = _keep(connection, registration, found.server, tokens, person=None, asked=scopes, resource=resource)
+    audit.record(
+        "system", "connection.signed_in", connection, tenant=connection.tenant,
+        issuer=found.server.issuer, scopes=sign_in.scopes, grant=connection.oauth_grant,
+    )  # fmt: skip
+    return sign_in
+
+
+def sign_out(connection: Connection, *, user: User) -> str:
+    """Forget the tokens, have them revoked at the provider (RFC 7009), and return a sentence about it."""
+    sign_in = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
+    if sign_in is None:
+        return "Nobody was signed in."
+    outcome = _revoked(sign_in)
+    sign_in.delete()
+    audit.record(user, "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
+    standing.settle(connection)
+    return _SIGNED_OUT.get(outcome, "Signed out here. The provider could not be told; remove the access there, too.")
+
+
+def prune(connection: Connection) -> None:
+    """Revoke and forget the sign-ins that were made for another server, client, grant or way of sharing."""
+    rows = SignIn.objects.filter(connection=connection).select_related("registration__connection__tenant")
+    for sign_in in rows:
+        if not sign_in.fits(connection):
+            outcome = _revoked(sign_in)
+            sign_in.delete()
+            audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
+
+
+def no_tokens(connection: Connection, failure: OAuthError) -> None:
+    """Record that the client got no tokens by its own name."""
+    refused = isinstance(failure, ProviderRefused)
+    state = CredentialState.REFUSED if refused else CredentialState.NEEDS_SIGN_IN
+    code = failure.code if isinstance(failure, CannotSignIn) else "client_refused" if refused else "token_needed"
+    connection.set_credential_state(state, code, failure.sentence)
+
+
+def look_again(connection_id: UUID) -> None:
+    """Look at the server after it refused a token; sign-ins of a server that it no longer trusts are ended."""
+    connection = Connection.objects.filter(pk=connection_id, authorization=Authorization.OAUTH).first()
+    if connection is None:
+        return
+    found = looking.look_at(connection).found
+    now = timezone.now()
+    trusted = found.server.issuer if found else ""
+    for sign_in in SignIn.objects.filter(connection=connection, ended_at=None):
+        if trusted and sign_in.server["issuer"] != trusted and sign_in.end("issuer_changed", now):
+            audit.record(
+                "system", "connection.sign_in_ended", connection, tenant=connection.tenant, outcome="issuer_changed"
+            )
+            sign_in.refresh_from_db()
+            notices.tell(sign_in)
+    standing.settle(connection)
+
+
+def forget_old(now: datetime) -> None:
+    """Delete the sign-ins that were begun more than a day ago and not completed, or completed."""
+    PendingAuthorization.objects.filter(expires_at__lt=now - _PENDING_KEPT_FOR).delete()
+
+
+_SIGNED_OUT = {
+    "revoked": "Signed out. The provider has revoked the access.",
+    "not_offered": "Signed out. The provider offers no way to revoke the access; you can remove it there.",
+    "nothing_left": "Signed out. There was no token left to revoke.",
+}
+
+
+def _revoked(sign_in: SignIn) -> str:
+    """Have the tokens of a sign-in revoked and return a code for how that went."""
+    server = looking.server_of(sign_in.server)
+    if not sign_in.sealed:
+        return "nothing_left"
+    if not server.revocation_endpoint:
+        return "not_offered"
+    try:
+        tokens = sign_in.tokens()
+        client = registering.client_of(sign_in.registration, server)
+        if tokens.refresh_token:
+            egress.run(token_endpoint.revoke(server, client, tokens.refresh_token, "refresh_token"))
+        else:
+            egress.run(token_endpoint.revoke(server, client, tokens.access_token, "access_token"))
+    except DuvoError as failure:
+        return failure.code
+    return "revoked"
+
+
+# --- begin ---
+
+
+def _owner(connection: Connection, user: User) -> User | None:
+    return user if connection.sharing == Sharing.PERSONAL else None
+
+
+def _resource(connection: Connection, found: Found) -> str:
+    """Return the resource to name (RFC 8707), "" for none."""
+    return "" if connection.oauth_omit_resource else connection.oauth_resource or found.resource
+
+
+def _scopes(connection: Connection, found: Found, before: SignIn | None) -> str:
+    missing = before.missing_scopes if before is not None and before.step_ups < choices.MOST_STEP_UPS else ""
+    had = before.scopes if before is not None else ""
+    return choices.scopes(found, configured=connection.oauth_scopes, missing=missing, had=had)
+
+
+def _authorization_url(
+    pending: PendingAuthorization, server: ServerMetadata, state: str, verifier: str, *, consent: bool
+) -> str:
+    provider = providers.recognized(server.issuer)
+    extra: dict[str, Any] = dict(provider.authorize) if provider else {}
+    if consent:
+        extra["prompt"] = "consent"
+    if pending.resource:
+        extra["resource"] = pending.resource
+    url: str = prepare_grant_uri(
+        server.authorization_endpoint,
+        pending.registration.client_id,
+        "code",
+        redirect_uri=pending.registration.redirect_uri,
+        scope=pending.scopes or None,
+        state=state,
+        code_challenge=create_s256_code_challenge(verifier),
+        code_challenge_method="S256",
+        **extra,
+    )
+    return url
+
+
+# --- complete ---
+
+
+def _pending(returned: Return, now: datetime) -> PendingAuthorization:
+    """Return the sign-in that this browser started and that still waits; raises CallbackRefused."""
+    waiting = PendingAuthorization.objects.select_related("connection__tenant", "registration__connection")
+    pending = waiting.filter(state_digest=digest(returned.state)).first() if returned.state else None
+    if pending is None:
+        raise CallbackRefused("This sign-in was not started here. Press Sign in to start one.", code="unknown_state")
+    if pending.user_id != returned.user.pk or pending.session_digest != digest(returned.session_key):
+        raise CallbackRefused(
+            "This sign-in was started in another browser or by another person. Press Sign in to start your own.",
+            code="foreign_session",
+        )
+    if pending.consumed_at is not None:
+        raise _replayed()
+    if pending.expires_at <= now:
+        raise CallbackRefused(
+            "This sign-in took longer than ten minutes and is no longer valid. Press Sign in again.",
+            code="expired_state",
+        )
+    connection = pending.connection
+    if connection.server_url != pending.server_url or not may_sign_in(returned.user, connection):
+        raise CallbackRefused(
+            "The connection was changed while you signed in. Press Sign in again.", code="connection_changed"
+        )
+    return pending
+
+
+def _replayed() -> CallbackRefused:
+    return CallbackRefused("This sign-in was completed before. Nothing was changed.", code="replayed")
+
+
+def _exchange(pending: PendingAuthorization, server: ServerMetadata, code: str) -> Tokens:
+    client = registering.client_of(pending.registration, server)
+    form = token_endpoint.form(
+        "authorization_code",
+        code=code,
+        redirect_uri=pending.registration.redirect_uri,
+        code_verifier=pending.verifier(),
+        resource=pending.resource,
+    )
+    return egress.run(token_endpoint.grant(server, client, form))
+
+
+def _keep(
+    connection: Connection,
+    registration: Registration,
+    server: ServerMetadata,
+    tokens: Tokens,
+    *,
+    person: User | None,
+    asked: str,
+    resource: str,
+) -> SignIn:
+    """Put a new sign-in in the place of the one before, and have the connection checked with it."""
+    now = timezone.now()
+    owner = _owner(connection, person) if person else None
+    with transaction.atomic():
+        Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)
+        before = SignIn.objects.filter(connection=connection, owner=owner).first()
+        sign_in = SignIn(
+            connection=connection,
+            owner=owner,
+            person=person,
+            registration=registration,
+            grant=connection.oauth_grant,
+            server_url=connection.server_url,
+            server=server.model_dump(mode="json"),
+            resource=resource,
+            scopes=asked,
+        )
+        renewable = bool(tokens.refresh_token) or person is None
+        sign_in.keep(tokens, now, choices.renew_at(now, tokens.expires_in, renewable=renewable, spread=_spread))
+        if before is not None:
+            sign_in.missing_scopes = choices.not_granted(sign_in.scopes, before.missing_scopes)
+            if before.missing_scopes and before.signed_in_at > now - _STEP_UPS_COUNT_FOR:
+                sign_in.step_ups = before.step_ups + 1
+            before.delete()
+        sign_in.save(force_insert=True)
+        standing.settle(connection)
+        if person is not None:
+            checking.ask(connection)
+    return sign_in

@@ -1,0 +1,57 @@
+"""What the answers of MCP servers teach about a sign-in."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import current_app
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from connections import audit
+from oauth import notices, standing
+from oauth.models import SignIn
+
+
+def refused(sign_in_id: UUID) -> None:
+    """Learn that the MCP server answered 401 to a token that was fresh: perhaps it trusts another issuer by now."""
+    sign_in = _sign_in(sign_in_id)
+    if sign_in is None or sign_in.refused_at is not None:
+        return
+    sign_in.was_refused(timezone.now())
+    _record(sign_in, "connection.token_refused", "unauthorized")
+    try:
+        current_app.send_task("oauth.look_again", kwargs={"connection_id": str(sign_in.connection_id)}, retry=False)
+    except (OperationalError, OSError):
+        return  # the next check finds it out
+
+
+def accepted(sign_in_id: UUID) -> None:
+    """Learn that the MCP server took the token after all."""
+    sign_in = _sign_in(sign_in_id)
+    if sign_in is not None and sign_in.refused_at is not None:
+        sign_in.was_refused(None)
+        standing.settle(sign_in.connection)
+
+
+def lacks(sign_in_id: UUID, scopes: str) -> None:
+    """Learn that the MCP server asks for scopes that the sign-in does not have (RFC 6750, section 3.1)."""
+    sign_in = _sign_in(sign_in_id)
+    if sign_in is None:
+        return
+    wanted = " ".join(dict.fromkeys([*sign_in.missing_scopes.split(), *scopes.split()]))
+    if wanted != sign_in.missing_scopes:
+        sign_in.misses(wanted)
+        _record(sign_in, "connection.scopes_missing", "insufficient_scope")
+
+
+def _sign_in(sign_in_id: UUID) -> SignIn | None:
+    rows = SignIn.objects.select_related("connection__tenant", "registration", "person", "owner")
+    return rows.filter(pk=sign_in_id, ended_at=None).first()
+
+
+def _record(sign_in: SignIn, action: str, outcome: str) -> None:
+    connection = sign_in.connection
+    audit.record("system", action, connection, tenant=connection.tenant, outcome=outcome)
+    standing.settle(connection)
+    notices.tell(sign_in)

@@ -1,0 +1,138 @@
+"""Looking at a server: driving the walk through its documents over the egress, and keeping what was found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from connections import egress
+from connections.errors import DuvoError
+from connections.models import Connection, Grant
+from oauth import choices
+from oauth.discovery import Ask, Found, Got, Look, Step
+from oauth.errors import CannotSignIn
+from oauth.metadata import LONGEST, ServerMetadata
+from oauth.models import Discovery
+
+DOCUMENT_TIMEOUT = 10.0  # seconds for one document
+_FRESH_FOR = timedelta(hours=1)
+WHOLE_TIMEOUT = 25.0  # seconds for all of them: a person waits
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a connection's settings say about signing in."""
+
+    server_url: str
+    client_id: str = ""
+    grant: str = Grant.AUTHORIZATION_CODE.value
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # sent to the MCP server only
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a look came to: the steps, what was found, the rung, and why it cannot be used if it cannot."""
+
+    steps: list[Step]
+    sentence: str
+    found: Found | None = None
+    rung: choices.Rung | None = None
+    refusal: CannotSignIn | None = None
+
+
+def cimd_url() -> str:
+    """Return the URL that is our client ID where the server reads client metadata documents; "" if it cannot be one."""
+    url: str = settings.OAUTH_CLIENT_METADATA_URL
+    return url if url.startswith("https://") else ""
+
+
+def look(wanted: Settings) -> Conclusion:
+    """Look at a server now, without keeping anything: the dry run. Never raises for what a server does."""
+    walk = Look(wanted.server_url)
+    try:
+        found = egress.run(_drive(walk, wanted.headers))
+        rung = choices.rung(found.server, client_id=wanted.client_id, cimd_url=cimd_url(), grant=wanted.grant)
+        if wanted.grant == Grant.AUTHORIZATION_CODE:
+            choices.check_pkce(found.server)
+        if rung.kind is None:
+            refusal = CannotSignIn(rung.sentence, code="client_id_needed")
+            return Conclusion(walk.steps, rung.sentence, found, rung, refusal)
+    except CannotSignIn as refusal:
+        return Conclusion(walk.steps, refusal.sentence, refusal=refusal)
+    return Conclusion(walk.steps, rung.sentence, found, rung)
+
+
+def look_at(connection: Connection) -> Conclusion:
+    """Look at a connection's server and keep the conclusion for its page."""
+    wanted = Settings(
+        connection.server_url, connection.oauth_client_id, connection.oauth_grant, dict(connection.request_headers())
+    )
+    conclusion = look(wanted)
+    Discovery.objects.update_or_create(
+        connection=connection,
+        defaults={
+            "server_url": connection.server_url,
+            "looked_at": timezone.now(),
+            "steps": [asdict(step) for step in conclusion.steps],
+            "found": asdict_of(conclusion.found),
+            "rung": (conclusion.rung and conclusion.rung.kind) or "",
+            "reason": conclusion.refusal.code if conclusion.refusal else "",
+            "sentence": conclusion.sentence,
+        },
+    )
+    return conclusion
+
+
+def is_fresh(connection: Connection) -> bool:
+    """Whether the server was looked at within the last hour and left nothing to be desired."""
+    since = timezone.now() - _FRESH_FOR
+    return Discovery.objects.filter(
+        connection=connection, server_url=connection.server_url, looked_at__gte=since, reason=""
+    ).exists()
+
+
+def asdict_of(found: Found | None) -> dict[str, Any]:
+    """Return what was found as JSON, {} for nothing."""
+    return {} if found is None else {**asdict(found), "server": found.server.model_dump(mode="json")}
+
+
+def server_of(data: Mapping[str, Any]) -> ServerMetadata:
+    """Return the metadata from its JSON."""
+    return ServerMetadata.model_validate(dict(data))
+
+
+async def _drive(look: Look, headers: Mapping[str, str]) -> Found:
+    walk = look.walk()
+    deadline = asyncio.get_running_loop().time() + WHOLE_TIMEOUT
+    ask = next(walk)
+    try:
+        while True:
+            left = deadline - asyncio.get_running_loop().time()
+            ask = walk.send(await _fetch(ask, headers if ask.method == "POST" else {}, left))
+    except StopIteration as end:
+        found: Found = end.value
+        return found
+
+
+async def _fetch(ask: Ask, headers: Mapping[str, str], left: float) -> Got:
+    if left <= 0:
+        return Got(trouble="There was no time left to ask: the documents before it took too long.")
+    try:
+        answer = await egress.fetch(
+            ask.method,
+            ask.url,
+            headers={"accept": "application/json", **headers, **ask.headers},
+            content=ask.content,
+            max_bytes=LONGEST,
+            timeout=min(left, DOCUMENT_TIMEOUT),
+            head_only=ask.content is not None,
+        )
+    except DuvoError as error:
+        return Got(trouble=error.sentence)
+    return Got(answer.status, answer.body, answer.headers.get("www-authenticate", ""))

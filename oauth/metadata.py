@@ -1,0 +1,133 @@
+"""The documents in which servers describe themselves, read strictly and kept as written. No I/O.
+
+Issuers and endpoints stay byte for byte what the document said: they are compared as text (RFC 8414, section 3.3).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from connections import egress
+
+LONGEST = 256 * 1024  # bytes of a document
+MOST_SCOPES = 200
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")  # RFC 6749, appendix A.4
+
+
+class MetadataError(ValueError):
+    """A document cannot be used; `sentence` says why."""
+
+    def __init__(self, sentence: str) -> None:
+        """Take the sentence for a person."""
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _left_out(cls, data: Any) -> Any:
+        """Read null and "" as a member that was left out, as many servers write it."""
+        return (
+            {key: value for key, value in data.items() if value not in (None, "")} if isinstance(data, dict) else data
+        )
+
+    @field_validator("scopes_supported", mode="after", check_fields=False)
+    @classmethod
+    def _scopes(cls, value: list[str] | None) -> list[str] | None:
+        return value if value is None else [scope for scope in value if _SCOPE.fullmatch(scope)][:MOST_SCOPES]
+
+
+class ResourceMetadata(_Document):
+    """What an MCP server says of itself (RFC 9728, section 2)."""
+
+    resource: str
+    authorization_servers: list[str] = []
+    scopes_supported: list[str] | None = None
+
+    @field_validator("resource", "authorization_servers")
+    @classmethod
+    def _addresses(cls, value: str | list[str]) -> str | list[str]:
+        for url in [value] if isinstance(value, str) else value[:3]:
+            _check(url)
+        return value
+
+
+class ServerMetadata(_Document):
+    """What an authorization server says of itself (RFC 8414, section 2; OpenID Connect Discovery 1.0, section 3)."""
+
+    issuer: str
+    token_endpoint: str
+    authorization_endpoint: str = ""
+    registration_endpoint: str = ""
+    revocation_endpoint: str = ""
+    scopes_supported: list[str] | None = None
+    grant_types_supported: list[str] | None = None
+    code_challenge_methods_supported: list[str] | None = None
+    token_endpoint_auth_methods_supported: list[str] | None = None
+    token_endpoint_auth_signing_alg_values_supported: list[str] | None = None
+    client_id_metadata_document_supported: bool = False
+    authorization_response_iss_parameter_supported: bool = False
+
+    @field_validator(
+        "issuer", "token_endpoint", "authorization_endpoint", "registration_endpoint", "revocation_endpoint"
+    )
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        if value:
+            _check(value)
+        return value
+
+    def summary(self) -> str:
+        """Return what it supports, in one sentence."""
+        offers = [
+            ("client ID metadata documents", self.client_id_metadata_document_supported),
+            ("dynamic client registration", bool(self.registration_endpoint)),
+            ("PKCE with S256", self.supports_s256),
+        ]
+        parts = [f"{'' if there else 'no '}{name}" for name, there in offers]
+        return f"It offers {', '.join(parts[:-1])} and {parts[-1]}."
+
+    @property
+    def supports_s256(self) -> bool:
+        """Whether it says that it supports PKCE with S256 (RFC 7636, section 4.2)."""
+        return "S256" in (self.code_challenge_methods_supported or [])
+
+
+Document = TypeVar("Document", ResourceMetadata, ServerMetadata)
+
+
+def read(body: bytes, kind: type[Document]) -> Document:
+    """Return the document; raises MetadataError with a sentence that repeats nothing of it but names of members."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        names = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+        if first["type"] == "missing":
+            raise MetadataError(f"It has no “{names}”.") from None
+        if first["type"] == "json_invalid" or not names:
+            raise MetadataError("It is not a JSON object.") from None
+        raise MetadataError(f"Its “{names[:60]}” cannot be used.") from None
+
+
+def covers(resource: str, server_url: str) -> bool:
+    """Whether metadata for `resource` speaks of the server: the same, or above it at its origin (RFC 9728, 3.3)."""
+    described, asked = urlsplit(resource), urlsplit(server_url)
+    if (described.scheme.lower(), described.netloc.lower()) != (asked.scheme.lower(), asked.netloc.lower()):
+        return False
+    return f"{asked.path.rstrip('/')}/".startswith(f"{described.path.rstrip('/')}/")
+
+
+def _check(url: str) -> None:
+    """Refuse what is not a web address that we would ever ask; raises ValueError."""
+    try:
+        egress.check_hop(url)
+    except egress.Refused as refusal:
+        raise ValueError(refusal.sentence) from None

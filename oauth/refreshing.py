@@ -1,0 +1,289 @@
+"""Renewing tokens: one at a time over all processes, and everybody else waits for that one.
+
+A rotating refresh token that is used twice burns the whole sign-in. So whoever renews first takes a lease on the row by
+a conditional update, asks the provider with no transaction open, and writes the next generation down. Others see the
+generation move and take its token; if the lease runs out, because its holder died, the next one takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import InterfaceError, OperationalError, transaction
+from django.db import connection as database
+from django.utils import timezone
+
+from connections import audit, egress
+from connections.errors import DuvoError
+from connections.models import Connection, Grant, Sharing
+from connections.threads import in_thread
+from oauth import choices, looking, notices, registering, standing, token_endpoint
+from oauth.errors import NeedsSignIn, OAuthError, ProviderRefused, ProviderUnavailable
+from oauth.metadata import ServerMetadata
+from oauth.models import SignIn, Tokens
+from oauth.token_endpoint import Client
+
+LEASE = timedelta(seconds=45)  # longer than two exchanges with the provider may take
+_AT_ONCE = 200
+_LOOK_AGAIN = timedelta(seconds=90)
+_WAIT = LEASE.total_seconds() + 15  # seconds
+_FIRST_LOOK = 0.05  # seconds between looks at what the holder of the lease does
+_LONGEST_LOOK = 0.5
+_WRITE_TRIES = 8
+_WRITE_PAUSE = 0.5  # seconds
+_NOT_WITHOUT_RESOURCE = {"invalid_grant", "invalid_client", "unauthorized_client"}
+
+_spread = random.SystemRandom()
+_under_way: dict[tuple[asyncio.AbstractEventLoop, UUID, int], asyncio.Task[Bearer]] = {}
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """The token of a sign-in as a caller holds it."""
+
+    sign_in_id: UUID
+    generation: int
+    token: str = field(repr=False)
+    obtained_at: datetime
+    expires_at: datetime | None
+    doubted: bool = False  # the MCP server refused it once
+
+    def stale(self, now: datetime) -> bool:
+        """Whether it should be renewed before it is used."""
+        return choices.is_stale(now, self.obtained_at, self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Renewal:
+    """What it takes to ask the provider, read in one go."""
+
+    sign_in: SignIn
+    server: ServerMetadata
+    client: Client
+    tokens: Tokens
+
+
+def held(connection: Connection, owner_id: int | None) -> Bearer:
+    """Return the token that an assignment of this owner acts with; raises NeedsSignIn and SealBroken."""
+    sign_in = SignIn.objects.of(connection, owner_id)
+    if sign_in is None and connection.sharing == Sharing.PERSONAL:
+        raise NeedsSignIn("The owner of this assignment has not signed in to this connection.")
+    if sign_in is None or sign_in.ended_at is not None:
+        raise NeedsSignIn(standing.standing(connection, timezone.now()).sentence if sign_in is None else _why(sign_in))
+    return _bearer(sign_in)
+
+
+def held_for_checks(connection: Connection) -> Bearer | None:
+    """Return the token to check a connection with: always that of the longest standing sign-in, None without one."""
+    rows = SignIn.objects.within(connection).filter(connection=connection, ended_at=None).select_related("registration")
+    return next((_bearer(row) for row in rows if row.fits(connection)), None)
+
+
+def due(now: datetime) -> list[UUID]:
+    """Take the sign-ins that are due off the list and return their ids; each is due again if its message is lost."""
+    with transaction.atomic():
+        rows = SignIn.objects.due(now).select_for_update(
+            of=("self",), skip_locked=database.features.has_select_for_update_skip_locked
+        )
+        ids = [row.pk for row in rows[:_AT_ONCE]]
+        SignIn.objects.filter(pk__in=ids).update(renew_at=now + _LOOK_AGAIN)
+    return ids
+
+
+def attend(sign_in_id: UUID) -> None:
+    """Renew a sign-in before it ends, or, where that is not possible, say that it ends; never raises for a provider."""
+    sign_in = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in_id, ended_at=None).first()
+    if sign_in is None:
+        return
+    if sign_in.renewable:
+        with suppress(DuvoError):  # it is written down already
+            egress.run(renew(sign_in.pk, sign_in.generation))
+        return
+    now = timezone.now()
+    if sign_in.expires_at is None or sign_in.expires_at <= now:
+        _failed(sign_in, ProviderRefused("invalid_grant"))
+    else:
+        sign_in.look_again_at(sign_in.expires_at)
+        standing.settle(sign_in.connection)
+        notices.tell(sign_in)
+
+
+async def renewed(bearer: Bearer, *, refused: bool = False) -> Bearer:
+    """Return a newer token than this one; raises NeedsSignIn, ProviderRefused, ProviderUnavailable and SealBroken.
+
+    A token that is still valid is kept when an early renewal fails, unless it was `refused`.
+    """
+    try:
+        return await _shared(renew(bearer.sign_in_id, bearer.generation), bearer.sign_in_id, bearer.generation)
+    except NeedsSignIn:
+        raise
+    except OAuthError:
+        if refused or bearer.expires_at is None or bearer.expires_at <= timezone.now():
+            raise
+        return bearer
+
+
+async def renew(sign_in_id: UUID, generation: int) -> Bearer:
+    """Renew the tokens of this generation, or wait for whoever does; raises as `renewed` does."""
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + _WAIT, _FIRST_LOOK
+    while loop.time() < deadline:
+        sign_in = await in_thread(_look, sign_in_id)
+        if sign_in.generation != generation:
+            return _bearer(sign_in)
+        if sign_in.not_before is not None and timezone.now() < sign_in.not_before:
+            raise ProviderUnavailable("The sign-in server did not renew the token a moment ago. We try again soon.")
+        lease, now = uuid4(), timezone.now()
+        if not sign_in.renewable and (sign_in.expires_at is None or sign_in.expires_at > now):
+            raise NeedsSignIn("There is no refresh token to renew the sign-in with.")
+        if await in_thread(sign_in.claim, lease, now, now + LEASE):
+            return await _as_holder(sign_in)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_LOOK)
+    raise ProviderUnavailable("Renewing the token took too long. Try again in a while.")
+
+
+async def _shared(work: Coroutine[Any, Any, Bearer], sign_in_id: UUID, generation: int) -> Bearer:
+    """Let the callers of one process wait for one task instead of each asking the database."""
+    place = (asyncio.get_running_loop(), sign_in_id, generation)
+    task = _under_way.get(place)
+    if task is None:
+        task = asyncio.ensure_future(work)
+        _under_way[place] = task
+        task.add_done_callback(lambda _: _under_way.pop(place, None))
+    else:
+        work.close()
+    return await asyncio.shield(task)
+
+
+async def _as_holder(sign_in: SignIn) -> Bearer:
+    try:
+        renewal = await in_thread(_prepare, sign_in)
+        tokens = await _ask(renewal)
+    except DuvoError as failure:
+        await in_thread(_failed, sign_in, failure)
+        if isinstance(failure, ProviderRefused) and await in_thread(_is_over, sign_in):
+            raise NeedsSignIn(_why(await in_thread(_row, sign_in.pk))) from failure
+        raise
+    await _write(sign_in, tokens)
+    return _bearer(await in_thread(_look, sign_in.pk))
+
+
+async def _ask(renewal: _Renewal) -> Tokens:
+    sign_in = renewal.sign_in
+    if sign_in.grant == Grant.CLIENT_CREDENTIALS:
+        fields = token_endpoint.form("client_credentials", scope=sign_in.scopes, resource=sign_in.resource)
+    else:
+        token = renewal.tokens.refresh_token
+        if not token:
+            raise ProviderRefused("invalid_grant")
+        fields = token_endpoint.form("refresh_token", refresh_token=token, resource=sign_in.resource)
+    try:
+        return await token_endpoint.grant(renewal.server, renewal.client, fields)
+    except ProviderRefused as refusal:
+        # Some servers do not know the resource parameter, and say so only here.
+        if refusal.status != 400 or "resource" not in fields or refusal.error in _NOT_WITHOUT_RESOURCE:  # noqa: PLR2004
+            raise
+        del fields["resource"]
+        return await token_endpoint.grant(renewal.server, renewal.client, fields)
+
+
+async def _write(sign_in: SignIn, tokens: Tokens) -> None:
+    """Write the new tokens down, whatever it takes: the provider has taken the old ones."""
+    for attempt in range(1, _WRITE_TRIES + 1):
+        try:
+            await in_thread(_renewed, sign_in, tokens)
+        except (OperationalError, InterfaceError):
+            if attempt == _WRITE_TRIES:
+                raise
+            logger.warning("Renewed tokens could not be written down yet, try %s", attempt)
+            await asyncio.sleep(_WRITE_PAUSE)
+        else:
+            return
+
+
+# --- in a thread: what touches rows ---
+
+
+def _look(sign_in_id: UUID) -> SignIn:
+    sign_in = SignIn.objects.select_related("connection__tenant", "registration__connection").filter(pk=sign_in_id)
+    row = sign_in.first()
+    if row is None:
+        raise NeedsSignIn("The sign-in was replaced or ended meanwhile.")
+    if row.ended_at is not None:
+        raise NeedsSignIn(_why(row))
+    return row
+
+
+def _row(sign_in_id: UUID) -> SignIn | None:
+    return SignIn.objects.filter(pk=sign_in_id).first()
+
+
+def _is_over(sign_in: SignIn) -> bool:
+    row = _row(sign_in.pk)
+    return row is None or row.ended_at is not None
+
+
+def _why(sign_in: SignIn | None) -> str:
+    return standing.ENDED.get(sign_in.ended_because if sign_in else "", "The sign-in has ended.")
+
+
+def _bearer(sign_in: SignIn) -> Bearer:
+    token = sign_in.tokens().access_token
+    doubted = sign_in.refused_at is not None
+    return Bearer(sign_in.pk, sign_in.generation, token, sign_in.obtained_at, sign_in.expires_at, doubted)
+
+
+def _prepare(sign_in: SignIn) -> _Renewal:
+    server = looking.server_of(sign_in.server)
+    client = registering.client_of(sign_in.registration, server)
+    return _Renewal(sign_in, server, client, sign_in.tokens())
+
+
+def _renewed(sign_in: SignIn, tokens: Tokens) -> None:
+    now = timezone.now()
+    renewable = sign_in.renewable or bool(tokens.refresh_token)
+    when = choices.renew_at(now, tokens.expires_in, renewable=renewable, spread=_spread)
+    if sign_in.renewed(tokens, now, when):
+        _record(sign_in, "connection.token_renewed", "ok")
+        standing.settle(_connection(sign_in))
+
+
+def _failed(sign_in: SignIn, failure: DuvoError) -> None:
+    """Record why a renewal failed; only a refusal of this very sign-in ends it."""
+    error, now = getattr(failure, "error", ""), timezone.now()
+    if error == "invalid_grant":
+        ended = sign_in.end("sign_in_revoked" if sign_in.renewable else "sign_in_ended", now)
+    elif error == "invalid_client" and registering.forget(sign_in.registration):
+        ended = sign_in.end("client_forgotten", now)
+    else:
+        sign_in.put_off(choices.retry_at(now, sign_in.failures, _spread))
+        ended = False
+    _record(sign_in, "connection.sign_in_ended" if ended else "connection.token_not_renewed", error or failure.code)
+    standing.settle(_connection(sign_in))
+    row = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in.pk).first()
+    if row is not None:
+        notices.tell(row)
+
+
+def _record(sign_in: SignIn, action: str, outcome: str) -> None:
+    connection = sign_in.connection
+    whose = {"owner": sign_in.owner.get_username()} if sign_in.owner else {}
+    audit.record(
+        "system", action, connection, tenant=connection.tenant, outcome=outcome,
+        issuer=sign_in.server.get("issuer", ""), **whose,
+    )  # fmt: skip
+
+
+def _connection(sign_in: SignIn) -> Connection:
+    """Return the row as it is now: while the provider was asked, somebody may have changed it."""
+    return Connection.objects.get(pk=sign_in.connection_id)

@@ -1,0 +1,168 @@
+"""Who we are at an authorization server: finding, making and retiring registrations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.urls import reverse
+from django.utils import timezone
+
+from connections import audit, egress
+from connections.models import Connection, Credential, TokenAuth
+from oauth import choices, looking, token_endpoint
+from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
+from oauth.metadata import ServerMetadata
+from oauth.models import Kind, Registration
+from oauth.token_endpoint import Client
+
+CLIENT_NAME = "Duvo Connections"
+
+
+def redirect_uri() -> str:
+    """Return where a browser comes back to: from one setting, never from a request."""
+    return f"{settings.PUBLIC_URL}{reverse('oauth:callback')}"
+
+
+def key_set_url(connection: Connection) -> str:
+    """Return where a connection's public key set is."""
+    return f"{settings.PUBLIC_URL}{reverse('oauth:keys', args=[connection.pk])}"
+
+
+def client_metadata() -> dict[str, Any]:
+    """Return what we say of ourselves in every registration and in our client ID metadata document.
+
+    Without `scope`: a server would hold us to it and refuse a step-up later.
+    """
+    return {
+        "client_name": CLIENT_NAME,
+        "client_uri": settings.PUBLIC_URL,
+        "redirect_uris": [redirect_uri()],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "application_type": "web",
+    }
+
+
+def cimd_document() -> dict[str, Any]:
+    """Return our client ID metadata document (draft-ietf-oauth-client-id-metadata-document)."""
+    return {
+        "client_id": settings.OAUTH_CLIENT_METADATA_URL,
+        **client_metadata(),
+        "token_endpoint_auth_method": TokenAuth.NONE.value,
+    }
+
+
+def obtain(connection: Connection, server: ServerMetadata, kind: Kind) -> Registration:
+    """Return the registration to sign in with, making one where there is none that can be used.
+
+    Raises CannotSignIn, ProviderRefused and ProviderUnavailable.
+    """
+    if kind == Kind.PREREGISTERED:
+        _check_issuer(connection, server)
+    current = _current(connection, server)
+    client_id = {Kind.PREREGISTERED: connection.oauth_client_id, Kind.CIMD: looking.cimd_url()}.get(kind)
+    if current is not None and current.kind == kind and client_id in {None, current.client_id}:
+        if current.secret_expires_at is None or current.secret_expires_at > timezone.now():
+            return current
+        current.retire("secret_expired")
+    elif current is not None:
+        current.retire("replaced")
+    made = Registration(connection=connection, issuer=server.issuer, redirect_uri=redirect_uri(), kind=kind)
+    if client_id is None:
+        _register(connection, server, made)
+    else:
+        made.client_id = client_id
+        made.auth_method = connection.oauth_token_auth or TokenAuth.NONE.value
+    with transaction.atomic():
+        made.save(force_insert=True)
+        audit.record(
+            "system", "connection.registered", connection, tenant=connection.tenant, kind=kind, issuer=server.issuer
+        )
+    return made
+
+
+def client_of(registration: Registration, server: ServerMetadata) -> Client:
+    """Return the client of a registration, its secrets opened; raises SealBroken and CannotSignIn."""
+    connection = registration.connection
+    secret = registration.secret()
+    key = str(connection.secret(Credential.Kind.OAUTH_SIGNING_KEY) or "")
+    method = registration.auth_method
+    if registration.kind == Kind.PREREGISTERED:  # what is set in Advanced settings now
+        supported = server.token_endpoint_auth_methods_supported
+        method = choices.auth_method(
+            supported, chosen=connection.oauth_token_auth, has_secret=bool(secret), has_key=bool(key)
+        )
+    if method in choices.SECRET_METHODS and not secret:
+        raise CannotSignIn("The client secret is missing.", code="client_secret_needed")
+    return Client(registration.client_id, method, secret, key)
+
+
+def forget(registration: Registration) -> bool:
+    """Retire a registration that the provider no longer knows; no for one that only a person can renew."""
+    if registration.kind != Kind.DCR:
+        return False
+    if registration.retired_at is None:
+        registration.retire("client_forgotten")
+    return True
+
+
+def _current(connection: Connection, server: ServerMetadata) -> Registration | None:
+    return connection.registrations.filter(issuer=server.issuer, redirect_uri=redirect_uri(), retired_at=None).first()
+
+
+def _check_issuer(connection: Connection, server: ServerMetadata) -> None:
+    """Refuse to show a client's secret to another issuer than the first it was used with."""
+    secret = connection.credentials.filter(kind=Credential.Kind.OAUTH_CLIENT_SECRET).first()
+    if secret is None:
+        return
+    elsewhere = connection.registrations.filter(
+        kind=Kind.PREREGISTERED, client_id=connection.oauth_client_id, made_at__gte=secret.set_at
+    ).exclude(issuer=server.issuer)
+    if elsewhere.exists():
+        raise CannotSignIn(
+            "The server now names another sign-in server than the one the client secret was entered for. "
+            "It is not sent there.",
+            code="client_of_another_issuer",
+        )
+
+
+def _register(connection: Connection, server: ServerMetadata, made: Registration) -> None:
+    """Register dynamically (RFC 7591) and fill the row in."""
+    asked = connection.oauth_token_auth or choices.registration_method(server.token_endpoint_auth_methods_supported)
+    metadata = client_metadata() | {"token_endpoint_auth_method": asked}
+    if asked == TokenAuth.PRIVATE_KEY_JWT:
+        metadata["jwks_uri"] = key_set_url(connection)
+    try:
+        answer = egress.run(token_endpoint.register(server, metadata))
+    except (ProviderRefused, ProviderUnavailable) as refusal:
+        raise CannotSignIn(
+            f"The sign-in server did not register us: {refusal.sentence}", code="registration_refused"
+        ) from refusal
+    secret = answer.get("client_secret")
+    made.client_id = str(answer["client_id"])[:2048]
+    made.auth_method = _method(answer, asked, server)
+    made.keep_secret(secret if isinstance(secret, str) else "")
+    made.secret_expires_at = _moment(answer.get("client_secret_expires_at")) if secret else None
+
+
+def _method(answer: dict[str, Any], asked: str, server: ServerMetadata) -> str:
+    """Return the method that the server settled on; what it does not say follows from whether it gave a secret."""
+    echoed = answer.get("token_endpoint_auth_method")
+    if isinstance(echoed, str) and echoed in TokenAuth.values and echoed:
+        return echoed
+    if not answer.get("client_secret"):
+        return asked if asked == TokenAuth.PRIVATE_KEY_JWT else TokenAuth.NONE.value
+    if asked in choices.SECRET_METHODS:
+        return asked
+    return choices.auth_method(server.token_endpoint_auth_methods_supported, has_secret=True)
+
+
+def _moment(seconds: Any) -> datetime | None:
+    """Return when a secret ends; 0 means never (RFC 7591, section 3.2.1)."""
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC) if seconds else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None

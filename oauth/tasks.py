@@ -1,0 +1,35 @@
+"""The doors of the workers: keyword-only ids in, one story each."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+from django.utils import timezone
+
+from oauth import flow, refreshing
+
+
+@shared_task(name="oauth.dispatch_renewals")
+def dispatch_renewals() -> None:
+    """Enqueue the sign-ins that have to be looked at: to be renewed, or said to end."""
+    for sign_in_id in refreshing.due(timezone.now()):
+        attend_sign_in.apply_async(kwargs={"sign_in_id": str(sign_in_id)}, expires=90)
+
+
+@shared_task(name="oauth.attend_sign_in", acks_late=True, reject_on_worker_lost=True)
+def attend_sign_in(*, sign_in_id: str) -> None:
+    """Renew one sign-in; whoever comes second finds it renewed."""
+    refreshing.attend(UUID(sign_in_id))
+
+
+@shared_task(name="oauth.look_again")
+def look_again(*, connection_id: str) -> None:
+    """Find out whether a connection's server still trusts the sign-in server that its sign-ins come from."""
+    flow.look_again(UUID(connection_id))
+
+
+@shared_task(name="oauth.forget_old")
+def forget_old() -> None:
+    """Delete the sign-ins that nobody came back from."""
+    flow.forget_old(timezone.now())

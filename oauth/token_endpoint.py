@@ -1,0 +1,166 @@
+"""One exchange with a token, revocation or registration endpoint: what to send, and what the answer means.
+
+Client authentication is Authlib's, signing joserfc's; the request itself goes through the egress with its caps.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+import orjson
+from authlib.oauth2.auth import ClientAuth
+from joserfc import jwt
+
+from connections import egress, signing_keys
+from connections.errors import DuvoError
+from connections.models import TokenAuth
+from oauth.errors import ProviderRefused, ProviderUnavailable
+from oauth.metadata import ServerMetadata
+from oauth.models import Tokens
+
+TIMEOUT = 15.0  # seconds for one exchange
+LONGEST = 256 * 1024  # bytes of an answer
+LONGEST_TOKEN = 16 * 1024  # characters; it travels in a header
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523, section 2.2
+_ASSERTION_LIFE = 120  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who we are at a token endpoint: the ID, and the secret or the private key (PEM) for its method."""
+
+    id: str
+    auth_method: str
+    secret: str = field(default="", repr=False)
+    signing_key: str = field(default="", repr=False)
+
+
+def form(grant_type: str, **members: str) -> dict[str, str]:
+    """Return the form of a token request, without what is empty."""
+    return {"grant_type": grant_type, **{name: value for name, value in members.items() if value}}
+
+
+async def grant(server: ServerMetadata, client: Client, fields: Mapping[str, str]) -> Tokens:
+    """Ask for tokens (RFC 6749, section 4); raises ProviderRefused and ProviderUnavailable."""
+    answer = await _post(server.token_endpoint, server, client, fields)
+    members = _members(answer)
+    if answer.status == 200 and members.get("access_token"):  # noqa: PLR2004 - OK
+        return _tokens(members)
+    # Some servers say what is wrong with a status of 200.
+    _raise_for(answer.status, members)
+    raise ProviderUnavailable("The sign-in server answered without a token.", code="bad_token_answer")
+
+
+async def revoke(server: ServerMetadata, client: Client, token: str, kind: str) -> None:
+    """Have a token revoked (RFC 7009, section 2.1); `kind` is its type hint. Raises as `grant` does."""
+    fields = {"token": token, "token_type_hint": kind}
+    answer = await _post(server.revocation_endpoint, server, client, fields)
+    if answer.status != 200:  # noqa: PLR2004 - OK
+        _raise_for(answer.status, _members(answer))
+        raise ProviderUnavailable
+
+
+async def register(server: ServerMetadata, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Register a client (RFC 7591, section 3) and return what the server says; raises as `grant` does."""
+    answer = await _send(server.registration_endpoint, {}, orjson.dumps(dict(metadata)), "application/json")
+    members = _members(answer)
+    if answer.status in {200, 201} and isinstance(members.get("client_id"), str) and members["client_id"]:
+        return members
+    _raise_for(answer.status, members)
+    raise ProviderRefused("", status=answer.status)
+
+
+async def _post(url: str, server: ServerMetadata, client: Client, fields: Mapping[str, str]) -> egress.Answer:
+    if client.auth_method == TokenAuth.PRIVATE_KEY_JWT:
+        signed = {
+            "client_id": client.id,
+            "client_assertion_type": _ASSERTION_TYPE,
+            "client_assertion": _assertion(server, client),
+        }
+        return await _send(url, {}, urlencode({**fields, **signed}).encode(), "application/x-www-form-urlencoded")
+    identity, secret = client.id, client.secret
+    if client.auth_method == TokenAuth.BASIC:  # RFC 6749, section 2.3.1: both parts are form-encoded first
+        identity, secret = quote(identity, safe=""), quote(secret, safe="")
+    authenticate = ClientAuth(identity, secret, client.auth_method)
+    url, headers, body = authenticate.prepare("POST", url, {}, urlencode(fields))
+    return await _send(url, headers, body.encode(), "application/x-www-form-urlencoded")
+
+
+async def _send(url: str, headers: Mapping[str, str], content: bytes, content_type: str) -> egress.Answer:
+    headers = {**headers, "content-type": content_type, "accept": "application/json"}
+    try:
+        return await egress.fetch("POST", url, headers=headers, content=content, max_bytes=LONGEST, timeout=TIMEOUT)
+    except DuvoError as error:
+        raise ProviderUnavailable(f"The sign-in server could not be used: {error.sentence}", code=error.code) from error
+
+
+def _assertion(server: ServerMetadata, client: Client) -> str:
+    """Return a signed statement of who we are (RFC 7523, section 3); its audience is the issuer."""
+    key = signing_keys.load(client.signing_key)
+    now = int(time.time())
+    claims = {
+        "iss": client.id,
+        "sub": client.id,
+        "aud": server.issuer,
+        "iat": now,
+        "exp": now + _ASSERTION_LIFE,
+        "jti": secrets.token_urlsafe(24),
+    }
+    return jwt.encode({"alg": signing_keys.algorithm(key), "kid": signing_keys.identifier(key)}, claims, key)
+
+
+def _members(answer: egress.Answer) -> dict[str, Any]:
+    """Return the members of an answer, JSON or form-encoded; {} for anything else."""
+    try:
+        members = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        text = answer.body.decode("utf-8", "replace")
+        return dict(parse_qsl(text, max_num_fields=50)) if "=" in text and "<" not in text else {}
+    return members if isinstance(members, dict) else {}
+
+
+def _tokens(members: Mapping[str, Any]) -> Tokens:
+    token, kind = members["access_token"], members.get("token_type") or "Bearer"
+    if not isinstance(token, str) or len(token) > LONGEST_TOKEN or not _is_visible(token):
+        raise ProviderUnavailable("The sign-in server gave a token that cannot be sent.", code="bad_token_answer")
+    if not isinstance(kind, str) or kind.lower() != "bearer":
+        raise ProviderUnavailable("The sign-in server gave another kind of token than Bearer.", code="bad_token_answer")
+    refresh, granted = members.get("refresh_token"), members.get("scope")
+    return Tokens(
+        access_token=token,
+        refresh_token=refresh if isinstance(refresh, str) and len(refresh) <= LONGEST_TOKEN else "",
+        expires_in=_seconds(members.get("expires_in")),
+        scopes=granted if isinstance(granted, str) else None,
+    )
+
+
+def _seconds(value: Any) -> float | None:
+    """Return a lifetime; servers leave it out, write it as text, or mean "never" by zero or less."""
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(seconds, 10 * 365 * 86_400.0) if seconds > 0 else None
+
+
+def _is_visible(token: str) -> bool:
+    return all("!" <= character <= "~" for character in token)
+
+
+def _raise_for(status: int, members: Mapping[str, Any]) -> None:
+    error = members.get("error")
+    if isinstance(error, str) and error and status < 500 and status != 429:  # noqa: PLR2004
+        if error in {"temporarily_unavailable", "server_error", "slow_down"}:
+            raise ProviderUnavailable(code=error)
+        raise ProviderRefused(error, status=status)
+    if status == 401:  # noqa: PLR2004 - Unauthorized
+        raise ProviderRefused("invalid_client", status=status)
+    if 400 <= status < 500 and status not in {404, 405, 408, 429}:  # noqa: PLR2004
+        raise ProviderRefused("", status=status)
+    if status != 200:  # noqa: PLR2004 - OK
+        raise ProviderUnavailable(f"The sign-in server failed (HTTP {status}). Try again in a while.")

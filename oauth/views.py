@@ -1,0 +1,159 @@
+"""The doors of signing in: the buttons of a connection's page, the callback, and the documents that servers read."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from connections import checking, signing_keys
+from connections.errors import DuvoError, SealBroken
+from connections.models import Authorization, Connection, Credential, Grant, User
+from connections.tenancy import person
+from oauth import flow, looking, registering, standing
+from oauth.errors import CallbackRefused
+from oauth.flow import Return
+
+_DOCUMENT_AGE = 3600  # seconds that servers may keep our documents
+
+
+@require_POST
+def sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
+    """Send the browser to the provider; with `again` the provider is to ask for consent anew."""
+    connection = _connection(request, connection_id)
+    if not flow.may_sign_in(person(request), connection):
+        raise PermissionDenied
+    try:
+        if connection.oauth_grant == Grant.CLIENT_CREDENTIALS:
+            flow.fetch_tokens(connection)
+            checking.ask(connection)
+            messages.success(request, "The token was fetched. The connection is being checked.")
+            return _to_its_page(connection)
+        url = flow.begin(
+            connection, user=person(request), session_key=_session_key(request), anew=bool(request.POST.get("again"))
+        )
+    except DuvoError as failure:
+        messages.error(request, failure.sentence)
+        return _to_its_page(connection)
+    return HttpResponseRedirect(url)
+
+
+@require_POST
+def sign_out(request: HttpRequest, connection_id: UUID) -> HttpResponse:
+    """Revoke and forget the tokens."""
+    connection = _connection(request, connection_id)
+    if not flow.may_sign_in(person(request), connection):
+        raise PermissionDenied
+    messages.success(request, flow.sign_out(connection, user=person(request)))
+    return _to_its_page(connection)
+
+
+@require_POST
+def check_sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
+    """Look anew at what the server says about signing in; its page shows the steps."""
+    connection = _connection(request, connection_id)
+    if not _page().has_change_permission(request, connection):
+        raise PermissionDenied
+    try:
+        conclusion = looking.look_at(connection)
+    except SealBroken as failure:
+        messages.error(request, failure.sentence)
+        return _to_its_page(connection)
+    standing.settle(connection)
+    level = messages.WARNING if conclusion.refusal else messages.SUCCESS
+    messages.add_message(request, level, conclusion.sentence)
+    return HttpResponseRedirect(f"{_address(connection)}#sign-in")
+
+
+@never_cache
+@require_GET
+def callback(request: HttpRequest) -> HttpResponse:
+    """Take the browser back from the provider; whatever does not fit is told on a page of its own."""
+    if not admin.site.has_permission(request) or not isinstance(request.user, User):
+        return _told(
+            request,
+            CallbackRefused(
+                "You are not signed in here, or no longer. Sign in to this site, open the connection and press "
+                "Sign in again.",
+                code="no_session",
+            ),
+        )
+    answer = Return(
+        user=request.user,
+        session_key=_session_key(request),
+        state=request.GET.get("state", ""),
+        code=request.GET.get("code", ""),
+        error=request.GET.get("error", ""),
+        iss=request.GET.get("iss"),
+    )
+    try:
+        completed = flow.complete(answer)
+    except DuvoError as failure:
+        return _told(request, failure, flow.connection_of(answer))
+    if completed.again_at:
+        return HttpResponseRedirect(completed.again_at)
+    messages.success(request, "Signed in. The connection is being checked, and its tools are listed.")
+    return _to_its_page(completed.connection)
+
+
+@require_GET
+def client_metadata(request: HttpRequest) -> HttpResponse:
+    """Answer with our client ID metadata document."""
+    return _document(registering.cimd_document())
+
+
+@require_GET
+def key_set(request: HttpRequest, connection_id: UUID) -> HttpResponse:
+    """Answer with the public keys of a connection's client (RFC 7517); an unknown one has none."""
+    connection = Connection.objects.filter(pk=connection_id, authorization=Authorization.OAUTH).first()
+    try:
+        pem = connection.secret(Credential.Kind.OAUTH_SIGNING_KEY) if connection else None
+    except SealBroken:
+        pem = None
+    return _document(signing_keys.public_set(str(pem)) if pem else {"keys": []})
+
+
+def _document(body: dict[str, object]) -> HttpResponse:
+    return JsonResponse(body, headers={"Cache-Control": f"public, max-age={_DOCUMENT_AGE}"})
+
+
+def _page() -> admin.ModelAdmin[Connection]:
+    return admin.site.get_model_admin(Connection)
+
+
+def _connection(request: HttpRequest, connection_id: UUID) -> Connection:
+    """Return a connection that this person sees; raises Http404 for a stranger's as for none."""
+    connection = _page().get_object(request, str(connection_id))
+    if connection is None or connection.authorization != Authorization.OAUTH:
+        raise Http404
+    return connection
+
+
+def _session_key(request: HttpRequest) -> str:
+    return request.session.session_key or ""
+
+
+def _address(connection: Connection) -> str:
+    return reverse("admin:connections_connection_change", args=[connection.pk])
+
+
+def _to_its_page(connection: Connection) -> HttpResponse:
+    return redirect(_address(connection))
+
+
+def _told(request: HttpRequest, failure: DuvoError, connection: Connection | None = None) -> HttpResponse:
+    context = {
+        **admin.site.each_context(request),
+        "title": "The sign-in was not completed",
+        "sentence": failure.sentence,
+        "connection": connection,
+        "back": _address(connection) if connection else reverse("admin:index"),
+    }
+    return TemplateResponse(request, "oauth/callback.html", context, status=400)

@@ -78,12 +78,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What signing in needs: the authorization server, and what to name to it."""
+    """What signing in needs: the authorization server, and what to name to it.
+
+    `trusted` are all the issuers that the resource names; none if the server was found the way of MCP 2025-03-26.
+    `challenged`: the MCP server answers nothing without a token.
+    """
 
     server: ServerMetadata
     resource: str
     challenge_scopes: str = ""
     resource_scopes: tuple[str, ...] | None = None
+    trusted: tuple[str, ...] = ()
+    challenged: bool = False
 
 
 class Look:
@@ -102,9 +108,10 @@ class Look:
         scopes = challenge.get("scope", "") if challenge else ""
         if metadata is not None and metadata.authorization_servers:
             server = yield from self._server(metadata.authorization_servers[:MOST_SERVERS])
-            return Found(server, metadata.resource, scopes, _scopes(metadata))
+            trusted = tuple(metadata.authorization_servers)
+            return Found(server, metadata.resource, scopes, _scopes(metadata), trusted, challenge is not None)
         server = yield from self._server_of_2025_03(guess=challenge is not None)
-        return Found(server, self._url, scopes)
+        return Found(server, self._url, scopes, challenged=challenge is not None)
 
     # --- the MCP server itself ---
 

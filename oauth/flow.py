@@ -202,15 +202,18 @@ def no_tokens(connection: Connection, failure: OAuthError) -> None:
 
 
 def look_again(connection_id: UUID) -> None:
-    """Look at the server after it refused a token; sign-ins of a server that it no longer trusts are ended."""
+    """Look at the server after it refused a token; sign-ins of an issuer that it no longer names are ended.
+
+    A server that names none at this moment ends nothing: that its metadata is missing proves no change.
+    """
     connection = Connection.objects.filter(pk=connection_id, authorization=Authorization.OAUTH).first()
     if connection is None:
         return
     found = looking.look_at(connection).found
     now = timezone.now()
-    trusted = found.server.issuer if found else ""
+    trusted = found.trusted if found else ()
     for sign_in in SignIn.objects.filter(connection=connection, ended_at=None):
-        if trusted and sign_in.server["issuer"] != trusted and sign_in.end("issuer_changed", now):
+        if trusted and sign_in.server["issuer"] not in trusted and sign_in.end("issuer_changed", now):
             audit.record(
                 "system", "connection.sign_in_ended", connection, tenant=connection.tenant, outcome="issuer_changed"
             )

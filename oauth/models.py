@@ -46,6 +46,11 @@ class Discovery(models.Model):
     def __str__(self) -> str:
         return f"sign-in of {self.connection}"
 
+    @property
+    def listing_proves_a_token(self) -> bool:
+        """Whether the server asks for a token before it lists its tools, and not only on a call."""
+        return bool(self.found.get("challenged"))
+
 
 class Kind(models.TextChoices):
     """How we came to a client ID, in the order of preference."""

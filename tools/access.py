@@ -19,6 +19,7 @@ from connections.models import Authorization, Connection, Credential, Era, Grant
 from connections.states import CredentialState
 from oauth import challenges, flow, learning, looking, refreshing, standing
 from oauth.errors import NeedsSignIn, OAuthError
+from oauth.models import Discovery
 from oauth.refreshing import Bearer
 from tools import mcp_client
 from tools.upstream import bearing, server_for
@@ -85,6 +86,8 @@ class Access:
         if connection.authorization == Authorization.OAUTH:
             if self.bearer is None:
                 _look(connection)
+            elif self.bearer.doubted and _listing_proves(connection):
+                learning.accepted(self.bearer.sign_in_id)
             standing.settle(connection)
             proved = connection.credential_state in {CredentialState.READY, CredentialState.EXPIRING}
             return proved, connection.credential_sentence
@@ -164,6 +167,11 @@ def _token(connection: Connection) -> Bearer | None:
             flow.no_tokens(connection, failure)
         raise
     return bearer
+
+
+def _listing_proves(connection: Connection) -> bool:
+    found = Discovery.objects.filter(connection=connection).first()
+    return found is not None and found.listing_proves_a_token
 
 
 def _look(connection: Connection) -> None:

@@ -63,16 +63,18 @@ class Suite:
         return suite
 
     def scored(self, revision: str) -> list[str]:
-        """Return the client scenarios that a revision of MCP requires."""
-        requirements = yaml.safe_load((self.folder / PACKAGE / "requirements" / f"{revision}.yaml").read_text())
-        return list(requirements["client"])
+        """Return the client scenarios that a revision of MCP requires; [] for one before such lists were made."""
+        path = self.folder / PACKAGE / "requirements" / f"{revision}.yaml"
+        return list(yaml.safe_load(path.read_text())["client"]) if path.exists() else []
 
     async def run(self, revision: str, command: str, environment: Mapping[str, str], results: Path) -> list[Verdict]:
         """Run the scenarios of a revision, all at once, and return a verdict on each."""
+        old = ("--suite", "backcompat", "--spec-version", revision)
+        chosen = ("--requirements", revision) if self.scored(revision) else old
         with results.with_suffix(".log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                self.node, self.folder / PACKAGE / "dist" / "index.js", "client", "--requirements", revision,
-                "--command", command, "--timeout", str(SCENARIO_SECONDS * 1000), "--output-dir", results,
+                self.node, self.folder / PACKAGE / "dist" / "index.js", "client", *chosen, "--command", command,
+                "--timeout", str(SCENARIO_SECONDS * 1000), "--output-dir", results,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | environment,
             )  # fmt: skip
             try:

@@ -124,7 +124,7 @@ def main() -> int:
         try:
             return 0 if asyncio.run(judge(suite, data, port, told)) else 1
         except (processes.StackError, processes.Stopped) as end:
-            say(f"{end or 'Stopped.'} See {RESULTS / 'product.log'}")
+            say(f"{str(end) or 'Stopped.'} See {RESULTS / 'product.log'}")
             return 1
 
 

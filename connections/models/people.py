@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from base64 import b64encode
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
@@ -10,6 +12,8 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
+
+from connections import sealing
 
 
 class User(AbstractUser):
@@ -33,6 +37,10 @@ class Tenant(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=100, unique=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    webhook_url = models.CharField("webhook URL", max_length=2048, blank=True)
+    sealed_webhook_secret = models.TextField(blank=True, editable=False)
+
+    sealed_fields = ("sealed_webhook_secret",)
 
     class Meta:
         verbose_name = "organization"
@@ -40,6 +48,27 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def seal_context(self) -> str:
+        """What the seal is bound to."""
+        return f"{self.id}/webhook"
+
+    def make_webhook_secret(self) -> str:
+        """Make, keep and return the secret that signs webhooks from now on; it can be shown this once only."""
+        secret = f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
+        self.sealed_webhook_secret = sealing.seal(secret, context=self.seal_context)
+        self.save(update_fields=["sealed_webhook_secret"])
+        return secret
+
+    def forget_webhook_secret(self) -> None:
+        """Forget the secret, as there is nowhere to send webhooks to."""
+        self.sealed_webhook_secret = ""
+        self.save(update_fields=["sealed_webhook_secret"])
+
+    def webhook_secret(self) -> str:
+        """Return the secret that signs webhooks; raises SealBroken, also when there is none."""
+        return str(sealing.unseal(self.sealed_webhook_secret, context=self.seal_context))
 
 
 class Role(models.TextChoices):

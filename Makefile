@@ -12,7 +12,7 @@ WORKERS ?= 2
 # What `check --deploy` judges: settings as in production, with secrets made for this one run.
 DEPLOY = SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))') \
 	SEAL_KEYS=$$($(PYTHON) -c 'import base64, secrets; print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())') \
-	PUBLIC_URL=https://duvo.example.com DATABASE_URL=sqlite:///:memory:
+	PUBLIC_URL=https://duvo.example.com DATABASE_URL=sqlite:///:memory: EMAIL_HOST=mail.example.com
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test smoke conformance check format bench lock clean

@@ -21,3 +21,17 @@ def egress_is_closed(**_: Any) -> list[CheckMessage]:
             id="connections.W001",
         )
     ]
+
+
+@register(Tags.security, deploy=True)
+def mail_is_sent(**_: Any) -> list[CheckMessage]:
+    """Warn when nobody is mailed."""
+    if settings.EMAIL_BACKEND != settings.NO_MAIL:
+        return []
+    return [
+        Warning(
+            "EMAIL_HOST is not set, so nobody gets a mail when a sign-in ends or has died.",
+            hint="Set EMAIL_HOST to a mail server that takes the product's mails.",
+            id="connections.W002",
+        )
+    ]

@@ -47,6 +47,12 @@ class Environment(BaseSettings):
     egress_ca_file: Path | None = None
     probe_interval: int = 300
     oauth_client_metadata_url: str = ""
+    email_host: str = ""
+    email_port: int = 587
+    email_host_user: str = ""
+    email_host_password: str = ""
+    email_use_tls: bool = True
+    default_from_email: str = ""
     log_level: str = "INFO"
     log_format: str = "json"
 
@@ -80,6 +86,7 @@ class Environment(BaseSettings):
             raise ValueError("; ".join(faults))
         self.public_url = self.public_url.rstrip("/")
         self.allowed_hosts = self.allowed_hosts or [urlsplit(self.public_url).hostname or ""]
+        self.default_from_email = self.default_from_email or f"duvo@{urlsplit(self.public_url).hostname}"
         return self
 
     def _faults(self) -> list[str]:
@@ -90,6 +97,9 @@ class Environment(BaseSettings):
             faults.append("PUBLIC_URL is not a web address such as https://duvo.example.com")
         elif public.scheme == "http" and not self.debug and not _is_loopback(public.hostname or ""):
             faults.append("PUBLIC_URL must begin with https://")
+        sender = self.default_from_email
+        if sender and ("@" not in sender or not sender.isprintable()):
+            faults.append("DEFAULT_FROM_EMAIL is not an address such as Duvo <duvo@example.com>")
         return faults if self.debug else faults + self._open_doors()
 
     def _open_doors(self) -> list[str]:
@@ -269,6 +279,20 @@ CONTENT_SECURITY_POLICY = {
     },
 }
 
+# --- mail -----------------------------------------------------------------------------------------------------------
+
+NO_MAIL = "django.core.mail.backends.dummy.EmailBackend"
+_without_host = "django.core.mail.backends.console.EmailBackend" if DEBUG else NO_MAIL
+EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if env.email_host else _without_host
+EMAIL_HOST = env.email_host
+EMAIL_PORT = env.email_port
+EMAIL_HOST_USER = env.email_host_user
+EMAIL_HOST_PASSWORD = env.email_host_password
+EMAIL_USE_SSL = env.email_use_tls and EMAIL_PORT == 465  # noqa: PLR2004 - TLS from the first byte, RFC 8314
+EMAIL_USE_TLS = env.email_use_tls and not EMAIL_USE_SSL
+EMAIL_TIMEOUT = 20  # seconds
+DEFAULT_FROM_EMAIL = env.default_from_email
+
 # --- API ------------------------------------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {
@@ -319,6 +343,7 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch-probes": {"task": "tools.dispatch_probes", "schedule": 5.0, "options": {"expires": 5}},
     "dispatch-renewals": {"task": "oauth.dispatch_renewals", "schedule": 5.0, "options": {"expires": 5}},
     "forget-old-sign-ins": {"task": "oauth.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
+    "dispatch-notices": {"task": "oauth.dispatch_notices", "schedule": 30.0, "options": {"expires": 30}},
     "sweep-calls": {"task": "tools.sweep_calls", "schedule": 30.0, "options": {"expires": 30}},
 }
 

@@ -179,6 +179,7 @@ def sign_out(connection: Connection, *, user: User) -> str:
     outcome = _revoked(sign_in)
     sign_in.delete()
     audit.record(user, "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
+    notices.resolve(connection, sign_in.owner)
     standing.settle(connection)
     return _SIGNED_OUT.get(outcome, "Signed out here. The provider could not be told; remove the access there, too.")
 
@@ -190,6 +191,7 @@ def prune(connection: Connection) -> None:
         if not sign_in.fits(connection):
             outcome = _revoked(sign_in)
             sign_in.delete()
+            notices.resolve(connection, sign_in.owner)
             audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
 
 
@@ -374,6 +376,10 @@ def _keep(
                 sign_in.step_ups = before.step_ups + 1
             before.delete()
         sign_in.save(force_insert=True)
+        if sign_in.missing_scopes:
+            notices.tell(sign_in)
+        else:
+            notices.resolve(connection, owner)
         standing.settle(connection)
         if person is not None:
             checking.ask(connection)

@@ -32,6 +32,7 @@ def accepted(sign_in_id: UUID) -> None:
     if sign_in is not None and sign_in.refused_at is not None:
         sign_in.was_refused(None)
         standing.settle(sign_in.connection)
+        notices.tell(sign_in)
 
 
 def lacks(sign_in_id: UUID, scopes: str) -> None:

@@ -1,9 +1,129 @@
-"""Telling people that a sign-in will end or has ended."""
+"""Telling people that a sign-in will end or has ended, once, and no longer when it is well again.
+
+A notice is a row: the start page of the admin shows it, and delivering.py mails it and sends it to the webhook. Nothing
+that a server or a provider said is in it, only sentences of our own.
+"""
 
 from __future__ import annotations
 
-from oauth.models import SignIn
+import logging
+from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
+from uuid import UUID
+
+from celery import current_app
+from django.db import transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from connections import audit
+from connections.models import Connection, User
+from connections.states import CredentialState
+from oauth import standing
+from oauth.models import Notice, NoticeQuerySet, SignIn
+
+TASK = "oauth.deliver_notice"
+KEPT_FOR = timedelta(days=90)
+_QUIET = timedelta(hours=6)  # a sign-in that recovers and falls ill again within it is not told anew
+
+logger = logging.getLogger(__name__)
+
+
+class About(NamedTuple):
+    """How a reason is told: the type of its webhook, a word for lists, a phrase for a mail's subject."""
+
+    kind: str
+    word: str
+    phrase: str
+    sentence: str = ""  # in the place of the state's own
+
+
+_ENDED = About("connection.sign_in.ended", "Ended", "the sign-in has ended")
+_SCOPE_MISSING = About(
+    "connection.sign_in.scope_missing",
+    "Permission missing",
+    "a permission is missing",
+    "The server asks for a permission that the sign-in does not have.",
+)
+_ABOUT = {
+    "sign_in_ends": About("connection.sign_in.ending", "Ends soon", "the sign-in ends soon"),
+    "refresh_failing": About("connection.sign_in.renewal_failing", "Not renewed", "the sign-in cannot be renewed"),
+    "token_refused": About("connection.sign_in.refused", "Refused", "the server refuses the sign-in"),
+    "insufficient_scope": _SCOPE_MISSING,
+    "scope_not_granted": _SCOPE_MISSING,
+}
+
+
+def about(reason: str) -> About:
+    """Return how this reason is told."""
+    return _ABOUT.get(reason, _ENDED)
 
 
 def tell(sign_in: SignIn) -> None:
-    """Tell who has to know how this sign-in stands, if it stands badly; says the same thing only once."""
+    """Tell who has to know how this sign-in stands, if it stands badly; says the same thing only once.
+
+    What was told before and is true no longer is resolved. To be sent once the transaction is through.
+    """
+    now = timezone.now()
+    found = standing.of_sign_in(sign_in, now)
+    if found.state == CredentialState.READY:
+        _open(sign_in.connection_id, sign_in.owner_id).resolve(now)
+        return
+    if sign_in.owner and sign_in.connection.tenant_id not in sign_in.owner.roles:
+        return
+    until = sign_in.expires_at if found.state == CredentialState.EXPIRING else None
+    with transaction.atomic():
+        _open(sign_in.connection_id, sign_in.owner_id).exclude(reason=found.reason).resolve(now)
+        _say(sign_in, found.reason, about(found.reason).sentence or found.sentence, until, now)
+
+
+def resolve(connection: Connection, owner: User | None) -> None:
+    """Take back what was told of this sign-in: it is well again, or gone."""
+    _open(connection.pk, owner.pk if owner else None).resolve(timezone.now())
+
+
+def due(now: datetime) -> list[UUID]:
+    """Return the notices that are to be sent: for the first time when no message came through, or again."""
+    return list(Notice.objects.due(now).values_list("pk", flat=True)[:200])
+
+
+def forget_old(now: datetime) -> None:
+    """Delete what was resolved more than 90 days ago."""
+    Notice.objects.filter(resolved_at__lt=now - KEPT_FOR).delete()
+
+
+def _open(connection_id: UUID, owner_id: int | None) -> NoticeQuerySet:
+    return Notice.objects.open().filter(connection=connection_id, owner=owner_id)
+
+
+def _say(sign_in: SignIn, reason: str, sentence: str, until: datetime | None, now: datetime) -> None:
+    """Open a notice, or bring the one that is open up to date."""
+    same = Notice.objects.filter(connection=sign_in.connection_id, owner=sign_in.owner_id, reason=reason)
+    before = same.filter(resolved_at__gt=now - _QUIET, created_at__gte=sign_in.signed_in_at).first()
+    if before is not None and not same.open().exists():
+        unsent = before.attempts == 0  # it was resolved before anybody heard of it
+        same.filter(pk=before.pk).update(resolved_at=None, deliver_at=now if unsent else None)
+    notice, is_new = Notice.objects.get_or_create(
+        connection=sign_in.connection,
+        owner=sign_in.owner,
+        reason=reason,
+        resolved_at=None,
+        defaults={"sentence": sentence, "until": until, "deliver_at": now},
+    )
+    if not is_new:
+        same.filter(pk=notice.pk).update(sentence=sentence, until=until)
+        return
+    audit.record(
+        "system", "connection.notice", sign_in.connection, tenant=sign_in.connection.tenant, outcome=reason,
+        **({"owner": sign_in.owner.get_username()} if sign_in.owner else {}),
+    )  # fmt: skip
+    transaction.on_commit(partial(_send, notice.pk))
+
+
+def _send(notice_id: UUID) -> None:
+    try:
+        current_app.send_task(TASK, kwargs={"notice_id": str(notice_id)}, retry=False)
+    except (OperationalError, OSError):
+        # The row is due, so beat's dispatcher picks it up once the broker is back.
+        logger.warning("The notice %s waits: the message broker does not answer.", notice_id)

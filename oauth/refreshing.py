@@ -256,6 +256,7 @@ def _renewed(sign_in: SignIn, tokens: Tokens) -> None:
     if sign_in.renewed(tokens, now, when):
         _record(sign_in, "connection.token_renewed", "ok")
         standing.settle(_connection(sign_in))
+        notices.tell(sign_in)
 
 
 def _failed(sign_in: SignIn, failure: DuvoError) -> None:

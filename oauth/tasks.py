@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from oauth import flow, refreshing
+from oauth import delivering, flow, notices, refreshing
 
 
 @shared_task(name="oauth.dispatch_renewals")
@@ -29,7 +29,22 @@ def look_again(*, connection_id: str) -> None:
     flow.look_again(UUID(connection_id))
 
 
+@shared_task(name="oauth.dispatch_notices")
+def dispatch_notices() -> None:
+    """Enqueue the notices that are to be sent again, or whose message was lost."""
+    for notice_id in notices.due(timezone.now()):
+        deliver_notice.apply_async(kwargs={"notice_id": str(notice_id)}, expires=30)
+
+
+@shared_task(name="oauth.deliver_notice", acks_late=True, reject_on_worker_lost=True)
+def deliver_notice(*, notice_id: str) -> None:
+    """Mail one notice and send it to the webhook."""
+    delivering.deliver(UUID(notice_id))
+
+
 @shared_task(name="oauth.forget_old")
 def forget_old() -> None:
-    """Delete the sign-ins that nobody came back from."""
-    flow.forget_old(timezone.now())
+    """Delete the sign-ins that nobody came back from, and old notices."""
+    now = timezone.now()
+    flow.forget_old(now)
+    notices.forget_old(now)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from oauth.metadata import valid_scopes
+
 Challenge = dict[str, str]
 
 LONGEST = 8192  # characters of a challenge that are read
@@ -27,4 +29,6 @@ def parse(header: str | None) -> Challenge:
 def missing_scopes(header: str | None) -> str | None:
     """Return the scopes that a 403 asks for (may be empty), None if it is not about scopes (RFC 6750, section 3.1)."""
     challenge = parse(header)
-    return challenge.get("scope", "") if challenge.get("error") == "insufficient_scope" else None
+    if challenge.get("error") != "insufficient_scope":
+        return None
+    return " ".join(valid_scopes(challenge.get("scope", "").split()))

@@ -16,7 +16,7 @@ import orjson
 
 from oauth.challenges import Challenge, parse
 from oauth.errors import CannotSignIn
-from oauth.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read
+from oauth.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read, valid_scopes
 
 Document = TypeVar("Document", ResourceMetadata, ServerMetadata)
 
@@ -105,7 +105,7 @@ class Look:
         """Yield each request, take what came back, and return what was found; raises CannotSignIn."""
         challenge = yield from self._knock()
         metadata = yield from self._resource(challenge.get("resource_metadata", "") if challenge else "")
-        scopes = challenge.get("scope", "") if challenge else ""
+        scopes = " ".join(valid_scopes(challenge.get("scope", "").split())) if challenge else ""
         if metadata is not None and metadata.authorization_servers:
             server = yield from self._server(metadata.authorization_servers[:MOST_SERVERS])
             trusted = tuple(metadata.authorization_servers)

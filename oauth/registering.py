@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.urls import reverse
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from oauth.metadata import ServerMetadata
 from oauth.models import Kind, Registration
 from oauth.token_endpoint import Client
 
+LONGEST_CLIENT_ID = 2048  # characters; it travels in a URL
 CLIENT_NAME = "Duvo Connections"
 
 
@@ -76,11 +77,17 @@ def obtain(connection: Connection, server: ServerMetadata, kind: Kind) -> Regist
     else:
         made.client_id = client_id
         made.auth_method = connection.oauth_token_auth or TokenAuth.NONE.value
-    with transaction.atomic():
-        made.save(force_insert=True)
-        audit.record(
-            "system", "connection.registered", connection, tenant=connection.tenant, kind=kind, issuer=server.issuer
-        )
+    try:
+        with transaction.atomic():
+            made.save(force_insert=True)
+            audit.record(
+                "system", "connection.registered", connection, tenant=connection.tenant, kind=kind, issuer=server.issuer
+            )
+    except IntegrityError:  # a second person pressed Sign in at the same time and was quicker
+        quicker = _current(connection, server)
+        if quicker is None:
+            raise
+        return quicker
     return made
 
 
@@ -142,7 +149,9 @@ def _register(connection: Connection, server: ServerMetadata, made: Registration
             f"The sign-in server did not register us: {refusal.sentence}", code="registration_refused"
         ) from refusal
     secret = answer.get("client_secret")
-    made.client_id = str(answer["client_id"])[:2048]
+    if len(answer["client_id"]) > LONGEST_CLIENT_ID:
+        raise CannotSignIn("The client ID that the sign-in server gave is too long.", code="registration_refused")
+    made.client_id = answer["client_id"]
     made.auth_method = _method(answer, asked, server)
     made.keep_secret(secret if isinstance(secret, str) else "")
     made.secret_expires_at = _moment(answer.get("client_secret_expires_at")) if secret else None

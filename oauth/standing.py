@@ -101,8 +101,7 @@ def _lacking(sign_in: SignIn) -> Standing:
 def _ready(sign_in: SignIn) -> Standing:
     if sign_in.grant == Grant.CLIENT_CREDENTIALS:
         return Standing(CredentialState.READY, "", "The client has a token of its own.")
-    who = sign_in.person.get_username() if sign_in.person else "a person who has left"
-    return Standing(CredentialState.READY, "", f"Signed in by {who}.")
+    return Standing(CredentialState.READY, "", "Signed in.")
 
 
 def _of_many(each: Sequence[Standing]) -> Standing:

@@ -20,7 +20,7 @@ from connections import egress, signing_keys
 from connections.errors import DuvoError
 from connections.models import TokenAuth
 from oauth.errors import ProviderRefused, ProviderUnavailable
-from oauth.metadata import ServerMetadata
+from oauth.metadata import ServerMetadata, valid_scopes
 from oauth.models import Tokens
 
 TIMEOUT = 15.0  # seconds for one exchange
@@ -135,7 +135,7 @@ def _tokens(members: Mapping[str, Any]) -> Tokens:
         access_token=token,
         refresh_token=refresh if isinstance(refresh, str) and len(refresh) <= LONGEST_TOKEN else "",
         expires_in=_seconds(members.get("expires_in")),
-        scopes=granted if isinstance(granted, str) else None,
+        scopes=" ".join(valid_scopes(granted.split())) if isinstance(granted, str) else None,
     )
 
 

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from celery import current_app
 from django.conf import settings
-from django.db import connection as database
 from django.utils import timezone
 
-from duvo import stack
+from tests.processes import StartWorker
 from tests.servers import kinds
 from tests.servers.running import Rule
 from tests.tools.conftest import Shop, eventually
@@ -30,56 +20,6 @@ from tools.models.calls import CallState
 from tools.tasks import run_call
 
 ASYNC = {"headers": {"Prefer": "respond-async"}}
-
-
-def database_url() -> str:
-    """Where this test's database is, for another process."""
-    if database.vendor != "postgresql":
-        pytest.skip("On SQLite the test's database lives in this process only.")
-    return f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{database.settings_dict['NAME']}"
-
-
-StartWorker = Callable[[], "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The queue `calls`, empty and for this test alone; xdist's processes share a broker."""
-    with (tmp_path_factory.getbasetemp().parent / "calls.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with current_app.connection_for_write() as broker:
-            broker.default_channel.queue_purge("calls")
-        yield
-
-
-@pytest.fixture
-def start_worker(queue: None, transactional_db: None, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start workers of the queue `calls` on this test's database."""
-    command = [sys.executable, "-m", "celery", "--quiet", "--app", "duvo", "worker", "--queues", "calls"]
-    command += ["--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle"]
-    environment = {"DATABASE_URL": database_url(), "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8"}
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start() -> subprocess.Popen[bytes]:
-        with (tmp_path / f"worker{len(started)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                env=os.environ | environment,
-                stdout=log,
-                stderr=log,
-                preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
-            )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.terminate()
-    for process in started:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        process.kill()
-        process.wait()
 
 
 def ended(call_id: str) -> Call:

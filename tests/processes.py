@@ -1,0 +1,137 @@
+"""The product's own processes, started on the database of a test: workers of the queue `calls`, and web processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+from celery import current_app
+from django.db import connection as database
+
+from duvo import stack
+
+PATIENCE = 40.0  # seconds until a process answers on a busy machine
+StartWorker = Callable[[], "subprocess.Popen[bytes]"]
+
+
+@dataclass
+class Web:
+    """A web process and where it answers."""
+
+    process: subprocess.Popen[bytes]
+    base: str
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+
+StartWeb = Callable[[], Web]
+
+
+def database_url() -> str:
+    """Where this test's database is, for another process."""
+    if database.vendor != "postgresql":
+        pytest.skip("On SQLite the test's database lives in this process only.")
+    return f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{database.settings_dict['NAME']}"
+
+
+class Processes:
+    """Starts processes of the product and ends them all; each writes to a log of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._environment = {"DATABASE_URL": database_url(), "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8"}
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Run a module of Python."""
+        with (self._folder / f"{command[0]}{len(self.started)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                env=os.environ | self._environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
+            )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End everything, politely first."""
+        for process in self.started:
+            process.terminate()
+        for process in self.started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The queue `calls`, empty and for this test alone; xdist's processes share a broker."""
+    with (tmp_path_factory.getbasetemp().parent / "calls.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with current_app.connection_for_write() as broker:
+            broker.default_channel.queue_purge("calls")
+        yield
+
+
+@pytest.fixture
+def processes(transactional_db: None, tmp_path: Path) -> Iterator[Processes]:
+    """Processes on this test's database; they end with the test."""
+    house = Processes(tmp_path)
+    yield house
+    house.end()
+
+
+@pytest.fixture
+def start_worker(queue: None, processes: Processes) -> StartWorker:
+    """Start workers of the queue `calls` on this test's database."""
+    command = ["celery", "--quiet", "--app", "duvo", "worker", "--queues", "calls"]
+    command += ["--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle"]
+    return lambda: processes.start(*command)
+
+
+@pytest.fixture
+def start_web(processes: Processes) -> StartWeb:
+    """Start web processes on this test's database; each answers when it is returned."""
+
+    def start() -> Web:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [
+            "uvicorn",
+            "duvo.asgi:application",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--log-level",
+            "warning",
+        ]
+        web = Web(processes.start(*command), f"http://127.0.0.1:{port}")
+        deadline = time.monotonic() + PATIENCE
+        with httpx2.Client(trust_env=False, base_url=web.base) as http:
+            while True:
+                with suppress(httpx2.TransportError):
+                    if http.get("/healthz").status_code == 200:
+                        return web
+                assert time.monotonic() < deadline, "the web process does not answer"
+                time.sleep(0.05)
+
+    return start

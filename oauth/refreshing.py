@@ -51,6 +51,8 @@ class Bearer:
     """The token of a sign-in as a caller holds it."""
 
     sign_in_id: UUID
+    connection_id: UUID
+    owner_id: int | None
     generation: int
     token: str = field(repr=False)
     obtained_at: datetime
@@ -125,7 +127,10 @@ async def renewed(bearer: Bearer, *, refused: bool = False) -> Bearer:
     try:
         return await _shared(renew(bearer.sign_in_id, bearer.generation), bearer.sign_in_id, bearer.generation)
     except NeedsSignIn:
-        raise
+        successor = await in_thread(_successor, bearer)
+        if successor is None:
+            raise
+        return successor
     except OAuthError:
         if refused or bearer.expires_at is None or bearer.expires_at <= timezone.now():
             raise
@@ -224,6 +229,13 @@ def _look(sign_in_id: UUID) -> SignIn:
     return row
 
 
+def _successor(bearer: Bearer) -> Bearer | None:
+    """Return the token of the sign-in that has taken the place of this one meanwhile."""
+    rows = SignIn.objects.select_related("connection", "registration").exclude(pk=bearer.sign_in_id)
+    row = rows.filter(connection=bearer.connection_id, owner=bearer.owner_id, ended_at=None).first()
+    return _bearer(row) if row is not None and row.fits(row.connection) else None
+
+
 def _row(sign_in_id: UUID) -> SignIn | None:
     return SignIn.objects.filter(pk=sign_in_id).first()
 
@@ -240,7 +252,10 @@ def _why(sign_in: SignIn | None) -> str:
 def _bearer(sign_in: SignIn) -> Bearer:
     token = sign_in.tokens().access_token
     doubted = sign_in.refused_at is not None
-    return Bearer(sign_in.pk, sign_in.generation, token, sign_in.obtained_at, sign_in.expires_at, doubted)
+    return Bearer(
+        sign_in.pk, sign_in.connection_id, sign_in.owner_id, sign_in.generation, token,
+        sign_in.obtained_at, sign_in.expires_at, doubted,
+    )  # fmt: skip
 
 
 def _prepare(sign_in: SignIn) -> _Renewal:

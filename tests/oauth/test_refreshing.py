@@ -258,6 +258,17 @@ def test_a_sign_in_that_was_replaced_is_not_renewed(scene: StartScene) -> None:
         egress.run(refreshing.renew(old.pk, old.generation))
 
 
+def test_a_call_that_holds_the_token_of_the_sign_in_before_takes_the_new_one(scene: StartScene, api: Api) -> None:
+    scene = ready(scene())
+    assert called(scene, api).status_code == 200  # the web process knows the old token for a second
+    scene.sign_in(again="1")
+    scene.auth.provider.access.pop(next(iter(scene.auth.provider.access)))
+    assignment = scene.house.tenant.assignments.get()
+    answer = api.as_(scene.house.token(assignment)).call("orders__echo", {"text": "at once"})
+    assert answer.status_code == 200, answer.text
+    assert scene.sign_in_row.generation == 1
+
+
 def test_a_disabled_connection_is_left_alone(scene: StartScene) -> None:
     scene = ready(scene())
     Connection.objects.update(enabled=False)

@@ -24,10 +24,12 @@ from connections.ages import ago
 from connections.columns import stamp
 from connections.forms import ConnectionForm, MembershipForm, UserForm
 from connections.models import AuditEvent, Connection, Era, Membership, Tenant, User
+from connections.organizations import OrganizationAdmin
 from connections.states import Headline
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, SuperuserAdmin, TenantAdmin, TenantFilter, person
 
 admin.site.unregister(Group)
+admin.site.register(Tenant, OrganizationAdmin)
 
 
 class HeadlineFilter(admin.SimpleListFilter):
@@ -238,24 +240,6 @@ class ConnectionAdmin(TenantAdmin):
 def _count(tools: QuerySet[Any]) -> Coalesce:
     counted = tools.filter(connection=OuterRef("pk")).order_by().values("connection").annotate(count=Count("pk"))
     return Coalesce(Subquery(counted.values("count"), output_field=IntegerField()), 0)
-
-
-@admin.register(Tenant)
-class OrganizationAdmin(TenantAdmin):
-    """Organizations: their admins may rename them, superusers make and delete them."""
-
-    tenant_path = "pk"
-    fields = ["name"]
-    list_display = ["name", stamp("created_at", "since")]
-    search_fields = ["name"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Let superusers add."""
-        return person(request).is_superuser
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let superusers delete."""
-        return person(request).is_superuser
 
 
 @admin.register(Membership)

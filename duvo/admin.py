@@ -13,7 +13,7 @@ from connections.models import User
 
 PAGES = [
     "Connection", "Tenant", "Membership", "User", "AuditEvent",
-    "Tool", "Assignment", "Call", "Probe", "AccessToken",
+    "Notice", "Tool", "Assignment", "Call", "Probe", "AccessToken",
 ]  # fmt: skip
 
 

@@ -9,3 +9,4 @@ class OAuthConfig(AppConfig):
     """How a connection gets, renews and loses its tokens."""
 
     name = "oauth"
+    verbose_name = "Sign-ins"

@@ -1,6 +1,6 @@
 """The forms of the room; `ConnectionForm` is the one way a connection is made or changed."""
 
 from connections.forms.connection import NAME_TAKEN, ConnectionForm
-from connections.forms.tenants import MembershipForm, TenantForm, UserForm
+from connections.forms.tenants import MembershipForm, OrganizationForm, TenantForm, UserForm
 
-__all__ = ["NAME_TAKEN", "ConnectionForm", "MembershipForm", "TenantForm", "UserForm"]
+__all__ = ["NAME_TAKEN", "ConnectionForm", "MembershipForm", "OrganizationForm", "TenantForm", "UserForm"]

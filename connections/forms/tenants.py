@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib.auth.forms import ReadOnlyPasswordHashField, ReadOnlyPasswordHashWidget, UserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ValidationError
 
-from connections import tenancy
+from connections import egress, tenancy
+from connections.errors import DuvoError
 from connections.models import Membership, Role, Tenant, User
 
 if TYPE_CHECKING:
@@ -43,6 +45,35 @@ class TenantForm(_ModelForm):
         # Uniqueness within the tenant is checked although the tenant is not asked for.
         excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
         return excluded - {"tenant"}
+
+
+class OrganizationForm(_ModelForm):
+    """An organization's name, and where its own systems want to be told."""
+
+    class Meta:
+        model = Tenant
+        fields = ["name", "webhook_url"]
+        help_texts = {
+            "webhook_url": "We send a signed message there when a sign-in will end or has died. Leave blank for none."
+        }
+
+    def clean_name(self) -> str:
+        """Return the name in one line."""
+        return " ".join(str(self.cleaned_data["name"]).split())
+
+    def clean_webhook_url(self) -> str:
+        """Return the URL in normal form; raises ValidationError with the reason why it cannot be used."""
+        entered = str(self.cleaned_data["webhook_url"]).strip()
+        if not entered or entered == self.instance.webhook_url:
+            return entered
+        try:
+            url = egress.check_hop(entered)
+            parts = urlsplit(url)
+            https = parts.scheme == "https"
+            egress.resolve(parts.hostname or "", parts.port or (443 if https else 80), https=https)
+        except DuvoError as refusal:
+            raise ValidationError(refusal.sentence, code=refusal.code) from refusal
+        return url
 
 
 class MembershipForm(_ModelForm):

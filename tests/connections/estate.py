@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from connections import audit
 from connections.models import AuditEvent, Connection, Membership, Tenant, User
+from oauth.models import Notice
 from tests.conftest import House
 from tools.models import AccessToken, Assignment, Call, Probe, Tool
 
@@ -30,9 +31,12 @@ class Estate:
     own_token: AccessToken
     call: Call
     event: AuditEvent
+    notice: Notice
 
 
 def settle(house: House, mark: str = MARK) -> Estate:
+    house.tenant.webhook_url = "https://localhost/hook"  # refused whenever it is used
+    house.tenant.save()
     connection = house.connection(f"{mark} orders", url=f"https://{mark}.example.com/mcp")
     definition = {"name": f"{mark}-tool", "description": mark}
     tool = Tool.objects.create(
@@ -54,7 +58,8 @@ def settle(house: House, mark: str = MARK) -> Estate:
         sealed_arguments="", state="failed", error_code="x", error_sentence=mark, finished_at=now,
     )  # fmt: skip
     event = audit.record(house.admin, "connection.created", connection, tenant=house.tenant)
-    return Estate(connection, tool, probe, assignment, token, own_token, call, event)
+    notice = Notice.objects.create(connection=connection, reason="sign_in_ended", sentence=mark)
+    return Estate(connection, tool, probe, assignment, token, own_token, call, event, notice)
 
 
 def rows(house: House, estate: Estate) -> dict[type[Model], Model]:
@@ -69,6 +74,7 @@ def rows(house: House, estate: Estate) -> dict[type[Model], Model]:
         Assignment: estate.assignment,
         AccessToken: estate.own_token,
         Call: estate.call,
+        Notice: estate.notice,
     }
 
 

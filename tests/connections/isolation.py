@@ -9,6 +9,7 @@ from __future__ import annotations
 from django.db.models import Model
 
 from connections.models import AuditEvent, Connection, Membership, Tenant, User
+from oauth.models import Notice
 from tests.connections.estate import Estate
 from tools.models import AccessToken, Assignment, Call, Probe, Tool
 
@@ -81,6 +82,12 @@ PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
         "change": (200, 200, 404, 200, 404, 404, 302),
         "delete": (403, 403, 404, 403, 404, 404, 302),
     },
+    Notice: {
+        "changelist": (200, 200, 403, 200, 200, 403, 302),
+        "add": (403, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 404, 200, 404, 404, 302),
+        "delete": (403, 403, 404, 403, 404, 404, 302),
+    },
     User: {
         "changelist": (200, 403, 403, 403, 403, 403, 302),
         "add": (200, 403, 403, 403, 403, 403, 302),
@@ -91,6 +98,8 @@ PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
 # Buttons: addresses that take only POST. Who may press them on acme's row.
 BUTTONS = {
     "connections_connection_check": (302, 302, 403, 403, 404, 403, 302),
+    "connections_tenant_webhook_secret": (200, 200, 403, 403, 404, 404, 302),
+    "connections_tenant_webhook_test": (302, 302, 403, 403, 404, 404, 302),
     "tools_tool_approve": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_policy": (302, 302, 403, 403, 404, 403, 302),
     "tools_assignment_token": (200, 200, 403, 403, 404, 404, 302),
@@ -102,8 +111,11 @@ LIVE_REPORT = {"tools_probe_report": (200, 200, 200, 200, 404, 200, 302)}
 
 def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
     """Where a button leads, and what it sends."""
+    organization = f"/admin/connections/tenant/{estate.connection.tenant_id}"
     return {
         "connections_connection_check": (f"/admin/connections/connection/{estate.connection.pk}/check/", {}),
+        "connections_tenant_webhook_secret": (f"{organization}/webhook-secret/", {}),
+        "connections_tenant_webhook_test": (f"{organization}/webhook-test/", {}),
         "tools_tool_approve": (f"/admin/tools/tool/{estate.tool.pk}/approve/", {"digest": "d" * 64}),
         "tools_tool_policy": (f"/admin/tools/tool/{estate.tool.pk}/policy/", {"policy": "deny"}),
         "tools_assignment_token": (f"/admin/tools/assignment/{estate.assignment.pk}/tokens/", {"label": "x"}),

@@ -12,7 +12,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from connections.models import AuditEvent, Connection, User
+from connections.models import AuditEvent, Connection, Tenant, User
 from connections.tenancy import ClosedAdmin, SuperuserAdmin, TenantAdmin
 from tests.conftest import House
 from tests.connections.estate import MARK, Estate, body, never_was, rows, settle
@@ -108,7 +108,7 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
     name: str, acme: House, estate: Estate, cast: dict[str, User | None], signed_in: SignedIn
 ) -> None:
     def state() -> list[Any]:
-        models: list[Any] = [Connection, Tool, AccessToken, AuditEvent]
+        models: list[Any] = [Connection, Tenant, Tool, AccessToken, AuditEvent]
         return [list(model.objects.order_by("pk").values()) for model in models]
 
     before = state()
@@ -121,7 +121,13 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
 # --- a stranger's row is missing ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["change", "history", "delete", "check", "approve", "policy", "tokens", "revoke", ""])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "change", "history", "delete", "check", "approve", "policy", "tokens", "revoke", "webhook-secret",
+        "webhook-test", "",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("model", PAGES, ids=lambda model: model.__name__)
 def test_a_row_of_another_house_is_answered_like_one_that_never_was(
     page: str, model: type[Model], acme: House, estate: Estate, cast: dict[str, User | None], signed_in: SignedIn

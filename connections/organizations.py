@@ -1,0 +1,142 @@
+"""The pages of an organization: its name, and the webhook by which its own systems are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.cache import add_never_cache_headers
+from django.views.decorators.http import require_POST
+from uuid_utils.compat import uuid7
+
+from connections import webhooks
+from connections.columns import stamp
+from connections.errors import DuvoError
+from connections.forms import OrganizationForm
+from connections.models import Tenant
+from connections.tenancy import TenantAdmin, person
+
+
+class OrganizationAdmin(TenantAdmin):
+    """Organizations: their admins may rename them and set the webhook, superusers make and delete them."""
+
+    tenant_path = "pk"
+    form = OrganizationForm
+    change_form_template = "admin/connections/tenant/change_form.html"
+    list_display = ["name", stamp("created_at", "since")]
+    search_fields = ["name"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Let superusers add."""
+        return person(request).is_superuser
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let superusers delete."""
+        return person(request).is_superuser
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Show the webhook's URL, which may itself be a secret, only to those who may change it."""
+        may_change = obj is None or self.has_change_permission(request, obj)
+        return ["name", "webhook_url"] if may_change else ["name", "webhook"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Only say whether there is a webhook where its URL is not shown."""
+        return ["webhook"]
+
+    @admin.display(description="webhook")
+    def webhook(self, tenant: Tenant) -> str:
+        """Show whether there is one."""
+        return "Set" if tenant.webhook_url else "Not set"
+
+    # --- saving ---
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save, and forget the secret of a webhook that is gone."""
+        super().save_model(request, obj, form, change)
+        if not obj.webhook_url and obj.sealed_webhook_secret:
+            obj.forget_webhook_secret()
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        """Show the secret of a new webhook."""
+        return self._first_secret(request, obj) or super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        """Show the secret of a new webhook, else stay on the organization's page."""
+        shown = self._first_secret(request, obj)
+        return shown or self._to_its_page(request, obj, "Saved.", messages.SUCCESS)
+
+    def _first_secret(self, request: HttpRequest, tenant: Tenant) -> HttpResponse | None:
+        return self._new_secret(request, tenant) if tenant.webhook_url and not tenant.sealed_webhook_secret else None
+
+    # --- buttons ---
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of the buttons."""
+        secret = self.admin_site.admin_view(require_POST(self.secret_view))
+        test = self.admin_site.admin_view(require_POST(self.test_view))
+        return [
+            path("<path:object_id>/webhook-secret/", secret, name="connections_tenant_webhook_secret"),
+            path("<path:object_id>/webhook-test/", test, name="connections_tenant_webhook_test"),
+            *super().get_urls(),
+        ]
+
+    def secret_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Make a new secret and show it, this once; the one before signs nothing any more."""
+        tenant = self._changed(request, object_id)
+        if not tenant.webhook_url:
+            return self._to_its_page(request, tenant, "Enter the webhook's URL first.", messages.ERROR)
+        return self._new_secret(request, tenant)
+
+    def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Send a message of the type "webhook.test" and say how that went."""
+        tenant = self._changed(request, object_id)
+        if not tenant.webhook_url:
+            return self._to_its_page(request, tenant, "Enter the webhook's URL first.", messages.ERROR)
+        level, sentence, outcome = messages.SUCCESS, "The webhook's receiver has taken the test.", "ok"
+        try:
+            webhooks.send(
+                tenant,
+                message_id=str(uuid7()),
+                kind="webhook.test",
+                at=timezone.now(),
+                data={"organization": tenant.name, "sent_by": person(request).get_username()},
+            )
+        except DuvoError as failure:
+            level, sentence, outcome = messages.ERROR, failure.sentence, failure.code
+        self.audit(request, "webhook_tested", tenant, outcome=outcome)
+        return self._to_its_page(request, tenant, sentence, level)
+
+    def _new_secret(self, request: HttpRequest, tenant: Tenant) -> HttpResponse:
+        """Answer with the secret itself; no cache, session or message keeps it."""
+        secret = tenant.make_webhook_secret()
+        self.audit(request, "webhook_secret_made", tenant)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Copy this signing secret now",
+            "secret": secret,
+            "back": self._page(tenant),
+            "opts": self.opts,
+        }
+        response = TemplateResponse(request, "admin/connections/tenant/secret.html", context)
+        add_never_cache_headers(response)
+        return response
+
+    def _changed(self, request: HttpRequest, object_id: str) -> Tenant:
+        tenant: Tenant = self.get_object(request, unquote(object_id))
+        if not self.has_change_permission(request, tenant):
+            raise PermissionDenied
+        return tenant
+
+    def _to_its_page(self, request: HttpRequest, tenant: Tenant, sentence: str, level: int) -> HttpResponse:
+        self.message_user(request, sentence, level)
+        return HttpResponseRedirect(self._page(tenant))
+
+    @staticmethod
+    def _page(tenant: Tenant) -> str:
+        return reverse("admin:connections_tenant_change", args=[tenant.pk])

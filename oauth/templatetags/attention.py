@@ -1,0 +1,139 @@
+"""The start page's answer to "does anything need me?": open notices, and connections that do not work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+from django import template
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+
+from connections.models import Authorization, Connection, Tenant, User
+from connections.states import NOT_LET_IN, Headline, headline, next_step
+from connections.tenancy import ADMINS_AND_AUDITORS, person, tenants_of
+from oauth import notices
+from oauth.models import Notice
+
+SHOWN = 20
+_TROUBLE = (Headline.ACTION_REQUIRED, Headline.UNREACHABLE, Headline.UNSUPPORTED)
+_SOON = frozenset({"sign_in_ends", "refresh_failing", "insufficient_scope"})
+
+register = template.Library()
+
+
+class Item(NamedTuple):
+    """One thing that needs somebody."""
+
+    code: str
+    word: str
+    connection: Connection
+    sentence: str
+    step: str
+    url: str
+
+
+class States(NamedTuple):
+    """What a headline is derived from, and how many connections stand so."""
+
+    enabled: bool
+    credential: str
+    reachability: str
+    tools: str
+    total: int
+
+    @property
+    def headline(self) -> Headline:
+        """The word for these connections."""
+        return headline(
+            enabled=self.enabled, credential=self.credential, reachability=self.reachability, tools=self.tools
+        )
+
+
+@register.inclusion_tag("admin/oauth/attention.html", takes_context=True)
+def attention(context: dict[str, Any]) -> dict[str, Any]:
+    """Show what needs this person, at most 20 things, or how many connections work."""
+    request: HttpRequest = context["request"]
+    user = person(request)
+    everywhere = user.is_superuser or user.is_reviewer
+    tenants = Tenant.objects.all() if everywhere else tenants_of(user)
+    states = _states(tenants)
+    told, broken = _notices(user, tenants), _broken(tenants, states)
+    total = told.count() + broken.count()
+    items = [_of_notice(notice, user) for notice in told[:SHOWN]]
+    items += [_of_connection(connection) for connection in broken[: SHOWN - len(items)]]
+    counts = Counter[Headline]()
+    for group in states:
+        counts[group.headline] += group.total
+    return {
+        "items": items,
+        "more": total - len(items),
+        "several": everywhere or len(user.roles) > 1,
+        "all_connected": counts.keys() <= {Headline.CONNECTED, Headline.DISABLED},
+        "counts": [f"{counts[word]} {word.label.lower()}" for word in Headline if counts[word]],
+    }
+
+
+def _states(tenants: QuerySet[Tenant]) -> list[States]:
+    names = ("enabled", "credential_state", "reachability_state", "tools_state")
+    rows = Connection.objects.filter(tenant__in=tenants).order_by().values_list(*names)
+    return [States(*row) for row in rows.annotate(total=Count("pk"))]
+
+
+def _notices(user: User, tenants: QuerySet[Tenant]) -> QuerySet[Notice]:
+    """Return what is open: a member sees of personal sign-ins their own only."""
+    still_there = Q(owner=None) | Q(owner__memberships__tenant=F("connection__tenant"))
+    rows = Notice.objects.open().filter(
+        still_there,
+        connection__tenant__in=tenants,
+        connection__enabled=True,
+        connection__authorization=Authorization.OAUTH,
+    )
+    if not (user.is_superuser or user.is_reviewer):
+        trusted = tenants_of(user, ADMINS_AND_AUDITORS)
+        rows = rows.filter(Q(owner=None) | Q(owner=user) | Q(connection__tenant__in=trusted))
+    return rows.select_related("connection__tenant", "owner").order_by("-created_at")
+
+
+def _broken(tenants: QuerySet[Tenant], states: list[States]) -> QuerySet[Connection]:
+    """Return the connections that do not work, without those whose notice says it already."""
+    matching = Q(pk__in=[])
+    said = Q(Exists(Notice.objects.open().filter(
+        connection=OuterRef("pk"), owner=None, reason=OuterRef("credential_reason")
+    )))  # fmt: skip
+    for group in states:
+        word = group.headline
+        if word not in _TROUBLE:
+            continue
+        standing = Q(
+            enabled=group.enabled,
+            credential_state=group.credential,
+            reachability_state=group.reachability,
+            tools_state=group.tools,
+        )
+        matching |= standing & ~said if word == Headline.ACTION_REQUIRED else standing
+    return Connection.objects.filter(matching, tenant__in=tenants).select_related("tenant").order_by("name", "pk")
+
+
+def _of_notice(notice: Notice, user: User) -> Item:
+    code = "action_required" if notice.reason in _SOON else "failed"
+    owner = notice.owner
+    sentence, step = notice.sentence, next_step(notice.reason)
+    if owner is not None and owner != user:
+        sentence, step = f"{owner.get_username()}: {sentence}", f"Ask {owner.get_username()} to sign in again."
+    return Item(code, notices.about(notice.reason).word, notice.connection, sentence, step, _page(notice.connection))
+
+
+def _of_connection(connection: Connection) -> Item:
+    word = connection.headline
+    if word != Headline.ACTION_REQUIRED:
+        sentence = connection.reachability_sentence
+    else:
+        shut_out = connection.credential_state in NOT_LET_IN
+        sentence = connection.credential_sentence if shut_out else connection.tools_sentence
+    return Item(word.value, word.label, connection, sentence, connection.next_step, _page(connection))
+
+
+def _page(connection: Connection) -> str:
+    return reverse("admin:connections_connection_change", args=[connection.pk])

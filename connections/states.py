@@ -83,8 +83,7 @@ _NEXT_STEPS = {
     "seal_broken": "Enter the credential again: it can no longer be opened.",
     # credential, OAuth
     "sign_in_needed": "Press Sign in and allow the access that the provider shows you.",
-    "signed_out": "Press Sign in to use this connection again.",
-    "server_moved": "Press Sign in: the sign-in before was made for another server.",
+    "token_needed": "Press Check now: the client gets its token by itself.",
     "issuer_changed": "Press Sign in: the server now trusts another sign-in server than before.",
     "sign_in_ends": "Press Sign in again before it ends: the provider gave no means to renew it.",
     "sign_in_ended": "Press Sign in again: the provider gave no means to renew the sign-in.",
@@ -99,6 +98,7 @@ _NEXT_STEPS = {
     "client_secret_needed": "Open Advanced settings and enter the client secret or choose private_key_jwt.",
     "client_of_another_issuer": "Enter client ID and secret again: they were entered for another sign-in server.",
     "pkce_missing": "Ask the server's owner: the sign-in server does not support PKCE with S256, which MCP requires.",
+    "metadata_unavailable": "Press Check sign-in in a while: what the server says about signing in could not be read.",
     "no_authorization_server": "Ask the server's owner, or choose another authorization method: "
     "the server names no sign-in server.",
     "metadata_refused": "Ask the server's owner: what the server says about signing in contradicts itself.",

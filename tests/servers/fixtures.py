@@ -9,9 +9,11 @@ import pytest
 
 from tests.servers import kinds
 from tests.servers.authorization.server import AuthorizationServer
+from tests.servers.receiver import Receiver, answer
 from tests.servers.running import Host, McpServer
 from tests.servers.toolbox import Toolbox
 
+StartReceiver = Callable[..., Receiver]
 StartServer = Callable[..., McpServer]
 StartAuthorizationServer = Callable[..., AuthorizationServer]
 
@@ -35,4 +37,13 @@ def authorization_server(settings: Any) -> Iterator[StartAuthorizationServer]:
     settings.EGRESS_ALLOWED_NETWORKS = ["127.0.0.0/8"]
     host = Host()
     yield lambda **options: AuthorizationServer(**options).start(host)
+    host.close()
+
+
+@pytest.fixture
+def webhook_receiver(settings: Any) -> Iterator[StartReceiver]:
+    """Start receivers of webhooks: `webhook_receiver(statuses=[500])`; they end with the test."""
+    settings.EGRESS_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    host = Host()
+    yield lambda **options: host.start(Receiver(rules=[answer], **options), None)
     host.close()

@@ -20,7 +20,7 @@ class NoticeAdmin(ReadOnlyAdmin):
         "connection", "sentence", "owner", stamp("created_at", "since"), stamp("resolved_at", "resolved"),
         stamp("emailed_at", "mailed"), stamp("delivered_at", "webhook"),
     ]  # fmt: skip
-    list_filter = [TenantFilter, "reason"]
+    list_filter = [TenantFilter]
     list_select_related = ["connection", "owner"]
     search_fields = ["connection__name"]
     fields = [

@@ -99,9 +99,7 @@ def _notices(user: User, tenants: QuerySet[Tenant]) -> QuerySet[Notice]:
 def _broken(tenants: QuerySet[Tenant], states: list[States]) -> QuerySet[Connection]:
     """Return the connections that do not work, without those whose notice says it already."""
     matching = Q(pk__in=[])
-    said = Q(Exists(Notice.objects.open().filter(
-        connection=OuterRef("pk"), owner=None, reason=OuterRef("credential_reason")
-    )))  # fmt: skip
+    said = Q(Exists(Notice.objects.open().filter(connection=OuterRef("pk"), owner=None)))
     for group in states:
         word = group.headline
         if word not in _TROUBLE:
@@ -112,7 +110,8 @@ def _broken(tenants: QuerySet[Tenant], states: list[States]) -> QuerySet[Connect
             reachability_state=group.reachability,
             tools_state=group.tools,
         )
-        matching |= standing & ~said if word == Headline.ACTION_REQUIRED else standing
+        shut_out = word == Headline.ACTION_REQUIRED and group.credential in NOT_LET_IN
+        matching |= standing & ~said if shut_out else standing
     return Connection.objects.filter(matching, tenant__in=tenants).select_related("tenant").order_by("name", "pk")
 
 

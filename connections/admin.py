@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from csp.decorators import csp_update
 from django.apps import apps
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin as StockUserAdmin
@@ -23,7 +25,7 @@ from connections import checking
 from connections.ages import ago
 from connections.columns import stamp
 from connections.forms import ConnectionForm, MembershipForm, UserForm
-from connections.models import AuditEvent, Connection, Era, Membership, Tenant, User
+from connections.models import AuditEvent, Authorization, Connection, Era, Membership, Tenant, User
 from connections.organizations import OrganizationAdmin
 from connections.states import Headline
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, SuperuserAdmin, TenantAdmin, TenantFilter, person
@@ -162,6 +164,18 @@ class ConnectionAdmin(TenantAdmin):
             return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
         except ValidationError:
             return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Show the page of one connection; from one with OAuth the button Sign in may lead to any provider."""
+        response = super().change_view(request, object_id, form_url, extra_context)
+        connection = (getattr(response, "context_data", None) or {}).get("original")
+        if connection is None or connection.authorization != Authorization.OAUTH:
+            return response
+        # Browsers hold the redirect after a form, and the provider's own redirects, to the page's form-action.
+        schemes = ["https:", "http:"] if settings.EGRESS_ALLOWED_NETWORKS else ["https:"]
+        return csp_update({"form-action": schemes})(lambda _: response)(request)
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         """Save as every other door does."""

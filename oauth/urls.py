@@ -26,4 +26,10 @@ urlpatterns = [
     _button("sign-in", views.sign_in),
     _button("sign-out", views.sign_out),
     _button("check-sign-in", views.check_sign_in),
+    _button("register-again", views.register_again),
+    path(
+        "admin/connections/connection/check-sign-in/",
+        admin.site.admin_view(views.check_before_saving),
+        name="check_before_saving",
+    ),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -13,13 +15,15 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from connections import checking, signing_keys
+from connections import audit, checking, egress, signing_keys
 from connections.errors import DuvoError, SealBroken
 from connections.models import Authorization, Connection, Credential, Grant, User
+from connections.states import next_step
 from connections.tenancy import person
-from oauth import flow, looking, registering, standing
+from oauth import flow, looking, registering, report, standing
 from oauth.errors import CallbackRefused
 from oauth.flow import Return
+from oauth.models import Kind
 
 _DOCUMENT_AGE = 3600  # seconds that servers may keep our documents
 
@@ -69,6 +73,42 @@ def check_sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     standing.settle(connection)
     level = messages.WARNING if conclusion.refusal else messages.SUCCESS
     messages.add_message(request, level, conclusion.sentence)
+    return HttpResponseRedirect(f"{_address(connection)}#sign-in-steps")
+
+
+@require_POST
+def check_before_saving(request: HttpRequest) -> HttpResponse:
+    """Look at the server that a form names and show the steps; nothing is kept, and no secret is sent."""
+    if not _page().has_add_permission(request):
+        raise PermissionDenied
+    try:
+        url = egress.check_url(request.POST.get("server_url", ""))
+    except DuvoError as failure:
+        return _looked(request, failure, failure.sentence)
+    client_id, grant = request.POST.get("oauth_client_id", ""), request.POST.get("oauth_grant", "")
+    grant = grant if grant in Grant.values else Grant.AUTHORIZATION_CODE.value
+    conclusion = looking.look(looking.Settings(url, client_id.strip(), grant))
+    steps = report.marked([asdict(step) for step in conclusion.steps], stopped=conclusion.refusal is not None)
+    return _looked(request, conclusion.refusal, conclusion.sentence, steps)
+
+
+@require_POST
+def register_again(request: HttpRequest, connection_id: UUID) -> HttpResponse:
+    """Retire what we registered by ourselves; the next sign-in registers anew."""
+    connection = _connection(request, connection_id)
+    if not _page().has_change_permission(request, connection):
+        raise PermissionDenied
+    retired = [row for row in connection.registrations.filter(retired_at=None) if row.kind == Kind.DCR]
+    for registration in retired:
+        registration.retire("asked")
+        audit.record(
+            person(request), "connection.registration_retired", connection, tenant=connection.tenant,
+            issuer=registration.issuer,
+        )  # fmt: skip
+    messages.success(
+        request,
+        "The registration was retired. Press Sign in again to register anew." if retired else "Nothing was registered.",
+    )
     return HttpResponseRedirect(f"{_address(connection)}#sign-in")
 
 
@@ -146,6 +186,20 @@ def _address(connection: Connection) -> str:
 
 def _to_its_page(connection: Connection) -> HttpResponse:
     return redirect(_address(connection))
+
+
+def _looked(
+    request: HttpRequest, refusal: DuvoError | None, sentence: str, steps: list[dict[str, Any]] | None = None
+) -> HttpResponse:
+    context = {
+        **admin.site.each_context(request),
+        "title": "Check sign-in",
+        "good": refusal is None,
+        "sentence": sentence,
+        "step": next_step(refusal.code) if refusal else "",
+        "steps": steps or [],
+    }
+    return TemplateResponse(request, "admin/oauth/look.html", context)
 
 
 def _told(request: HttpRequest, failure: DuvoError, connection: Connection | None = None) -> HttpResponse:

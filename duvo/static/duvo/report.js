@@ -101,6 +101,8 @@
         }
         if (report.dataset.live === "yes") {
             setTimeout(look, looks < QUICK_LOOKS ? QUICK : SLOW);
+        } else {
+            document.dispatchEvent(new Event("checked"));
         }
     }
 

@@ -1,0 +1,30 @@
+"""Signing in, inside the pages of the room below, which knows nothing of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.http import HttpRequest
+from django.utils import timezone
+
+from connections.forms import ConnectionForm
+from connections.models import Connection
+from connections.tenancy import person
+from oauth import report
+
+register = template.Library()
+
+
+@register.inclusion_tag("admin/oauth/sign_in.html", takes_context=True)
+def sign_in(context: dict[str, Any], connection: Connection, *, can_change: bool = False) -> dict[str, Any]:
+    """Show who is signed in, what may be pressed by this person, and how the way to sign in was found."""
+    request: HttpRequest = context["request"]
+    shown = report.report_of(connection, person(request), timezone.now())
+    return {**shown, "connection": connection, "can_change": can_change}
+
+
+@register.inclusion_tag("admin/oauth/guide.html")
+def guide(form: ConnectionForm) -> dict[str, Any]:
+    """Show how to register a client by hand, at the provider that was found where there is one."""
+    return report.guide_of(form.instance, timezone.now())

@@ -26,6 +26,8 @@ from oauth.models import Notice, NoticeQuerySet, SignIn
 TASK = "oauth.deliver_notice"
 KEPT_FOR = timedelta(days=90)
 _QUIET = timedelta(hours=6)  # a sign-in that recovers and falls ill again within it is not told anew
+_PATIENCE = timedelta(minutes=5)  # a provider that is down for a moment is worth no mail
+_LATEST = timedelta(minutes=3)  # before the token ends
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,13 @@ def resolve(connection: Connection, owner: User | None) -> None:
     _open(connection.pk, owner.pk if owner else None).resolve(timezone.now())
 
 
+def deliver_at(reason: str, until: datetime | None, now: datetime) -> datetime:
+    """Return when to send a notice: at once, unless it may well be over in a moment and there is time to wait."""
+    if reason != "refresh_failing" or until is None:
+        return now
+    return max(now, min(now + _PATIENCE, until - _LATEST))
+
+
 def due(now: datetime) -> list[UUID]:
     """Return the notices that are to be sent: for the first time when no message came through, or again."""
     return list(Notice.objects.due(now).values_list("pk", flat=True)[:200])
@@ -109,7 +118,7 @@ def _say(sign_in: SignIn, reason: str, sentence: str, until: datetime | None, no
         owner=sign_in.owner,
         reason=reason,
         resolved_at=None,
-        defaults={"sentence": sentence, "until": until, "deliver_at": now},
+        defaults={"sentence": sentence, "until": until, "deliver_at": deliver_at(reason, until, now)},
     )
     if not is_new:
         same.filter(pk=notice.pk).update(sentence=sentence, until=until)
@@ -118,7 +127,8 @@ def _say(sign_in: SignIn, reason: str, sentence: str, until: datetime | None, no
         "system", "connection.notice", sign_in.connection, tenant=sign_in.connection.tenant, outcome=reason,
         **({"owner": sign_in.owner.get_username()} if sign_in.owner else {}),
     )  # fmt: skip
-    transaction.on_commit(partial(_send, notice.pk))
+    if notice.deliver_at == now:
+        transaction.on_commit(partial(_send, notice.pk))
 
 
 def _send(notice_id: UUID) -> None:

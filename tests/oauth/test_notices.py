@@ -112,11 +112,28 @@ def test_a_renewal_that_fails_twice_is_told_and_taken_back_when_it_works(scene: 
         attend(scene)
     assert told() == [("refresh_failing", True)]
     deliver()
+    assert mail.outbox == []  # it may be over in a moment
+    Notice.objects.update(deliver_at=timezone.now())
+    deliver()
     assert "keep trying" in mail.outbox[0].body
     scene.auth.fail_tokens_with(200)
     SignIn.objects.update(not_before=None)
     attend(scene)
     assert told() == [("refresh_failing", False)]
+
+
+def test_a_failing_renewal_is_told_after_five_minutes_but_before_the_token_ends() -> None:
+    now = timezone.now()
+
+    def waits(reason: str, minutes: float | None) -> timedelta:
+        until = None if minutes is None else now + timedelta(minutes=minutes)
+        return notices.deliver_at(reason, until, now) - now
+
+    assert waits("refresh_failing", 60) == timedelta(minutes=5)
+    assert waits("refresh_failing", 6) == timedelta(minutes=3)
+    assert waits("refresh_failing", 1) == timedelta(0)
+    assert waits("refresh_failing", None) == timedelta(0)
+    assert waits("sign_in_revoked", None) == timedelta(0)
 
 
 def test_the_same_sign_in_that_falls_ill_again_soon_is_not_told_anew(scene: StartScene) -> None:

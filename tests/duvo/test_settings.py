@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from connections import checks
 from duvo.settings import Environment, read_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +75,10 @@ def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable
         ({"PROBE_INTERVAL": "often"}, "PROBE_INTERVAL"),
         ({"EGRESS_ALLOWED_NETWORKS": "10.0.0.0/99"}, "EGRESS_ALLOWED_NETWORKS"),
         ({"DATABSE_URL": "sqlite:///x"}, "Unknown setting DATABSE_URL: did you mean DATABASE_URL?"),
+        ({"EMAIL_PORT": "smtp"}, "EMAIL_PORT"),
+        ({"EMAIL_HOST_USR": "x"}, "Unknown setting EMAIL_HOST_USR: did you mean EMAIL_HOST_USER?"),
+        ({"DEFAULT_FROM_EMAIL": "duvo"}, "DEFAULT_FROM_EMAIL is not an address"),
+        ({"DEFAULT_FROM_EMAIL": "duvo@example.com\nBcc: x@example.com"}, "DEFAULT_FROM_EMAIL is not an address"),
         ({"PUBLIC_ULR": "https://x"}, "Unknown setting PUBLIC_ULR: did you mean PUBLIC_URL?"),
     ],
 )
@@ -93,3 +99,15 @@ def test_no_fault_repeats_the_secret_it_speaks_of(start: Callable[..., Environme
 def test_debug_needs_no_secrets(start: Callable[..., Environment]) -> None:
     environment = start(DEBUG="true", SECRET_KEY=None, SEAL_KEYS=None, PUBLIC_URL=None)
     assert environment.public_url == "http://127.0.0.1:8000"
+
+
+def test_mails_come_from_the_public_host_if_nothing_else_is_said(start: Callable[..., Environment]) -> None:
+    assert start().default_from_email == "duvo@duvo.example.com"
+    assert start(DEFAULT_FROM_EMAIL="Duvo <it@example.com>").default_from_email == "Duvo <it@example.com>"
+
+
+def test_a_deploy_check_names_that_nobody_is_mailed(settings: Any) -> None:
+    settings.EMAIL_BACKEND = settings.NO_MAIL
+    assert [warning.id for warning in checks.mail_is_sent()] == ["connections.W002"]
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    assert checks.mail_is_sent() == []

@@ -114,8 +114,7 @@ def guide_of(connection: Connection, now: datetime) -> dict[str, Any]:
 
 def _account(connection: Connection, sign_in: SignIn | None, who: str, now: datetime) -> Account:
     if sign_in is None:
-        state, _, sentence = standing.Standing(CredentialState.NEEDS_SIGN_IN, "", "Not signed in.")
-        return Account(who, state, sentence if who else _nobody(connection))
+        return Account(who, CredentialState.NEEDS_SIGN_IN, "Not signed in." if who else _nobody(connection))
     state, _, sentence = standing.of_sign_in(sign_in, now)
     name = sign_in.person.get_username() if sign_in.person else ""
     return Account(

@@ -82,7 +82,7 @@ def check_before_saving(request: HttpRequest) -> HttpResponse:
     if not _page().has_add_permission(request):
         raise PermissionDenied
     try:
-        url = egress.check_url(request.POST.get("server_url", ""))
+        url = egress.check_url(request.POST.get("server_url", "").strip())
     except DuvoError as failure:
         return _looked(request, failure, failure.sentence)
     client_id, grant = request.POST.get("oauth_client_id", ""), request.POST.get("oauth_grant", "")

@@ -19,7 +19,7 @@ from typing import IO, Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
-from playwright.sync_api import Browser, Page, Response, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, sync_playwright
 
 from connections.models import User
 from duvo import stack
@@ -113,6 +113,11 @@ class Visitor:
     def open(self, path: str) -> Response | None:
         return self.page.goto(f"{self.base}{path}")
 
+    def hear(self, message: ConsoleMessage) -> None:
+        """Note an error of our own pages; a provider's page may have its own."""
+        if message.type == "error" and message.location["url"].startswith((self.base, "chrome-error:")):
+            self.complaints.append(f"{message.text} {message.location['url']}")
+
     def shoot(self, name: str, folder: Path) -> None:
         """Keep a picture for whoever looks into the failure, and for the README when it is asked for."""
         self.page.screenshot(path=folder / f"{name}.png", full_page=True)
@@ -143,7 +148,7 @@ def visit(chromium: Browser, live_server_url: str, transactional_db: None) -> It
         page.set_default_timeout(PATIENCE)
         visitor = Visitor(page, live_server_url)
         page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
-        page.on("console", lambda message: visitor.complaints.append(message.text) if message.type == "error" else None)
+        page.on("console", visitor.hear)
         if user is not None:
             visitor.open("/admin/")
             page.fill("#id_username", user.username)

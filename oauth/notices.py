@@ -14,11 +14,12 @@ from uuid import UUID
 
 from celery import current_app
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from connections import audit
-from connections.models import Connection, User
+from connections.models import Authorization, Connection, Membership, User
 from connections.states import CredentialState
 from oauth import standing
 from oauth.models import Notice, NoticeQuerySet, SignIn
@@ -98,7 +99,12 @@ def due(now: datetime) -> list[UUID]:
 
 
 def forget_old(now: datetime) -> None:
-    """Delete what was resolved more than 90 days ago."""
+    """Delete what was resolved more than 90 days ago; resolve what nobody can do anything about any more."""
+    others = ~Q(connection__authorization=Authorization.OAUTH)
+    has_left = Q(owner__isnull=False) & ~Exists(
+        Membership.objects.filter(user=OuterRef("owner"), tenant=OuterRef("connection__tenant"))
+    )
+    Notice.objects.filter(others | has_left).resolve(now)
     Notice.objects.filter(resolved_at__lt=now - KEPT_FOR).delete()
 
 

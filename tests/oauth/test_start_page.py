@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 
 from connections.models import Connection, User
+from oauth import tasks
 from oauth.models import Notice
 from tests.conftest import House
 
@@ -137,3 +138,11 @@ def test_twenty_are_shown_and_the_rest_counted(
 def test_names_are_escaped(acme: House, signed_in: SignedIn) -> None:
     noticed(acme.connection("<script>x</script>", **DEAD))
     assert "<script>x" not in start(signed_in(acme.admin))["text"]
+
+
+def test_what_nobody_can_do_anything_about_is_resolved_by_the_hour(acme: House, rival: House) -> None:
+    kept = [noticed(acme.connection("Orders", **DEAD)), noticed(acme.connection("Own", **DEAD), owner=acme.member)]
+    noticed(acme.connection("Key", **DEAD | {"authorization": "api_key"}))
+    noticed(acme.connection("Left", **DEAD), owner=rival.member, deliver_at=kept[0].created_at)
+    tasks.forget_old()
+    assert set(Notice.objects.open()) == set(kept)

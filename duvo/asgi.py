@@ -10,7 +10,7 @@ import io
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import DisallowedHost
@@ -28,20 +28,28 @@ from tools import call_door, problems  # noqa: E402
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-_CALL = re.compile(r"/v1/tools/([A-Za-z0-9_-]+)/call")
-_call_tool: Callable[..., Awaitable[HttpResponse]] = call_door.CallTool.as_view()  # type: ignore[assignment] # its dispatch is async
+_View = Callable[..., Awaitable[HttpResponse]]
+_ID = r"(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_DOORS: list[tuple[re.Pattern[str], _View]] = [
+    (re.compile(pattern), cast("_View", door.as_view()))
+    for pattern, door in [
+        (r"/v1/tools/(?P<name>[A-Za-z0-9_-]+)/call", call_door.CallTool),
+        (rf"/v1/calls/{_ID}", call_door.CallDetail),
+        (rf"/v1/calls/{_ID}/cancel", call_door.CancelCall),
+    ]
+]
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Serve one ASGI connection."""
-    match = _CALL.fullmatch(scope["path"]) if scope["type"] == "http" else None
-    if match is None:
-        await django_application(scope, receive, send)
-    else:
-        await _call(scope, receive, send, match[1])
+    for pattern, view in _DOORS if scope["type"] == "http" else ():
+        if match := pattern.fullmatch(scope["path"]):
+            await _call(scope, receive, send, view, match.groupdict())
+            return
+    await django_application(scope, receive, send)
 
 
-async def _call(scope: dict[str, Any], receive: Receive, send: Send, name: str) -> None:
+async def _call(scope: dict[str, Any], receive: Receive, send: Send, view: _View, names: dict[str, str]) -> None:
     body = await _body(receive)
     request = ASGIRequest(scope, io.BytesIO(body or b""))
     new_request_id(request.headers.get("X-Request-ID"))
@@ -50,7 +58,7 @@ async def _call(scope: dict[str, Any], receive: Receive, send: Send, name: str) 
     except DisallowedHost:
         answer = call_door.refuse(problems.UnknownHost())
     else:
-        answer = await _call_tool(request, name=name) if body is not None else call_door.refuse(problems.TooLarge())
+        answer = await view(request, **names) if body is not None else call_door.refuse(problems.TooLarge())
     headers = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in answer.items()]
     headers.append((b"content-length", str(len(answer.content)).encode()))
     await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})

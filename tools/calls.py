@@ -2,6 +2,7 @@
 
     start     a caller asks: checks, writes the row, then waits for the outcome or leaves it to a worker
     resume    a worker takes a queued call
+    cancel    a caller or an admin no longer wants it
     sweep     what a dead process left behind is ended honestly
 
 The row is committed before the first byte leaves. Nothing is sent twice: a call whose process died while it ran, or
@@ -31,11 +32,12 @@ from connections.errors import DuvoError, Refused, Unreachable
 from connections.threads import in_thread
 from oauth import challenges, refreshing
 from oauth.errors import NeedsSignIn, OAuthError, ProviderUnavailable
-from tools import access, ledger, mcp_client, offers
+from tools import access, ledger, mcp_client, offers, repeats, watching
 from tools.authentication import Principal
 from tools.errors import (
     ArgumentsRefused,
     Busy,
+    CallCancelled,
     CallError,
     CallFailed,
     CallTimedOut,
@@ -55,6 +57,11 @@ _GRACE = timedelta(seconds=60)  # how long after its deadline a call's process c
 _ENQUEUE_AGAIN = timedelta(minutes=2)
 _SWEPT_AT_ONCE = 500
 
+_ERRORS: dict[CallState, type[CallError]] = {
+    CallState.CANCELLED: CallCancelled,
+    CallState.TIMED_OUT: CallTimedOut,
+    CallState.OUTCOME_UNKNOWN: OutcomeUnknown,
+}
 _running: Counter[UUID] = Counter()  # calls under way in this process, by connection
 _tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
 
@@ -73,12 +80,19 @@ class Report:
 
 
 async def start(
-    principal: Principal, name: str, arguments: dict[str, Any], *, wait: float, in_worker: bool = False
+    principal: Principal,
+    name: str,
+    arguments: dict[str, Any],
+    *,
+    wait: float,
+    in_worker: bool = False,
+    idempotency_key: str | None = None,
 ) -> Report:
     """Make a call and return its report; one that is not finished after `wait` seconds goes on and is reported running.
 
-    With `in_worker` the call is queued for a worker. Raises CallError when the call cannot be made at all, and
-    LedgerUnavailable when it cannot be written down; in both cases nothing was sent.
+    With `in_worker` the call is queued for a worker; with a key that was used before, the call is the one it names.
+    Raises CallError when the call cannot be made at all, repeats.BadKey, and LedgerUnavailable when it cannot be
+    written down; in all cases nothing was sent.
     """
     assert principal.assignment_id is not None  # noqa: S101 - the door lets only assignments in
     offer = await offers.find(principal.assignment_id, name)
@@ -102,18 +116,49 @@ async def start(
         started_at=None if in_worker else now,
         lease_until=now + _ENQUEUE_AGAIN if in_worker else _lease(now, offer),
     )
+    key = repeats.key_of(idempotency_key, name, arguments)
+    if key is not None:
+        first = await in_thread(repeats.open_once, opening, key)
+        if first is not None:
+            return await follow(first, wait=0 if in_worker else wait)
     if in_worker:
-        await ledger.write(opening)
+        if key is None:
+            await ledger.write(opening)
         await asyncio.to_thread(_enqueue, call_id)  # a broker that hangs must not hold the database's few threads
         return Report(call_id, name, CallState.QUEUED, now)
-    task = await _set_out(opening, offer, arguments)
+    task = await _set_out(opening, offer, arguments, written=key is not None)
     done, _ = await asyncio.wait({task}, timeout=wait)
     return task.result() if done else Report(call_id, name, CallState.RUNNING, now)
 
 
+async def follow(call: Call, *, wait: float) -> Report:
+    """Return the report of a call that was made before, as soon as it has ended, at the latest after `wait` seconds."""
+    if not call.finished and wait:
+        await watching.until_ended(call.pk, wait)
+        call = await in_thread(lambda: Call.objects.get(pk=call.pk))
+    return await in_thread(report_of, call)
+
+
+def report_of(call: Call) -> Report:
+    """Return a call as its caller sees it; raises SealBroken."""
+    state, result, error = CallState(call.state), call.result(), None
+    if call.error_code and result is None:
+        error = _ERRORS.get(state, CallFailed)(call.error_sentence, code=call.error_code)
+    return Report(call.pk, call.tool_name, state, call.created_at, call.finished_at, result, error)
+
+
+def cancel(call: Call) -> None:
+    """End a queued call now, and have a running one interrupted within a second, wherever it runs."""
+    now = timezone.now()
+    queued = Call.objects.filter(pk=call.pk, state=CallState.QUEUED)
+    if not queued.end(CallState.CANCELLED, CallCancelled.code, "The call was cancelled before it was made.", now):
+        Call.objects.filter(pk=call.pk, finished_at=None).update(cancel_asked_at=now)
+
+
 def resume(call_id: UUID) -> None:
     """Run a queued call to its end, in a worker; a call that is no longer queued is left alone."""
-    call = _claim(call_id)
+    now = timezone.now()
+    call = Call.objects.claim(call_id, now, now + _GRACE)
     if call is None:
         return
     try:
@@ -122,7 +167,7 @@ def resume(call_id: UUID) -> None:
         offer = offers.find_now(call.assignment_id, call.tool_name)
         arguments = call.arguments()
     except DuvoError as error:
-        _end_now(call, CallState.FAILED, error.code, error.sentence)
+        Call.objects.filter(pk=call.pk).end(CallState.FAILED, error.code, error.sentence, timezone.now())
         return
     Call.objects.filter(pk=call.pk).update(lease_until=_lease(timezone.now(), offer))
     database.close()  # a waiting call holds no database connection
@@ -131,12 +176,12 @@ def resume(call_id: UUID) -> None:
 
 def sweep(now: datetime) -> list[UUID]:
     """End the calls whose process died and return the queued ones whose message got lost, to be enqueued again."""
-    Call.objects.filter(state=CallState.RUNNING, lease_until__lt=now).update(
-        state=CallState.OUTCOME_UNKNOWN,
-        error_code=OutcomeUnknown.code,
-        error_sentence="The process that made this call died: the tool may have run. Check before you try again.",
-        finished_at=now,
-        lease_until=None,
+    repeats.forget(now)
+    Call.objects.filter(state=CallState.RUNNING, lease_until__lt=now).end(
+        CallState.OUTCOME_UNKNOWN,
+        OutcomeUnknown.code,
+        "The process that made this call died: the tool may have run. Check before you try again.",
+        now,
     )
     lost = list(
         Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now).values_list("pk", flat=True)[:_SWEPT_AT_ONCE]
@@ -145,11 +190,14 @@ def sweep(now: datetime) -> list[UUID]:
     return lost
 
 
-async def _set_out(opening: ledger.Opening, offer: Offer, arguments: dict[str, Any]) -> asyncio.Task[Report]:
+async def _set_out(
+    opening: ledger.Opening, offer: Offer, arguments: dict[str, Any], *, written: bool
+) -> asyncio.Task[Report]:
     """Write the call down and set it going; even a caller that waits zero seconds is told of a row that exists."""
     _running[offer.connection_id] += 1  # before anything is awaited: calls that arrive together are all counted
     try:
-        await ledger.write(opening)
+        if not written:
+            await ledger.write(opening)
     except BaseException:
         _leave(offer.connection_id)
         raise
@@ -171,7 +219,8 @@ async def _perform(
 ) -> Report:
     state, result, error = CallState.SUCCEEDED, None, None
     try:
-        answer = await _ask(offer, arguments)
+        with watching.cancellable(call_id):
+            answer = await _ask(offer, arguments)
         result = _result(answer)
         if answer.is_error:
             state = CallState.FAILED
@@ -197,6 +246,7 @@ async def _perform(
     except ledger.LedgerUnavailable:
         # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
         logger.exception("The outcome of call %s could not be written down", call_id)
+    watching.has_ended(call_id)
     if error is None and offer.doubted:
         await in_thread(access.trust_again, offer.connection_id, offer.bearer)
     elif error is not None and isinstance(error.__cause__, mcp_client.Challenged | mcp_client.EraChanged):
@@ -235,6 +285,8 @@ def _result(answer: mcp_client.ToolResult) -> dict[str, Any]:
 
 
 def _verdict(failure: DuvoError) -> tuple[CallState, CallError]:
+    if isinstance(failure, CallCancelled):
+        return CallState.CANCELLED, failure
     if isinstance(failure, OAuthError):
         retry_after = 15 if isinstance(failure, ProviderUnavailable) else None
         sentence = f"The connection is not signed in: {failure.sentence}"
@@ -262,17 +314,3 @@ def _enqueue(call_id: UUID) -> None:
         current_app.send_task("tools.run_call", kwargs={"call_id": str(call_id)}, retry=False)
     except (OperationalError, OSError):
         return  # the row says queued: the sweeper enqueues it once the broker is back
-
-
-def _claim(call_id: UUID) -> Call | None:
-    now = timezone.now()
-    claimed = Call.objects.filter(pk=call_id, state=CallState.QUEUED).update(
-        state=CallState.RUNNING, started_at=now, lease_until=now + _GRACE
-    )
-    return Call.objects.get(pk=call_id) if claimed else None
-
-
-def _end_now(call: Call, state: CallState, code: str, sentence: str) -> None:
-    Call.objects.filter(pk=call.pk, finished_at=None).update(
-        state=state, error_code=code, error_sentence=sentence[:300], finished_at=timezone.now(), lease_until=None
-    )

@@ -2,9 +2,12 @@
 
 CallError                 carries the HTTP status of the problem it becomes
 ├── ToolNotFound          no such tool for this caller
+├── CallNotFound          no such call of this caller
 ├── ToolSetAside          the tool exists but may not be used now; the code says why
 ├── ConnectionNotReady    the connection waits for a credential or has never been checked
 ├── ArgumentsRefused      the arguments do not fit the tool's JSON Schema; names each fault
+├── CallCancelled         somebody asked for the call to be cancelled
+├── KeyReused             the idempotency key belongs to another request
 ├── Busy                  too many calls of this connection are running
 ├── CallFailed            the server did not give a result; the call's row says the same
 ├── CallTimedOut          the server did not answer in time
@@ -39,6 +42,13 @@ class ToolNotFound(CallError):
     status = HTTPStatus.NOT_FOUND
 
 
+class CallNotFound(CallError):
+    """There is nothing here for you."""
+
+    code = "not_found"
+    status = HTTPStatus.NOT_FOUND
+
+
 class ToolSetAside(CallError):
     """This tool may not be used now."""
 
@@ -63,6 +73,20 @@ class ArgumentsRefused(CallError):
         """Keep the faults, each with a JSON Pointer into the arguments."""
         super().__init__()
         self.faults = faults
+
+
+class CallCancelled(CallError):
+    """The call was cancelled; the tool may have run in part."""
+
+    code = "cancelled"
+    status = HTTPStatus.CONFLICT
+
+
+class KeyReused(CallError):
+    """This Idempotency-Key was used for another tool or other arguments. Use a new key for a new request."""
+
+    code = "idempotency_key_reused"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 class Busy(CallError):

@@ -14,6 +14,7 @@ from connections.threads import in_thread
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
+
 class Fresh(Generic[Key, Value]):
     """A bounded cache over a loader; a value is at most `seconds` old, and concurrent misses load once.
 

@@ -29,8 +29,9 @@ _GATHER_SECONDS = 0.002
 
 _OPEN = """
     INSERT INTO tools_call (id, tenant_id, assignment_id, connection_id, tool_id, tool_name, state, sealed_arguments,
-        sealed_result, error_code, error_sentence, request_id, created_at, started_at, lease_until)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s)
+        sealed_result, error_code, error_sentence, request_id, created_at, started_at, lease_until,
+        idempotency_key, body_digest)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, '', '')
 """
 _FINISH = """
     UPDATE tools_call SET state = %s, sealed_result = %s, error_code = %s, error_sentence = %s, finished_at = %s,

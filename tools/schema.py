@@ -18,7 +18,7 @@ _WITH_A_BODY = {
     415: "The body is not application/json.",
     422: "The request has faults; `errors` names each by a JSON Pointer.",
 }
-_LIST = {400: "`limit` is out of bounds.", 404: "The cursor is made up."}
+_LIST = {400: "`limit` or a filter is out of bounds.", 404: "The cursor is made up."}
 _CALL = {
     409: "The tool is set aside; the code says why.",
     429: "Too many calls of this connection are running.",

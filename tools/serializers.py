@@ -82,6 +82,17 @@ class CallSerializer(serializers.ModelSerializer[Call]):
         return call_body(call.id, call.tool_name, call.state, call.created_at, call.finished_at, result, error)
 
 
+class CallSummarySerializer(serializers.ModelSerializer[Call]):
+    """One call of a list: where it is in its life; its own address shows the result."""
+
+    tool = serializers.CharField(source="tool_name")
+    state = serializers.ChoiceField(choices=CallState.choices)
+
+    class Meta:
+        model = Call
+        fields = ["id", "tool", "state", "created_at", "finished_at", "error_code"]
+
+
 def call_body(
     call_id: Any, tool: str, state: str, created_at: Any, finished_at: Any, result: Any, error: Any
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import DataError
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.generics import ListAPIView, RetrieveAPIView
@@ -28,7 +28,8 @@ from tools import problems
 from tools.authentication import IsAdminToChange, IsAssignment, Principal
 from tools.errors import ToolSetAside
 from tools.models import Assignment, Call, Tool
-from tools.serializers import CallSerializer, ConnectionChangeSerializer, ConnectionSerializer, ToolSerializer
+from tools.models.calls import CallState
+from tools.serializers import CallSummarySerializer, ConnectionChangeSerializer, ConnectionSerializer, ToolSerializer
 
 
 class Pages(CursorPagination):
@@ -100,6 +101,12 @@ class ByAge(Pages):
     ordering = ("created_at", "id")
 
 
+class Newest(Pages):
+    """Pages with the newest first."""
+
+    ordering = ("-created_at", "-id")
+
+
 def principal_of(request: Request) -> Principal:
     """Return who calls."""
     return cast("Principal", request.user)
@@ -144,18 +151,34 @@ class ToolDetail(RetrieveAPIView[Tool]):
         return tool
 
 
-class CallDetail(RetrieveAPIView[Call]):
-    """One call of this assignment."""
+class CallList(ListAPIView[Call]):
+    """The calls of this assignment, newest first, without their results."""
 
     permission_classes = [IsAssignment]
-    serializer_class = CallSerializer
-    lookup_field = "id"
+    serializer_class = CallSummarySerializer
+    pagination_class = Newest
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("state", enum=CallState.values, description="Only calls in this state."),
+            OpenApiParameter("tool", description="Only calls of the tool with this name."),
+        ]
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """List them, page by page."""
+        return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[Call]:
-        """Return the assignment's own calls."""
+        """Return the assignment's own calls that fit the filters; raises ParseError for a state that is none."""
         if getattr(self, "swagger_fake_view", False):
             return Call.objects.none()
-        return assignment_of(self.request).calls.all()
+        found = assignment_of(self.request).calls.defer("sealed_arguments", "sealed_result")
+        asked = self.request.query_params
+        if state := asked.get("state"):
+            if state not in CallState.values:
+                raise ParseError(f"There is no such state. The states are {', '.join(CallState.values)}.")
+            found = found.filter(state=state)
+        return found.filter(tool_name=asked["tool"]) if asked.get("tool") else found
 
 
 @extend_schema_view(

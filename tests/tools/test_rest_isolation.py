@@ -68,6 +68,8 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "v1/tools"): {"owner": 200, "teammate": 200, "rival": 200},
     ("GET", "v1/tools/<slug:name>"): {"owner": 200, "teammate": 200, "rival": 404},
     ("POST", "v1/tools/<slug:name>/call"): {"owner": 503, "teammate": 503, "rival": 404},
+    ("GET", "v1/calls"): {"owner": 200, "teammate": 200, "rival": 200},
+    ("POST", "v1/calls/<uuid:id>/cancel"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/calls/<uuid:id>"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/connections"): dict.fromkeys(
         ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200
@@ -159,7 +161,7 @@ def test_no_route_is_missing_from_the_table() -> None:
     assert routes() == {route for _, route in TABLE} | PUBLIC
 
 
-@pytest.mark.parametrize("route", ["v1/tools", "v1/connections"])
+@pytest.mark.parametrize("route", ["v1/tools", "v1/calls", "v1/connections"])
 def test_a_list_shows_only_the_callers_own_rows(world: World, route: str, transactional_db: None) -> None:
     ours, theirs = (json.loads(ask("GET", route, world.tokens[who], {}).content) for who in ("owner", "rival"))
     assert len(ours["results"]) == 1

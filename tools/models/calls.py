@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import models
 from django.db.models import Q
@@ -22,12 +24,33 @@ class CallState(models.TextChoices):
     RUNNING = "running", "Running"
     SUCCEEDED = "succeeded", "Succeeded"
     FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
     TIMED_OUT = "timed_out", "Timed out"
     OUTCOME_UNKNOWN = "outcome_unknown", "Outcome unknown"
 
 
 OPEN_STATES = [CallState.QUEUED, CallState.RUNNING]
 FINAL_STATES = [state for state in CallState if state not in OPEN_STATES]
+
+
+class CallQuerySet(models.QuerySet["Call"]):
+    """Sets of calls, and the moves of one call from state to state: each is a conditional update."""
+
+    def unwanted(self) -> CallQuerySet:
+        """Return the open calls that somebody wants cancelled."""
+        return self.filter(finished_at=None, cancel_asked_at__isnull=False)
+
+    def claim(self, call_id: UUID, now: datetime, lease_until: datetime) -> Call | None:
+        """Move a queued call to running and return it; None if it is no longer queued."""
+        queued = self.filter(pk=call_id, state=CallState.QUEUED)
+        claimed = queued.update(state=CallState.RUNNING, started_at=now, lease_until=lease_until)
+        return self.get(pk=call_id) if claimed else None
+
+    def end(self, state: CallState, code: str, sentence: str, now: datetime) -> int:
+        """Move these calls to a final state without a result, unless they have ended; return how many it were."""
+        return self.filter(finished_at=None).update(
+            state=state, error_code=code, error_sentence=sentence[:300], finished_at=now, lease_until=None
+        )
 
 
 class Call(models.Model):
@@ -49,16 +72,31 @@ class Call(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
+    cancel_asked_at = models.DateTimeField(null=True)
+    idempotency_key = models.CharField(max_length=255, blank=True)
+    body_digest = models.CharField(max_length=64, blank=True)
 
+    objects = CallQuerySet.as_manager()
     sealed_fields = ("sealed_arguments", "sealed_result")
 
     class Meta:
         ordering = ["-created_at", "-id"]
         indexes = [
             models.Index(fields=["tenant", "-created_at"], name="call_by_tenant"),
+            models.Index(fields=["assignment", "-created_at", "-id"], name="call_by_assignment"),
             models.Index(fields=["lease_until"], name="call_open", condition=Q(finished_at__isnull=True)),
+            models.Index(
+                fields=["cancel_asked_at"],
+                name="call_unwanted",
+                condition=Q(finished_at__isnull=True, cancel_asked_at__isnull=False),
+            ),
         ]
         constraints = [
+            models.UniqueConstraint(
+                fields=["assignment", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+                name="an_assignment_uses_an_idempotency_key_for_one_call",
+            ),
             models.CheckConstraint(condition=Q(state__in=CallState.values), name="a_call_has_a_known_state"),
             models.CheckConstraint(
                 condition=Q(state__in=OPEN_STATES, finished_at__isnull=True)
@@ -70,7 +108,7 @@ class Call(models.Model):
                 name="a_succeeded_call_has_a_result_and_no_error",
             ),
             models.CheckConstraint(
-                condition=~Q(state__in=["failed", "timed_out", "outcome_unknown"]) | ~Q(error_code=""),
+                condition=~Q(state__in=["failed", "cancelled", "timed_out", "outcome_unknown"]) | ~Q(error_code=""),
                 name="an_unsuccessful_call_has_an_error",
             ),
         ]

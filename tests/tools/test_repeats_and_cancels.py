@@ -1,0 +1,232 @@
+"""The same request twice is one call; a call can be waited for, listed and cancelled from anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+from django.utils import timezone
+
+from tests.conftest import House
+from tests.live import Api
+from tests.processes import StartWeb, StartWorker
+from tests.servers import kinds
+from tests.servers.toolbox import Result, Toolbox, furnished, schema, text
+from tests.tools.conftest import OpenShop, Shop, eventually
+from tools import calls
+from tools.models import Call
+from tools.models.calls import CallState
+
+KEY = {"Idempotency-Key": "order-4711"}
+ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture
+def gate() -> threading.Event:
+    """Set when the tool `wait` may end."""
+    return threading.Event()
+
+
+@pytest.fixture
+def patient(open_shop: OpenShop, gate: threading.Event) -> Iterator[Shop]:
+    """A shop with a tool that ends when it is told."""
+
+    async def wait(_: dict[str, Any], __: Any) -> Result:
+        await asyncio.to_thread(gate.wait)
+        return text("at last")
+
+    box: Toolbox = furnished()
+    box.add("wait", wait, input_schema=schema())
+    yield open_shop(box)
+    gate.set()
+
+
+# --- idempotency keys -----------------------------------------------------------------------------------------------
+
+
+def test_the_same_key_and_the_same_body_are_the_same_call(shop: Shop) -> None:
+    first = shop.call("add", {"a": 1, "b": 2}, headers=KEY)
+    again = shop.call("add", {"b": 2, "a": 1}, headers={"Idempotency-Key": '"order-4711"'})
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.json() == first.json()
+    assert shop.server.executions("add") == 1
+    other = shop.call("add", {"a": 1, "b": 2}, headers={"Idempotency-Key": "order-4712"})
+    assert other.json()["id"] != first.json()["id"]
+    assert shop.server.executions("add") == 2
+
+
+@pytest.mark.parametrize(("tool", "arguments"), [("add", {"a": 1, "b": 3}), ("echo", {"text": "x"})])
+def test_a_key_that_was_used_for_something_else_is_refused(shop: Shop, tool: str, arguments: dict[str, Any]) -> None:
+    assert shop.call("add", {"a": 1, "b": 2}, headers=KEY).status_code == 200
+    refused = shop.call(tool, arguments, headers=KEY)
+    assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")
+    assert shop.server.executions(tool) == (1 if tool == "add" else 0)
+
+
+@pytest.mark.parametrize("key", ["", "two words", "x" * 256, "ä", '""'])
+def test_a_key_that_is_none_is_refused(shop: Shop, key: str) -> None:
+    refused = shop.call("echo", {"text": "x"}, headers={"Idempotency-Key": key.encode()})
+    assert (refused.status_code, refused.json()["code"]) == (400, "idempotency_key_invalid")
+    assert not Call.objects.exists()
+
+
+def test_a_key_belongs_to_its_assignment(shop: Shop, acme: House) -> None:
+    first = shop.call("echo", {"text": "x"}, headers=KEY).json()
+    other = shop.api.as_(acme.token(acme.assignment("Other"))).call("orders__echo", {"text": "y"}, headers=KEY)
+    assert other.status_code == 200
+    assert other.json()["id"] != first["id"]
+
+
+def test_a_key_is_free_again_after_a_day(shop: Shop) -> None:
+    first = shop.call("echo", {"text": "x"}, headers=KEY).json()
+    Call.objects.update(created_at=timezone.now() - timedelta(hours=24, seconds=1))
+    second = shop.call("echo", {"text": "y"}, headers=KEY)
+    assert second.status_code == 200
+    assert second.json()["id"] != first["id"]
+    assert Call.objects.filter(idempotency_key="order-4711").count() == 1
+
+
+def test_twenty_at_once_with_one_key_are_executed_once(shop: Shop) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: shop.call("slow", {"steps": 4}, headers=KEY), range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert shop.server.executions("slow") == 1
+    assert Call.objects.count() == 1
+
+
+def test_one_key_at_two_web_processes_is_executed_once(shop: Shop, start_web: StartWeb) -> None:
+    bases = [start_web().base, start_web().base]
+
+    def call(number: int) -> httpx2.Response:
+        return Api(bases[number % 2], shop.api.token).call("orders__slow", {"steps": 4}, headers=KEY)
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(call, range(10)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert shop.server.executions("slow") == 1
+
+
+def test_a_repeat_without_waiting_is_told_that_the_call_runs(patient: Shop, gate: threading.Event) -> None:
+    first = patient.call("wait", headers=KEY | {"Prefer": "wait=0"})
+    again = patient.call("wait", headers=KEY | {"Prefer": "wait=0"})
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.headers["location"] == first.headers["location"]
+    gate.set()
+    assert patient.call("wait", headers=KEY).json()["content"] == [{"type": "text", "text": "at last"}]
+    assert patient.server.executions("wait") == 1
+
+
+def test_the_repeat_of_a_call_that_failed_fails_alike(shop: Shop) -> None:
+    shop.answers(kinds.answers(503))
+    first = shop.call("echo", {"text": "x"}, headers=KEY)
+    again = shop.call("echo", {"text": "x"}, headers=KEY)
+    assert (again.status_code, again.json()["code"]) == (first.status_code, first.json()["code"])
+    assert again.json()["call"] == first.json()["call"]
+    assert Call.objects.count() == 1
+
+
+# --- waiting --------------------------------------------------------------------------------------------------------
+
+
+def test_who_asks_with_wait_is_answered_when_the_call_ends(patient: Shop, gate: threading.Event) -> None:
+    path = f"/v1/calls/{patient.call('wait', headers={'Prefer': 'wait=0'}).json()['id']}"
+    assert patient.api.get(path, headers={"Prefer": "wait=0"}).json()["state"] == "running"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(patient.api.get, path, headers={"Prefer": "wait=20"})
+        gate.set()
+        answer = waiting.result(20)
+    assert (answer.json()["state"], answer.headers["preference-applied"]) == ("succeeded", "wait=20")
+
+
+def test_who_asks_with_wait_is_answered_when_the_time_is_up(patient: Shop) -> None:
+    path = f"/v1/calls/{patient.call('wait', headers={'Prefer': 'wait=0'}).json()['id']}"
+    began = time.monotonic()
+    assert patient.api.get(path, headers={"Prefer": "wait=1"}).json()["state"] == "running"
+    assert 0.9 < time.monotonic() - began < 10
+
+
+def test_a_call_that_a_worker_makes_can_be_waited_for(shop: Shop, start_worker: StartWorker) -> None:
+    queued = shop.call("echo", {"text": "later"}, headers=ASYNC).json()
+    start_worker()
+    answer = shop.api.get(f"/v1/calls/{queued['id']}", headers={"Prefer": "wait=25"})
+    assert (answer.json()["state"], answer.json()["content"]) == ("succeeded", [{"type": "text", "text": "later"}])
+
+
+# --- cancelling -----------------------------------------------------------------------------------------------------
+
+
+def test_a_running_call_is_interrupted_and_its_caller_told(patient: Shop) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(patient.call, "wait")
+        row = eventually(lambda: Call.objects.filter(state="running").first(), "the call")
+        began = time.monotonic()
+        cancelled = patient.api.post(f"/v1/calls/{row.pk}/cancel")
+        assert time.monotonic() - began < 2
+        answer = waiting.result(20)
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    assert cancelled.json()["error"]["code"] == "cancelled"
+    assert (answer.status_code, answer.json()["code"]) == (409, "cancelled")
+    row.refresh_from_db()
+    assert (row.state, row.error_code, row.lease_until) == ("cancelled", "cancelled", None)
+
+
+def test_a_call_in_another_process_is_interrupted(patient: Shop, start_worker: StartWorker) -> None:
+    queued = patient.call("wait", headers=ASYNC).json()
+    start_worker()
+    eventually(lambda: patient.server.executions("wait") or None, "its start")
+    cancelled = patient.api.post(f"/v1/calls/{queued['id']}/cancel")
+    assert cancelled.json()["state"] == "cancelled"
+
+
+def test_a_queued_call_ends_before_it_begins(shop: Shop) -> None:
+    queued = shop.call("echo", {"text": "x"}, headers=ASYNC).json()
+    cancelled = shop.api.post(f"/v1/calls/{queued['id']}/cancel").json()
+    assert (cancelled["state"], cancelled["error"]["detail"]) == (
+        "cancelled",
+        "The call was cancelled before it was made.",
+    )
+    assert Call.objects.claim(Call.objects.get().pk, timezone.now(), timezone.now()) is None
+    assert shop.server.executions("echo") == 0
+
+
+def test_a_call_that_has_ended_stays_as_it_is(shop: Shop) -> None:
+    ended = shop.call("echo", {"text": "x"}).json()
+    assert shop.api.post(f"/v1/calls/{ended['id']}/cancel").json() == ended
+
+
+def test_a_dead_process_does_not_hear_and_its_call_ends_as_unknown(shop: Shop) -> None:
+    call = Call.objects.create(
+        tenant=shop.connection.tenant, assignment=shop.assignment, tool_name="orders__echo", state="running",
+        sealed_arguments="", lease_until=timezone.now() - timedelta(seconds=1),
+    )  # fmt: skip
+    calls.cancel(call)
+    calls.sweep(timezone.now())
+    call.refresh_from_db()
+    assert call.state == CallState.OUTCOME_UNKNOWN
+
+
+# --- listing --------------------------------------------------------------------------------------------------------
+
+
+def test_an_assignment_lists_its_own_calls_newest_first(shop: Shop, acme: House) -> None:
+    ids = [shop.call("echo", {"text": str(number)}).json()["id"] for number in range(3)]
+    shop.call("fail")
+    other = shop.api.as_(acme.token(acme.assignment("Other")))
+    other.call("orders__echo", {"text": "theirs"})
+    listed = shop.api.get("/v1/calls").json()["results"]
+    assert [call["id"] for call in listed[1:]] == ids[::-1]
+    assert "content" not in listed[0]
+    assert [call["state"] for call in shop.api.get("/v1/calls?state=failed").json()["results"]] == ["failed"]
+    assert len(shop.api.get("/v1/calls?tool=orders__echo").json()["results"]) == 3
+    assert len(other.get("/v1/calls").json()["results"]) == 1
+    refused = shop.api.get("/v1/calls?state=done")
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")

@@ -1,0 +1,85 @@
+"""The same request twice is one call: idempotency keys (draft-ietf-httpapi-idempotency-key-header).
+
+A key belongs to one assignment for 24 hours. Who comes second with it gets the call that it names, also while that call
+is under way; the database's unique key decides who is first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from django.db import IntegrityError, transaction
+
+from connections import sealing
+from connections.errors import DuvoError
+from tools.errors import KeyReused
+from tools.ledger import Opening
+from tools.models import Call
+
+KEPT_FOR = timedelta(hours=24)
+LONGEST = 255  # characters
+
+
+class BadKey(DuvoError):
+    """Send an Idempotency-Key of 1 to 255 visible ASCII characters."""
+
+    code = "idempotency_key_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An idempotency key, and what it was sent with."""
+
+    value: str
+    digest: str
+
+
+def key_of(header: str | None, tool: str, arguments: dict[str, Any]) -> Key | None:
+    """Return the key of a request, None without one; raises BadKey. It may stand in quotes, as the draft writes it."""
+    if header is None:
+        return None
+    value = header.strip()
+    if len(value) > 1 and value.startswith('"') and value.endswith('"'):
+        value = value[1:-1]
+    if not 0 < len(value) <= LONGEST or not all("!" <= character <= "~" for character in value):
+        raise BadKey
+    body = orjson.dumps([tool, arguments], option=orjson.OPT_SORT_KEYS)
+    return Key(value, sha256(body).hexdigest())
+
+
+def open_once(opening: Opening, key: Key) -> Call | None:
+    """Write a call down under its key and return None, or return the call that the key names already.
+
+    Raises KeyReused when that call was another request.
+    """
+    mine = Call.objects.filter(assignment=opening.assignment_id, idempotency_key=key.value)
+    forget(opening.created_at, mine)
+    call = Call(
+        id=opening.id, tenant_id=opening.tenant_id, assignment_id=opening.assignment_id,
+        connection_id=opening.connection_id, tool_id=opening.tool_id, tool_name=opening.tool_name,
+        state=opening.state, request_id=opening.request_id, created_at=opening.created_at,
+        started_at=opening.started_at, lease_until=opening.lease_until,
+        idempotency_key=key.value, body_digest=key.digest,
+    )  # fmt: skip
+    call.sealed_arguments = sealing.seal_bytes(opening.arguments, context=call.seal_context)
+    try:
+        with transaction.atomic():
+            call.save(force_insert=True)
+    except IntegrityError:
+        first = mine.first()
+        if first is None:
+            raise
+        if first.body_digest != key.digest:
+            raise KeyReused from None
+        return first
+    return None
+
+
+def forget(now: datetime, calls: Any = None) -> None:
+    """Set the keys free that are older than 24 hours; the calls stay."""
+    calls = Call.objects.exclude(idempotency_key="") if calls is None else calls
+    calls.filter(created_at__lt=now - KEPT_FOR).update(idempotency_key="", body_digest="")

@@ -171,13 +171,19 @@ def resume(call_id: UUID) -> None:
         return
     Call.objects.filter(pk=call.pk).update(lease_until=_lease(timezone.now(), offer))
     database.close()  # a waiting call holds no database connection
-    egress.run(_perform(call.id, call.tenant_id, call.created_at, offer, arguments))
+    egress.run(_perform(call.id, call.tenant_id, call.created_at, offer, arguments, call.attempts))
 
 
 def sweep(now: datetime) -> list[UUID]:
-    """End the calls whose process died and return the queued ones whose message got lost, to be enqueued again."""
+    """End the calls whose process died, and return those to be enqueued.
+
+    These are calls whose message got lost, and calls that were under way and may be made again: their caller gave a
+    key and the tool is idempotent. No call is made more than three times.
+    """
     repeats.forget(now)
-    Call.objects.filter(state=CallState.RUNNING, lease_until__lt=now).end(
+    again = list(Call.objects.orphans(now).repeatable().values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
+    Call.objects.filter(pk__in=again).orphans(now).queue_again(now + _ENQUEUE_AGAIN)
+    Call.objects.orphans(now).end(
         CallState.OUTCOME_UNKNOWN,
         OutcomeUnknown.code,
         "The process that made this call died: the tool may have run. Check before you try again.",
@@ -187,7 +193,7 @@ def sweep(now: datetime) -> list[UUID]:
         Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now).values_list("pk", flat=True)[:_SWEPT_AT_ONCE]
     )
     Call.objects.filter(pk__in=lost, state=CallState.QUEUED).update(lease_until=now + _ENQUEUE_AGAIN)
-    return lost
+    return again + lost
 
 
 async def _set_out(
@@ -215,7 +221,7 @@ def _leave(connection_id: UUID) -> None:
 
 
 async def _perform(
-    call_id: UUID, tenant_id: UUID, created_at: datetime, offer: Offer, arguments: dict[str, Any]
+    call_id: UUID, tenant_id: UUID, created_at: datetime, offer: Offer, arguments: dict[str, Any], attempt: int = 1
 ) -> Report:
     state, result, error = CallState.SUCCEEDED, None, None
     try:
@@ -234,6 +240,7 @@ async def _perform(
     finished_at = timezone.now()
     outcome = ledger.Outcome(
         id=call_id,
+        attempt=attempt,
         state=state,
         tenant_id=tenant_id,
         result=orjson.dumps(result) if result is not None else b"",

@@ -30,13 +30,13 @@ _GATHER_SECONDS = 0.002
 _OPEN = """
     INSERT INTO tools_call (id, tenant_id, assignment_id, connection_id, tool_id, tool_name, state, sealed_arguments,
         sealed_result, error_code, error_sentence, request_id, created_at, started_at, lease_until,
-        idempotency_key, body_digest)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, '', '')
+        attempts, idempotency_key, body_digest)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, 1, '', '')
 """
 _FINISH = """
     UPDATE tools_call SET state = %s, sealed_result = %s, error_code = %s, error_sentence = %s, finished_at = %s,
         lease_until = NULL
-    WHERE id = %s AND finished_at IS NULL
+    WHERE id = %s AND finished_at IS NULL AND attempts = %s
 """
 
 
@@ -66,9 +66,10 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended."""
+    """How an attempt of a call ended; it is not written when the call has ended, or a later attempt is under way."""
 
     id: UUID
+    attempt: int
     state: str
     tenant_id: UUID
     result: bytes  # JSON, not sealed yet; empty when there is none
@@ -146,7 +147,15 @@ def _commit(rows: Sequence[Opening | Outcome]) -> None:
         if isinstance(row, Opening)
     ]  # fmt: skip
     outcomes = [
-        (row.state, _sealed(row, row.result), row.error_code, row.error_sentence, row.finished_at, adapt(row.id))
+        (
+            row.state,
+            _sealed(row, row.result),
+            row.error_code,
+            row.error_sentence,
+            row.finished_at,
+            adapt(row.id),
+            row.attempt,
+        )
         for row in rows
         if isinstance(row, Outcome)
     ]

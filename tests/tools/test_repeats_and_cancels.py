@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
+from django.test import Client
 from django.utils import timezone
 
+from connections import egress, sealing
+from connections.models import User
 from tests.conftest import House
 from tests.live import Api
 from tests.processes import StartWeb, StartWorker
 from tests.servers import kinds
 from tests.servers.toolbox import Result, Toolbox, furnished, schema, text
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools import calls
+from tools import calls, ledger
 from tools.models import Call
 from tools.models.calls import CallState
 
@@ -212,6 +215,77 @@ def test_a_dead_process_does_not_hear_and_its_call_ends_as_unknown(shop: Shop) -
     calls.sweep(timezone.now())
     call.refresh_from_db()
     assert call.state == CallState.OUTCOME_UNKNOWN
+
+
+def test_the_organizations_admin_cancels_and_nobody_else(
+    patient: Shop, acme: House, rival: House, signed_in: Callable[[User | None], Client]
+) -> None:
+    call = patient.call("wait", headers={"Prefer": "wait=0"}).json()["id"]
+    form = {"action": "cancel", "_selected_action": call}
+    for stranger in (acme.auditor, rival.admin):
+        signed_in(stranger).post("/admin/tools/call/", form)
+    assert Call.objects.get().cancel_asked_at is None
+    signed_in(acme.admin).post("/admin/tools/call/", form)
+    ended = patient.api.get(f"/v1/calls/{call}", headers={"Prefer": "wait=10"}).json()
+    assert ended["state"] == "cancelled"
+    assert acme.tenant.audit_events.filter(action="call.cancelled", object_id=call).count() == 1
+
+
+# --- orphans --------------------------------------------------------------------------------------------------------
+
+
+def orphan(shop: Shop, **members: Any) -> Call:
+    """A call whose process died in the middle."""
+    call = Call(
+        tenant=shop.connection.tenant, assignment=shop.assignment, connection=shop.connection,
+        tool=shop.connection.tools.get(name="echo"), tool_name="orders__echo", state="running",
+        started_at=timezone.now(), lease_until=timezone.now() - timedelta(seconds=1),
+    )  # fmt: skip
+    call.sealed_arguments = sealing.seal({"text": "x"}, context=call.seal_context)
+    for name, value in members.items():
+        setattr(call, name, value)
+    call.save()
+    return call
+
+
+def say_idempotent(shop: Shop, hint: bool) -> None:
+    tool = shop.connection.tools.get(name="echo")
+    shop.set_tool("echo", approved_definition={**tool.approved_definition, "annotations": {"idempotentHint": hint}})
+
+
+def test_an_orphan_is_made_again_if_caller_and_tool_allow_it(shop: Shop) -> None:
+    say_idempotent(shop, True)
+    call = orphan(shop, idempotency_key="k")
+    assert calls.sweep(timezone.now()) == [call.pk]
+    calls.resume(call.pk)
+    call.refresh_from_db()
+    assert (call.state, call.attempts, shop.server.executions("echo")) == ("succeeded", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("idempotent", "members"),
+    [
+        (False, {"idempotency_key": "k"}),
+        (True, {}),
+        (True, {"idempotency_key": "k", "attempts": 3}),
+        (True, {"idempotency_key": "k", "cancel_asked_at": timezone.now()}),
+    ],
+    ids=["the tool does not say so", "no key", "three attempts", "cancelled"],
+)
+def test_every_other_orphan_ends_as_unknown(shop: Shop, idempotent: bool, members: dict[str, Any]) -> None:
+    say_idempotent(shop, idempotent)
+    call = orphan(shop, **members)
+    assert calls.sweep(timezone.now()) == []
+    call.refresh_from_db()
+    assert call.state == "outcome_unknown"
+
+
+def test_an_attempt_that_was_given_up_does_not_end_the_next(shop: Shop) -> None:
+    call = orphan(shop, idempotency_key="k", attempts=2)
+    late = ledger.Outcome(call.pk, 1, "failed", call.tenant_id, b"", "x", "From the dead.", timezone.now())
+    egress.run(ledger.write(late))
+    call.refresh_from_db()
+    assert call.state == "running"
 
 
 # --- listing --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -29,6 +29,7 @@ class CallState(models.TextChoices):
     OUTCOME_UNKNOWN = "outcome_unknown", "Outcome unknown"
 
 
+MOST_ATTEMPTS = 3
 OPEN_STATES = [CallState.QUEUED, CallState.RUNNING]
 FINAL_STATES = [state for state in CallState if state not in OPEN_STATES]
 
@@ -45,6 +46,23 @@ class CallQuerySet(models.QuerySet["Call"]):
         queued = self.filter(pk=call_id, state=CallState.QUEUED)
         claimed = queued.update(state=CallState.RUNNING, started_at=now, lease_until=lease_until)
         return self.get(pk=call_id) if claimed else None
+
+    def orphans(self, now: datetime) -> CallQuerySet:
+        """Return the running calls whose process has not been heard of since their lease ran out."""
+        return self.filter(state=CallState.RUNNING, lease_until__lt=now)
+
+    def repeatable(self) -> CallQuerySet:
+        """Return those that may be made again: the caller gave a key, the approved tool says it is idempotent."""
+        return self.exclude(idempotency_key="").filter(
+            tool__approved_definition__annotations__idempotentHint=True, attempts__lt=MOST_ATTEMPTS,
+            cancel_asked_at=None,
+        )  # fmt: skip
+
+    def queue_again(self, lease_until: datetime) -> int:
+        """Move these running calls back to the queue, one attempt further."""
+        return self.filter(state=CallState.RUNNING).update(
+            state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, lease_until=lease_until
+        )
 
     def end(self, state: CallState, code: str, sentence: str, now: datetime) -> int:
         """Move these calls to a final state without a result, unless they have ended; return how many it were."""
@@ -72,6 +90,7 @@ class Call(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=1)
     cancel_asked_at = models.DateTimeField(null=True)
     idempotency_key = models.CharField(max_length=255, blank=True)
     body_digest = models.CharField(max_length=64, blank=True)

@@ -143,12 +143,13 @@ def _lasts(sign_in: SignIn, now: datetime) -> str:
     """Return until when a sign-in lasts and what happens then."""
     if sign_in.ended_at is not None:
         return f"Ended {ago(sign_in.ended_at, now)}"
-    renewed = f"Renewed {ago(sign_in.renewed_at, now)}. " if sign_in.renewed_at else ""
     if sign_in.expires_at is None:
-        return f"{renewed}The provider names no end"
+        return "The provider names no end"
     end = standing.moment(sign_in.expires_at, now)
+    if sign_in.renewable and sign_in.renewed_at:
+        return f"Renewed {ago(sign_in.renewed_at, now)}, and again before {end}"
     if sign_in.renewable:
-        return f"{renewed}Renewed by itself before {end}"
+        return f"Renewed by itself before {end}"
     return f"Until {end}; the provider gave nothing to renew it with"
 
 

@@ -39,7 +39,7 @@ class OAuthFields(forms.Form):
         required=False,
         max_length=Connection.oauth_client_id.field.max_length,
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-        help_text="Only if the server does not register clients by itself, or if you prefer your own.",
+        help_text="Only if the server does not register clients by itself.",
     )
     oauth_client_secret = forms.CharField(
         label="Client secret",
@@ -47,7 +47,7 @@ class OAuthFields(forms.Form):
         strip=True,
         max_length=_LONGEST_SECRET,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-        help_text="Leave blank for a public client.",
+        help_text="A public client has none.",
     )
     remove_oauth_client_secret = forms.BooleanField(label="Remove the stored client secret", required=False)
     oauth_grant = forms.ChoiceField(
@@ -63,7 +63,7 @@ class OAuthFields(forms.Form):
         label="Signing key",
         required=False,
         widget=WriteOnlyTextarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),
-        help_text="For private_key_jwt: a private key in PEM. Leave blank to have one made here.",
+        help_text="For private_key_jwt: a private key in PEM. Without one it is made here.",
     )
     remove_oauth_signing_key = forms.BooleanField(label="Remove the stored signing key", required=False)
     oauth_scopes = forms.CharField(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.models.signals import pre_delete
 
 
 class OAuthConfig(AppConfig):
@@ -10,3 +13,13 @@ class OAuthConfig(AppConfig):
 
     name = "oauth"
     verbose_name = "Sign-ins"
+
+    def ready(self) -> None:
+        """Hear of connections that are deleted, by whatever door."""
+        pre_delete.connect(_give_tokens_back, sender="connections.Connection", dispatch_uid="oauth.revoke")
+
+
+def _give_tokens_back(instance: Any, **_: Any) -> None:
+    from oauth import revoking  # noqa: PLC0415 - models are not loaded yet when this module is
+
+    revoking.with_the_connection(instance)

@@ -26,7 +26,7 @@ from connections import audit, checking, egress
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection, Role, Sharing, User
 from connections.states import CredentialState
-from oauth import choices, looking, notices, providers, registering, standing, token_endpoint
+from oauth import choices, looking, notices, providers, registering, revoking, standing, token_endpoint
 from oauth.discovery import Found
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
 from oauth.metadata import ServerMetadata
@@ -176,23 +176,12 @@ def sign_out(connection: Connection, *, user: User) -> str:
     sign_in = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
     if sign_in is None:
         return "Nobody was signed in."
-    outcome = _revoked(sign_in)
+    outcome = revoking.revoke(sign_in)
     sign_in.delete()
     audit.record(user, "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
     notices.resolve(connection, sign_in.owner)
     standing.settle(connection)
     return _SIGNED_OUT.get(outcome, "Signed out here. The provider could not be told; remove the access there, too.")
-
-
-def prune(connection: Connection) -> None:
-    """Revoke and forget the sign-ins that were made for another server, client, grant or way of sharing."""
-    rows = SignIn.objects.filter(connection=connection).select_related("registration__connection__tenant")
-    for sign_in in rows:
-        if not sign_in.fits(connection):
-            outcome = _revoked(sign_in)
-            sign_in.delete()
-            notices.resolve(connection, sign_in.owner)
-            audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
 
 
 def no_tokens(connection: Connection, failure: OAuthError) -> None:
@@ -234,25 +223,6 @@ _SIGNED_OUT = {
     "not_offered": "Signed out. The provider offers no way to revoke the access; you can remove it there.",
     "nothing_left": "Signed out. There was no token left to revoke.",
 }
-
-
-def _revoked(sign_in: SignIn) -> str:
-    """Have the tokens of a sign-in revoked and return a code for how that went."""
-    server = looking.server_of(sign_in.server)
-    if not sign_in.sealed:
-        return "nothing_left"
-    if not server.revocation_endpoint:
-        return "not_offered"
-    try:
-        tokens = sign_in.tokens()
-        client = registering.client_of(sign_in.registration, server)
-        if tokens.refresh_token:
-            egress.run(token_endpoint.revoke(server, client, tokens.refresh_token, "refresh_token"))
-        else:
-            egress.run(token_endpoint.revoke(server, client, tokens.access_token, "access_token"))
-    except DuvoError as failure:
-        return failure.code
-    return "revoked"
 
 
 # --- begin ---

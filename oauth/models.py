@@ -186,7 +186,8 @@ class SignInQuerySet(models.QuerySet["SignIn"]):
 
     def due(self, now: datetime) -> SignInQuerySet:
         """Return those that beat is to look at, the longest waiting first."""
-        return self.filter(ended_at=None, renew_at__lte=now, connection__enabled=True).order_by("renew_at")
+        oauth = Q(connection__enabled=True, connection__authorization=Authorization.OAUTH)
+        return self.filter(oauth, ended_at=None, renew_at__lte=now).order_by("renew_at")
 
 
 class SignIn(models.Model):

@@ -17,7 +17,7 @@ from connections import egress
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection, Credential, Era, Grant
 from connections.states import CredentialState
-from oauth import challenges, flow, learning, looking, refreshing, standing
+from oauth import challenges, flow, learning, looking, refreshing, revoking, standing
 from oauth.errors import NeedsSignIn, OAuthError
 from oauth.models import Discovery
 from oauth.refreshing import Bearer
@@ -39,6 +39,7 @@ class Access:
 
     def __init__(self, connection: Connection) -> None:
         """Open the secrets and have a stale token renewed; raises CredentialMissing, SealBroken and OAuthError."""
+        revoking.prune(connection)
         if _credential_missing(connection):
             connection.set_credential_state(
                 CredentialState.MISSING, CredentialMissing.code, CredentialMissing().sentence
@@ -153,7 +154,6 @@ def _credential_missing(connection: Connection) -> bool:
 
 def _token(connection: Connection) -> Bearer | None:
     """Return a token to check with, None when nobody is signed in."""
-    flow.prune(connection)
     bearer = refreshing.held_for_checks(connection)
     try:
         if bearer is None and connection.oauth_grant == Grant.CLIENT_CREDENTIALS:

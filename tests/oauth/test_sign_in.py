@@ -11,10 +11,12 @@ from connections import signing_keys
 from connections.models import AuditEvent, Connection, Credential
 from oauth import registering
 from oauth.models import Discovery, Registration, SignIn
+from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
 from tests.servers.authorization.protection import protect
 from tests.servers.authorization.server import approve
 from tests.servers.fixtures import StartAuthorizationServer, StartServer
+from tests.tools.conftest import eventually
 
 CALLBACK = f"{settings.PUBLIC_URL}/v1/oauth/mcp/callback"
 
@@ -293,6 +295,39 @@ def test_another_server_url_ends_the_sign_in(scene: StartScene, mcp_server: Star
     assert not SignIn.objects.exists()
     assert len(scene.auth.revoked) == 1
     assert scene.state[0] in {"needs_sign_in", "missing"}
+
+
+def test_another_method_ends_the_sign_in(scene: StartScene) -> None:
+    scene = scene()
+    works(scene)
+    Connection.objects.update(authorization="none")
+    scene.probe()
+    assert not SignIn.objects.exists()
+    assert len(scene.auth.revoked) == 1
+
+
+def test_who_leaves_the_organization_leaves_no_token(scene: StartScene) -> None:
+    scene = scene(connection={"sharing": "personal"})
+    scene.sign_in()
+    scene.house.membership(scene.house.admin).delete()
+    scene.probe()
+    assert not SignIn.objects.exists()
+    assert len(scene.auth.revoked) == 1
+
+
+@pytest.mark.parametrize("door", ["admin", "API", "organization"])
+def test_a_deleted_connection_gives_its_tokens_back(scene: StartScene, api: Api, door: str) -> None:
+    scene = scene()
+    works(scene)
+    if door == "admin":
+        scene.client.post(f"/admin/connections/connection/{scene.connection.pk}/delete/", {"post": "yes"})
+    elif door == "API":
+        token = scene.house.member_token(scene.house.admin)
+        api.as_(token).request("DELETE", f"/v1/connections/{scene.connection.pk}")
+    else:
+        scene.house.tenant.delete()
+    assert not Connection.objects.exists()
+    eventually(lambda: scene.auth.revoked, "the revocation")
 
 
 def test_every_step_is_audited_without_a_secret(scene: StartScene) -> None:

@@ -1,0 +1,70 @@
+"""Giving tokens back: whatever is forgotten here is revoked at the provider, where it offers that (RFC 7009)."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+
+from connections import audit, egress
+from connections.errors import DuvoError
+from connections.models import Connection
+from oauth import looking, notices, registering, token_endpoint
+from oauth.models import SignIn
+
+
+def revoke(sign_in: SignIn) -> str:
+    """Have the tokens of a sign-in revoked and return a code for how that went; the caller deletes the row."""
+    if not sign_in.sealed:
+        return "nothing_left"
+    try:
+        work = _request(sign_in)
+        if work is None:
+            return "not_offered"
+        egress.run(work)
+    except DuvoError as failure:
+        return failure.code
+    return "revoked"
+
+
+def prune(connection: Connection) -> None:
+    """Revoke and forget the sign-ins of people who have left, and those for another server, client or grant."""
+    rows = SignIn.objects.filter(connection=connection)
+    here = set(rows.within(connection).values_list("pk", flat=True))
+    for sign_in in rows.select_related("registration__connection__tenant", "owner"):
+        if sign_in.pk not in here or not sign_in.fits(connection):
+            outcome = revoke(sign_in)
+            sign_in.delete()
+            notices.resolve(connection, sign_in.owner)
+            audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
+
+
+def with_the_connection(connection: Connection) -> None:
+    """Have the tokens of a connection revoked that is about to be deleted, once it is; nobody waits for it."""
+    for sign_in in SignIn.objects.filter(connection=connection, ended_at=None).select_related("registration"):
+        try:
+            work = _request(sign_in)
+        except DuvoError:
+            continue
+        if work is not None:
+            transaction.on_commit(partial(egress.submit, _quietly(work)))
+
+
+def _request(sign_in: SignIn) -> Coroutine[Any, Any, None] | None:
+    """Return what asks the provider, None where it offers no revocation; raises SealBroken and CannotSignIn."""
+    server = looking.server_of(sign_in.server)
+    if not server.revocation_endpoint:
+        return None
+    tokens, client = sign_in.tokens(), registering.client_of(sign_in.registration, server)
+    if tokens.refresh_token:
+        return token_endpoint.revoke(server, client, tokens.refresh_token, "refresh_token")
+    return token_endpoint.revoke(server, client, tokens.access_token, "access_token")
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except DuvoError:
+        return  # the row is gone, and with it whoever could be told

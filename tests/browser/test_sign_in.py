@@ -137,6 +137,17 @@ def test_a_person_who_refuses_reads_why_and_is_led_back(
     expect(ann.page.locator("h1")).to_have_text("Orders")
 
 
+@pytest.mark.parametrize("script", [True, False])
+def test_the_enter_key_saves(acme: House, visit: Visit, provider: Any, script: bool) -> None:
+    server, _ = provider()
+    ann = visit(acme.admin, script=script)
+    ann.open(ADD)
+    fill(ann.page, server.url)
+    ann.page.get_by_label("Name", exact=True).press("Enter")
+    expect(ann.page.locator("h1")).to_have_text("Orders")
+    assert acme.tenant.connections.get().authorization == "oauth"
+
+
 def test_signing_in_works_without_javascript(acme: House, visit: Visit, provider: Any) -> None:
     server, _ = provider()
     ann = visit(acme.admin, script=False)

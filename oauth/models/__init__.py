@@ -1,0 +1,26 @@
+"""How a connection gets, renews and loses its tokens.
+
+Connection ──┬── Discovery              what its server says about signing in, and how it was found out
+             ├── Registration           who we are at one authorization server, with history
+             ├── PendingAuthorization   a sign-in under way: one browser, ten minutes, used once
+             ├── SignIn                 the tokens: one row for the organization, or one per member
+             └── Notice                 what people were told of a sign-in that ends or has ended
+"""
+
+from oauth.models.notices import Notice, NoticeQuerySet
+from oauth.models.pending import PendingAuthorization, digest
+from oauth.models.registrations import Discovery, Kind, Registration
+from oauth.models.sign_ins import SignIn, SignInQuerySet, Tokens
+
+__all__ = [
+    "Discovery",
+    "Kind",
+    "Notice",
+    "NoticeQuerySet",
+    "PendingAuthorization",
+    "Registration",
+    "SignIn",
+    "SignInQuerySet",
+    "Tokens",
+    "digest",
+]

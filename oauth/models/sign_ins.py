@@ -1,0 +1,179 @@
+"""The tokens of a connection, and the moves of one generation of them to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from connections import sealing
+from connections.models import Authorization, Connection, Grant, Sharing, User
+from oauth.models.registrations import Kind, Registration
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a token endpoint granted; times in seconds."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(default="", repr=False)
+    expires_in: float | None = None
+    scopes: str | None = None
+
+
+class SignInQuerySet(models.QuerySet["SignIn"]):
+    """Sets of sign-ins."""
+
+    def of(self, connection: Connection, owner_id: int | None) -> SignIn | None:
+        """Return the sign-in that a call of this owner's assignment acts through, if it is there."""
+        mine = self.within(connection).filter(connection=connection).select_related("registration")
+        found = mine.filter(owner_id=owner_id if connection.sharing == Sharing.PERSONAL else None).first()
+        return found if found is not None and found.fits(connection) else None
+
+    def within(self, connection: Connection) -> SignInQuerySet:
+        """Return the organization's own and those of people who still belong to it."""
+        return self.filter(Q(owner=None) | Q(owner__memberships__tenant=connection.tenant_id))
+
+    def due(self, now: datetime) -> SignInQuerySet:
+        """Return those that beat is to look at, the longest waiting first."""
+        oauth = Q(connection__enabled=True, connection__authorization=Authorization.OAUTH)
+        return self.filter(oauth, ended_at=None, renew_at__lte=now).order_by("renew_at")
+
+
+class SignIn(models.Model):
+    """The tokens of one connection: the organization's own, or those of one member.
+
+    `generation` counts the tokens: who holds an old one knows by it that somebody else has renewed them.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="sign_ins")
+    owner = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")
+    person = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    registration = models.ForeignKey(Registration, on_delete=models.RESTRICT, related_name="+")
+    grant = models.CharField(max_length=20, choices=Grant, default=Grant.AUTHORIZATION_CODE)
+    server_url = models.CharField(max_length=2048)
+    server = models.JSONField()
+    resource = models.CharField(max_length=2048, blank=True)
+    scopes = models.CharField(max_length=4000, blank=True)
+    sealed = models.TextField(blank=True)
+    renewable = models.BooleanField(default=False)
+    generation = models.PositiveIntegerField(default=1)
+    signed_in_at = models.DateTimeField(default=timezone.now)
+    obtained_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(null=True)
+    renew_at = models.DateTimeField(null=True)  # when beat looks at it next
+    not_before = models.DateTimeField(null=True)  # after a failed renewal: when to ask the provider again
+    renewed_at = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(default=0)
+    lease = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    refused_at = models.DateTimeField(null=True)  # the MCP server answered 401 to a token that was just renewed
+    missing_scopes = models.CharField(max_length=4000, blank=True)
+    step_ups = models.PositiveSmallIntegerField(default=0)
+    ended_at = models.DateTimeField(null=True)
+    ended_because = models.CharField(max_length=60, blank=True)
+
+    sealed_fields = ("sealed",)
+    objects = SignInQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["signed_in_at"]
+        indexes = [models.Index(fields=["ended_at", "renew_at"], name="sign_in_due")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["connection", "owner"], nulls_distinct=False, name="a_connection_has_one_sign_in_per_owner"
+            ),
+            models.CheckConstraint(
+                condition=Q(ended_at=None) | Q(sealed="", renew_at=None), name="an_ended_sign_in_keeps_no_token"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.person or 'nobody'} at {self.server.get('issuer', '')}"
+
+    @property
+    def seal_context(self) -> str:
+        """What the seal is bound to."""
+        return f"{self.connection.tenant_id}/sign-in/{self.id}"
+
+    def fits(self, connection: Connection) -> bool:
+        """Whether it was made for the server, the client and the grant that the connection has now."""
+        client_id = connection.oauth_client_id
+        own_client = self.registration.kind == Kind.PREREGISTERED
+        return (
+            connection.authorization == Authorization.OAUTH
+            and self.server_url == connection.server_url
+            and (self.registration.client_id == client_id if client_id else not own_client)
+            and (self.owner_id is not None) == (connection.sharing == Sharing.PERSONAL)
+            and self.grant == connection.oauth_grant
+        )
+
+    def tokens(self) -> Tokens:
+        """Return the tokens; raises SealBroken."""
+        return Tokens(**sealing.unseal(self.sealed, context=self.seal_context))
+
+    def keep(self, tokens: Tokens, now: datetime, renew_at: datetime | None) -> dict[str, Any]:
+        """Take over new tokens and return what changed, for `update`; a refresh token that is not replaced stays."""
+        refresh_token = tokens.refresh_token or (self.tokens().refresh_token if self.sealed else "")
+        kept = {"access_token": tokens.access_token, "refresh_token": refresh_token}
+        changed: dict[str, Any] = {
+            "sealed": sealing.seal(kept, context=self.seal_context),
+            "renewable": bool(refresh_token) or self.grant == Grant.CLIENT_CREDENTIALS,
+            "scopes": self.scopes if tokens.scopes is None else tokens.scopes[:4000],
+            "obtained_at": now,
+            "expires_at": None if tokens.expires_in is None else now + timedelta(seconds=tokens.expires_in),
+            "renew_at": renew_at,
+            "failures": 0,
+            "not_before": None,
+            "lease": None,
+            "lease_until": None,
+        }
+        for name, value in changed.items():
+            setattr(self, name, value)
+        return changed
+
+    def claim(self, lease: UUID, now: datetime, until: datetime) -> bool:
+        """Become the one who renews this generation; no if somebody is at it or the generation has moved on."""
+        free = Q(lease_until=None) | Q(lease_until__lt=now)
+        mine = SignIn.objects.filter(free, pk=self.pk, generation=self.generation, ended_at=None)
+        return bool(mine.update(lease=lease, lease_until=until))
+
+    def renewed(self, tokens: Tokens, now: datetime, renew_at: datetime | None) -> bool:
+        """Write the next generation down; no if somebody has written it meanwhile."""
+        same = SignIn.objects.filter(pk=self.pk, generation=self.generation)
+        changed = self.keep(tokens, now, renew_at)
+        return bool(same.update(**changed, generation=F("generation") + 1, renewed_at=now, ended_at=None))
+
+    def put_off(self, until: datetime) -> None:
+        """Give the lease back after a renewal that failed for the moment; nobody tries again before `until`."""
+        SignIn.objects.filter(pk=self.pk, generation=self.generation).update(
+            failures=F("failures") + 1, renew_at=until, not_before=until, lease=None, lease_until=None
+        )
+
+    def look_again_at(self, when: datetime | None) -> None:
+        """Have beat look at it next at this time."""
+        SignIn.objects.filter(pk=self.pk, generation=self.generation, ended_at=None).update(renew_at=when)
+
+    def end(self, because: str, now: datetime) -> bool:
+        """Forget the tokens of this generation; no if somebody has renewed or ended them meanwhile."""
+        same = SignIn.objects.filter(pk=self.pk, generation=self.generation, ended_at=None)
+        return bool(
+            same.update(sealed="", renew_at=None, ended_at=now, ended_because=because, lease=None, lease_until=None)
+        )
+
+    def misses(self, scopes: str) -> None:
+        """Remember the scopes that the server asked for and did not find."""
+        self.missing_scopes = scopes[:4000]
+        self.save(update_fields=["missing_scopes"])
+
+    def was_refused(self, now: datetime | None) -> None:
+        """Remember that the MCP server refused a fresh token; None when it has accepted one again."""
+        self.refused_at = now
+        self.save(update_fields=["refused_at"])

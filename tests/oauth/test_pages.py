@@ -13,6 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from connections.models import AuditEvent, Connection, Credential, User
+from oauth import urls
 from oauth.models import Discovery, Registration, SignIn
 from tests.conftest import House
 from tests.connections.estate import body
@@ -79,6 +80,12 @@ def test_a_stranger_presses_every_button_as_if_there_were_none(
         assert body(theirs, scene.connection.pk) == body(none, nothing)
     assert before == (SignIn.objects.values().get(), list(Registration.objects.values()))
     assert scene.press("register-again").status_code == 302  # whereas its owner may
+
+
+def test_no_button_is_missing_from_these_tests() -> None:
+    addresses = [str(pattern.pattern) for pattern in urls.urlpatterns]
+    pressed = {address.split("/")[-2] for address in addresses if "<uuid:connection_id>/" in address}
+    assert pressed == set(BUTTONS)
 
 
 def test_those_who_may_not_are_refused_even_without_a_button(
@@ -305,6 +312,8 @@ def test_only_from_an_oauth_page_may_a_form_lead_to_a_provider(acme: House, sign
         return str(found)
 
     oauth, plain = acme.connection(authorization="oauth"), acme.connection("Wiki")
+    assert (targets(oauth), targets(plain)) == ("'self' https:", "'self'")
+    client = signed_in(acme.member)  # who signs in for themselves from a page that they only read
     assert (targets(oauth), targets(plain)) == ("'self' https:", "'self'")
     settings.EGRESS_ALLOWED_NETWORKS = ["127.0.0.0/8"]
     assert (targets(oauth), targets(plain)) == ("'self' https: http:", "'self'")

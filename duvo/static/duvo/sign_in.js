@@ -4,44 +4,48 @@
 (() => {
     const SAID_FOR = 2000; // milliseconds
 
-    document.querySelectorAll("[data-copy]").forEach((button) => {
+    /* Without this script the text is selected by hand, and a button would do nothing. */
+    function offerCopies() {
+        document.querySelectorAll("[data-copy]").forEach((button) => { button.hidden = false; });
+    }
+
+    document.addEventListener("click", async (event) => {
+        const button = event.target.closest("[data-copy]");
+        if (!button) {
+            return;
+        }
         const field = document.getElementById(button.dataset.copy);
-        const name = button.textContent;
-        button.hidden = false;
-        button.addEventListener("click", async () => {
-            field.select();
-            try {
-                await navigator.clipboard.writeText(field.value);
-            } catch {
-                document.execCommand("copy"); // on plain http there is no clipboard API
-            }
-            button.textContent = "Copied";
-            setTimeout(() => { button.textContent = name; }, SAID_FOR);
-        });
+        field.select();
+        try {
+            await navigator.clipboard.writeText(field.value);
+        } catch {
+            document.execCommand("copy"); // on plain http there is no clipboard API
+        }
+        button.textContent = "Copied";
+        setTimeout(() => { button.textContent = "Copy"; }, SAID_FOR);
     });
 
-    /* Return one element of a page of ours. What is in it was escaped there, and scripts in it do not run. */
-    async function fetched(id, address, options) {
-        const answer = await fetch(address, options);
-        if (!answer.ok) {
+    /* Return a page of ours. What is in it was escaped there, and scripts in it do not run. */
+    async function fetched(address, options) {
+        try {
+            const answer = await fetch(address, options);
+            return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+        } catch {
             return null;
         }
-        return new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(id);
     }
 
     const look = document.querySelector("[data-look]");
     if (look) {
         const place = document.getElementById(look.dataset.look);
-        const sent = ["csrfmiddlewaretoken", "server_url", "oauth_client_id", "oauth_grant"];
+        const sent = ["csrfmiddlewaretoken", "server_url", "oauth_client_id", "oauth_grant"]; // no secret
         look.addEventListener("click", async (event) => {
             event.preventDefault();
             const form = new URLSearchParams(sent.map((name) => [name, look.form.elements[name].value]));
             look.disabled = true;
             place.textContent = "Asking the server how to sign in…";
-            let seen = null;
-            try {
-                seen = await fetched(look.dataset.look, look.formAction, { method: "POST", body: form });
-            } catch { /* said below */ }
+            const page = await fetched(look.formAction, { method: "POST", body: form });
+            const seen = page && page.getElementById(look.dataset.look);
             look.disabled = false;
             if (seen) {
                 place.replaceChildren(...seen.childNodes);
@@ -51,12 +55,23 @@
         });
     }
 
-    /* A check has ended: what it found out about signing in belongs on the card. */
+    /* A check has ended: what it found out about signing in belongs on the page. */
     document.addEventListener("checked", async () => {
-        const card = document.getElementById("sign-in");
-        const now = card && await fetched("sign-in", location.href).catch(() => null);
-        if (now && !card.contains(document.activeElement)) {
-            card.replaceWith(now);
+        if (!document.getElementById("sign-in")) {
+            return;
         }
+        const page = await fetched(location.href);
+        for (const id of ["sign-in", "guide"]) {
+            const shown = document.getElementById(id);
+            const now = page && page.getElementById(id);
+            if (shown && now && !shown.contains(document.activeElement)) {
+                const open = [...shown.querySelectorAll("details")].map((details) => details.open);
+                now.querySelectorAll("details").forEach((details, index) => { details.open = details.open || Boolean(open[index]); });
+                shown.replaceWith(now);
+            }
+        }
+        offerCopies();
     });
+
+    offerCopies();
 })();

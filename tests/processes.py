@@ -91,15 +91,15 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def processes(transactional_db: None, tmp_path: Path) -> Iterator[Processes]:
-    """Processes on this test's database; they end with the test."""
+def processes(queue: None, transactional_db: None, tmp_path: Path) -> Iterator[Processes]:
+    """Processes on this test's database; they end with the test, before the queue is another test's."""
     house = Processes(tmp_path)
     yield house
     house.end()
 
 
 @pytest.fixture
-def start_worker(queue: None, processes: Processes) -> StartWorker:
+def start_worker(processes: Processes) -> StartWorker:
     """Start workers of the queue `calls` on this test's database."""
     command = ["celery", "--quiet", "--app", "duvo", "worker", "--queues", "calls"]
     command += ["--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle"]

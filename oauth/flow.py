@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -43,9 +43,9 @@ class Return:
     """What the browser brought back (RFC 6749, section 4.1.2; RFC 9207), and who brought it."""
 
     user: User
-    session_key: str
-    state: str
-    code: str = ""
+    session_key: str = field(repr=False)
+    state: str = field(repr=False)
+    code: str = field(default="", repr=False)
     error: str = ""
     iss: str | None = None
 

@@ -18,7 +18,7 @@ from tools.models import AccessToken, Assignment
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
 
-pytest_plugins = ["tests.servers.fixtures", "tests.live", "tests.processes"]
+pytest_plugins = ["tests.servers.fixtures", "tests.live", "tests.processes", "tests.reading"]
 
 PASSWORD = "correct horse battery staple"
 

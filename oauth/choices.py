@@ -71,7 +71,8 @@ def auth_method(supported: list[str] | None, *, chosen: str = "", has_secret: bo
 
 def registration_method(supported: list[str] | None) -> str:
     """Return the method to register with; a server that names none supports client_secret_basic."""
-    for method in (TokenAuth.BASIC, TokenAuth.POST, TokenAuth.NONE):
+    # Servers made with the MCP SDK offer Basic too, but refuse it unless the body repeats the client ID.
+    for method in (TokenAuth.POST, TokenAuth.BASIC, TokenAuth.NONE):
         if method.value in (supported or [TokenAuth.BASIC.value]):
             return method.value
     raise CannotSignIn(

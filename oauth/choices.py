@@ -14,7 +14,8 @@ from oauth.errors import CannotSignIn
 from oauth.metadata import ServerMetadata
 from oauth.models import Kind
 
-SECRET_METHODS = (TokenAuth.BASIC, TokenAuth.POST)
+# Servers made with the MCP SDK offer Basic too, but refuse it unless the body repeats the client ID.
+SECRET_METHODS = (TokenAuth.POST, TokenAuth.BASIC)
 _OFFLINE = "offline_access"  # OpenID Connect Core 1.0, section 11
 ENDS_SOON = timedelta(days=3)
 MOST_STEP_UPS = 2  # with the first sign-in three visits to the provider; more would go on without end
@@ -71,8 +72,7 @@ def auth_method(supported: list[str] | None, *, chosen: str = "", has_secret: bo
 
 def registration_method(supported: list[str] | None) -> str:
     """Return the method to register with; a server that names none supports client_secret_basic."""
-    # Servers made with the MCP SDK offer Basic too, but refuse it unless the body repeats the client ID.
-    for method in (TokenAuth.POST, TokenAuth.BASIC, TokenAuth.NONE):
+    for method in (*SECRET_METHODS, TokenAuth.NONE):
         if method.value in (supported or [TokenAuth.BASIC.value]):
             return method.value
     raise CannotSignIn(

@@ -25,7 +25,7 @@ setup: $(VENV)/dev.stamp ## Make .venv with everything that runs and tests the p
 up: $(VENV)/runtime.stamp ## Start the product: web, workers, beat, SQLite and Valkey (PORT=8000)
 	@$(PYTHON) manage.py up --port $(PORT)
 
-demo: $(VENV)/runtime.stamp ## Start it with demo data and a sample MCP server; ONCE=1 checks each step and ends
+demo: $(VENV)/runtime.stamp ## Start it with demo data and two sample MCP servers; ONCE=1 checks each step and ends
 	@$(PYTHON) manage.py demo $(if $(ONCE),--once,--port $(PORT))
 
 test: $(VENV)/dev.stamp ## Run all tests on PostgreSQL and Valkey, then the smoke tests on SQLite

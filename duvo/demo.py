@@ -1,4 +1,4 @@
-"""The demo: two organizations, one connection, one assignment, and calls over HTTP. Each step says what came of it."""
+"""The demo: two organizations, two connections, an assignment, and calls over HTTP. Each step says what came of it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
+from django.conf import settings
+from django.urls import reverse
 from django.utils import timezone
 
 from connections.forms import ConnectionForm
 from connections.models import Authorization, Connection, Membership, Role, Tenant, User
-from duvo import processes
+from connections.states import CredentialState
+from duvo import processes, sample_consent
+from duvo.demo_browser import Browser, BrowserError, send
 from tools.models import AccessToken, Assignment, Probe
 
 T = TypeVar("T")
@@ -22,6 +28,7 @@ T = TypeVar("T")
 PATIENCE = 60  # seconds for a probe or a call
 ORGANIZATIONS = ("Acme", "Globex")
 CONNECTION = "Orders"
+SIGNED_IN = "Warehouse"
 
 
 class DemoFailed(Exception):
@@ -30,10 +37,11 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """Where the sample MCP server is, and the key that it asks for."""
+    """Where the sample MCP servers are: the one with a key, and the one that people sign in to."""
 
     url: str
     api_key: str
+    sign_in_url: str
 
 
 @dataclass
@@ -55,7 +63,10 @@ class Story:
         self.call_tools(token)
         self.call_in_background(token)
         self.try_from_outside(globex)
-        self.sign_ins(passwords)
+        warehouse = self.connect_with_oauth(acme)
+        self.sign_in(warehouse, passwords)
+        self.call_as_person(token)
+        self.say_where_to_go_on(passwords, warehouse)
 
     def people(self) -> dict[str, str]:
         """Make the organizations, an admin of each and the reviewer; return new passwords by user name."""
@@ -79,25 +90,34 @@ class Story:
             "server_url": self.sample.url,
             "authorization": Authorization.API_KEY,
             "api_key": self.sample.api_key,
-            "enabled": True,
         }
-        before = tenant.connections.filter(name=CONNECTION).first()
-        data = (ConnectionForm.data_of(before) if before else {}) | entered
-        admin = User.objects.get(memberships__tenant=tenant, username=f"admin@{tenant.name.lower()}.example")
+        return self._save(tenant, entered)
+
+    def _save(self, tenant: Tenant, entered: dict[str, Any]) -> Probe:
+        before = tenant.connections.filter(name=entered["name"]).first()
+        data = (ConnectionForm.data_of(before) if before else {}) | entered | {"enabled": True}
+        admin = User.objects.get(memberships__tenant=tenant, username=_admin_of(tenant))
         form = ConnectionForm(data, instance=before, tenant=tenant, user=admin)
         if not form.is_valid():
             raise DemoFailed(f"The form refuses: {form.errors.as_text()}")
         asked_at = timezone.now()
         connection = form.save()
-        self.say("  Saved; its secret is sealed, its check is asked for.")
+        self.say("  Saved; its secret is sealed, its check is asked for." if "api_key" in entered else "  Saved.")
+        return self._check_since(connection, asked_at)
+
+    def _check_since(self, connection: Connection, moment: datetime) -> Probe:
         return self._until(
-            lambda: connection.probes.filter(started_at__gte=asked_at).order_by("started_at").first(),
+            lambda: connection.probes.filter(started_at__gte=moment).order_by("started_at").first(),
             "No worker took the check.",
         )
 
     def wait_for_report(self, probe: Probe) -> None:
         """Print the stages of the check as a worker adds them; it must pass."""
         self._step("A worker checks the connection")
+        self.say(f"  Status: {self._watch(probe).headline.label}")
+        self._check(probe.outcome == Probe.Outcome.PASSED, f"The check failed: {probe.reason}.")
+
+    def _watch(self, probe: Probe) -> Connection:
         shown = 0
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -109,17 +129,14 @@ class Story:
                 break
             self._check(time.monotonic() < deadline, "The check did not end.")
             time.sleep(0.1)
-        connection = Connection.objects.get(pk=probe.connection_id)
-        self.say(f"  Status: {connection.headline.label}")
-        self._check(probe.outcome == Probe.Outcome.PASSED, f"The check failed: {probe.reason}.")
+        return Connection.objects.get(pk=probe.connection_id)
 
     def assign(self, tenant: Tenant) -> str:
         """Make an assignment with a token, and return the token."""
         self._step("An assignment gets a token, shown once")
-        admin = User.objects.get(username=f"admin@{tenant.name.lower()}.example")
-        assignment, _ = Assignment.objects.get_or_create(
-            tenant=tenant, name="Nightly orders", defaults={"owner": admin}
-        )
+        admin = User.objects.get(username=_admin_of(tenant))
+        owned = {"owner": admin}
+        assignment, _ = Assignment.objects.get_or_create(tenant=tenant, name="Nightly orders", defaults=owned)
         token = AccessToken.issue(assignment=assignment, label="demo", by=admin)[1]
         self.say(f"  {assignment}: {token}")
         return token
@@ -144,9 +161,9 @@ class Story:
         failed = self.call(token, "export_ledger", {"year": 2026})
         self._check(failed["is_error"], f"The tool that fails did not: {failed}")
 
-    def call(self, token: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Call one tool and wait for its result."""
-        name = f"{CONNECTION.lower()}__{tool}"
+    def call(self, token: str, tool: str, arguments: dict[str, Any], *, of: str = CONNECTION) -> dict[str, Any]:
+        """Call one tool of a connection and wait for its result."""
+        name = f"{of.lower()}__{tool}"
         self._step(f"POST /v1/tools/{name}/call {json.dumps(arguments)}")
         status, body = self.ask("POST", f"/v1/tools/{name}/call", token, {"arguments": arguments})
         self._check(status == http.client.OK, f"It answered {status}: {body}")
@@ -179,31 +196,67 @@ class Story:
         self._check(status == http.client.NOT_FOUND, f"It answered {status}: {body}")
         self.say(f"  {status}: {body['detail']}")
 
-    def sign_ins(self, passwords: dict[str, str]) -> None:
-        """Say where to go on."""
-        self.say(f"\nEvery step worked. Sign in at http://{processes.HOST}:{self.port}/admin/ (passwords of this run):")
+    def connect_with_oauth(self, tenant: Tenant) -> Connection:
+        """Add a connection that somebody has to sign in to; its check says so."""
+        self._step(f"{tenant}'s admin adds the connection “{SIGNED_IN}” to {self.sample.sign_in_url}, with OAuth")
+        entered = {"name": SIGNED_IN, "server_url": self.sample.sign_in_url, "authorization": Authorization.OAUTH}
+        connection = self._watch(self._save(tenant, entered))
+        state = CredentialState(connection.credential_state)
+        self.say(f"  {state.label}: {connection.credential_sentence} {connection.next_step}")
+        self._check(state == CredentialState.NEEDS_SIGN_IN, "The check does not ask for a sign-in.")
+        return connection
+
+    def sign_in(self, connection: Connection, passwords: dict[str, str]) -> None:
+        """Press Sign in as the admin's browser does, and allow the access as Ada."""
+        name = _admin_of(connection.tenant)
+        address = _page_of(connection)
+        browser = Browser(home=self._site, public_url=settings.PUBLIC_URL)
+        self._step(f"{name} signs in to the admin, opens “{connection.name}” and presses Sign in")
+        asked_at = timezone.now()
+        try:
+            page = browser.submit(
+                browser.open(address), reverse("admin:login"), username=name, password=passwords[name]
+            )
+            page = browser.submit(page, reverse("oauth:sign_in", args=[connection.pk]))
+            self.say(f"  The provider asks for consent at {page.url.partition('?')[0]}")
+            page = browser.submit(page, sample_consent.PATH, person="ada", decision="allow")
+        except BrowserError as error:
+            raise DemoFailed(f"Step {self.step} failed. {error}") from error
+        self._check(
+            urlsplit(page.url).path == address, f"The sign-in was not completed at {page.url.partition('?')[0]}."
+        )
+        self.say("  Ada allows it; the browser is back on the connection's page.")
+        self.wait_for_report(self._check_since(connection, asked_at))
+
+    def call_as_person(self, token: str) -> None:
+        """Call a tool that knows who is signed in."""
+        name = f"{SIGNED_IN.lower()}__who_am_i"
+        self._until(lambda: name in str(self.ask("GET", "/v1/tools", token)) or None, f"{name} is not offered.")
+        person = self.call(token, "who_am_i", {}, of=SIGNED_IN)["structured_content"]
+        self._check(person["name"] == "Ada", f"Somebody else is signed in: {person}")
+
+    def say_where_to_go_on(self, passwords: dict[str, str], connection: Connection) -> None:
+        """Print the passwords, and what to try."""
+        self.say(f"\nEvery step worked. Sign in at {self._site}/admin/ (passwords of this run):")
         for name, password in passwords.items():
             self.say(f"  {name:<24} {password}")
+        self.say(f"Press Sign out, and Sign in as Ada or Grace, at {self._site}{_page_of(connection)}")
 
     def ask(
         self, method: str, path: str, token: str, body: Any = None, *, prefer: str = ""
     ) -> tuple[int, dict[str, Any]]:
         """Send one request to the product over HTTP, as a program would."""
-        connection = http.client.HTTPConnection(processes.HOST, self.port, timeout=PATIENCE)
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        headers |= {"Prefer": prefer} if prefer else {}
         try:
-            connection.request(
-                method,
-                path,
-                body=None if body is None else json.dumps(body),
-                headers=headers | ({"Prefer": prefer} if prefer else {}),
-            )
-            response = connection.getresponse()
-            return response.status, json.loads(response.read())
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            answer = send(method, self._site + path, "" if body is None else json.dumps(body), headers)
+            return answer.status, json.loads(answer.text)
+        except (BrowserError, ValueError) as error:
             raise DemoFailed(f"{method} {path} got no answer.") from error
-        finally:
-            connection.close()
+
+    @property
+    def _site(self) -> str:
+        return f"http://{processes.HOST}:{self.port}"
 
     def _step(self, sentence: str) -> None:
         self.step += 1
@@ -219,6 +272,14 @@ class Story:
             self._check(time.monotonic() < deadline, sentence)
             time.sleep(0.1)
         return found
+
+
+def _admin_of(tenant: Tenant) -> str:
+    return f"admin@{tenant.name.lower()}.example"
+
+
+def _page_of(connection: Connection) -> str:
+    return reverse("admin:connections_connection_change", args=[connection.pk])
 
 
 def _person(name: str, *, is_reviewer: bool = False) -> tuple[User, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""`manage.py demo`: the whole product with demo data and a sample MCP server, each step printed."""
+"""`manage.py demo`: the whole product with demo data and two sample MCP servers, each step printed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from duvo import demo, processes, sample_server, stack
+from duvo import demo, processes, sample_server, sample_sign_in, stack
 
 
 class Command(BaseCommand):
     """Start everything, take every step of the demo over HTTP, and stay up (or end, with `--once`)."""
 
-    help = "Run the product with two organizations and a sample MCP server, and show a tool call from end to end."
+    help = "Run the product with two organizations and two sample MCP servers, and show tool calls from end to end."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -48,16 +48,24 @@ class Command(BaseCommand):
                 shutil.rmtree(data, ignore_errors=True)
 
     async def _show(self, port: int, data: Path, *, once: bool) -> None:
-        self.say("Starting Valkey, web, workers, beat and a sample MCP server…")
-        sample_port = stack.free_port()
-        sample = demo.Sample(f"http://{processes.HOST}:{sample_port}{sample_server.PATH}", secrets.token_urlsafe(24))
-        server = processes.Program(
-            "sample",
-            [sys.executable, "-m", "duvo.sample_server", "--port", str(sample_port)],
-            environment={"SAMPLE_SERVER_KEY": sample.api_key},
+        self.say("Starting Valkey, web, workers, beat and two sample MCP servers…")
+        key_port, sign_in_port = stack.free_port(), stack.free_port()
+        sample = demo.Sample(
+            url=f"http://{processes.HOST}:{key_port}{sample_server.PATH}",
+            api_key=secrets.token_urlsafe(24),
+            sign_in_url=f"http://{processes.HOST}:{sign_in_port}{sample_sign_in.PATH}",
         )
-        async with processes.running(port=port, data=data, more=[server]) as tree:
-            await tree.unless_stopped(processes.until_listening(sample_port, "The sample MCP server"))
+        servers = [
+            processes.Program(
+                "sample",
+                [sys.executable, "-m", "duvo.sample_server", "--port", str(key_port)],
+                environment={"SAMPLE_SERVER_KEY": sample.api_key},
+            ),
+            processes.Program("sign-in", [sys.executable, "-m", "duvo.sample_sign_in", "--port", str(sign_in_port)]),
+        ]
+        async with processes.running(port=port, data=data, more=servers) as tree:
+            await tree.unless_stopped(processes.until_listening(key_port, "The sample MCP server"))
+            await tree.unless_stopped(processes.until_listening(sign_in_port, "The sample that people sign in to"))
             await tree.unless_stopped(asyncio.to_thread(self._tell, demo.Story(port, sample, self.say)))
             if not once:
                 self.say("\nCtrl-C stops it; what is stored stays for the next `make demo`.")

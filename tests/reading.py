@@ -32,12 +32,13 @@ def broker() -> Iterator[redis.Redis]:
 
 
 def admin_pages(most: int | None = None) -> list[str]:
-    """The paths of every page of the admin for the rows there are, for so many of each model at most."""
+    """The paths of every page of the admin: for all connections, and for so many rows of each other model at most."""
     paths = ["/admin/", "/admin/connections/", "/admin/tools/"]
     for model in admin.site._registry:
         base = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
         paths += [base, f"{base}add/"]
-        rows = list(model._default_manager.all()[:most])
+        found = model._default_manager.all()
+        rows = list(found if model is Connection else found[:most])
         paths += [f"{base}{row.pk}/change/" for row in rows]
         paths += [f"{base}{row.pk}/{page}/" for row in rows[:2] for page in ("history", "delete")]
     return [*paths, *(f"/admin/tools/probe/report/{row.pk}/" for row in Connection.objects.all())]

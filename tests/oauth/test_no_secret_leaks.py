@@ -128,7 +128,7 @@ class Story:
 
 
 @pytest.fixture
-def story(scene: StartScene, api: Api, caplog: pytest.LogCaptureFixture, broker: redis.Redis, settings: Any) -> Story:
+def story(scene: StartScene, api: Api, caplog: pytest.LogCaptureFixture, broker: redis.Redis) -> Story:
     """Sign in, fail, renew, step up and sign out, at servers that answer with secrets of their own."""
     caplog.set_level(logging.DEBUG)
     told = Story(api, Browser(), scene)
@@ -244,12 +244,17 @@ def _expire(scene: Scene) -> None:
 
 
 def test_no_page_of_the_admin_and_no_answer_of_the_api_shows_a_secret(
-    story: Story, reviewer: User, superuser: User, signed_in: Callable[[User | None], Client]
+    story: Story,
+    reviewer: User,
+    superuser: User,
+    signed_in: Callable[[User | None], Client],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.WARNING)  # at DEBUG, templates log a traceback for every variable that is not there
     house, shown = story.scenes["Orders"].house, 0
     for user in (house.admin, house.member, house.auditor, reviewer, superuser):
         client = signed_in(user)
-        for path in reading.admin_pages(most=4):
+        for path in reading.admin_pages(most=2):
             answer = client.get(path, follow=True)
             assert story.leaks(answer.content.decode() + str(answer.headers)) == [], f"{user} at {path}"
             shown += answer.status_code == 200
@@ -284,7 +289,7 @@ def test_the_browser_is_shown_a_state_only_on_its_way_to_the_provider(story: Sto
         assert answer["Referrer-Policy"] in {"same-origin", "no-referrer"}
 
 
-def test_no_log_line_no_message_no_mail_and_no_error_holds_a_secret(
+def test_nothing_that_is_written_down_or_sent_holds_a_secret(
     story: Story, caplog: pytest.LogCaptureFixture, broker: redis.Redis
 ) -> None:
     assert [line for line in reading.log_lines(caplog) if story.leaks(line)] == []
@@ -294,8 +299,5 @@ def test_no_log_line_no_message_no_mail_and_no_error_holds_a_secret(
     assert [message.body for message in mail.outbox if story.leaks(str(message.message()))] == []
     assert len(story.errors) > 10
     assert [error for error in story.errors if story.leaks(error)] == []
-
-
-def test_no_column_no_row_and_no_audit_event_holds_a_secret(story: Story) -> None:
-    assert {name: story.leaks(text) for name, text in reading.tables() if story.leaks(text)} == {}
+    assert [name for name, content in reading.tables() if story.leaks(content)] == []
     assert [row for row in reading.rows() if story.leaks(row)] == []

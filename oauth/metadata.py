@@ -92,13 +92,18 @@ class ServerMetadata(_Document):
 
     def summary(self) -> str:
         """Return what it supports, in one sentence."""
-        offers = [
-            ("client ID metadata documents", self.client_id_metadata_document_supported),
-            ("dynamic client registration", bool(self.registration_endpoint)),
-            ("PKCE with S256", self.supports_s256),
+        features = {
+            "client ID metadata documents": self.client_id_metadata_document_supported,
+            "dynamic client registration": bool(self.registration_endpoint),
+            "PKCE with S256": self.supports_s256,
+        }
+        offered = [name for name, there in features.items() if there]
+        missing = [name for name, there in features.items() if not there]
+        parts = [
+            f"It offers {' and '.join(offered)}." if offered else "",
+            f"Not {' nor '.join(missing)}." if missing else "",
         ]
-        parts = [f"{'' if there else 'no '}{name}" for name, there in offers]
-        return f"It offers {', '.join(parts[:-1])} and {parts[-1]}."
+        return " ".join(part for part in parts if part)
 
     @property
     def supports_s256(self) -> bool:

@@ -99,11 +99,10 @@ class ServerMetadata(_Document):
         }
         offered = [name for name, there in features.items() if there]
         missing = [name for name, there in features.items() if not there]
-        parts = [
-            f"It offers {' and '.join(offered)}." if offered else "",
-            f"Not {' nor '.join(missing)}." if missing else "",
-        ]
-        return " ".join(part for part in parts if part)
+        lacks = " and no ".join(missing)
+        if not offered:
+            return f"It offers no {lacks}."
+        return f"It offers {' and '.join(offered)}{f', but no {lacks}' if missing else ''}."
 
     @property
     def supports_s256(self) -> bool:

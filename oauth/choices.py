@@ -11,7 +11,7 @@ from connections.models import Grant, TokenAuth
 from oauth import providers
 from oauth.discovery import Found
 from oauth.errors import CannotSignIn
-from oauth.metadata import ServerMetadata
+from oauth.metadata import ServerMetadata, valid_scopes
 from oauth.models import Kind
 
 # Servers made with the MCP SDK offer Basic too, but refuse it unless the body repeats the client ID.
@@ -96,7 +96,7 @@ def scopes(found: Found, *, configured: str, missing: str = "", had: str = "") -
     wanted = _union(base, had.split() if missing else (), missing.split())
     if wanted and _OFFLINE in (found.server.scopes_supported or ()):
         wanted = _union(wanted, [_OFFLINE])
-    return " ".join(wanted)
+    return " ".join(valid_scopes(wanted))
 
 
 def not_granted(granted: str, asked: str) -> str:

@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 
 from connections import audit
 from oauth import notices, standing
+from oauth.metadata import valid_scopes
 from oauth.models import SignIn
 
 
@@ -40,7 +41,7 @@ def lacks(sign_in_id: UUID, scopes: str) -> None:
     sign_in = _sign_in(sign_in_id)
     if sign_in is None:
         return
-    wanted = " ".join(dict.fromkeys([*sign_in.missing_scopes.split(), *scopes.split()]))
+    wanted = " ".join(valid_scopes([*sign_in.missing_scopes.split(), *scopes.split()]))
     if wanted != sign_in.missing_scopes:
         sign_in.misses(wanted)
         _record(sign_in, "connection.scopes_missing", "insufficient_scope")

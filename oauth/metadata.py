@@ -16,12 +16,16 @@ from connections import egress
 
 LONGEST = 64 * 1024  # bytes of a document; large ones in the field have a tenth of it
 MOST_SCOPES = 200
+LONGEST_SCOPES = 4000  # characters of all of them, which is what a row keeps
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")  # RFC 6749, appendix A.4
 
 
 def valid_scopes(words: Iterable[str]) -> list[str]:
-    """Return those of the words that can be scopes, each once and at most 200 of them."""
-    return list(dict.fromkeys(word for word in words if _SCOPE.fullmatch(word)))[:MOST_SCOPES]
+    """Return those of the words that can be scopes, each once: at most 200 of them, and as many as a row keeps."""
+    scopes = list(dict.fromkeys(word for word in words if _SCOPE.fullmatch(word)))[:MOST_SCOPES]
+    while len(" ".join(scopes)) > LONGEST_SCOPES:
+        scopes.pop()
+    return scopes
 
 
 class MetadataError(ValueError):
@@ -115,6 +119,8 @@ Document = TypeVar("Document", ResourceMetadata, ServerMetadata)
 
 def read(body: bytes, kind: type[Document]) -> Document:
     """Return the document; raises MetadataError with a sentence that repeats nothing of it but names of members."""
+    if b"\\u0000" in body:  # PostgreSQL keeps no text with it
+        raise MetadataError("It contains a character that has no place in it.")
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

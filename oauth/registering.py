@@ -149,8 +149,8 @@ def _register(connection: Connection, server: ServerMetadata, made: Registration
             f"The sign-in server did not register us: {refusal.sentence}", code="registration_refused"
         ) from refusal
     secret = answer.get("client_secret")
-    if len(answer["client_id"]) > LONGEST_CLIENT_ID:
-        raise CannotSignIn("The client ID that the sign-in server gave is too long.", code="registration_refused")
+    if len(answer["client_id"]) > LONGEST_CLIENT_ID or not answer["client_id"].isprintable():
+        raise CannotSignIn("The client ID that the sign-in server gave cannot be sent.", code="registration_refused")
     made.client_id = answer["client_id"]
     made.auth_method = _method(answer, asked, server)
     made.keep_secret(secret if isinstance(secret, str) else "")

@@ -9,14 +9,15 @@ from oauth.metadata import valid_scopes
 Challenge = dict[str, str]
 
 LONGEST = 8192  # characters of a challenge that are read
-_BEARER = re.compile(r"(?:^|,)\s*Bearer(?:\s+|$)", re.IGNORECASE)
-_PARAMETER = re.compile(r'\s*(?:,\s*)?([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+# What stands within the quotes of another scheme begins nothing.
+_BEARER = re.compile(r'(?:[^"]|"(?:[^"\\]|\\.)*")*?(?:^|(?<=,))\s*Bearer(?:\s+|$)', re.IGNORECASE)
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
 def parse(header: str | None) -> Challenge:
     """Return the parameters of the Bearer challenge by lower-case name; none of them for another challenge."""
     text = (header or "")[:LONGEST]
-    start = _BEARER.search(text)
+    start = _BEARER.match(text)
     parameters: Challenge = {}
     position = start.end() if start else len(text)
     while match := _PARAMETER.match(text, position):

@@ -10,6 +10,8 @@ OAuthError                  every error of this room
 
 from __future__ import annotations
 
+import re
+
 from connections.errors import DuvoError
 
 
@@ -57,7 +59,8 @@ class ProviderUnavailable(OAuthError):
 
 
 def _is_code(error: str) -> bool:
-    return len(error) <= 60 and error.isascii() and error.replace("_", "").replace("-", "").isalnum()  # noqa: PLR2004
+    """Whether it is words, as the codes of the field are, and no random value that somebody repeats."""
+    return re.fullmatch(r"[a-z]+(_[a-z]+)*", error) is not None and len(error) <= 60  # noqa: PLR2004
 
 
 def _unknown(error: str) -> str:

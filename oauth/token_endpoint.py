@@ -26,6 +26,8 @@ from oauth.models import Tokens
 TIMEOUT = 15.0  # seconds for one exchange
 LONGEST = 256 * 1024  # bytes of an answer
 LONGEST_TOKEN = 16 * 1024  # characters; it travels in a header
+MOST_MEMBERS = 50  # of an answer that is a form
+_SECRETS = ("code", "code_verifier", "token", "access_token", "refresh_token")
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523, section 2.2
 _ASSERTION_LIFE = 120  # seconds
 
@@ -48,7 +50,7 @@ def form(grant_type: str, **members: str) -> dict[str, str]:
 async def grant(server: ServerMetadata, client: Client, fields: Mapping[str, str]) -> Tokens:
     """Ask for tokens (RFC 6749, section 4); raises ProviderRefused and ProviderUnavailable."""
     answer = await _post(server.token_endpoint, server, client, fields)
-    members = _members(answer)
+    members = _unrepeated(_members(answer), client, fields)
     if answer.status == 200 and members.get("access_token"):  # noqa: PLR2004 - OK
         return _tokens(members)
     # Some servers say what is wrong with a status of 200.
@@ -61,7 +63,7 @@ async def revoke(server: ServerMetadata, client: Client, token: str, kind: str) 
     fields = {"token": token, "token_type_hint": kind}
     answer = await _post(server.revocation_endpoint, server, client, fields)
     if answer.status != 200:  # noqa: PLR2004 - OK
-        _raise_for(answer.status, _members(answer))
+        _raise_for(answer.status, _unrepeated(_members(answer), client, fields))
         raise ProviderUnavailable
 
 
@@ -120,8 +122,20 @@ def _members(answer: egress.Answer) -> dict[str, Any]:
         members = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
         text = answer.body.decode("utf-8", "replace")
-        return dict(parse_qsl(text, max_num_fields=50)) if "=" in text and "<" not in text else {}
+        is_form = "=" in text and "<" not in text and text.count("&") < MOST_MEMBERS
+        return dict(parse_qsl(text)) if is_form else {}
     return members if isinstance(members, dict) else {}
+
+
+def _unrepeated(members: dict[str, Any], client: Client, fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return the members of an answer without an error or a scope that repeats a secret: both are shown to people."""
+    told = {client.secret, *(fields.get(name) for name in _SECRETS), *(str(members.get(name)) for name in _SECRETS)}
+    error, granted = members.get("error"), members.get("scope")
+    if isinstance(error, str) and error in told:
+        members = {**members, "error": "unknown"}
+    if isinstance(granted, str):
+        members = {**members, "scope": " ".join(scope for scope in granted.split() if scope not in told)}
+    return members
 
 
 def _tokens(members: Mapping[str, Any]) -> Tokens:

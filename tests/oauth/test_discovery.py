@@ -1,203 +1,239 @@
-"""Finding out where to sign in, driven by hand: every document and answer, in any order."""
+"""The walk through a server's documents, driven by hand: which it asks for, in which order, and how it ends."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oauth.discovery import Ask, Found, Got, Look, metadata_urls
+from oauth.discovery import Found, Got, Look, metadata_urls
 from oauth.errors import CannotSignIn
+from oauth.metadata import ServerMetadata
 
-URL = "https://mcp.example.com/team/mcp"
+MCP = "https://mcp.example.com/v1/mcp"
+HINT = "https://mcp.example.com/about"
 ORIGIN = "https://mcp.example.com"
-ISSUER = "https://login.example.com"
-HINT = "https://mcp.example.com/hint"
-RESOURCE = "/.well-known/oauth-protected-resource"
-OAUTH = "/.well-known/oauth-authorization-server"
-OPENID = "/.well-known/openid-configuration"
-CHALLENGE = Got(401, www_authenticate=f'Bearer resource_metadata="{HINT}", scope="read write"')
-MOST_ASKS = 1 + 3 + 3 * 3 + 1
-NONE, DOWN, SILENT = Got(404), Got(503), Got(trouble="The server took too long to answer.")
+LOGIN = "https://login.example.com"
+PATH_FORM = f"{ORIGIN}/.well-known/oauth-protected-resource/v1/mcp"
+ROOT_FORM = f"{ORIGIN}/.well-known/oauth-protected-resource"
+OF_2025_03 = f"{ORIGIN}/.well-known/oauth-authorization-server"
+OF_LOGIN = [f"{LOGIN}/.well-known/oauth-authorization-server", f"{LOGIN}/.well-known/openid-configuration"]
+MOST_ASKS = 1 + 3 + 3 * 3  # the server, its own metadata, three servers in three places each
 
-Answers = Callable[[Ask], Got]
+NOTHING = Got(404)
+NO_ANSWER = Got(trouble="The server cannot be reached.")
+CHALLENGE = Got(401, b"", f'Bearer resource_metadata="{HINT}", scope="read write"')
+PLAIN_CHALLENGE = Got(401, b"", "Bearer")
 
 
-def written(**members: Any) -> Got:
+def document(**members: Any) -> Got:
     return Got(200, json.dumps(members).encode())
 
 
-def server(issuer: str = ISSUER, **members: Any) -> Got:
-    endpoints = {"authorization_endpoint": f"{issuer}/authorize", "token_endpoint": f"{issuer}/token"}
-    return written(**{"issuer": issuer, **endpoints, **members})
+def resource(*servers: str, of: str = MCP, **more: Any) -> Got:
+    return document(resource=of, authorization_servers=list(servers or (LOGIN,)), **more)
 
 
-def resource(url: str = URL, *issuers: str, **members: Any) -> Got:
-    return written(resource=url, authorization_servers=list(issuers or [ISSUER]), **members)
+def server(issuer: str = LOGIN, **more: Any) -> Got:
+    return document(**{"issuer": issuer, "token_endpoint": f"{issuer}/token"} | more)
 
 
-def field(documents: dict[str, Got], knock: Got = CHALLENGE) -> Answers:
-    """A field of servers that has these documents and no others."""
-    return lambda ask: knock if ask.method == "POST" else documents.get(ask.url, NONE)
+@dataclass
+class Walked:
+    """What was asked for, and how it ended."""
+
+    look: Look
+    asked: list[str] = field(default_factory=list)
+    found: Found | None = None
+    refusal: CannotSignIn | None = None
 
 
-def walked(answers: Answers, url: str = URL) -> tuple[Found | CannotSignIn, list[str], Look]:
-    """What a whole walk comes to, what it asked for, and its notes."""
-    look, asked = Look(url), []
-    walk = look.walk()
+def walk(answers: dict[str, Got], url: str = MCP) -> Walked:
+    """Answer each URL as the table says, with 404 what is not in it."""
+    return drive(url, lambda asked: answers.get(asked, NOTHING))
+
+
+def drive(url: str, answer: Any) -> Walked:
+    walked = Walked(Look(url))
+    steps = walked.look.walk()
     try:
-        ask = next(walk)
+        ask = next(steps)
         while True:
-            asked.append(ask.url)
-            assert len(asked) <= MOST_ASKS
-            ask = walk.send(answers(ask))
+            walked.asked.append(ask.url)
+            assert len(walked.asked) <= MOST_ASKS
+            ask = steps.send(answer(ask.url))
     except StopIteration as end:
-        return end.value, asked, look
+        walked.found = end.value
     except CannotSignIn as refusal:
-        return refusal, asked, look
+        walked.refusal = refusal
+    return walked
 
 
-# --- any answer ---
+# --- what is asked for, in which order ------------------------------------------------------------------------------
 
-PLACES = [
-    URL,
-    ORIGIN,
-    HINT,
-    ISSUER,
-    f"{ISSUER}/tenant",
-    "https://evil.example",
-    "http://10.0.0.1",
-    "javascript:x",
-    "",
-    "x",
-]
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.sampled_from(PLACES) | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=5),
-    max_leaves=8,
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        ({MCP: CHALLENGE, HINT: resource(), OF_LOGIN[0]: server()}, [MCP, HINT, OF_LOGIN[0]]),
+        ({MCP: CHALLENGE, HINT: resource(), OF_LOGIN[1]: server()}, [MCP, HINT, *OF_LOGIN]),
+        ({MCP: CHALLENGE, PATH_FORM: resource(), OF_LOGIN[0]: server()}, [MCP, HINT, PATH_FORM, OF_LOGIN[0]]),
+        (
+            {MCP: CHALLENGE, ROOT_FORM: resource(), OF_LOGIN[0]: server()},
+            [MCP, HINT, PATH_FORM, ROOT_FORM, OF_LOGIN[0]],
+        ),
+        ({MCP: PLAIN_CHALLENGE, PATH_FORM: resource(), OF_LOGIN[0]: server()}, [MCP, PATH_FORM, OF_LOGIN[0]]),
+        ({MCP: Got(200), ROOT_FORM: resource(), OF_LOGIN[0]: server()}, [MCP, PATH_FORM, ROOT_FORM, OF_LOGIN[0]]),
+        ({MCP: PLAIN_CHALLENGE, OF_2025_03: server(ORIGIN)}, [MCP, PATH_FORM, ROOT_FORM, OF_2025_03]),
+        ({MCP: PLAIN_CHALLENGE}, [MCP, PATH_FORM, ROOT_FORM, OF_2025_03]),
+    ],
+    ids=["hint", "openid", "path form", "root form", "no hint", "no challenge", "of 2025-03-26", "guessed"],
 )
-MEMBERS = [
-    "resource", "authorization_servers", "scopes_supported", "issuer", "token_endpoint", "authorization_endpoint",
-    "registration_endpoint", "code_challenge_methods_supported", "client_id_metadata_document_supported",
-]  # fmt: skip
-DOCUMENTS = st.one_of(
-    st.binary(),
-    st.dictionaries(st.sampled_from(MEMBERS), JSON).map(lambda members: json.dumps(members).encode()),
-    st.lists(st.sampled_from(PLACES), max_size=9).map(lambda names: resource(URL, *names).body),
-    st.sampled_from(PLACES).map(lambda issuer: server(issuer).body),
-)
-CHALLENGES = st.one_of(st.text(), st.sampled_from(["", *(f'Bearer resource_metadata="{place}"' for place in PLACES)]))
-GOTS = st.one_of(
-    st.builds(Got, st.sampled_from([200, 200, 200, 204, 301, 307, 401, 401, 403, 404, 500]), DOCUMENTS, CHALLENGES),
-    st.sampled_from([NONE, DOWN, SILENT, CHALLENGE, resource(), server(), server(ORIGIN)]),
-)
+def test_documents_are_asked_for_in_the_order_of_the_standard(answers: dict[str, Got], asked: list[str]) -> None:
+    walked = walk(answers)
+    assert walked.asked == asked
+    assert walked.found is not None
+    assert [step.url for step in walked.look.steps] == asked
+    assert walked.found.challenged is (answers[MCP].status == 401)
 
 
-@given(
-    st.lists(GOTS, min_size=MOST_ASKS, max_size=MOST_ASKS), st.sampled_from([URL, ORIGIN, f"{ORIGIN}/", f"{URL}?a=b"])
-)
-def test_any_answers_in_any_order_come_to_an_end(gots: list[Got], url: str) -> None:
-    waiting = list(gots)
-    outcome, asked, look = walked(lambda _: waiting.pop(0), url)
-    assert [step.url for step in look.steps] == [place[:500] for place in asked]
-    assert all(step.conclusion for step in look.steps)
-    if isinstance(outcome, Found):
-        assert urlsplit(outcome.resource).netloc == urlsplit(url).netloc
-        assert outcome.server.issuer in outcome.trusted or outcome.server.issuer in {ORIGIN, f"{ORIGIN}/"}
-    else:
-        assert outcome.code in {"metadata_refused", "metadata_unavailable", "no_authorization_server"}
-        assert outcome.sentence.endswith(".")
+def test_a_server_at_the_root_has_one_place_for_its_metadata() -> None:
+    assert walk({}, f"{ORIGIN}/").asked == [f"{ORIGIN}/", ROOT_FORM, OF_2025_03]
 
 
-@pytest.mark.parametrize("count", [4, 1000])
-def test_however_many_servers_are_named_three_are_asked(count: int) -> None:
-    issuers = [f"{ISSUER}/{number}" for number in range(count)]
-    outcome, asked, _ = walked(field({HINT: resource(URL, *issuers)}))
-    assert isinstance(outcome, CannotSignIn)
-    assert len(asked) == 2 + 3 * 3
-
-
-# --- where documents are ---
+def test_a_hint_to_a_place_that_is_asked_anyway_is_asked_once() -> None:
+    challenge = Got(401, b"", f'Bearer resource_metadata="{PATH_FORM}"')
+    assert walk({MCP: challenge}).asked == [MCP, PATH_FORM, ROOT_FORM, OF_2025_03]
 
 
 @pytest.mark.parametrize(
     ("issuer", "urls"),
     [
-        (ISSUER, [f"{ISSUER}{OAUTH}", f"{ISSUER}{OPENID}"]),
-        (f"{ISSUER}/", [f"{ISSUER}{OAUTH}", f"{ISSUER}{OPENID}"]),
-        (f"{ISSUER}/t/1", [f"{ISSUER}{OAUTH}/t/1", f"{ISSUER}{OPENID}/t/1", f"{ISSUER}/t/1{OPENID}"]),
-        (f"{ISSUER}/t/", [f"{ISSUER}{OAUTH}/t", f"{ISSUER}{OPENID}/t", f"{ISSUER}/t{OPENID}"]),
-        (f"{ISSUER}:8443/t", [f"{ISSUER}:8443{OAUTH}/t", f"{ISSUER}:8443{OPENID}/t", f"{ISSUER}:8443/t{OPENID}"]),
+        (LOGIN, OF_LOGIN),
+        (f"{LOGIN}/", OF_LOGIN),
+        (
+            f"{LOGIN}/acme",
+            [
+                f"{LOGIN}/.well-known/oauth-authorization-server/acme",
+                f"{LOGIN}/.well-known/openid-configuration/acme",
+                f"{LOGIN}/acme/.well-known/openid-configuration",
+            ],
+        ),
+        (
+            f"{LOGIN}:8443/realms/acme/",
+            [
+                f"{LOGIN}:8443/.well-known/oauth-authorization-server/realms/acme",
+                f"{LOGIN}:8443/.well-known/openid-configuration/realms/acme",
+                f"{LOGIN}:8443/realms/acme/.well-known/openid-configuration",
+            ],
+        ),
     ],
 )
-def test_metadata_of_an_issuer_is_looked_for_in_the_order_of_the_standards(issuer: str, urls: list[str]) -> None:
+def test_metadata_of_an_issuer_is_looked_for_in_these_places(issuer: str, urls: list[str]) -> None:
     assert metadata_urls(issuer) == urls
-    for url in urls:
-        outcome, _, _ = walked(field({HINT: resource(URL, issuer), url: server(issuer)}))
-        assert isinstance(outcome, Found), url
-        assert outcome.server.issuer == issuer
 
 
-def test_the_resource_is_looked_for_where_the_challenge_says_then_by_path_then_at_the_root() -> None:
-    _, asked, _ = walked(field({}))
-    assert asked == [URL, HINT, f"{ORIGIN}{RESOURCE}/team/mcp", f"{ORIGIN}{RESOURCE}", f"{ORIGIN}{OAUTH}"]
+def test_only_three_of_the_named_servers_are_asked() -> None:
+    named = [f"https://login{number}.example.com/acme" for number in range(6)]
+    walked = walk({MCP: CHALLENGE, HINT: resource(*named)})
+    assert walked.asked[2:] == [url for issuer in named[:3] for url in metadata_urls(issuer)]
+    assert len(walked.asked) == 2 + 3 * 3
 
 
-def test_a_sign_in_is_found_with_what_to_name_to_it() -> None:
-    documents = {HINT: resource(scopes_supported=["a", "b"]), f"{ISSUER}{OAUTH}": server()}
-    outcome, asked, look = walked(field(documents))
-    assert isinstance(outcome, Found)
-    assert (outcome.resource, outcome.challenge_scopes, outcome.resource_scopes) == (URL, "read write", ("a", "b"))
-    assert (outcome.trusted, outcome.challenged) == ((ISSUER,), True)
-    assert asked == [URL, HINT, f"{ISSUER}{OAUTH}"]
-    assert [step.good for step in look.steps] == [True] * 3
+# --- what is found --------------------------------------------------------------------------------------------------
 
 
-# --- what is not believed ---
+def test_what_was_found_keeps_every_scope_and_the_issuers_as_they_are_written() -> None:
+    answers = {MCP: CHALLENGE, HINT: resource(LOGIN, f"{LOGIN}/b", scopes_supported=["all"]), OF_LOGIN[0]: server()}
+    found = walk(answers).found
+    assert found is not None
+    assert (found.resource, found.challenge_scopes, found.resource_scopes) == (MCP, "read write", ("all",))
+    assert (found.server.issuer, found.trusted) == (LOGIN, (LOGIN, f"{LOGIN}/b"))
 
 
-@pytest.mark.parametrize("other", ["https://evil.example/team/mcp", f"{ORIGIN}/other", f"{ORIGIN}:8443/team/mcp"])
-def test_a_resource_of_somebody_else_ends_the_walk(other: str) -> None:
-    outcome, asked, _ = walked(field({HINT: resource(other), f"{ORIGIN}{RESOURCE}": resource()}))
-    assert isinstance(outcome, CannotSignIn)
-    assert (outcome.code, asked) == ("metadata_refused", [URL, HINT])
+def test_the_second_server_is_used_when_the_first_has_no_metadata() -> None:
+    other = "https://other.example.com"
+    answers = {MCP: CHALLENGE, HINT: resource(other, LOGIN), OF_LOGIN[0]: server()}
+    found = walk(answers).found
+    assert found is not None
+    assert found.server.issuer == LOGIN
+
+
+def test_default_paths_are_guessed_only_where_a_sign_in_is_asked_for() -> None:
+    found = walk({MCP: PLAIN_CHALLENGE}).found
+    assert found is not None
+    assert found.server == ServerMetadata(
+        issuer=ORIGIN,
+        authorization_endpoint=f"{ORIGIN}/authorize",
+        token_endpoint=f"{ORIGIN}/token",
+        registration_endpoint=f"{ORIGIN}/register",
+        code_challenge_methods_supported=["S256"],
+    )
+    assert found.trusted == ()
 
 
 @pytest.mark.parametrize(
-    "said", [f"{ISSUER}/", ISSUER.upper(), "https://evil.example", f"{ISSUER}/tenant", f"{ISSUER}:443"]
+    ("answers", "code"),
+    [
+        ({}, "no_authorization_server"),
+        ({MCP: NO_ANSWER}, "no_authorization_server"),
+        ({MCP: Got(403)}, "no_authorization_server"),
+        ({MCP: PLAIN_CHALLENGE, PATH_FORM: NO_ANSWER}, "metadata_unavailable"),
+        ({MCP: PLAIN_CHALLENGE, OF_2025_03: Got(503)}, "metadata_unavailable"),
+        ({MCP: CHALLENGE, HINT: resource()}, "no_authorization_server"),
+        ({MCP: CHALLENGE, HINT: resource(), OF_LOGIN[0]: NO_ANSWER}, "metadata_unavailable"),
+        ({MCP: CHALLENGE, HINT: resource(), OF_LOGIN[0]: server(f"{LOGIN}/")}, "metadata_refused"),
+        ({MCP: CHALLENGE, HINT: resource(), OF_LOGIN[0]: server(LOGIN.upper())}, "metadata_refused"),
+        ({MCP: CHALLENGE, HINT: resource(of="https://other.example.com/v1/mcp")}, "metadata_refused"),
+        ({MCP: CHALLENGE, HINT: resource(of=f"{ORIGIN}/v1/mcp/more")}, "metadata_refused"),
+        ({MCP: PLAIN_CHALLENGE, OF_2025_03: server(LOGIN)}, "metadata_refused"),
+        ({MCP: CHALLENGE, HINT: Got(200, b"<html>"), OF_2025_03: Got(500)}, "metadata_unavailable"),
+    ],
 )
-def test_a_server_that_says_it_is_another_is_not_used(said: str) -> None:
-    outcome, asked, look = walked(field({HINT: resource(), f"{ISSUER}{OAUTH}": server(said)}))
-    assert isinstance(outcome, CannotSignIn)
-    assert outcome.code == "metadata_refused"
-    assert asked[2:] == [f"{ISSUER}{OAUTH}", f"{ISSUER}{OPENID}"]
-    assert not look.steps[2].good
+def test_what_leaves_no_way_to_sign_in_has_a_code(answers: dict[str, Got], code: str) -> None:
+    walked = walk(answers)
+    assert walked.refusal is not None
+    assert walked.refusal.code == code
+    assert not walked.look.steps[-1].good
+    assert len(walked.look.steps) == len(walked.asked)
 
 
-@pytest.mark.parametrize("down", [DOWN, SILENT])
-@pytest.mark.parametrize("where", [HINT, f"{ORIGIN}{RESOURCE}", f"{ORIGIN}{OAUTH}"])
-def test_default_paths_are_not_guessed_while_a_document_cannot_be_had(where: str, down: Got) -> None:
-    outcome, _, _ = walked(field({where: down}))
-    assert isinstance(outcome, CannotSignIn)
-    assert outcome.code == "metadata_unavailable"
+def test_another_servers_metadata_ends_the_walk_at_once() -> None:
+    answers = {MCP: CHALLENGE, HINT: resource(of="https://rival.example.com/mcp"), PATH_FORM: resource()}
+    assert walk(answers).asked == [MCP, HINT]
 
 
-def test_default_paths_are_guessed_only_for_who_asks_for_a_sign_in() -> None:
-    outcome, _, _ = walked(field({}))
-    assert isinstance(outcome, Found)
-    assert (outcome.server.token_endpoint, outcome.trusted) == (f"{ORIGIN}/token", ())
-    outcome, _, _ = walked(field({}, knock=Got(200)))
-    assert isinstance(outcome, CannotSignIn)
-    assert outcome.code == "no_authorization_server"
+# --- anything, in any order -----------------------------------------------------------------------------------------
+
+URLS = st.sampled_from([MCP, ORIGIN, f"{ORIGIN}/", LOGIN, f"{LOGIN}/acme", "https://[::1", "http://localhost", "x", ""])
+VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | URLS | st.lists(URLS | st.none(), max_size=5)
+NAMES = [*ServerMetadata.model_fields, "resource", "authorization_servers", "signed_metadata"]
+LIKELY = st.builds(lambda url, urls: {"resource": url, "authorization_servers": urls}, URLS, st.lists(URLS, max_size=5))
+SERVERS = st.builds(lambda url: {"issuer": url, "token_endpoint": f"{LOGIN}/token"}, URLS)
+DOCUMENTS = LIKELY | SERVERS | st.dictionaries(st.sampled_from(NAMES), VALUES)
+BODIES = st.binary(max_size=40) | st.one_of(DOCUMENTS, VALUES).map(lambda value: json.dumps(value).encode())
+CHALLENGES = st.text(max_size=40) | URLS.map(lambda url: f'Bearer resource_metadata="{url}", scope="a b"')
+GOTS = st.builds(
+    Got,
+    status=st.sampled_from([200, 200, 200, 0, 204, 301, 401, 403, 404, 429, 500, 503]),
+    body=BODIES,
+    www_authenticate=CHALLENGES,
+    trouble=st.sampled_from(["", "", "", "The server cannot be reached."]),
+)
 
 
-def test_the_second_server_is_used_when_the_first_cannot_be() -> None:
-    documents = {HINT: resource(URL, f"{ISSUER}/gone", ISSUER), f"{ISSUER}{OAUTH}": server()}
-    outcome, _, _ = walked(field(documents))
-    assert isinstance(outcome, Found)
-    assert outcome.server.issuer == ISSUER
+@given(st.lists(GOTS, min_size=MOST_ASKS, max_size=MOST_ASKS), st.sampled_from([MCP, ORIGIN, f"{ORIGIN}/a b/?c=d"]))
+def test_any_answers_in_any_order_end_in_a_server_or_in_a_refusal(answers: list[Got], url: str) -> None:
+    coming: Iterable[Got] = iter(answers)
+    walked = drive(url, lambda _: next(coming))
+    assert (walked.found is None) is (walked.refusal is not None)
+    assert len(walked.look.steps) == len(walked.asked)
+    assert all(step.conclusion and len(step.conclusion) <= 500 and len(step.url) <= 500 for step in walked.look.steps)
+    if walked.found is not None:
+        assert walked.found.server.token_endpoint
+        assert not walked.found.trusted or walked.found.server.issuer in walked.found.trusted[:3]

@@ -1,224 +1,206 @@
-"""Addresses that other servers name: none leads where we must not go, and none gets a secret that is not for it."""
+"""No URL of a hostile document is ever asked: not as a hint, not as a server, not as an endpoint, not by a redirect."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from pytest_django import Settings
 
 from connections import egress
-from oauth import looking, refreshing, token_endpoint
+from oauth import looking, token_endpoint
 from oauth.discovery import Ask, Got, Look
-from oauth.errors import ProviderUnavailable
+from oauth.errors import CannotSignIn, ProviderUnavailable
 from oauth.metadata import MetadataError, ResourceMetadata, ServerMetadata, read
-from oauth.models import Discovery, PendingAuthorization, Registration, SignIn
 from oauth.token_endpoint import Client
-from tests.connections.ssrf import REFUSED
-from tests.oauth.conftest import Scene, StartScene
-from tests.servers.authorization.server import AuthorizationServer, approve
-from tests.servers.fixtures import StartAuthorizationServer
+from tests.connections.listeners import Listener, listening
+from tests.connections.ssrf import LOOPBACK_HOSTS, REFUSED
+from tests.servers.fixtures import StartAuthorizationServer, StartReceiver, StartServer
 from tests.servers.kinds import respond
-from tests.servers.running import Incoming, Receive, Rule, Send
+from tests.servers.running import Incoming, McpServer, Receive, Rule, Send
 
-URL, ISSUER = "https://mcp.example.com/mcp", "https://login.example.com"
-# The address of a document may end in /sse; and JSON holds no half of a pair.
-FORBIDDEN = [url for url, code in REFUSED if url and code != "sse_endpoint" and "\ud800" not in url]
-# Also forbidden where loopback is open, as it is for the servers of these scenes.
-ALWAYS_FORBIDDEN = [
-    "javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "//login.example.com/", "login.example.com",
-    "https://user@login.example.com/", "https://169.254.169.254/latest/", "https://10.0.0.1/", "https://[fd00::1]/",
-    "http://8.8.8.8/", "https://8.8.8.8:22/", "https://login.example.com/#x",
-]  # fmt: skip
+MCP = "https://mcp.example.com/mcp"
+SERVER = "https://login.example.com"
+# Blank is a member left out, and only a person can mistake the old transport's endpoint for another.
+HOSTILE = [
+    *[url for url, code in REFUSED if url and code != "sse_endpoint"][::2],
+    "javascript:alert(document.cookie)",
+    "data:application/json,{}",
+    "file:///etc/passwd",
+    "http://mcp.example.com/",
+    "https://mcp.example.com@169.254.169.254/",
+]
 ENDPOINTS = ["token_endpoint", "authorization_endpoint", "registration_endpoint", "revocation_endpoint"]
+CLIENT = Client("client-1", "client_secret_post", secret="marker-of-a-secret")
+CODE = {"grant_type": "authorization_code", "code": "marker-of-a-code"}
 
 
-def metadata(**members: str) -> dict[str, Any]:
-    return {"issuer": ISSUER, **{name: f"{ISSUER}/{name}" for name in ENDPOINTS}, **members}
-
-
-# --- the whole table, with the egress closed as in production -------------------------------------------------------
-
-
-@pytest.fixture
-def closed(settings: Settings) -> None:
+@pytest.fixture(autouse=True)
+async def inner(settings: Any) -> AsyncIterator[Listener]:
+    """A service of our own network that would answer; even its port is allowed, and nobody ever comes."""
     settings.EGRESS_ALLOWED_NETWORKS = []
+    async with listening() as listener:
+        settings.EGRESS_ALLOWED_PORTS = [443, 8443, listener.port]
+        yield listener
+        await asyncio.sleep(0)
+        assert listener.accepted == 0
 
 
-def _asked_with(url: str) -> tuple[Look, Ask, Any]:
-    """A walk that has been challenged with this address and now asks for it."""
-    quoted = url.replace("\\", "\\\\").replace('"', '\\"')
-    look = Look(URL)
-    walk = look.walk()
-    next(walk)
-    return look, walk.send(Got(401, www_authenticate=f'Bearer resource_metadata="{quoted}"')), walk
+@pytest.fixture(params=[*HOSTILE, *(f"https://{host}:PORT/token" for host in LOOPBACK_HOSTS)], ids=ascii)
+def hostile(request: pytest.FixtureRequest, inner: Listener) -> str:
+    return str(request.param).replace("PORT", str(inner.port))
 
 
-@pytest.mark.usefixtures("closed")
-async def test_no_hint_leads_to_a_forbidden_address() -> None:
-    for url in FORBIDDEN:
-        look, ask, walk = _asked_with(url)
-        assert ask.url == url
-        with egress.observe() as connections, pytest.raises(egress.Refused) as refusal:
-            await egress.fetch(ask.method, ask.url, headers=ask.headers)
-        assert connections == [], url
-        assert walk.send(Got(trouble=refusal.value.sentence)).url.startswith("https://mcp.example.com/.well-known/")
-        assert look.steps[-1].conclusion == refusal.value.sentence != ""
+def document(**members: Any) -> bytes:
+    return json.dumps(members).encode()
 
 
-@pytest.mark.usefixtures("closed")
-def test_no_document_with_a_forbidden_address_is_believed() -> None:
-    documents = [(ServerMetadata, metadata(**{name: "{}"})) for name in ["issuer", *ENDPOINTS]]
-    documents += [
-        (ResourceMetadata, {"resource": "{}", "authorization_servers": [ISSUER]}),
-        (ResourceMetadata, {"resource": URL, "authorization_servers": ["{}", ISSUER]}),
+def endpoints(**members: str) -> dict[str, str]:
+    return {"issuer": SERVER, **{name: f"{SERVER}/{name}" for name in ENDPOINTS}} | members
+
+
+def posts(server: ServerMetadata) -> list[Awaitable[Any]]:
+    return [
+        token_endpoint.grant(server, CLIENT, CODE),
+        token_endpoint.register(server, {"redirect_uris": [MCP]}),
+        token_endpoint.revoke(server, CLIENT, "marker-of-a-token", "refresh_token"),
     ]
-    for url in FORBIDDEN:
-        for kind, document in documents:
-            body = json.dumps(document).replace('"{}"', json.dumps(url)).encode()
-            with pytest.raises(MetadataError, match=r"^(Its “\w+” cannot be used|It contains a character .*)\.$"):
-                read(body, kind)
-    assert read(json.dumps(metadata()).encode(), ServerMetadata).token_endpoint == f"{ISSUER}/token_endpoint"
 
 
-@pytest.mark.usefixtures("closed")
-async def test_no_secret_is_sent_to_a_forbidden_address() -> None:
-    client = Client("acme-1", "client_secret_post", "s3cret")
-    for url in FORBIDDEN:
-        server = ServerMetadata.model_construct(**metadata(**dict.fromkeys(ENDPOINTS, url)))
-        with egress.observe() as connections:
-            for work in (
-                token_endpoint.grant(server, client, {"grant_type": "authorization_code", "code": "c0de"}),
-                token_endpoint.revoke(server, client, "t0ken", "access_token"),
-                token_endpoint.register(server, {"client_name": "x"}),
-            ):
-                with pytest.raises(ProviderUnavailable) as failure:
-                    await work
-                assert failure.value.sentence.endswith("."), url
-        assert connections == [], url
+async def test_a_hint_to_a_hostile_url_is_a_step_with_a_sentence_and_nothing_more(hostile: str) -> None:
+    look, asked = Look(MCP), []
+
+    async def answer(ask: Ask) -> Got:
+        if ask.method == "POST":
+            quoted = hostile.replace("\\", "\\\\").replace('"', '\\"')
+            return Got(401, b"", f'Bearer resource_metadata="{quoted}"')
+        if not ask.url.startswith("https://mcp.example.com/.well-known/"):
+            asked.append(ask.url)
+            return await looking._fetch(ask, {}, 5.0)
+        return Got(404)
+
+    await finish(look, answer)
+    assert asked == [hostile]
+    step = next(step for step in look.steps if step.url == hostile[:500])
+    assert (step.answer, step.good, step.conclusion[-1]) == ("No answer", False, ".")
 
 
-# --- scenes ---------------------------------------------------------------------------------------------------------
+async def test_a_document_that_names_a_hostile_sign_in_server_is_not_used(hostile: str) -> None:
+    look = Look(MCP)
+
+    async def answer(ask: Ask) -> Got:
+        assert ask.url.startswith("https://mcp.example.com/")
+        if ask.method == "POST":
+            return Got(401, b"", "Bearer")
+        body = document(resource=MCP, authorization_servers=[hostile])
+        return Got(200, body) if "protected-resource" in ask.url else Got(404)
+
+    await finish(look, answer)
+    steps = [step for step in look.steps if step.what == "Protected resource metadata"]
+    assert [(step.answer, step.good, step.conclusion[-1]) for step in steps] == [("HTTP 200", False, ".")] * 2
+    assert hostile not in " ".join(step.conclusion for step in steps)
 
 
-def _document(path: str, members: dict[str, Any]) -> Rule:
-    """Answer this path with a document."""
-
-    async def answer(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
-        return request.path == path and await respond(send, 200, json.dumps(members).encode())
-
-    return answer
-
-
-def _moved(path: str, to: AuthorizationServer, status: int = 307) -> Rule:
-    """Redirect this path to the same path of another server."""
-
-    async def answer(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
-        return request.path == path and await respond(send, status, location=f"{to.url}{path}")
-
-    return answer
+async def finish(look: Look, answer: Callable[[Ask], Awaitable[Got]]) -> None:
+    """Walk to the end; that nothing certain is found there is not the question here."""
+    walk = look.walk()
+    try:
+        ask = next(walk)
+        while True:
+            ask = walk.send(await answer(ask))
+    except (StopIteration, CannotSignIn):
+        return
 
 
-def _own_metadata(auth: AuthorizationServer) -> dict[str, Any]:
-    names = zip(ENDPOINTS, ("token", "authorize", "register", "revoke"), strict=True)
-    endpoints = {name: f"{auth.url}/{path}" for name, path in names}
-    return {"issuer": auth.issuer, **endpoints, "code_challenge_methods_supported": ["S256"]}
+def test_a_document_with_a_hostile_member_cannot_be_read(hostile: str) -> None:
+    for name in ["issuer", *ENDPOINTS]:
+        with pytest.raises(MetadataError) as fault:
+            read(document(**endpoints(**{name: hostile})), ServerMetadata)
+        assert fault.value.sentence.endswith(".")
+        assert hostile not in fault.value.sentence
+    with pytest.raises(MetadataError):
+        read(document(resource=hostile), ResourceMetadata)
 
 
-def _goes_nowhere(scene: Scene) -> None:
-    """Pressing Sign in leads back to the connection's page with a sentence, and nothing was begun."""
-    with egress.observe() as connections:
-        answer = scene.press("sign-in")
-    assert answer["Location"].endswith("/change/")
-    assert scene.said()[0].endswith(".")
-    assert {address for step in connections for address in step.addresses} <= {"127.0.0.1"}
-    assert not PendingAuthorization.objects.exists()
-    assert not Registration.objects.exists()
+async def test_no_secret_is_sent_to_a_hostile_endpoint_even_if_it_was_once_kept(hostile: str) -> None:
+    kept = ServerMetadata.model_construct(**endpoints(**dict.fromkeys(ENDPOINTS, hostile)))
+    for post in posts(kept):
+        with pytest.raises(ProviderUnavailable) as error:
+            await post
+        assert error.value.sentence.startswith("The sign-in server could not be used: ")
+        assert "marker" not in error.value.sentence
 
 
-def test_a_sign_in_server_with_a_forbidden_endpoint_is_not_used(scene: StartScene) -> None:
-    scene = scene()
-    for number, url in enumerate(ALWAYS_FORBIDDEN):
-        members = {**_own_metadata(scene.auth), ENDPOINTS[number % len(ENDPOINTS)]: url}
-        scene.auth.behave(_document("/.well-known/oauth-authorization-server", members))
-        _goes_nowhere(scene)
-        assert any("cannot be used" in step["conclusion"] for step in Discovery.objects.get().steps), url
-    assert {request.path.split("/")[1] for request in scene.auth.requests} == {".well-known"}
+async def test_looking_at_a_server_of_our_own_network_ends_in_a_sentence(inner: Listener) -> None:
+    for host in LOOPBACK_HOSTS:
+        url = f"https://{host}:{inner.port}/mcp"
+        conclusion = await asyncio.to_thread(looking.look, looking.Settings(url))
+        assert conclusion.refusal is not None, url
+        assert conclusion.sentence.endswith(".")
+        assert {step.answer for step in conclusion.steps} == {"No answer"}
 
 
-def test_a_resource_that_names_a_forbidden_sign_in_server_is_not_used(scene: StartScene) -> None:
-    scene = scene(protected={"metadata": "path"})
-    path, protection = "/.well-known/oauth-protected-resource/mcp", scene.server.rules[0]
-    for url in ALWAYS_FORBIDDEN:
-        members = {"resource": scene.server.url, "authorization_servers": [url]}
-        scene.server.rules[:] = [_document(path, members), protection]
-        looked = looking.look(looking.Settings(scene.server.url))
-        assert any("cannot be used" in step.conclusion for step in looked.steps), url
-    assert scene.auth.requests == []
+# --- redirects: even within networks that are open --------------------------------------------------------------------
 
 
-def test_a_challenge_that_points_to_a_forbidden_address_is_not_followed(scene: StartScene) -> None:
-    scene = scene(protected={"metadata": "path"})
-    protection = scene.server.rules[0]
-    for url in ALWAYS_FORBIDDEN:
+def sending_to(target: str, path: str = "") -> Rule:
+    """A rule that redirects every request for this path, its method and body kept."""
 
-        async def challenge(_: Any, request: Incoming, __: Receive, send: Send, url: str = url) -> bool:
-            header = f'Bearer resource_metadata="{url}"'
-            return request.path == "/mcp" and await respond(send, 401, www_authenticate=header)
+    async def redirect(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
+        return request.path.startswith(path) and await respond(send, 307, location=target)
 
-        scene.server.rules[:] = [challenge, protection]
-        with egress.observe() as connections:
-            looked = looking.look(looking.Settings(scene.server.url))
-        assert [step.answer for step in looked.steps][1] == "No answer", url
-        assert {address for step in connections for address in step.addresses} <= {"127.0.0.1"}
-        assert looked.found is not None, "the well-known place is asked instead"
+    return redirect
 
 
-@pytest.mark.parametrize("status", [302, 307])
-def test_a_document_that_moved_is_not_fetched_elsewhere(
-    scene: StartScene, authorization_server: StartAuthorizationServer, status: int
+async def asking_for_a_sign_in(_: McpServer, request: Incoming, __: Receive, send: Send) -> bool:
+    if request.method != "POST":
+        return False
+    return await respond(send, 401, www_authenticate='Bearer realm="mcp"')
+
+
+@pytest.mark.parametrize("path", ["/", "/.well-known/"])
+def test_a_document_that_is_elsewhere_is_not_fetched_there(
+    mcp_server: StartServer, webhook_receiver: StartReceiver, path: str
 ) -> None:
-    scene, other = scene(protected={"metadata": "path"}), authorization_server()
-    protection = scene.server.rules[0]
-    for path in ("/mcp", "/.well-known/oauth-protected-resource/mcp"):
-        scene.server.rules[:] = [_moved(path, other, status), protection]
-        looking.look(looking.Settings(scene.server.url, headers={"x-team": "s3cret"}))
-    scene.server.rules[:] = [protection]
-    scene.auth.behave(_moved("/.well-known/oauth-authorization-server", other, status))
-    _goes_nowhere(scene)
-    assert other.requests == []
+    server, elsewhere = mcp_server(), webhook_receiver()
+    server.behave(sending_to(elsewhere.url, path), asking_for_a_sign_in)
+    conclusion = looking.look(looking.Settings(server.url))
+    assert [step.conclusion for step in conclusion.steps[1:]] == ["There is none here."] * 3
+    assert elsewhere.requests == []
 
 
-def test_a_secret_is_not_sent_to_where_an_endpoint_moved(
-    scene: StartScene, authorization_server: StartAuthorizationServer
+def test_metadata_of_a_sign_in_server_that_is_elsewhere_is_not_fetched_there(
+    mcp_server: StartServer, authorization_server: StartAuthorizationServer, webhook_receiver: StartReceiver
 ) -> None:
-    scene, other = scene(), authorization_server()
-    for status in (302, 307, 308):
-        scene.auth.behave(_moved("/register", other, status))
-        assert scene.press("sign-in")["Location"].endswith("/change/")
-    scene.auth.behave()
-    for status in (302, 307, 308):
-        callback = approve(scene.depart())
-        scene.auth.behave(_moved("/token", other, status))
-        assert scene.come_back(callback).status_code == 400
-        scene.auth.behave()
-    assert not SignIn.objects.exists()
-    scene.sign_in()
-    scene.auth.behave(_moved("/revoke", other))
-    scene.press("sign-out")
-    assert "could not be told" in scene.said()[-1]
-    assert other.requests == []
+    server, auth, elsewhere = mcp_server(), authorization_server(), webhook_receiver()
+    auth.behave(sending_to(elsewhere.url))
+    members = document(resource=server.url, authorization_servers=[auth.issuer])
+
+    async def describe(_: McpServer, request: Incoming, __: Receive, send: Send) -> bool:
+        return request.path.startswith("/.well-known/oauth-protected-resource") and await respond(send, 200, members)
+
+    server.behave(describe, asking_for_a_sign_in)
+    conclusion = looking.look(looking.Settings(server.url))
+    assert conclusion.refusal is not None
+    assert conclusion.refusal.code == "no_authorization_server"
+    assert len(auth.requests) == 2
+    assert elsewhere.requests == []
 
 
-def test_a_refresh_token_is_not_sent_to_where_the_endpoint_moved(
-    scene: StartScene, authorization_server: StartAuthorizationServer
+def test_codes_tokens_and_secrets_do_not_follow_a_redirect(
+    authorization_server: StartAuthorizationServer, webhook_receiver: StartReceiver
 ) -> None:
-    scene, other = scene(), authorization_server()
-    scene.sign_in()
-    row = scene.sign_in_row
-    scene.auth.behave(_moved("/token", other))
-    with pytest.raises(ProviderUnavailable):
-        egress.run(refreshing.renew(row.pk, row.generation))
-    assert other.requests == []
-    assert SignIn.objects.get().ended_at is None
+    auth, elsewhere = authorization_server(), webhook_receiver()
+    auth.behave(sending_to(elsewhere.url))
+    paths = ["token", "authorize", "register", "revoke"]
+    server = ServerMetadata(
+        issuer=auth.issuer, **{name: f"{auth.url}/{path}" for name, path in zip(ENDPOINTS, paths, strict=True)}
+    )
+    for post in posts(server):
+        with pytest.raises(ProviderUnavailable) as error:
+            egress.run(post)
+        assert error.value.code == "provider_unavailable"
+    assert [request.path for request in auth.requests] == ["/token", "/register", "/revoke"]
+    assert elsewhere.requests == []

@@ -1,6 +1,7 @@
 """What the product reads from its environment, set before Django's settings are imported (`-p tests.environment`).
 
-The first process of a run starts PostgreSQL and Valkey; xdist's workers inherit their addresses.
+The first process of a run starts PostgreSQL, and xdist's processes make databases of their own in it. Each of them
+starts its own Valkey: what a worker takes from the broker is then always of its own test.
 """
 
 from __future__ import annotations

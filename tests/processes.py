@@ -82,11 +82,12 @@ class Processes:
 
 @pytest.fixture
 def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The queue `calls`, empty and for this test alone; xdist's processes share a broker."""
+    """The queues, empty and for this test alone, also where a developer's REDIS_URL is shared by xdist's processes."""
     with (tmp_path_factory.getbasetemp().parent / "calls.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with current_app.connection_for_write() as broker:
-            broker.default_channel.queue_purge("calls")
+            for name in ("calls", "maintenance"):
+                broker.default_channel.queue_purge(name)
         yield
 
 

@@ -55,7 +55,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def worker(transactional_db: None, tmp_path: Path) -> Iterator[None]:
+def worker(queue: None, transactional_db: None, tmp_path: Path) -> Iterator[None]:
     """A worker of the queue `maintenance` on this test's database."""
     name = settings.DATABASES["default"]["NAME"]
     url = os.environ["DATABASE_URL"].rpartition("/")[0] + f"/{name}"

@@ -15,14 +15,15 @@ from pathlib import Path
 from duvo import stack, valkey
 
 START_SECONDS = 10
+_OURS = "VALKEY_OF_THE_PARENT"  # where xdist's processes see that the address they inherit is not the developer's
 
 
 def start() -> str:
-    """Set REDIS_URL to a server that lives as long as this process, unless it is set; return it."""
-    if "REDIS_URL" not in os.environ:
+    """Set REDIS_URL to a server that lives as long as this process, unless somebody else has set it; return it."""
+    if "REDIS_URL" not in os.environ or os.environ["REDIS_URL"] == os.environ.get(_OURS):
         until_exit = ExitStack()
         atexit.register(until_exit.close)
-        os.environ["REDIS_URL"] = until_exit.enter_context(running())
+        os.environ["REDIS_URL"] = os.environ[_OURS] = until_exit.enter_context(running())
     return os.environ["REDIS_URL"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from collections.abc import Callable
@@ -28,9 +29,15 @@ from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.test_sign_in import CALLBACK, secret
 from tests.servers.authorization.server import approve
+from tests.servers.kinds import respond
+from tests.servers.running import Incoming, Receive, Rule, Send
 from tools import offers
 
-ENTERED = {"secret": "m4rk-entered-secret-0123456789", "sent": "m4rk-secret-by-api-0123456789"}
+ENTERED = {
+    "secret": "m4rk-entered-secret-0123456789",
+    "sent": "m4rk-secret-by-api-0123456789",
+    "granted": "m4rk-granted-0123456789",
+}
 DETAIL = "secret detail"  # what the test servers say in the bodies of their errors
 ARGUMENTS = {"call_id", "connection_id", "sign_in_id", "notice_id"}
 FORM = ("code", "code_verifier", "refresh_token", "client_secret", "client_assertion", "token")
@@ -159,6 +166,32 @@ def _signs_in(story: Story, orders: Scene) -> None:
     assert orders.state == ("ready", "")
 
 
+async def _repeats_as_error(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
+    """Refuse with everything that was sent."""
+    sent = " ".join(request.form.values())
+    body = {
+        **request.form,
+        "error": request.form.get("code"),
+        "error_description": sent,
+        "error_uri": f"https://{sent}",
+    }
+    return request.path == "/token" and await respond(
+        send, 400, json.dumps(body).encode(), x_reason=request.form["code"]
+    )
+
+
+async def _repeats_as_page(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
+    """Fail with a page that shows what was sent."""
+    page = b"<h1>%b</h1>" % request.body
+    return request.path == "/token" and await respond(send, 500, page, content_type="text/html")
+
+
+async def _repeats_as_scope(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
+    """Grant what was sent."""
+    body = {"access_token": "m4rk-granted-0123456789", "scope": f"read {' '.join(request.form.values())}"}
+    return request.path == "/token" and await respond(send, 200, json.dumps(body).encode())
+
+
 def _fails_to_sign_in(story: Story, orders: Scene) -> None:
     """Refused, replayed, mixed up, made up, and with a token endpoint in trouble; the sign-in there is stays."""
     auth = orders.auth
@@ -179,10 +212,33 @@ def _fails_to_sign_in(story: Story, orders: Scene) -> None:
         story.raised(lambda answer=answer: flow.complete(answer))
         story.errors.append(repr(answer))
     auth.fail_tokens_with(200)
+    for rule in (_repeats_as_error, _repeats_as_page, _repeats_as_scope):
+        auth.behave(rule)
+        orders.come_back(story.leave(orders, again="1"))
+    auth.behave()
+    callback = story.leave(orders)
+    state = parse_qs(urlsplit(callback).query)["state"][0]
+    assert orders.come_back(f"/v1/oauth/mcp/callback?state={state}&error={state}&iss={auth.issuer}").status_code == 400
+    orders.come_back(story.leave(orders))
+
+
+def _wants_the_token_as_a_scope(status: int) -> Rule:
+    async def answer(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        challenge = f'Bearer error="insufficient_scope", scope="read {token}", error_description="{token}"'
+        return request.rpc_method == "tools/call" and await respond(send, status, www_authenticate=challenge)
+
+    return answer
 
 
 def _renews(story: Story, orders: Scene) -> None:
     """With success, on a refused token, and with failures of every kind."""
+    server_rules = list(orders.server.rules)
+    for status in (401, 403):
+        orders.server.rules[:] = [_wants_the_token_as_a_scope(status), *server_rules]
+        assert story.call(orders, "echo") >= 500
+    orders.server.rules[:] = server_rules
+    orders.come_back(story.leave(orders))
     refreshing.attend(orders.sign_in_row.pk)
     orders.auth.expire_access_tokens()
     assert story.call(orders, "echo") == 200

@@ -30,6 +30,7 @@ from tools.mcp_client.shapes import OnProgress, Progress, Server
 _MAX_ERROR_BODY: Final = 64 * 1024
 _LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
 _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed names none
+_SHORTEST_SECRET: Final = 12  # characters; what is shorter may stand in a challenge by chance
 _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
 
@@ -106,7 +107,7 @@ class Reading:
         """Return the reply; raises as `posting.post` says."""
         headers = {name.lower(): value for name, value in response.headers}
         try:
-            _raise_for_status(response.status, headers)
+            _raise_for_status(response.status, headers, self._server)
             self._status = response.status
             session = headers.get(b"mcp-session-id")
             self._session = session.decode("latin-1") if session is not None else None
@@ -260,11 +261,11 @@ class Reading:
             raise AnswerTooLarge
 
 
-def _raise_for_status(status: int, headers: dict[bytes, bytes]) -> None:
+def _raise_for_status(status: int, headers: dict[bytes, bytes], server: Server) -> None:
     if status < HTTPStatus.MULTIPLE_CHOICES:
         return
     challenge = headers.get(b"www-authenticate")
-    text = challenge.decode("latin-1") if challenge is not None else None
+    text = _unrepeated(challenge.decode("latin-1"), server) if challenge is not None else None
     wait = wire.retry_after(headers.get(b"retry-after"), time.time())
     if status < HTTPStatus.BAD_REQUEST:
         raise Redirected(status)
@@ -287,3 +288,12 @@ async def _linger(stream: AsyncIterator[bytes], response: httpcore2.Response) ->
         pass
     finally:
         await response.aclose()
+
+
+def _unrepeated(challenge: str, server: Server) -> str:
+    """Return a challenge without the secrets that it repeats: people are shown the scopes in it."""
+    for _, value in server.headers:
+        secret = value.removeprefix("Bearer ")
+        if len(secret) >= _SHORTEST_SECRET:
+            challenge = challenge.replace(secret, "")
+    return challenge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from oauth.models import Discovery
 
 DOCUMENT_TIMEOUT = 10.0  # seconds for one document
 _FRESH_FOR = timedelta(hours=1)
+_SHORTEST_SECRET = 12  # characters; what is shorter may stand in an address by chance
 WHOLE_TIMEOUT = 25.0  # seconds for all of them: a person waits
 
 
@@ -62,10 +63,10 @@ def look(wanted: Settings) -> Conclusion:
             choices.check_pkce(found.server)
         if rung.kind is None:
             refusal = CannotSignIn(rung.sentence, code="client_id_needed")
-            return Conclusion(walk.steps, rung.sentence, found, rung, refusal)
+            return Conclusion(_shown(walk.steps, wanted), rung.sentence, found, rung, refusal)
     except CannotSignIn as refusal:
-        return Conclusion(walk.steps, refusal.sentence, refusal=refusal)
-    return Conclusion(walk.steps, rung.sentence, found, rung)
+        return Conclusion(_shown(walk.steps, wanted), refusal.sentence, refusal=refusal)
+    return Conclusion(_shown(walk.steps, wanted), rung.sentence, found, rung)
 
 
 def look_at(connection: Connection) -> Conclusion:
@@ -105,6 +106,16 @@ def asdict_of(found: Found | None) -> dict[str, Any]:
 def server_of(data: Mapping[str, Any]) -> ServerMetadata:
     """Return the metadata from its JSON."""
     return ServerMetadata.model_validate(dict(data))
+
+
+def _shown(steps: list[Step], wanted: Settings) -> list[Step]:
+    """Return the steps without the headers that a server repeats in an address: they are kept, and shown to staff."""
+    secrets = [value.removeprefix("Bearer ") for value in wanted.headers.values()]
+    for secret in (value for value in secrets if len(value) >= _SHORTEST_SECRET):
+        for number, step in enumerate(steps):
+            url, said = step.url.replace(secret, "…"), step.conclusion.replace(secret, "…")
+            steps[number] = replace(step, url=url, conclusion=said)
+    return steps
 
 
 async def _drive(look: Look, headers: Mapping[str, str]) -> Found:

@@ -22,7 +22,7 @@ from django.utils import timezone
 from connections import egress, signing_keys
 from connections.errors import DuvoError
 from connections.models import Connection, Credential, User
-from oauth import delivering, flow, notices, refreshing
+from oauth import delivering, flow, looking, notices, refreshing
 from oauth.models import Notice, PendingAuthorization, Registration, SignIn
 from tests import reading
 from tests.live import Api
@@ -357,3 +357,19 @@ def test_nothing_that_is_written_down_or_sent_holds_a_secret(
     assert [error for error in story.errors if story.leaks(error)] == []
     assert [name for name, content in reading.tables() if story.leaks(content)] == []
     assert [row for row in reading.rows() if story.leaks(row)] == []
+
+
+def test_a_header_that_a_server_repeats_as_an_address_is_not_shown(scene: StartScene) -> None:
+    scene, secret = scene(protected={"metadata": "path"}), "m4rk-header-0123456789"
+    protection = scene.server.rules[0]
+
+    async def repeats(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
+        hint = f"{scene.auth.url}/{request.headers['x-team'].removeprefix('Bearer ')}"
+        challenge = f'Bearer resource_metadata="{hint}"'
+        return request.method == "POST" and await respond(send, 401, www_authenticate=challenge)
+
+    scene.server.rules[:] = [repeats, protection]
+    conclusion = looking.look(looking.Settings(scene.server.url, headers={"x-team": f"Bearer {secret}"}))
+    assert conclusion.found is not None
+    assert scene.auth.requests[0].path == f"/{secret}"
+    assert secret not in repr(conclusion)

@@ -364,7 +364,7 @@ def test_a_header_that_a_server_repeats_as_an_address_is_not_shown(scene: StartS
     protection = scene.server.rules[0]
 
     async def repeats(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
-        hint = f"{scene.auth.url}/{request.headers['x-team'].removeprefix('Bearer ')}"
+        hint = f"{scene.auth.url}/{request.headers.get('x-team', '').removeprefix('Bearer ')}"
         challenge = f'Bearer resource_metadata="{hint}"'
         return request.method == "POST" and await respond(send, 401, www_authenticate=challenge)
 

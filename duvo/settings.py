@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import dj_database_url
 from csp.constants import NONE, SELF
+from django.conf import global_settings
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -46,6 +47,9 @@ class Environment(BaseSettings):
     egress_allowed_ports: Annotated[list[int], NoDecode] = [443, 8443]
     egress_ca_file: Path | None = None
     probe_interval: int = 300
+    call_lease: int = 30
+    result_folder: Path | None = None
+    metrics_token: str = ""
     oauth_client_metadata_url: str = ""
     email_host: str = ""
     email_port: int = 587
@@ -151,6 +155,8 @@ EGRESS_ALLOWED_NETWORKS = env.egress_allowed_networks
 EGRESS_ALLOWED_PORTS = env.egress_allowed_ports
 EGRESS_CA_FILE = env.egress_ca_file
 PROBE_INTERVAL = env.probe_interval
+CALL_LEASE = env.call_lease  # seconds without a sign of life after which a call's process counts as dead
+METRICS_TOKEN = env.metrics_token
 OAUTH_CLIENT_METADATA_URL = env.oauth_client_metadata_url or f"{PUBLIC_URL}/v1/oauth/mcp/client.json"
 
 INSTALLED_APPS = [
@@ -227,6 +233,16 @@ def _database() -> dict[str, Any]:
 
 
 DATABASES = {"default": _database()}
+
+# Where contents go that are too large for a result; without the storage `results` they stay in the database.
+if env.result_folder is not None:
+    STORAGES = {
+        **global_settings.STORAGES,
+        "results": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": env.result_folder, "base_url": None, "file_permissions_mode": 0o600},
+        },
+    }
 
 # --- people and pages -----------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ from tools.errors import (
     ToolNotFound,
 )
 from tools.models import Call
-from tools.models.calls import CallState
+from tools.models.moves import CallState
 from tools.offers import Offer
 from tools.schemas import Fault
 from tools.upstream import bearing

@@ -29,13 +29,13 @@ _GATHER_SECONDS = 0.002
 
 _OPEN = """
     INSERT INTO tools_call (id, tenant_id, assignment_id, connection_id, tool_id, tool_name, state, sealed_arguments,
-        sealed_result, error_code, error_sentence, request_id, created_at, started_at, lease_until,
-        attempts, idempotency_key, body_digest)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, 1, '', '')
+        sealed_result, error_code, error_sentence, request_id, created_at, started_at, sent_at, lease_until,
+        waits_until, traceparent, attempts, idempotency_key, body_digest)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, %s, %s, %s, 1, '', '')
 """
 _FINISH = """
     UPDATE tools_call SET state = %s, sealed_result = %s, error_code = %s, error_sentence = %s, finished_at = %s,
-        lease_until = NULL
+        lease_until = NULL, waits_until = NULL, poll_at = NULL
     WHERE id = %s AND finished_at IS NULL AND attempts = %s
 """
 
@@ -48,7 +48,7 @@ class LedgerUnavailable(DuvoError):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A call that is about to be queued or made; `started_at` is None for a queued one."""
+    """A call that is about to be made (then `started_at` is set, and bytes may leave), queued, or before an admin."""
 
     id: UUID
     tenant_id: UUID
@@ -61,7 +61,9 @@ class Opening:
     request_id: str
     created_at: datetime
     started_at: datetime | None
-    lease_until: datetime
+    lease_until: datetime | None
+    waits_until: datetime | None = None
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def _commit(rows: Sequence[Opening | Outcome]) -> None:
         (
             adapt(row.id), adapt(row.tenant_id), adapt(row.assignment_id), adapt(row.connection_id), adapt(row.tool_id),
             row.tool_name, row.state, _sealed(row, row.arguments), row.request_id,
-            row.created_at, row.started_at, row.lease_until,
+            row.created_at, row.started_at, row.started_at, row.lease_until, row.waits_until, row.traceparent,
         )
         for row in rows
         if isinstance(row, Opening)

@@ -62,7 +62,8 @@ def open_once(opening: Opening, key: Key) -> Call | None:
         id=opening.id, tenant_id=opening.tenant_id, assignment_id=opening.assignment_id,
         connection_id=opening.connection_id, tool_id=opening.tool_id, tool_name=opening.tool_name,
         state=opening.state, request_id=opening.request_id, created_at=opening.created_at,
-        started_at=opening.started_at, lease_until=opening.lease_until,
+        started_at=opening.started_at, sent_at=opening.started_at, lease_until=opening.lease_until,
+        waits_until=opening.waits_until, traceparent=opening.traceparent,
         idempotency_key=key.value, body_digest=key.digest,
     )  # fmt: skip
     call.sealed_arguments = sealing.seal_bytes(opening.arguments, context=call.seal_context)

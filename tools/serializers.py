@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from connections.models import Authorization, Connection, Era, Grant, Sharing, TokenAuth
 from tools.models import Call, Tool
-from tools.models.calls import CallState
+from tools.models.moves import CallState
 
 
 class ToolSerializer(serializers.ModelSerializer[Tool]):

@@ -28,7 +28,7 @@ from tools import problems
 from tools.authentication import IsAdminToChange, IsAssignment, Principal
 from tools.errors import ToolSetAside
 from tools.models import Assignment, Call, Tool
-from tools.models.calls import CallState
+from tools.models.moves import CallState
 from tools.serializers import CallSummarySerializer, ConnectionChangeSerializer, ConnectionSerializer, ToolSerializer
 
 

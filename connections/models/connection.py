@@ -113,6 +113,8 @@ class Connection(models.Model):
     idle_timeout = models.PositiveSmallIntegerField(default=60)
     call_timeout = models.PositiveSmallIntegerField(default=300)
     max_concurrency = models.PositiveSmallIntegerField("concurrent calls", default=50)
+    max_rate = models.PositiveIntegerField("calls per minute", null=True, blank=True)
+    send_trace = models.BooleanField("send the trace context", default=False)
     era_choice = models.CharField("protocol era", max_length=6, choices=Era, default=Era.AUTO)
 
     # OAuth; left alone, everything is found out from the server.

@@ -39,6 +39,9 @@ class Tenant(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     webhook_url = models.CharField("webhook URL", max_length=2048, blank=True)
     sealed_webhook_secret = models.TextField(blank=True, editable=False)
+    max_concurrency = models.PositiveIntegerField("concurrent calls", default=1_000)
+    decision_hours = models.PositiveSmallIntegerField("hours to decide or answer", default=24)
+    retention_days = models.PositiveSmallIntegerField("days that calls are kept", default=30)
 
     sealed_fields = ("sealed_webhook_secret",)
 

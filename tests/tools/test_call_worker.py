@@ -16,7 +16,7 @@ from tests.servers.running import Rule
 from tests.tools.conftest import Shop, eventually
 from tools import calls
 from tools.models import AccessToken, Assignment, Call
-from tools.models.calls import CallState
+from tools.models.moves import CallState
 from tools.tasks import run_call
 
 ASYNC = {"headers": {"Prefer": "respond-async"}}

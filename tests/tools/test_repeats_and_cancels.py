@@ -25,7 +25,7 @@ from tests.servers.toolbox import Result, Toolbox, furnished, schema, text
 from tests.tools.conftest import OpenShop, Shop, eventually
 from tools import calls, ledger
 from tools.models import Call
-from tools.models.calls import CallState
+from tools.models.moves import CallState
 
 KEY = {"Idempotency-Key": "order-4711"}
 ASYNC = {"Prefer": "respond-async"}

@@ -3,11 +3,16 @@
 Connection ──┬── Probe                    one check, with its report
              └── Tool ─── ToolVersion     what the server offers, and what was approved
 Tenant ──┬── Assignment ─── AccessToken   a caller and its keys
-         └── Call                         one request to run one tool
+         └── Call ──┬── CallEvent         one request to run one tool, its moves,
+                    └── StoredContent     and what is too large for its result
 """
 
 from tools.models.assignments import AccessToken, Assignment
-from tools.models.calls import Call
-from tools.models.catalogue import Policy, Probe, Tool, ToolVersion
+from tools.models.calls import Call, CallEvent
+from tools.models.catalogue import Placement, Policy, Probe, Tool, ToolVersion
+from tools.models.contents import StoredContent
 
-__all__ = ["AccessToken", "Assignment", "Call", "Policy", "Probe", "Tool", "ToolVersion"]
+__all__ = [
+    "AccessToken", "Assignment", "Call", "CallEvent", "Placement", "Policy", "Probe", "StoredContent", "Tool",
+    "ToolVersion",
+]  # fmt: skip

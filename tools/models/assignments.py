@@ -37,6 +37,7 @@ class Assignment(models.Model):
     enabled = models.BooleanField(default=True)
     scope = models.CharField("may use", max_length=10, choices=Scope.choices, default=Scope.ALL)
     tools = models.ManyToManyField(Tool, blank=True, related_name="assignments", verbose_name="chosen tools")
+    max_rate = models.PositiveIntegerField("calls per minute", null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

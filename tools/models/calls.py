@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -15,64 +13,15 @@ from connections import sealing
 from connections.models import Connection, Tenant
 from tools.models.assignments import Assignment
 from tools.models.catalogue import Tool
-
-
-class CallState(models.TextChoices):
-    """Where a call is in its life."""
-
-    QUEUED = "queued", "Queued"
-    RUNNING = "running", "Running"
-    SUCCEEDED = "succeeded", "Succeeded"
-    FAILED = "failed", "Failed"
-    CANCELLED = "cancelled", "Cancelled"
-    TIMED_OUT = "timed_out", "Timed out"
-    OUTCOME_UNKNOWN = "outcome_unknown", "Outcome unknown"
-
-
-MOST_ATTEMPTS = 3
-OPEN_STATES = [CallState.QUEUED, CallState.RUNNING]
-FINAL_STATES = [state for state in CallState if state not in OPEN_STATES]
-
-
-class CallQuerySet(models.QuerySet["Call"]):
-    """Sets of calls, and the moves of one call from state to state: each is a conditional update."""
-
-    def unwanted(self) -> CallQuerySet:
-        """Return the open calls that somebody wants cancelled."""
-        return self.filter(finished_at=None, cancel_asked_at__isnull=False)
-
-    def claim(self, call_id: UUID, now: datetime, lease_until: datetime) -> Call | None:
-        """Move a queued call to running and return it; None if it is no longer queued."""
-        queued = self.filter(pk=call_id, state=CallState.QUEUED)
-        claimed = queued.update(state=CallState.RUNNING, started_at=now, lease_until=lease_until)
-        return self.get(pk=call_id) if claimed else None
-
-    def orphans(self, now: datetime) -> CallQuerySet:
-        """Return the running calls whose process has not been heard of since their lease ran out."""
-        return self.filter(state=CallState.RUNNING, lease_until__lt=now)
-
-    def repeatable(self) -> CallQuerySet:
-        """Return those that may be made again: the caller gave a key, the approved tool says it is idempotent."""
-        return self.exclude(idempotency_key="").filter(
-            tool__approved_definition__annotations__idempotentHint=True, attempts__lt=MOST_ATTEMPTS,
-            cancel_asked_at=None,
-        )  # fmt: skip
-
-    def queue_again(self, lease_until: datetime) -> int:
-        """Move these running calls back to the queue, one attempt further."""
-        return self.filter(state=CallState.RUNNING).update(
-            state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, lease_until=lease_until
-        )
-
-    def end(self, state: CallState, code: str, sentence: str, now: datetime) -> int:
-        """Move these calls to a final state without a result, unless they have ended; return how many it were."""
-        return self.filter(finished_at=None).update(
-            state=state, error_code=code, error_sentence=sentence[:300], finished_at=now, lease_until=None
-        )
+from tools.models.moves import FINAL_STATES, OPEN_STATES, AskedIn, CallQuerySet, CallState
 
 
 class Call(models.Model):
-    """One request to run one tool; arguments and result are sealed, the row outlives tool and assignment."""
+    """One request to run one tool; what callers, servers and people say is sealed; it outlives tool and assignment.
+
+    `sent_at` is when bytes may have left, `lease_until` until when its process counts as alive (of a queued call: its
+    message), `waits_until` until when a person may decide or answer, `poll_at` when its task is looked at next.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="calls")
@@ -88,15 +37,30 @@ class Call(models.Model):
     request_id = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
     attempts = models.PositiveSmallIntegerField(default=1)
     cancel_asked_at = models.DateTimeField(null=True)
     idempotency_key = models.CharField(max_length=255, blank=True)
     body_digest = models.CharField(max_length=64, blank=True)
+    last_seq = models.PositiveIntegerField(db_default=1)
+    progress_at = models.DateTimeField(null=True)
+    sealed_progress = models.TextField(blank=True, db_default="")
+    waits_until = models.DateTimeField(null=True)
+    decided_by = models.CharField(max_length=200, blank=True, db_default="")
+    decided_at = models.DateTimeField(null=True)
+    asked_in = models.CharField(max_length=6, choices=AskedIn, blank=True, db_default="")
+    sealed_question = models.TextField(blank=True, db_default="")
+    sealed_answers = models.TextField(blank=True, db_default="")
+    sealed_task = models.TextField(blank=True, db_default="")
+    poll_at = models.DateTimeField(null=True)
+    traceparent = models.CharField(max_length=55, blank=True, db_default="")
 
     objects = CallQuerySet.as_manager()
-    sealed_fields = ("sealed_arguments", "sealed_result")
+    sealed_fields = (
+        "sealed_arguments", "sealed_result", "sealed_progress", "sealed_question", "sealed_answers", "sealed_task",
+    )  # fmt: skip
 
     class Meta:
         ordering = ["-created_at", "-id"]
@@ -109,6 +73,8 @@ class Call(models.Model):
                 name="call_unwanted",
                 condition=Q(finished_at__isnull=True, cancel_asked_at__isnull=False),
             ),
+            models.Index(fields=["poll_at"], name="call_task_due", condition=Q(poll_at__isnull=False)),
+            models.Index(fields=["waits_until"], name="call_waiting", condition=Q(waits_until__isnull=False)),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -129,6 +95,14 @@ class Call(models.Model):
             models.CheckConstraint(
                 condition=~Q(state__in=["failed", "cancelled", "timed_out", "outcome_unknown"]) | ~Q(error_code=""),
                 name="an_unsuccessful_call_has_an_error",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="awaiting_approval") | Q(waits_until__isnull=False),
+                name="a_call_awaits_approval_for_a_limited_time",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="input_required") | (~Q(asked_in="") & ~Q(sealed_question="")),
+                name="a_call_that_requires_input_has_a_question",
             ),
         ]
 
@@ -152,10 +126,62 @@ class Call(models.Model):
 
     def result(self) -> dict[str, Any] | None:
         """Return the opened result (content, structured_content, is_error) or None; raises SealBroken."""
-        if not self.sealed_result:
+        return self._opened("sealed_result")
+
+    def question(self) -> dict[str, Any] | None:
+        """Return what the server asks: `requests` by key and its opaque `state`, or None; raises SealBroken."""
+        return self._opened("sealed_question")
+
+    def answers(self) -> dict[str, Any] | None:
+        """Return the responses by key that were given to the question, or None; raises SealBroken."""
+        return self._opened("sealed_answers")
+
+    def task(self) -> dict[str, Any] | None:
+        """Return the handle of the server's task (`id`, `era`) or None; raises SealBroken."""
+        return self._opened("sealed_task")
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return the last progress (progress, total, message) or None; raises SealBroken."""
+        return self._opened("sealed_progress")
+
+    def seal(self, value: Any) -> str:
+        """Return a value sealed for this call."""
+        return sealing.seal(value, context=self.seal_context)
+
+    def _opened(self, column: str) -> dict[str, Any] | None:
+        sealed: str = getattr(self, column)
+        return dict(sealing.unseal(sealed, context=self.seal_context)) if sealed else None
+
+
+class CallEvent(models.Model):
+    """One move of a call, or one step of its progress; a trigger on the calls' table writes it, nobody else."""
+
+    call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="events")
+    seq = models.PositiveIntegerField()
+    state = models.CharField(max_length=20, choices=CallState)
+    code = models.CharField(max_length=60, blank=True)
+    sealed_progress = models.TextField(blank=True)
+    at = models.DateTimeField()
+
+    sealed_fields = ("sealed_progress",)
+
+    class Meta:
+        ordering = ["seq"]
+        constraints = [models.UniqueConstraint(fields=["call", "seq"], name="a_call_has_one_event_of_each_number")]
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.state}"
+
+    @property
+    def seal_context(self) -> str:
+        """What the seals are bound to: those of its call."""
+        return self.call.seal_context
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return the step (progress, total, message), or None for a move; raises SealBroken."""
+        if not self.sealed_progress:
             return None
-        opened: dict[str, Any] = sealing.unseal(self.sealed_result, context=self.seal_context)
-        return opened
+        return dict(sealing.unseal(self.sealed_progress, context=self.seal_context))
 
 
 def seal_context(tenant_id: object, call_id: object) -> str:

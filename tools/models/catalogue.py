@@ -64,7 +64,16 @@ class Policy(models.TextChoices):
     """What the tenant decided about a tool."""
 
     ALLOW = "allow", "Allow"
+    ASK = "ask", "Ask: an organization admin approves each call"
     DENY = "deny", "Deny"
+
+
+class Placement(models.TextChoices):
+    """Where calls of a tool run."""
+
+    AUTO = "auto", "At once, in the queue when calls were slow lately"
+    AT_ONCE = "at_once", "Always at once"
+    QUEUE = "queue", "Always in the queue"
 
 
 class ToolQuerySet(models.QuerySet["Tool"]):
@@ -76,7 +85,7 @@ class ToolQuerySet(models.QuerySet["Tool"]):
             connection__enabled=True,
             gone_at__isnull=True,
             broken="",
-            policy=Policy.ALLOW,
+            policy__in=[Policy.ALLOW, Policy.ASK],
             approved_digest=F("digest"),
         )
 
@@ -99,6 +108,10 @@ class Tool(models.Model):
     approved_by = models.CharField(max_length=200, blank=True)
     approved_at = models.DateTimeField(null=True)
     policy = models.CharField(max_length=10, choices=Policy, default=Policy.ALLOW)
+    placement = models.CharField("where calls run", max_length=10, choices=Placement, default=Placement.AUTO)
+    idle_timeout = models.PositiveSmallIntegerField(null=True, blank=True)  # seconds; empty: the connection's
+    call_timeout = models.PositiveSmallIntegerField(null=True, blank=True)
+    slow_until = models.DateTimeField(null=True)
     broken = models.CharField("why it cannot be used", max_length=300, blank=True)
     first_seen_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)
@@ -114,6 +127,7 @@ class Tool(models.Model):
                 fields=["connection", "public_name"], name="a_public_tool_name_is_unique_in_its_connection"
             ),
             models.CheckConstraint(condition=Q(policy__in=Policy.values), name="a_tool_has_a_known_policy"),
+            models.CheckConstraint(condition=Q(placement__in=Placement.values), name="a_tool_has_a_known_placement"),
             models.CheckConstraint(
                 condition=Q(approved_digest="") | Q(approved_definition__isnull=False, approved_at__isnull=False),
                 name="an_approved_tool_has_its_approved_definition",
@@ -153,7 +167,7 @@ class Tool(models.Model):
         return bool(changed)
 
     def set_policy(self, policy: Policy) -> None:
-        """Allow or deny the tool."""
+        """Allow the tool, have each call of it approved, or deny it."""
         self.policy = policy
         self.save(update_fields=["policy"])
 

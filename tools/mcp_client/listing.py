@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tools import schemas
 from tools.mcp_client import eras, sessions, wire
-from tools.mcp_client.calling import ask, in_known_era
+from tools.mcp_client.calling import exchange, in_known_era
 from tools.mcp_client.errors import BadAnswer, ListingNeverEnds
 from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
 
@@ -35,7 +35,7 @@ async def list_tools(server: Server) -> Listing:
     size = 0
     params: dict[str, Any] = {}
     for page in range(1, MAX_PAGES + 1):
-        reply = await ask(server, "tools/list", params, deadline=deadline)
+        reply = await exchange(server, "tools/list", params, deadline=deadline)
         result = eras.settle(reply)
         size += reply.size
         tools = result.get("tools")

@@ -60,22 +60,27 @@ class Listener:
     """Who hears what comes before the answer: progress, and requests of the server."""
 
     progress: OnProgress | None = None
-    request: Callable[[dict[str, Any]], None] | None = None
+    request: Callable[[dict[str, Any], Clock], None] | None = None
 
 
 DEAF: Final = Listener()
 
 
 class Clock:
-    """The two clocks of a request on one timer: progress winds the idle one up again, nothing the absolute one."""
+    """The two clocks of a request on one timer: progress winds the idle one up again, nothing the absolute one.
 
-    __slots__ = ("_absolute", "_idle", "_loop", "timer")
+    Both stand still as long as one who stopped them has not let them go on.
+    """
+
+    __slots__ = ("_absolute", "_idle", "_loop", "_stopped_at", "_stops", "timer")
 
     def __init__(self, server: Server, deadline: float | None) -> None:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self._absolute = deadline if deadline is not None else now + server.timeout
         self._idle = server.idle_timeout
+        self._stops = 0
+        self._stopped_at = now
         self.timer = asyncio.timeout_at(min(self._absolute, now + self._idle))
 
     @property
@@ -85,7 +90,22 @@ class Clock:
 
     def wind(self) -> None:
         """Start the idle clock again: something moved."""
-        self.timer.reschedule(min(self._absolute, self._loop.time() + self._idle))
+        if not self._stops:
+            self.timer.reschedule(min(self._absolute, self._loop.time() + self._idle))
+
+    def stop(self) -> None:
+        """Stop both clocks, for instance while a person thinks."""
+        if not self._stops:
+            self._stopped_at = self._loop.time()
+            self.timer.reschedule(None)
+        self._stops += 1
+
+    def go_on(self) -> None:
+        """Undo one `stop`; after the last one the deadline has moved by the time that passed."""
+        self._stops -= 1
+        if not self._stops:
+            self._absolute += self._loop.time() - self._stopped_at
+            self.wind()
 
 
 class Reading:
@@ -236,7 +256,7 @@ class Reading:
     def _hear(self, message: dict[str, Any]) -> None:
         if "id" in message:
             if self._listener.request is not None:
-                self._listener.request(message)
+                self._listener.request(message, self._clock)
             return
         params = message.get("params")
         if message["method"] != "notifications/progress" or not isinstance(params, dict):

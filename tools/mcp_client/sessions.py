@@ -16,10 +16,11 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import wire
+from tools.mcp_client.asking import Asking
 from tools.mcp_client.errors import BadAnswer, EraChanged, RpcError, TimedOut, UnsupportedVersion
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.reading import Listener, Reply
-from tools.mcp_client.shapes import OnProgress, Server, ServerFacts
+from tools.mcp_client.shapes import Ask, OnProgress, Server, ServerFacts
 
 MAX_SESSIONS: Final = 2000
 _GOODBYE_TIMEOUT: Final = 5.0  # seconds
@@ -63,18 +64,24 @@ async def ask(
     meta: Mapping[str, Any],
     progress: OnProgress | None = None,
     deadline: float | None = None,
+    person: Ask | None = None,
 ) -> Reply:
-    """Ask within the session of `server`; one that expired (404: nothing was run) is opened again once."""
+    """Ask within the session of `server`; one that expired (404: nothing was run) is opened again once.
+
+    `person` is asked what the server asks meanwhile.
+    """
     for _ in range(2):
         session = await _open_until(server, deadline)
         question = wire.legacy_question(method, params, session.facts.protocol_version, session.id, meta=meta)
-        listener = Listener(progress, partial(_answer, session))
+        asking = Asking(person, partial(_answer, session))
         try:
-            reply = await post(server, question, listener=listener, deadline=deadline)
+            reply = await post(server, question, listener=Listener(progress, asking.hear), deadline=deadline)
         except (asyncio.CancelledError, TimedOut) as abandoned:
             if not isinstance(abandoned, TimedOut) or abandoned.kind != "connect":
                 in_background(_tell_cancelled(session, question))
             raise
+        finally:
+            await asking.close()
         if reply.status != _GONE or session.id is None:
             break
         forget(session)
@@ -133,7 +140,11 @@ def facts_from(result: Mapping[str, Any], info: Any, version: str, era: Any) -> 
 
 
 async def _open(server: Server) -> Session:
-    params = {"protocolVersion": LATEST_HANDSHAKE_VERSION, "capabilities": {}, "clientInfo": wire.CLIENT_INFO}
+    params = {
+        "protocolVersion": LATEST_HANDSHAKE_VERSION,
+        "capabilities": wire.CAPABILITIES,
+        "clientInfo": wire.CLIENT_INFO,
+    }
     reply = await post(server, wire.legacy_question("initialize", params, None, None, meta={}))
     fault = reply.fault
     if fault is not None and fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION):
@@ -157,8 +168,8 @@ async def _tell_cancelled(session: Session, question: wire.Question) -> None:
     )
 
 
-def _answer(session: Session, request: Mapping[str, Any]) -> None:
-    reply = wire.answer(request, session.facts.protocol_version, session.id)
+def _answer(session: Session, request: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+    reply = wire.answer(request, outcome, session.facts.protocol_version, session.id)
     in_background(_quietly(session, reply))
 
 

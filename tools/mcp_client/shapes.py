@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tools.mcp_client.errors import RpcError
+
 Era = Literal["unknown", "modern", "legacy"]
+TaskStatus = Literal["working", "input_required", "completed", "failed", "cancelled"]
+Response = dict[str, Any]  # {"action": "accept" | "decline" | "cancel"}, and with an accepted form its "content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +89,60 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing that a server asks a person: a form to fill in, or an address to visit (elicitation).
+
+    `schema` is a form's, flat and checked; `url` is http(s) without credentials. Both are a stranger's words.
+    """
+
+    mode: Literal["form", "url"]
+    message: str
+    schema: dict[str, Any] | None = None
+    url: str | None = None
+    elicitation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What a server wants to know before it goes on, by key; `state` is its own and goes back unread."""
+
+    requests: dict[str, Question]
+    state: str | None = None
+
+    @classmethod
+    def restored(cls, stored: Mapping[str, Any]) -> Questions:
+        """Build the questions again from what `orjson.dumps(questions)` wrote."""
+        return cls({key: Question(**asked) for key, asked in stored["requests"].items()}, stored["state"])
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A person's responses to `Questions`, by the same keys, and the state that came with the questions."""
+
+    responses: dict[str, Response]
+    state: str | None = None
+
+
+Ask = Callable[[Questions], Awaitable[dict[str, Response]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A call that goes on at its server (`io.modelcontextprotocol/tasks`); its id outlives both processes.
+
+    `poll_interval` (seconds) is how long to wait before the next `get_task`; `ttl` (seconds since the task was made)
+    is None where it has no end. A completed task has a `result`, a failed one an `error`; one that asks has
+    `questions`, of which those already answered may still be among them.
+    """
+
+    id: str
+    status: TaskStatus
+    poll_interval: float = 5.0
+    ttl: float | None = None
+    message: str = ""
+    questions: Questions | None = None
+    result: ToolResult | None = None
+    error: RpcError | None = None

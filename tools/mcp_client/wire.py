@@ -23,6 +23,8 @@ Headers = list[tuple[bytes, bytes]]
 HeaderMap = Mapping[tuple[str, ...], str]
 
 CLIENT_INFO: Final = {"name": "duvo-connections", "title": "Duvo Connections", "version": "0.1.0"}
+CAPABILITIES: Final = {"elicitation": {"form": {}, "url": {}}}
+MODERN_CAPABILITIES: Final = {**CAPABILITIES, "extensions": {"io.modelcontextprotocol/tasks": {}}}
 NO_HEADERS: Final[HeaderMap] = {}
 
 # The transport's own headers: a stored custom header never replaces one of them.
@@ -123,6 +125,8 @@ def modern_question(
         if mirrored:
             mirror = mcp_param_headers(mirrored, params["arguments"])
             headers.extend((name.encode(), value.encode()) for name, value in mirror.items())
+    elif method.startswith("tasks/"):  # it leads to the instance that holds the task (SEP-2663)
+        headers.append((b"Mcp-Name", encode_header_value(params["taskId"]).encode()))
     return _question(number, method, {**params, "_meta": envelope}, headers)
 
 
@@ -143,13 +147,11 @@ def notification(method: str, params: Mapping[str, Any], version: str | None, se
     return Question(None, method, orjson.dumps(message), session_headers(version, session_id))
 
 
-def answer(request: Mapping[str, Any], version: str | None, session_id: str | None) -> Question:
-    """Write our answer to a request of the server: `ping` is answered, everything else politely refused."""
-    message: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
-    if request.get("method") == "ping":
-        message["result"] = {}
-    else:
-        message["error"] = {"code": -32601, "message": "This client offers no such method"}
+def answer(
+    request: Mapping[str, Any], outcome: Mapping[str, Any], version: str | None, session_id: str | None
+) -> Question:
+    """Write our answer, a `result` or an `error`, to a request of the server."""
+    message = {"jsonrpc": "2.0", "id": request["id"], **outcome}
     return Question(None, "", orjson.dumps(message), session_headers(version, session_id))
 
 
@@ -196,7 +198,7 @@ def _envelope(version: str) -> Mapping[str, Any]:
     return {
         PROTOCOL_VERSION_META_KEY: version,
         CLIENT_INFO_META_KEY: CLIENT_INFO,
-        CLIENT_CAPABILITIES_META_KEY: {},
+        CLIENT_CAPABILITIES_META_KEY: MODERN_CAPABILITIES,
     }
 
 

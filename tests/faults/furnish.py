@@ -1,0 +1,41 @@
+"""The tables and the rows that the scenes need: `python -m tests.faults.furnish SERVER_URL` prints a token.
+
+It runs in a process of its own, with the settings of the product's processes, which are not those of the tests.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import django
+
+IMPATIENCE = 2  # seconds that the connection `hasty` waits for a sign of life
+MANY = 30_000  # no limit stands in the way of what is measured here
+
+
+def furnish(server_url: str) -> str:
+    """Make the tables, two connections to the server, and an assignment that may use them; return its token."""
+    from django.core.management import call_command
+
+    from connections.models import Connection, Tenant
+    from tools import probing
+    from tools.models import AccessToken, Assignment, Tool
+
+    call_command("migrate", verbosity=0)
+    tenant = Tenant.objects.create(name="acme", max_concurrency=MANY)
+    timeouts: dict[str, dict[str, Any]] = {"patient": {}, "hasty": {"idle_timeout": IMPATIENCE}}
+    for name, more in timeouts.items():
+        connection = Connection.objects.create(
+            tenant=tenant, name=name.title(), slug=name, server_url=f"{server_url}/mcp", max_concurrency=MANY, **more
+        )
+        report = probing.probe(connection.pk)
+        assert report is not None
+        assert report.outcome == "passed", report.stages
+    Tool.objects.update(placement="at_once")  # where a call runs is the scene's choice, not learned from slow ones
+    return AccessToken.issue(assignment=Assignment.objects.create(tenant=tenant, name="Scenes"))[1]
+
+
+if __name__ == "__main__":
+    django.setup()
+    print(furnish(sys.argv[1]))  # noqa: T201

@@ -1,6 +1,7 @@
 """The kinds of MCP server that a client meets in the field, each one the SDK's server behind rules.
 
-A rule answers a request itself (and returns True) or lets it pass.
+A rule answers a request itself (and returns True) or lets it pass. Boxes for a kind, besides `toolbox.furnished`:
+`asking.asking()` has tools that ask people (modern and legacy), `tasks.TaskBox()` one that becomes a task (modern).
 """
 
 from __future__ import annotations

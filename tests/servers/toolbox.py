@@ -116,11 +116,12 @@ class Toolbox:
         more = start + self.page_size < len(every) or self.output_cursor is not None
         return ListToolsResult.model_validate({"tools": page, "nextCursor": following if more else None})
 
-    async def _call(self, context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+    async def _call(self, context: ServerRequestContext[Any], params: CallToolRequestParams) -> Any:
         if params.name not in self.handlers:
             return CallToolResult.model_validate(text(f"Unknown tool: {params.name}", isError=True))
         self.executions[params.name] += 1
-        return CallToolResult.model_validate(await self.handlers[params.name](params.arguments or {}, context))
+        result = await self.handlers[params.name](params.arguments or {}, context)
+        return result if "resultType" in result else CallToolResult.model_validate(result)  # a question, or a task
 
 
 def furnished(**options: Any) -> Toolbox:

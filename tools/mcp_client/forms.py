@@ -101,7 +101,7 @@ def _choices(kind: str, field: dict[str, Any]) -> dict[str, Any]:
     if kind == "array" and nested == {"items"} and isinstance(field["items"], dict):
         items = field["items"]
         if items.get("type", "string") == "string" and (one := _one_of(items, "anyOf") or _one_of(items, "oneOf")):
-            return {"items": {"type": "string", **one}}
+            return {"items": ({"type": "string"} if "type" in items else {}) | one}
     elif kind == "string" and nested <= {"oneOf"} and ("enum" in field or nested):
         if one := _one_of(field, "oneOf"):
             return one
@@ -115,9 +115,10 @@ def _one_of(schema: dict[str, Any], titled: str) -> dict[str, Any] | None:
         values = schema["enum"]
         if not _texts(values):
             return None
-        names = schema.get("enumNames")
-        named = _texts(names) and len(names) == len(values)
-        return {"enum": values, "enumNames": [shown(name, MAX_TITLE) for name in names]} if named else {"enum": values}
+        names: Any = schema.get("enumNames")
+        if not _texts(names) or len(names) != len(values):
+            return {"enum": values}
+        return {"enum": values, "enumNames": [shown(name, MAX_TITLE) for name in names]}
     options = schema.get(titled)
     if not isinstance(options, list) or not all(isinstance(option, dict) for option in options):
         return None

@@ -85,8 +85,7 @@ def _error(raw: Mapping[str, Any]) -> RpcError:
     error = raw.get("error")
     about = error if isinstance(error, dict) else {}
     code, message = about.get("code"), about.get("message", raw.get("statusMessage"))
-    known = isinstance(code, int) and not isinstance(code, bool)
-    return RpcError(code if known else INTERNAL_ERROR, message if isinstance(message, str) else "")
+    return RpcError(code if isinstance(code, int) else INTERNAL_ERROR, message if isinstance(message, str) else "")
 
 
 def _seconds(milliseconds: Any) -> float | None:

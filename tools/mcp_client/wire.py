@@ -23,8 +23,8 @@ Headers = list[tuple[bytes, bytes]]
 HeaderMap = Mapping[tuple[str, ...], str]
 
 CLIENT_INFO: Final = {"name": "duvo-connections", "title": "Duvo Connections", "version": "0.1.0"}
-CAPABILITIES: Final = {"elicitation": {"form": {}, "url": {}}}
-MODERN_CAPABILITIES: Final = {**CAPABILITIES, "extensions": {"io.modelcontextprotocol/tasks": {}}}
+CAPABILITIES: Final[Mapping[str, Any]] = {"elicitation": {"form": {}, "url": {}}}
+MODERN_CAPABILITIES: Final[Mapping[str, Any]] = {**CAPABILITIES, "extensions": {"io.modelcontextprotocol/tasks": {}}}
 NO_HEADERS: Final[HeaderMap] = {}
 
 # The transport's own headers: a stored custom header never replaces one of them.

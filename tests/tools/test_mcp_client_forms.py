@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -242,9 +243,7 @@ _json: Any = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-_keywords = st.sampled_from(
-    ["type", "title", "description", "default", "enum", "enumNames", "oneOf", "anyOf", "items", "format", "minLength", "maxLength", "pattern", "minimum", "maximum", "minItems", "maxItems", "uniqueItems", "$ref"]
-)
+_keywords = st.sampled_from(sorted({*chain(*asking.EVERY_FIELD.values()), "anyOf", "pattern", "uniqueItems", "$ref"}))
 _kinds = st.sampled_from(["string", "number", "integer", "boolean", "array", "object"])
 _fields = st.builds(lambda kind, more: {"type": kind, **more}, _kinds, st.dictionaries(_keywords, _json, max_size=4))
 _forms = st.builds(

@@ -360,7 +360,8 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch-renewals": {"task": "oauth.dispatch_renewals", "schedule": 5.0, "options": {"expires": 5}},
     "forget-old-sign-ins": {"task": "oauth.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
     "dispatch-notices": {"task": "oauth.dispatch_notices", "schedule": 30.0, "options": {"expires": 30}},
-    "sweep-calls": {"task": "tools.sweep_calls", "schedule": 30.0, "options": {"expires": 30}},
+    "dispatch-task-looks": {"task": "tools.dispatch_task_looks", "schedule": 1.0, "options": {"expires": 1}},
+    "sweep-calls": {"task": "tools.sweep_calls", "schedule": 10.0, "options": {"expires": 10}},
 }
 
 LOGGING_CONFIG = "duvo.logging.configure"

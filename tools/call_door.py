@@ -18,11 +18,12 @@ from rest_framework.views import APIView
 from connections.context import request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
-from tools import calls, prefer, problems, schemas
+from tools import calls, prefer, problems, schemas, tracing
 from tools.authentication import IsAssignment, Principal, principals, token_digest
 from tools.errors import CallNotFound
 from tools.models import Call
-from tools.serializers import ArgumentsSerializer, CallSerializer, call_body
+from tools.outcomes import Report
+from tools.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_body
 
 CANCEL_WAIT = 2.0  # seconds that a cancel waits for the end, which comes within one
 
@@ -40,14 +41,14 @@ class Door(APIView):
         """Answer one request."""
         if request.method != self.method:
             body = problems.problem(405, "method_not_allowed", f"This address takes {self.method}.")
-            return _answer(body, 405, {"Allow": self.method})
+            return answer(body, 405, {"Allow": self.method})
         try:
             digest = token_digest(request.headers.get("Authorization"))
             principal = await principals.get(digest) if digest else None
             if principal is None:
-                return _answer(problems.unauthenticated(), 401, {"WWW-Authenticate": 'Bearer realm="duvo"'})
+                return answer(problems.unauthenticated(), 401, {"WWW-Authenticate": 'Bearer realm="duvo"'})
             if principal.assignment_id is None:
-                return _answer(problems.problem(403, "forbidden", IsAssignment.message), 403)
+                return answer(problems.problem(403, "forbidden", IsAssignment.message), 403)
             self.principal = principal
             return cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
         except DuvoError as error:
@@ -78,22 +79,30 @@ class CallTool(Door):
                 description="1 to 255 visible ASCII characters, kept for 24 hours: the same key with the same tool and "
                 "arguments is the same call, also while it runs; with others it is refused.",
             ),
+            OpenApiParameter(
+                "traceparent",
+                location=OpenApiParameter.HEADER,
+                description="W3C Trace Context; kept with the call, and sent on where the connection allows it.",
+            ),
         ],
     )
     async def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """Call a tool. A tool's own error is a 200 with `is_error`; everything else that goes wrong is a problem.
 
-        What is not finished in time goes on and is answered with 202 and the call's address.
+        What is not finished in time, waits for an admin's approval or asks something is answered with 202 and the
+        call's address.
         """
-        arguments = _arguments(request)
+        arguments = _member(request, "arguments", "The arguments are not a JSON object.")
         preference = prefer.parse(request.headers.get("Prefer"))
+        at_once = preference is not None and preference.respond_async
         report = await calls.start(
             self.principal,
             name,
             arguments,
-            wait=preference.wait if preference else prefer.DEFAULT_WAIT,
-            in_worker=preference is not None and preference.respond_async,
+            wait=0 if at_once else preference.wait if preference else prefer.DEFAULT_WAIT,
+            in_worker=at_once,
             idempotency_key=request.headers.get("Idempotency-Key"),
+            traceparent=tracing.parse(request.headers.get("traceparent")),
         )
         return _report(report, {"Preference-Applied": preference.applied()} if preference else {})
 
@@ -110,16 +119,17 @@ class CallDetail(Door):
             OpenApiParameter(
                 "Prefer",
                 location=OpenApiParameter.HEADER,
-                description="`wait=N` answers when the call has ended, at the latest after N seconds (at most 300).",
+                description="`wait=N` answers when the call has ended or asks something, at the latest after N seconds "
+                "(at most 300).",
             )
         ],
     )
     async def get(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Look at a call, or wait for its end."""
         preference = prefer.parse(request.headers.get("Prefer"))
-        call = await in_thread(_own, self.principal, id)
+        call = await in_thread(own, self.principal, id)
         report = await calls.follow(call, wait=preference.wait if preference and not preference.respond_async else 0)
-        return _answer(_body(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
+        return answer(call_body(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
 
 
 class CancelCall(Door):
@@ -130,14 +140,32 @@ class CancelCall(Door):
     @extend_schema(operation_id="calls_cancel", request=None, responses=CallSerializer)
     async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Cancel a call and see how it ended; one that has ended before stays as it is."""
-        call = await in_thread(_own, self.principal, id)
+        call = await in_thread(own, self.principal, id)
         await in_thread(calls.cancel, call)
-        call = await in_thread(_own, self.principal, id)
-        return _answer(_body(await calls.follow(call, wait=CANCEL_WAIT)), 200)
+        call = await in_thread(own, self.principal, id)
+        return answer(call_body(await calls.follow(call, wait=CANCEL_WAIT)), 200)
 
 
-def _own(principal: Principal, call_id: str) -> Call:
-    call = Call.objects.filter(assignment=principal.assignment_id, tenant=principal.tenant_id, pk=call_id).first()
+class AnswerCall(Door):
+    """Answer what a call of this assignment asks."""
+
+    method = "POST"
+
+    @extend_schema(operation_id="calls_input", request=InputSerializer, responses=CallSerializer)
+    async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
+        """Answer every question of the call at once; it goes on, and `Prefer: wait=N` waits for what comes of it."""
+        responses = _member(request, "responses", "The responses are not a JSON object.")
+        preference = prefer.parse(request.headers.get("Prefer"))
+        call = await in_thread(own, self.principal, id)
+        await in_thread(calls.answer, call, responses)
+        call = await in_thread(own, self.principal, id)
+        report = await calls.follow(call, wait=preference.wait if preference and not preference.respond_async else 0)
+        return answer(call_body(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
+
+
+def own(principal: Principal, call_id: str) -> Call:
+    """Return a call of this assignment; raises CallNotFound for every other."""
+    call: Call | None = Call.objects.filter(assignment=principal.assignment_id, tenant=principal.tenant_id, pk=call_id).first()
     if call is None:
         raise CallNotFound
     return call
@@ -146,10 +174,11 @@ def _own(principal: Principal, call_id: str) -> Call:
 def refuse(error: DuvoError) -> HttpResponse:
     """Return the problem that an error becomes."""
     body, headers = problems.of(error)
-    return _answer(body, body["status"], headers)
+    return answer(body, body["status"], headers)
 
 
-def _arguments(request: HttpRequest) -> dict[str, Any]:
+def _member(request: HttpRequest, name: str, not_an_object: str) -> dict[str, Any]:
+    """Return the one member that the body may have, an object."""
     if request.content_type != "application/json":
         raise problems.Unsupported
     try:
@@ -158,40 +187,36 @@ def _arguments(request: HttpRequest) -> dict[str, Any]:
         raise problems.Malformed from error
     if not isinstance(body, dict):
         raise problems.Invalid([{"pointer": "", "code": "type", "detail": "The body is not a JSON object."}])
-    unknown = [
+    faults = [
         {
             "pointer": schemas.pointer([key]),
             "code": "unknown",
-            "detail": "There is no such member; send only `arguments`.",
+            "detail": f"There is no such member; send only `{name}`.",
         }
         for key in body
-        if key != "arguments"
+        if key != name
     ]
-    arguments = body.get("arguments", {})
-    if not isinstance(arguments, dict):
-        unknown.append({"pointer": "/arguments", "code": "type", "detail": "The arguments are not a JSON object."})
-    if unknown:
-        raise problems.Invalid(unknown)
-    return dict(arguments)
+    value = body.get(name, {})
+    if not isinstance(value, dict):
+        faults.append({"pointer": f"/{name}", "code": "type", "detail": not_an_object})
+    if faults:
+        raise problems.Invalid(faults)
+    return dict(value)
 
 
-def _report(report: calls.Report, headers: dict[str, str]) -> HttpResponse:
+def _report(report: Report, headers: dict[str, str]) -> HttpResponse:
     if report.error is not None:
         body, more = problems.of(report.error)
-        return _answer(body | {"call": str(report.id)}, body["status"], headers | more)
-    body = _body(report)
+        return answer(body | {"call": str(report.id)}, body["status"], headers | more)
+    body = call_body(report)
     if report.finished_at is not None:
-        return _answer(body, 200, headers)
+        return answer(body, 200, headers)
     location = f"{settings.PUBLIC_URL}/v1/calls/{report.id}"
-    return _answer(body, 202, headers | {"Location": location, "Retry-After": "1"})
+    return answer(body, 202, headers | {"Location": location, "Retry-After": "1"})
 
 
-def _body(report: calls.Report) -> dict[str, Any]:
-    error = {"code": report.error.code, "detail": report.error.sentence} if report.error else None
-    return call_body(report.id, report.tool, report.state, report.created_at, report.finished_at, report.result, error)
-
-
-def _answer(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> HttpResponse:
+def answer(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> HttpResponse:
+    """Return a JSON answer with the headers that each one has."""
     kind = problems.CONTENT_TYPE if status >= 400 else "application/json"  # noqa: PLR2004
     answer = HttpResponse(orjson.dumps(body), status=status, content_type=kind, headers=headers)
     answer["Cache-Control"] = "no-store"

@@ -1,26 +1,27 @@
-"""The life of a call: written down, made, its outcome written down.
+"""The life of a call: asked for, decided, made, answered, ended.
 
     start     a caller asks: checks, writes the row, then waits for the outcome or leaves it to a worker
+    approve   an admin allows a call of a tool whose calls are approved one by one; `refuse` ends it
+    answer    the program or a person answers what the server asked in the middle
     resume    a worker takes a queued call
     cancel    a caller or an admin no longer wants it
-    sweep     what a dead process left behind is ended honestly
+    sweep     what dead processes and silent people left behind is ended honestly
 
 The row is committed before the first byte leaves. Nothing is sent twice: a call whose process died while it ran, or
-whose connection broke after the request was sent, ends as `outcome_unknown`.
+whose connection broke after the request was sent, ends as `outcome_unknown`. `runs.py` tells one run of a call.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
 from celery import current_app
+from django.conf import settings
 from django.db import connection as database
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -28,55 +29,31 @@ from uuid_utils.compat import uuid7
 
 from connections import egress
 from connections.context import request_id
-from connections.errors import DuvoError, Refused, Unreachable
+from connections.errors import DuvoError
 from connections.threads import in_thread
-from oauth import challenges, refreshing
-from oauth.errors import NeedsSignIn, OAuthError, ProviderUnavailable
-from tools import access, ledger, mcp_client, offers, repeats, watching
+from tools import ledger, limits, mcp_client, offers, repeats, runs, watching
 from tools.authentication import Principal
 from tools.errors import (
+    AnswersRefused,
     ArgumentsRefused,
-    Busy,
     CallCancelled,
-    CallError,
-    CallFailed,
-    CallTimedOut,
-    ConnectionNotReady,
+    LimitReached,
+    NotAsked,
     OutcomeUnknown,
     ToolNotFound,
 )
+from tools.mcp_client import Answers, Questions
 from tools.models import Call
-from tools.models.moves import CallState
+from tools.models.moves import OPEN_STATES, CallState
 from tools.offers import Offer
+from tools.outcomes import Report, report_of
+from tools.runs import Run
 from tools.schemas import Fault
-from tools.upstream import bearing
 
-logger = logging.getLogger(__name__)
-
-_GRACE = timedelta(seconds=60)  # how long after its deadline a call's process counts as alive
-_ENQUEUE_AGAIN = timedelta(minutes=2)
+_ENQUEUE_AGAIN = timedelta(minutes=2)  # a message that has not arrived by then is lost
 _SWEPT_AT_ONCE = 500
 
-_ERRORS: dict[CallState, type[CallError]] = {
-    CallState.CANCELLED: CallCancelled,
-    CallState.TIMED_OUT: CallTimedOut,
-    CallState.OUTCOME_UNKNOWN: OutcomeUnknown,
-}
-_running: Counter[UUID] = Counter()  # calls under way in this process, by connection
 _tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A call as its caller sees it."""
-
-    id: UUID
-    tool: str
-    state: CallState
-    created_at: datetime
-    finished_at: datetime | None = None
-    result: dict[str, Any] | None = None
-    error: CallError | None = None
 
 
 async def start(
@@ -87,197 +64,235 @@ async def start(
     wait: float,
     in_worker: bool = False,
     idempotency_key: str | None = None,
+    traceparent: str = "",
 ) -> Report:
-    """Make a call and return its report; one that is not finished after `wait` seconds goes on and is reported running.
+    """Make a call and return its report; one that is not finished after `wait` seconds goes on and is reported so.
 
-    With `in_worker` the call is queued for a worker; with a key that was used before, the call is the one it names.
-    Raises CallError when the call cannot be made at all, repeats.BadKey, and LedgerUnavailable when it cannot be
-    written down; in all cases nothing was sent.
+    With `in_worker` the call is left to a worker, as calls of slow tools and approved calls are. With a key that was
+    used before, the call is the one it names. Raises CallError when the call cannot be made at all, repeats.BadKey,
+    and LedgerUnavailable when it cannot be written down; in all cases nothing was sent.
     """
     assert principal.assignment_id is not None  # noqa: S101 - the door lets only assignments in
     offer = await offers.find(principal.assignment_id, name)
     if faults := offer.validator.faults(arguments):
         raise ArgumentsRefused(faults)
-    if not in_worker and _running[offer.connection_id] >= offer.max_concurrency:
-        raise Busy(retry_after=1)
-    now = timezone.now()
-    call_id = uuid7()
-    opening = ledger.Opening(
-        id=call_id,
-        tenant_id=principal.tenant_id,
-        assignment_id=principal.assignment_id,
-        connection_id=offer.connection_id,
-        tool_id=offer.tool_id,
-        tool_name=offer.public_name,
-        state=CallState.QUEUED if in_worker else CallState.RUNNING,
-        arguments=_written(arguments),
-        request_id=request_id.get(),
-        created_at=now,
-        started_at=None if in_worker else now,
-        lease_until=now + _ENQUEUE_AGAIN if in_worker else _lease(now, offer),
-    )
     key = repeats.key_of(idempotency_key, name, arguments)
-    if key is not None:
-        first = await in_thread(repeats.open_once, opening, key)
-        if first is not None:
-            return await follow(first, wait=0 if in_worker else wait)
-    if in_worker:
-        if key is None:
-            await ledger.write(opening)
-        await asyncio.to_thread(_enqueue, call_id)  # a broker that hangs must not hold the database's few threads
-        return Report(call_id, name, CallState.QUEUED, now)
-    task = await _set_out(opening, offer, arguments, written=key is not None)
-    done, _ = await asyncio.wait({task}, timeout=wait)
-    return task.result() if done else Report(call_id, name, CallState.RUNNING, now)
+    opening = _opening(principal, offer, arguments, traceparent, in_worker=in_worker or offer.queued)
+    at_once = opening.state == CallState.RUNNING
+    if key is not None and (first := await in_thread(repeats.named, opening, key)) is not None:
+        return await follow(first, wait=wait)
+    place = None
+    if at_once:
+        place = await limits.enter(offer.bounds, lease=settings.CALL_LEASE)
+    else:
+        await limits.count(offer.bounds)
+    try:
+        first = await _write_down(opening, key)
+    except BaseException:
+        await _give_back(place)
+        raise
+    if first is not None:
+        await _give_back(place)
+        return await follow(first, wait=wait)
+    if at_once:
+        return await _run_here(opening, offer, arguments, place, wait)
+    if opening.state == CallState.QUEUED:
+        await asyncio.to_thread(_enqueue, opening.id)  # a hanging broker must not hold the database's few threads
+    if not wait:
+        return Report(opening.id, name, CallState(opening.state), opening.created_at, waits_until=opening.waits_until)
+    return await follow(await in_thread(lambda: Call.objects.get(pk=opening.id)), wait=wait)
 
 
 async def follow(call: Call, *, wait: float) -> Report:
-    """Return the report of a call that was made before, as soon as it has ended, at the latest after `wait` seconds."""
-    if not call.finished and wait:
-        await watching.until_ended(call.pk, wait)
+    """Return the report of a call as soon as it has ended or asks something, at the latest after `wait` seconds."""
+    if not _settled(CallState(call.state), answered=bool(call.sealed_answers)) and wait:
+        await watching.until(call.pk, lambda seen: _settled(seen.state, answered=seen.answered), wait)
         call = await in_thread(lambda: Call.objects.get(pk=call.pk))
     return await in_thread(report_of, call)
 
 
-def report_of(call: Call) -> Report:
-    """Return a call as its caller sees it; raises SealBroken."""
-    state, result, error = CallState(call.state), call.result(), None
-    if call.error_code and result is None:
-        error = _ERRORS.get(state, CallFailed)(call.error_sentence, code=call.error_code)
-    return Report(call.pk, call.tool_name, state, call.created_at, call.finished_at, result, error)
-
-
 def cancel(call: Call) -> None:
-    """End a queued call now, and have a running one interrupted within a second, wherever it runs."""
+    """End a call that no process has in hand now, and have a running one interrupted within a second."""
+    now, row = timezone.now(), Call.objects.filter(pk=call.pk)
+    unsent = row.filter(state__in=[CallState.QUEUED, CallState.AWAITING_APPROVAL])
+    if unsent.end(CallState.CANCELLED, CallCancelled.code, "The call was cancelled before it was made.", now):
+        return
+    if row.filter(lease_until=None).end(CallState.CANCELLED, CallCancelled.code, CallCancelled().sentence, now):
+        if call.sealed_task:
+            _send("tools.cancel_task", call.pk)
+        return
+    row.filter(finished_at=None).update(cancel_asked_at=now)
+
+
+def approve(call: Call, *, by: str) -> bool:
+    """Let a call be made that awaits approval, and enqueue it; False when somebody has decided before."""
     now = timezone.now()
-    queued = Call.objects.filter(pk=call.pk, state=CallState.QUEUED)
-    if not queued.end(CallState.CANCELLED, CallCancelled.code, "The call was cancelled before it was made.", now):
-        Call.objects.filter(pk=call.pk, finished_at=None).update(cancel_asked_at=now)
+    approved = Call.objects.filter(pk=call.pk).approve(by, now, now + _ENQUEUE_AGAIN)
+    if approved:
+        _enqueue(call.pk)
+    return bool(approved)
+
+
+def refuse(call: Call, *, by: str, reason: str) -> bool:
+    """End a call that awaits approval, with the reason that its caller is told; False when that was decided before."""
+    sentence = f"An organization admin refused the call: {reason}" if reason else "An organization admin refused it."
+    waiting = Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL)
+    return bool(waiting.end(CallState.FAILED, "approval_refused", sentence, timezone.now(), decided_by=by[:200]))
+
+
+def answer(call: Call, responses: dict[str, Any]) -> None:
+    """Take the responses, by key, to what a call's server asked, and have the call go on.
+
+    Raises NotAsked when nothing is asked (any more), and AnswersRefused when a response does not fit its question.
+    """
+    question = call.question() if call.state == CallState.INPUT_REQUIRED and not call.sealed_answers else None
+    if question is None:
+        raise NotAsked
+    if faults := mcp_client.answer_faults(Questions.restored(question), responses):
+        raise AnswersRefused(faults)
+    now = timezone.now()
+    if not Call.objects.filter(pk=call.pk).answer(call.seal(responses), now, now + _ENQUEUE_AGAIN):
+        raise NotAsked
+    if Call.objects.filter(pk=call.pk, state=CallState.QUEUED).exists():
+        _enqueue(call.pk)
 
 
 def resume(call_id: UUID) -> None:
     """Run a queued call to its end, in a worker; a call that is no longer queued is left alone."""
-    now = timezone.now()
-    call = Call.objects.claim(call_id, now, now + _GRACE)
+    queued = Call.objects.filter(pk=call_id, state=CallState.QUEUED)
+    call = queued.first()
     if call is None:
         return
     try:
-        if call.assignment_id is None:  # deleted while the call was queued
-            raise ToolNotFound
-        offer = offers.find_now(call.assignment_id, call.tool_name)
-        arguments = call.arguments()
-    except DuvoError as error:
-        Call.objects.filter(pk=call.pk).end(CallState.FAILED, error.code, error.sentence, timezone.now())
+        run = _prepared(call)
+        place = egress.run(limits.enter(run.offer.bounds, lease=settings.CALL_LEASE, counted=True))
+    except LimitReached as full:
+        later = full.retry_after or 1.0
+        queued.update(lease_until=timezone.now() + timedelta(seconds=later) + _ENQUEUE_AGAIN)
+        _send("tools.run_call", call_id, countdown=later)
         return
-    Call.objects.filter(pk=call.pk).update(lease_until=_lease(timezone.now(), offer))
+    except DuvoError as error:
+        queued.end(CallState.FAILED, error.code, error.sentence, timezone.now())
+        return
+    if not queued.claim(run.started_at, timezone.now() + _lease()):
+        egress.run(_give_back(place))
+        return
     database.close()  # a waiting call holds no database connection
-    egress.run(_perform(call.id, call.tenant_id, call.created_at, offer, arguments, call.attempts))
+    egress.run(runs.perform(replace(run, place=place)))
 
 
 def sweep(now: datetime) -> list[UUID]:
-    """End the calls whose process died, and return those to be enqueued.
+    """End what nobody has in hand any more, and return the calls that are to be enqueued.
 
-    These are calls whose message got lost, and calls that were under way and may be made again: their caller gave a
-    key and the tool is idempotent. No call is made more than three times.
+    These are calls whose message got lost, and calls that were under way and may be made again: nothing of them was
+    sent, or their caller gave a key and the tool is idempotent. No call is made more than three times.
     """
     repeats.forget(now)
-    again = list(Call.objects.orphans(now).repeatable().values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
+    unapproved = Call.objects.waiting_too_long(now, CallState.AWAITING_APPROVAL)
+    unapproved.end(CallState.FAILED, "approval_expired", "No organization admin approved the call in time.", now)
+    for call in Call.objects.waiting_too_long(now, CallState.INPUT_REQUIRED)[:_SWEPT_AT_ONCE]:
+        _answer_for_nobody(call)
+    repeatable = Call.objects.orphans(now).repeatable()
+    again = list(repeatable.filter(state=CallState.RUNNING).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
     Call.objects.filter(pk__in=again).orphans(now).queue_again(now + _ENQUEUE_AGAIN)
-    Call.objects.orphans(now).end(
+    lost = Call.objects.orphans(now).exclude(pk__in=repeatable.filter(state=CallState.RUNNING).values("pk"))
+    Call.objects.filter(pk__in=lost.values("pk")).end(
         CallState.OUTCOME_UNKNOWN,
         OutcomeUnknown.code,
         "The process that made this call died: the tool may have run. Check before you try again.",
         now,
     )
-    lost = list(
-        Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now).values_list("pk", flat=True)[:_SWEPT_AT_ONCE]
-    )
-    Call.objects.filter(pk__in=lost, state=CallState.QUEUED).update(lease_until=now + _ENQUEUE_AGAIN)
-    return again + lost
+    unheard = Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now)
+    silent = list(unheard.values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
+    Call.objects.filter(pk__in=silent, state=CallState.QUEUED).update(lease_until=now + _ENQUEUE_AGAIN)
+    return again + silent
 
 
-async def _set_out(
-    opening: ledger.Opening, offer: Offer, arguments: dict[str, Any], *, written: bool
-) -> asyncio.Task[Report]:
-    """Write the call down and set it going; even a caller that waits zero seconds is told of a row that exists."""
-    _running[offer.connection_id] += 1  # before anything is awaited: calls that arrive together are all counted
+def _answer_for_nobody(call: Call) -> None:
+    question = call.question() or {"requests": {}}
     try:
-        if not written:
-            await ledger.write(opening)
-    except BaseException:
-        _leave(offer.connection_id)
-        raise
-    task = asyncio.create_task(_perform(opening.id, opening.tenant_id, opening.created_at, offer, arguments))
+        answer(call, {key: {"action": "cancel"} for key in question["requests"]})
+    except NotAsked:  # somebody was quicker
+        return
+
+
+def _settled(state: CallState, *, answered: bool) -> bool:
+    return state not in OPEN_STATES or (state == CallState.INPUT_REQUIRED and not answered)
+
+
+def _opening(
+    principal: Principal, offer: Offer, arguments: dict[str, Any], traceparent: str, *, in_worker: bool
+) -> ledger.Opening:
+    now = timezone.now()
+    state = CallState.AWAITING_APPROVAL if offer.asks else CallState.QUEUED if in_worker else CallState.RUNNING
+    lease_until = {CallState.QUEUED: now + _ENQUEUE_AGAIN, CallState.RUNNING: now + _lease()}.get(state)
+    assert principal.assignment_id is not None  # noqa: S101 - see start
+    return ledger.Opening(
+        id=uuid7(),
+        tenant_id=principal.tenant_id,
+        assignment_id=principal.assignment_id,
+        connection_id=offer.connection_id,
+        tool_id=offer.tool_id,
+        tool_name=offer.public_name,
+        state=state,
+        arguments=_written(arguments),
+        request_id=request_id.get(),
+        created_at=now,
+        started_at=now if state == CallState.RUNNING else None,
+        lease_until=lease_until,
+        waits_until=now + timedelta(hours=offer.decision_hours) if offer.asks else None,
+        traceparent=traceparent,
+    )
+
+
+async def _write_down(opening: ledger.Opening, key: repeats.Key | None) -> Call | None:
+    """Commit the row; return the call that the key names already, if somebody was quicker with it."""
+    if key is not None:
+        return await in_thread(repeats.open_once, opening, key)
+    await ledger.write(opening)
+    return None
+
+
+async def _run_here(
+    opening: ledger.Opening, offer: Offer, arguments: dict[str, Any], place: limits.Place | None, wait: float
+) -> Report:
+    """Set the call going in this process; even a caller that waits zero seconds is told of a row that exists."""
+    asks: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    run = Run(
+        opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer, arguments,
+        place=place, meta=offer.meta(opening.traceparent), sent=True, asks=asks,
+    )  # fmt: skip
+    task = asyncio.create_task(runs.perform(run))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
-    task.add_done_callback(lambda _: _leave(offer.connection_id))
-    return task
+    either: list[asyncio.Future[Any]] = [task, asks]
+    await asyncio.wait(either, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    if asks.done():
+        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
+    return Report(opening.id, offer.public_name, CallState.RUNNING, opening.created_at)
 
 
-def _leave(connection_id: UUID) -> None:
-    _running[connection_id] -= 1
-    if not _running[connection_id]:
-        del _running[connection_id]
+def _prepared(call: Call) -> Run:
+    """Return the run of a queued call; raises what speaks against it by now."""
+    if call.assignment_id is None:  # deleted while the call was queued
+        raise ToolNotFound
+    offer = offers.find_now(call.assignment_id, call.tool_name)
+    arguments = call.arguments()
+    if faults := offer.validator.faults(arguments):  # the tool has changed meanwhile
+        raise ArgumentsRefused(faults)
+    asked, given = call.question(), call.answers()
+    return Run(
+        call.pk, call.tenant_id, call.created_at, timezone.now(), offer, arguments,
+        attempt=call.attempts, meta=offer.meta(call.traceparent),
+        answers=Answers(given, asked["state"]) if asked and given else None,
+    )  # fmt: skip
 
 
-async def _perform(
-    call_id: UUID, tenant_id: UUID, created_at: datetime, offer: Offer, arguments: dict[str, Any], attempt: int = 1
-) -> Report:
-    state, result, error = CallState.SUCCEEDED, None, None
-    try:
-        with watching.cancellable(call_id):
-            answer = await _ask(offer, arguments)
-        result = _result(answer)
-        if answer.is_error:
-            state = CallState.FAILED
-    except DuvoError as failure:
-        state, error = _verdict(failure)
-        error.__cause__ = failure
-    except Exception:
-        # A fault of ours. How far the call got is not known, and its row says so now instead of when it is swept.
-        logger.exception("Call %s failed inside", call_id)
-        state, error = CallState.OUTCOME_UNKNOWN, OutcomeUnknown("Something went wrong here: the tool may have run.")
-    finished_at = timezone.now()
-    outcome = ledger.Outcome(
-        id=call_id,
-        attempt=attempt,
-        state=state,
-        tenant_id=tenant_id,
-        result=orjson.dumps(result) if result is not None else b"",
-        error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
-        error_sentence=error.sentence[:300] if error else "",
-        finished_at=finished_at,
-    )
-    try:
-        await ledger.write(outcome)
-    except ledger.LedgerUnavailable:
-        # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
-        logger.exception("The outcome of call %s could not be written down", call_id)
-    watching.has_ended(call_id)
-    if error is None and offer.doubted:
-        await in_thread(access.trust_again, offer.connection_id, offer.bearer)
-    elif error is not None and isinstance(error.__cause__, mcp_client.Challenged | mcp_client.EraChanged):
-        await in_thread(access.note, offer.connection_id, error.__cause__, offer.bearer)
-    return Report(call_id, offer.public_name, state, created_at, finished_at, result, error)
-
-
-async def _ask(offer: Offer, arguments: dict[str, Any]) -> mcp_client.ToolResult:
-    """Ask with a token that is fresh; one that is refused with 401 is renewed once, as the tool has not run."""
-    server, bearer = offer.server, offer.bearer
-    if bearer is not None and bearer.stale(timezone.now()):
-        bearer = await refreshing.renewed(bearer)
-        server = bearing(server, bearer)
-    try:
-        return await mcp_client.call_tool(server, offer.upstream_name, arguments, mirrored=offer.mirrored)
-    except mcp_client.Unauthorized as refusal:
-        if bearer is None:
-            raise
-        try:
-            bearer = await refreshing.renewed(bearer, refused=True)
-        except NeedsSignIn:
-            raise refusal from None
-        server = bearing(server, bearer)
-        return await mcp_client.call_tool(server, offer.upstream_name, arguments, mirrored=offer.mirrored)
+async def _give_back(place: limits.Place | None) -> None:
+    if place is not None:
+        limits.leave(place, limits.Verdict.NEITHER)
 
 
 def _written(arguments: dict[str, Any]) -> bytes:
@@ -287,37 +302,16 @@ def _written(arguments: dict[str, Any]) -> bytes:
         raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error
 
 
-def _result(answer: mcp_client.ToolResult) -> dict[str, Any]:
-    return {"is_error": answer.is_error, "content": answer.content, "structured_content": answer.structured}
-
-
-def _verdict(failure: DuvoError) -> tuple[CallState, CallError]:
-    if isinstance(failure, CallCancelled):
-        return CallState.CANCELLED, failure
-    if isinstance(failure, OAuthError):
-        retry_after = 15 if isinstance(failure, ProviderUnavailable) else None
-        sentence = f"The connection is not signed in: {failure.sentence}"
-        return CallState.FAILED, ConnectionNotReady(sentence, code="credential_not_ready", retry_after=retry_after)
-    if isinstance(failure, mcp_client.Forbidden) and (scopes := challenges.missing_scopes(failure.www_authenticate)):
-        sentence = f"The tool needs the permission “{scopes}”, which the connection's sign-in does not have."
-        return CallState.FAILED, CallFailed(sentence, code="insufficient_scope")
-    if isinstance(failure, mcp_client.TimedOut):
-        return CallState.TIMED_OUT, CallTimedOut(failure.sentence)
-    if isinstance(failure, mcp_client.McpError) and failure.outcome_unknown:
-        return CallState.OUTCOME_UNKNOWN, OutcomeUnknown()
-    if isinstance(failure, Refused | Unreachable):
-        return CallState.FAILED, CallFailed(failure.sentence, code=failure.code)
-    return CallState.FAILED, CallFailed(
-        failure.sentence, code=f"upstream_{failure.code}", retry_after=getattr(failure, "retry_after", None)
-    )
-
-
-def _lease(now: datetime, offer: Offer) -> datetime:
-    return now + timedelta(seconds=offer.server.timeout) + _GRACE
+def _lease() -> timedelta:
+    return timedelta(seconds=settings.CALL_LEASE)
 
 
 def _enqueue(call_id: UUID) -> None:
+    _send("tools.run_call", call_id)
+
+
+def _send(task: str, call_id: UUID, *, countdown: float | None = None) -> None:
     try:
-        current_app.send_task("tools.run_call", kwargs={"call_id": str(call_id)}, retry=False)
+        current_app.send_task(task, kwargs={"call_id": str(call_id)}, retry=False, countdown=countdown)
     except (OperationalError, OSError):
-        return  # the row says queued: the sweeper enqueues it once the broker is back
+        return  # the row says what is due: the sweeper enqueues it once the broker is back

@@ -4,11 +4,16 @@ CallError                 carries the HTTP status of the problem it becomes
 ├── ToolNotFound          no such tool for this caller
 ├── CallNotFound          no such call of this caller
 ├── ToolSetAside          the tool exists but may not be used now; the code says why
+│   └── ToolDenied        an admin has denied its use
 ├── ConnectionNotReady    the connection waits for a credential or has never been checked
 ├── ArgumentsRefused      the arguments do not fit the tool's JSON Schema; names each fault
 ├── CallCancelled         somebody asked for the call to be cancelled
+├── LeaseLost             this process is no longer the one that makes the call
+├── NotAsked              the call asks nothing, or has been answered
+├── AnswersRefused        the answers do not fit the questions; names each fault
 ├── KeyReused             the idempotency key belongs to another request
-├── Busy                  too many calls of this connection are running
+├── LimitReached          too many calls run, or too many were made; the code says which limit it was
+├── CircuitOpen           the server could not be reached several times in a row; calls pause
 ├── CallFailed            the server did not give a result; the call's row says the same
 ├── CallTimedOut          the server did not answer in time
 └── OutcomeUnknown        the tool may have run, and nobody knows its result
@@ -56,6 +61,13 @@ class ToolSetAside(CallError):
     status = HTTPStatus.CONFLICT
 
 
+class ToolDenied(ToolSetAside):
+    """An organization admin has denied the use of this tool."""
+
+    code = "tool_denied"
+    status = HTTPStatus.FORBIDDEN
+
+
 class ConnectionNotReady(CallError):
     """This tool's connection is not ready."""
 
@@ -82,6 +94,31 @@ class CallCancelled(CallError):
     status = HTTPStatus.CONFLICT
 
 
+class LeaseLost(CallError):
+    """Another process has taken the call over, or it has ended."""
+
+    code = "lease_lost"
+
+
+class NotAsked(CallError):
+    """This call asks nothing at this moment: it goes on, has been answered already, or has ended."""
+
+    code = "not_asked"
+    status = HTTPStatus.CONFLICT
+
+
+class AnswersRefused(CallError):
+    """The answers do not fit what was asked."""
+
+    code = "answers_invalid"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    def __init__(self, faults: list[Fault]) -> None:
+        """Keep the faults, each with a JSON Pointer into the responses."""
+        super().__init__()
+        self.faults = faults
+
+
 class KeyReused(CallError):
     """This Idempotency-Key was used for another tool or other arguments. Use a new key for a new request."""
 
@@ -89,11 +126,18 @@ class KeyReused(CallError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
-class Busy(CallError):
-    """Too many calls of this connection are running at this moment."""
+class LimitReached(CallError):
+    """Too many calls at this moment."""
 
-    code = "connection_busy"
+    code = "limit_reached"
     status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class CircuitOpen(CallError):
+    """The server could not be reached several times in a row; calls pause for a moment."""
+
+    code = "circuit_open"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class CallFailed(CallError):

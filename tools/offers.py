@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from django.utils import timezone
 
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection
@@ -15,11 +16,11 @@ from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
-from tools import mcp_client, schemas
+from tools import limits, mcp_client, schemas, tracing
 from tools.access import UNAUTHORIZED_ON_CALL
-from tools.errors import ConnectionNotReady, ToolNotFound, ToolSetAside
+from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolSetAside
 from tools.fresh import Fresh
-from tools.models import Assignment, Tool
+from tools.models import Assignment, Call, Placement, Policy, Tool
 from tools.upstream import bearing, server_for
 
 
@@ -35,8 +36,18 @@ class Offer:
     validator: schemas.Validator = field(repr=False)
     server: mcp_client.Server = field(repr=False)
     bearer: Bearer | None  # the token of the sign-in that the server is asked with
-    max_concurrency: int
+    bounds: limits.Bounds
+    asks: bool  # each call waits for an admin's approval
+    queued: bool  # calls run in a worker
+    learns_pace: bool  # a slow call moves the next ones there
+    decision_hours: int
+    call_timeout: float  # seconds
+    sends_trace: bool
     doubted: bool  # the last call was answered with 401
+
+    def meta(self, traceparent: str) -> dict[str, Any]:
+        """Return what the call carries in `_meta` besides the protocol's own."""
+        return tracing.meta(traceparent) if self.sends_trace else {}
 
 
 async def find(assignment_id: UUID, name: str) -> Offer:
@@ -68,15 +79,31 @@ def _load(key: tuple[UUID, str]) -> Offer | DuvoError:
 
 
 def _look(assignment_id: UUID, name: str) -> Offer:
-    assignment = Assignment.objects.filter(pk=assignment_id, enabled=True).first()
+    assignment = Assignment.objects.filter(pk=assignment_id, enabled=True).select_related("tenant").first()
     tool = (
         assignment.granted_tools().select_related("connection").filter(public_name=name).first() if assignment else None
     )
     if assignment is None or tool is None or not tool.connection.enabled:
         raise ToolNotFound
     if not tool.standing.usable:
-        raise ToolSetAside(tool.standing.sentence, code=tool.standing.code)
+        raise set_aside(tool)
     _check_ready(tool)
+    return _offer(tool, assignment)
+
+
+def of(call: Call) -> Offer:
+    """Return the offer of a call that is under way, also when its tool would not be offered any more.
+
+    Raises ToolNotFound when tool, connection or assignment are gone, and ConnectionNotReady without a sign-in.
+    """
+    tool = Tool.objects.filter(calls=call).select_related("connection").first()
+    assignment = Assignment.objects.filter(calls=call).select_related("tenant").first()
+    if tool is None or assignment is None:
+        raise ToolNotFound
+    return _offer(tool, assignment)
+
+
+def _offer(tool: Tool, assignment: Assignment) -> Offer:
     bearer = _bearer(tool.connection, assignment)
     definition: dict[str, Any] = tool.approved_definition or {}
     return Offer(
@@ -86,11 +113,35 @@ def _look(assignment_id: UUID, name: str) -> Offer:
         upstream_name=tool.name,
         mirrored=mcp_client.header_map(definition["inputSchema"]),
         validator=_compiled(orjson.dumps(definition["inputSchema"])),
-        server=bearing(server_for(tool.connection), bearer),
+        server=bearing(server_for(tool.connection, tool), bearer),
         bearer=bearer,
-        max_concurrency=tool.connection.max_concurrency,
+        bounds=_bounds(assignment, tool.connection),
+        asks=tool.policy == Policy.ASK,
+        queued=tool.runs_in_queue(timezone.now()),
+        learns_pace=tool.placement == Placement.AUTO,
+        decision_hours=assignment.tenant.decision_hours,
+        call_timeout=tool.call_timeout or tool.connection.call_timeout,
+        sends_trace=tool.connection.send_trace,
         doubted=bearer.doubted if bearer else tool.connection.credential_reason == UNAUTHORIZED_ON_CALL,
     )
+
+
+def _bounds(assignment: Assignment, connection: Connection) -> limits.Bounds:
+    return limits.Bounds(
+        tenant_id=assignment.tenant_id,
+        connection_id=connection.pk,
+        assignment_id=assignment.pk,
+        tenant_concurrency=assignment.tenant.max_concurrency,
+        connection_concurrency=connection.max_concurrency,
+        connection_rate=connection.max_rate,
+        assignment_rate=assignment.max_rate,
+    )
+
+
+def set_aside(tool: Tool) -> ToolSetAside:
+    """Return the error that says why a tool may not be used now: 403 when an admin has denied it, else 409."""
+    error = ToolDenied if tool.policy == Policy.DENY and tool.standing.code == ToolDenied.code else ToolSetAside
+    return error(tool.standing.sentence, code=tool.standing.code)
 
 
 def _check_ready(tool: Tool) -> None:

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from connections.context import request_id
 from connections.errors import DuvoError, Refused
-from tools.errors import ArgumentsRefused, CallError
+from tools.errors import AnswersRefused, ArgumentsRefused, CallError
 from tools.ledger import LedgerUnavailable
 
 CONTENT_TYPE = "application/problem+json"
@@ -98,6 +98,11 @@ def of(error: DuvoError) -> tuple[dict[str, Any], dict[str, str]]:
     if isinstance(error, ArgumentsRefused):
         more["errors"] = [
             {"pointer": f"/arguments{fault.pointer}", "code": "schema", "detail": fault.message}
+            for fault in error.faults
+        ]
+    if isinstance(error, AnswersRefused):
+        more["errors"] = [
+            {"pointer": f"/responses{fault.pointer}", "code": "schema", "detail": fault.message}
             for fault in error.faults
         ]
     if isinstance(error, Invalid):

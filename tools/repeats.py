@@ -51,13 +51,21 @@ def key_of(header: str | None, tool: str, arguments: dict[str, Any]) -> Key | No
     return Key(value, sha256(body).hexdigest())
 
 
+def named(opening: Opening, key: Key) -> Call | None:
+    """Return the call that the key names already, if there is one; raises KeyReused when it was another request."""
+    mine = Call.objects.filter(assignment=opening.assignment_id, idempotency_key=key.value)
+    forget(opening.created_at, mine)
+    first = mine.first()
+    if first is not None and first.body_digest != key.digest:
+        raise KeyReused
+    return first
+
+
 def open_once(opening: Opening, key: Key) -> Call | None:
     """Write a call down under its key and return None, or return the call that the key names already.
 
     Raises KeyReused when that call was another request.
     """
-    mine = Call.objects.filter(assignment=opening.assignment_id, idempotency_key=key.value)
-    forget(opening.created_at, mine)
     call = Call(
         id=opening.id, tenant_id=opening.tenant_id, assignment_id=opening.assignment_id,
         connection_id=opening.connection_id, tool_id=opening.tool_id, tool_name=opening.tool_name,
@@ -71,11 +79,9 @@ def open_once(opening: Opening, key: Key) -> Call | None:
         with transaction.atomic():
             call.save(force_insert=True)
     except IntegrityError:
-        first = mine.first()
+        first = named(opening, key)
         if first is None:
             raise
-        if first.body_digest != key.digest:
-            raise KeyReused from None
         return first
     return None
 

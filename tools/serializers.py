@@ -10,6 +10,7 @@ from rest_framework import serializers
 from connections.models import Authorization, Connection, Era, Grant, Sharing, TokenAuth
 from tools.models import Call, Tool
 from tools.models.moves import CallState
+from tools.outcomes import Report
 
 
 class ToolSerializer(serializers.ModelSerializer[Tool]):
@@ -57,6 +58,42 @@ class ArgumentsSerializer(serializers.Serializer[Any]):
     )
 
 
+class ProgressSerializer(serializers.Serializer[Any]):
+    """One step of a running call."""
+
+    progress = serializers.FloatField()
+    total = serializers.FloatField(allow_null=True)
+    message = serializers.CharField(allow_null=True)
+
+
+class QuestionSerializer(serializers.Serializer[Any]):
+    """One question of a server to a person (MCP elicitation)."""
+
+    mode = serializers.ChoiceField(choices=["form", "url"])
+    message = serializers.CharField()
+    schema = serializers.DictField(allow_null=True, help_text="JSON Schema of the answer's `content`; flat.")
+    url = serializers.CharField(allow_null=True, help_text="Where a person goes on; look at the host before.")
+
+
+class InputRequiredSerializer(serializers.Serializer[Any]):
+    """What the server asks, by key; all of it is answered at once at `/v1/calls/{id}/input`."""
+
+    requests = serializers.DictField(child=QuestionSerializer())
+
+
+class ResponseSerializer(serializers.Serializer[Any]):
+    """The answer to one question."""
+
+    action = serializers.ChoiceField(choices=["accept", "decline", "cancel"])
+    content = serializers.DictField(required=False, help_text="Only with `accept`, as the question's schema has it.")
+
+
+class InputSerializer(serializers.Serializer[Any]):
+    """The answers to what a call asks."""
+
+    responses = serializers.DictField(child=ResponseSerializer(), help_text="One for each key of `requests`.")
+
+
 class CallSerializer(serializers.ModelSerializer[Call]):
     """One call: where it is in its life and, once finished, what came of it."""
 
@@ -68,18 +105,18 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     )
     structured_content = serializers.JSONField(help_text="Any JSON value; null when the server sent none.")
     error = serializers.DictField(allow_null=True, help_text="`code` and `detail` when the server gave no result.")
+    progress = ProgressSerializer(allow_null=True, help_text="The last step that the server told of a running call.")
+    input_required = InputRequiredSerializer(allow_null=True, help_text="What the server asks in the middle.")
+    waits_until = serializers.DateTimeField(
+        allow_null=True, help_text="Until when a person may approve the call, or anybody answer it."
+    )
 
     class Meta:
         model = Call
         fields = [
             "id", "tool", "state", "created_at", "finished_at", "is_error", "content", "structured_content", "error",
+            "progress", "input_required", "waits_until",
         ]  # fmt: skip
-
-    def to_representation(self, call: Call) -> dict[str, Any]:
-        """Return the call with its opened result."""
-        error = {"code": call.error_code, "detail": call.error_sentence} if call.error_code else None
-        result = call.result()
-        return call_body(call.id, call.tool_name, call.state, call.created_at, call.finished_at, result, error)
 
 
 class CallSummarySerializer(serializers.ModelSerializer[Call]):
@@ -93,22 +130,26 @@ class CallSummarySerializer(serializers.ModelSerializer[Call]):
         fields = ["id", "tool", "state", "created_at", "finished_at", "error_code"]
 
 
-def call_body(
-    call_id: Any, tool: str, state: str, created_at: Any, finished_at: Any, result: Any, error: Any
-) -> dict[str, Any]:
+def call_body(report: Report) -> dict[str, Any]:
     """Return a call as the API shows it; the one shape for the call path and for later looks."""
-    result = result or {}
+    result, error, question = report.result or {}, report.error, report.question
+    asked = ("mode", "message", "schema", "url")
     return {
-        "id": str(call_id),
-        "tool": tool,
-        "state": str(state),
-        "created_at": created_at.isoformat(timespec="milliseconds"),
-        "finished_at": finished_at.isoformat(timespec="milliseconds") if finished_at else None,
+        "id": str(report.id),
+        "tool": report.tool,
+        "state": str(report.state),
+        "created_at": report.created_at.isoformat(timespec="milliseconds"),
+        "finished_at": report.finished_at.isoformat(timespec="milliseconds") if report.finished_at else None,
         "is_error": bool(result.get("is_error", False)),
         "content": result.get("content"),
         "structured_content": result.get("structured_content"),
-        "error": None if result else error,
-    }
+        "error": {"code": error.code, "detail": error.sentence} if error and not result else None,
+        "progress": report.progress,
+        "input_required": question and {
+            "requests": {key: {name: one[name] for name in asked} for key, one in question["requests"].items()}
+        },
+        "waits_until": report.waits_until.isoformat(timespec="milliseconds") if report.waits_until else None,
+    }  # fmt: skip
 
 
 class StateSerializer(serializers.Serializer[Any]):

@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from tools import calls, probing
+from tools import calls, polling, probing
 
 
 @shared_task(name="tools.dispatch_probes")
@@ -27,6 +27,25 @@ def probe_connection(*, connection_id: str) -> None:
 def run_call(*, call_id: str) -> None:
     """Run one queued call; the row is the claim, so a message that comes twice does nothing."""
     calls.resume(UUID(call_id))
+
+
+@shared_task(name="tools.dispatch_task_looks")
+def dispatch_task_looks() -> None:
+    """Enqueue looks at the tasks of servers that are due."""
+    for call_id in polling.due(timezone.now()):
+        look_at_task.delay(call_id=str(call_id))
+
+
+@shared_task(name="tools.look_at_task")
+def look_at_task(*, call_id: str) -> None:
+    """Look at the task of one call."""
+    polling.look(UUID(call_id))
+
+
+@shared_task(name="tools.cancel_task")
+def cancel_task(*, call_id: str) -> None:
+    """Tell a server that nobody wants the task of a call any more."""
+    polling.cancel(UUID(call_id))
 
 
 @shared_task(name="tools.sweep_calls")

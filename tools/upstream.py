@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
+
+from django.utils import timezone
 
 from connections.models import Connection, Era
+from oauth import refreshing
+from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
 from tools import mcp_client
+from tools.models import Tool
 
+Value = TypeVar("Value")
 RESULT_BYTES = 10_000_000  # the largest answer of a server that is read, in bytes
 
 
-def server_for(connection: Connection) -> mcp_client.Server:
-    """Return the server behind a connection, opened secrets included; raises SealBroken.
+def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.Server:
+    """Return the server behind a connection, opened secrets included, with the tool's own clocks; raises SealBroken.
 
     The key changes with the connection's revision, so that no session outlives the credential it was opened with.
     """
@@ -25,8 +32,8 @@ def server_for(connection: Connection) -> mcp_client.Server:
         era=cast("Literal['unknown', 'modern', 'legacy']", era or "unknown"),
         protocol_version=connection.protocol_version or None,
         connect_timeout=connection.connect_timeout,
-        timeout=connection.call_timeout,
-        idle_timeout=connection.idle_timeout,
+        timeout=(tool and tool.call_timeout) or connection.call_timeout,
+        idle_timeout=(tool and tool.idle_timeout) or connection.idle_timeout,
         max_bytes=RESULT_BYTES,
     )
 
@@ -38,3 +45,25 @@ def bearing(server: mcp_client.Server, bearer: Bearer | None) -> mcp_client.Serv
     own = [(name, value) for name, value in server.headers if name.lower() != "authorization"]
     headers = (*own, ("Authorization", f"Bearer {bearer.token}"))
     return replace(server, key=f"{server.key.partition('@')[0]}@{bearer.sign_in_id}", headers=headers)
+
+
+async def let_in(
+    server: mcp_client.Server, bearer: Bearer | None, ask: Callable[[mcp_client.Server], Awaitable[Value]]
+) -> Value:
+    """Return what the server answers to a token that is fresh; one refused with 401 is renewed once (nothing has run).
+
+    Raises what asking and renewing raise; the refusal itself when nobody is signed in any more.
+    """
+    if bearer is not None and bearer.stale(timezone.now()):
+        bearer = await refreshing.renewed(bearer)
+        server = bearing(server, bearer)
+    try:
+        return await ask(server)
+    except mcp_client.Unauthorized as refusal:
+        if bearer is None:
+            raise
+        try:
+            bearer = await refreshing.renewed(bearer, refused=True)
+        except NeedsSignIn:
+            raise refusal from None
+        return await ask(bearing(server, bearer))

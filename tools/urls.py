@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from tools.call_door import CallDetail, CallTool, CancelCall
+from tools.call_door import AnswerCall, CallDetail, CallTool, CancelCall
+from tools.event_door import CallEvents
 from tools.views import CallList, Connections, ToolDetail, ToolList
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
@@ -18,5 +19,7 @@ urlpatterns = [
     path("calls", CallList.as_view(), name="calls"),
     path("calls/<uuid:id>", CallDetail.as_view(), name="call"),
     path("calls/<uuid:id>/cancel", CancelCall.as_view(), name="cancel-call"),
+    path("calls/<uuid:id>/input", AnswerCall.as_view(), name="answer-call"),
+    path("calls/<uuid:id>/events", CallEvents.as_view(), name="call-events"),
     *router.urls,
 ]

@@ -24,9 +24,8 @@ from rest_framework.viewsets import ReadOnlyModelViewSet
 from connections import audit, checking
 from connections.forms import ConnectionForm
 from connections.models import Connection, Tenant, User
-from tools import problems
+from tools import offers, problems
 from tools.authentication import IsAdminToChange, IsAssignment, Principal
-from tools.errors import ToolSetAside
 from tools.models import Assignment, Call, Tool
 from tools.models.moves import CallState
 from tools.serializers import CallSummarySerializer, ConnectionChangeSerializer, ConnectionSerializer, ToolSerializer
@@ -147,7 +146,7 @@ class ToolDetail(RetrieveAPIView[Tool]):
         tools = assignment_of(self.request).granted_tools().filter(connection__enabled=True)
         tool: Tool = get_object_or_404(tools, public_name=self.kwargs["name"])
         if not tool.standing.usable:
-            raise ToolSetAside(tool.standing.sentence, code=tool.standing.code)
+            raise offers.set_aside(tool)
         return tool
 
 

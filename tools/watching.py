@@ -1,7 +1,9 @@
-"""What happens to calls in other processes, seen from this one: calls that end elsewhere, and wishes to cancel.
+"""What happens to calls in other processes, seen from this one, and what happens here, told to the others.
 
 Everything is said in the call's row. One coroutine per event loop looks at the rows that matter here, four times a
-second and only while there are any, so a thousand waiting callers cost one query and no thread.
+second and only while there are any: whether calls that somebody waits for have moved, whether calls that run here are
+no longer wanted. It also writes down their progress and that they are alive. So a thousand waiting callers cost one
+query and no thread.
 """
 
 from __future__ import annotations
@@ -9,105 +11,213 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from django.conf import settings
 from django.db import DatabaseError
+from django.utils import timezone
 
 from connections.threads import in_thread
-from tools.errors import CallCancelled
+from tools import limits
+from tools.errors import CallCancelled, LeaseLost
+from tools.mcp_client import Progress
 from tools.models import Call
+from tools.models.moves import FINAL_STATES, UNDER_WAY, CallState
 
 LOOK_EVERY = 0.25  # seconds
+PROGRESS_EVERY = 1.0  # seconds between two steps of one call that are written down
+_STEPS_AT_ONCE = 50
 
 logger = logging.getLogger(__name__)
 
 
+class Seen(NamedTuple):
+    """What a look at a call's row shows: its state, the number of its last event, whether it was answered."""
+
+    state: CallState
+    seq: int
+    answered: bool
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended."""
+        return self.state in FINAL_STATES
+
+
+Enough = Callable[[Seen], bool]
+
+
+@dataclass(slots=True)
+class Running:
+    """A call that runs in this event loop, with what is to be told of it."""
+
+    id: UUID
+    attempt: int
+    seal: Callable[[Any], str]
+    task: asyncio.Task[object]
+    place: limits.Place | None
+    step: Progress | None = None
+    step_after: float = 0.0
+    interrupted: type[CallCancelled | LeaseLost] | None = None
+
+    def progress(self, step: Progress) -> None:
+        """Take a step of progress; the next look writes the newest one down."""
+        self.step = step
+
+    def interrupt(self, reason: type[CallCancelled | LeaseLost]) -> None:
+        """Stop what runs."""
+        if self.interrupted is None:
+            self.interrupted = reason
+            self.task.cancel()
+
+
+@dataclass(slots=True)
 class _Watch:
     """What one event loop waits for and what it runs."""
 
-    def __init__(self) -> None:
-        self.waiting: defaultdict[UUID, set[asyncio.Future[None]]] = defaultdict(set)
-        self.running: dict[UUID, asyncio.Task[object]] = {}
-        self.cancelled: set[UUID] = set()
-        self._looking: asyncio.Task[None] | None = None
+    waiting: defaultdict[UUID, list[tuple[Enough, asyncio.Future[Seen]]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    running: dict[UUID, Running] = field(default_factory=dict)
+    soon: asyncio.Event = field(default_factory=asyncio.Event)
+    looking: asyncio.Task[None] | None = None
+    alive_said: float = 0.0
 
     def look(self) -> None:
         """See to it that somebody looks."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.ensure_future(self._look())
-
-    def ended(self, call_id: UUID) -> None:
-        """Wake those who wait for this call."""
-        for future in self.waiting.pop(call_id, ()):
-            if not future.done():
-                future.set_result(None)
+        if self.looking is None or self.looking.done():
+            self.alive_said = asyncio.get_running_loop().time()
+            self.looking = asyncio.ensure_future(self._look())
 
     async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
         while self.waiting or self.running:
-            await asyncio.sleep(LOOK_EVERY)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.soon.wait(), LOOK_EVERY)
+            self.soon.clear()
+            steps = self._steps(loop.time())
+            alive = self._alive(loop.time())
             try:
-                ended, unwanted = await in_thread(_news, list(self.waiting), bool(self.running))
+                seen, unwanted, lost = await in_thread(_news, list(self.waiting), bool(self.running), steps, alive)
             except DatabaseError:
-                logger.warning("The rows of waiting calls could not be read; trying again.")
+                logger.warning("The rows of waiting and running calls could not be read; trying again.")
                 continue
-            for call_id in ended:
-                self.ended(call_id)
+            if alive:
+                self.alive_said = loop.time()
+                places = [run.place for run in self.running.values() if run.place is not None]
+                await limits.keep(places, lease=settings.CALL_LEASE)
+            self._tell(seen)
             for call_id in unwanted & self.running.keys():
-                self.cancelled.add(call_id)
-                self.running[call_id].cancel()
+                self.running[call_id].interrupt(CallCancelled)
+            for call_id in lost & self.running.keys():
+                self.running[call_id].interrupt(LeaseLost)
+
+    def _steps(self, now: float) -> list[tuple[UUID, int, str]]:
+        steps: list[tuple[UUID, int, str]] = []
+        for run in self.running.values():
+            if run.step is not None and now >= run.step_after and len(steps) < _STEPS_AT_ONCE:
+                said = {"progress": run.step.progress, "total": run.step.total, "message": run.step.message}
+                steps.append((run.id, run.attempt, run.seal(said)))
+                run.step, run.step_after = None, now + PROGRESS_EVERY
+        return steps
+
+    def _alive(self, now: float) -> list[tuple[UUID, int]]:
+        due = now - self.alive_said >= settings.CALL_LEASE / 3
+        return [(run.id, run.attempt) for run in self.running.values()] if due else []
+
+    def _tell(self, rows: dict[UUID, Seen]) -> None:
+        for call_id, seen in rows.items():
+            for enough, future in self.waiting.get(call_id, ()):
+                if not future.done() and enough(seen):
+                    future.set_result(seen)
 
 
 _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
 
 
-async def until_ended(call_id: UUID, seconds: float) -> None:
-    """Return when the call has ended, in whatever process, or when the time is up."""
+async def until(call_id: UUID, enough: Enough, seconds: float) -> Seen | None:
+    """Return what was seen of the call as soon as that is enough, in whatever process it runs; None in time's end."""
     watch = _watch()
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    watch.waiting[call_id].add(future)
+    entry = (enough, asyncio.get_running_loop().create_future())
+    watch.waiting[call_id].append(entry)
     watch.look()
     try:
-        await asyncio.wait_for(future, seconds)
+        return await asyncio.wait_for(entry[1], seconds)
     except TimeoutError:
-        return
+        return None
     finally:
-        watch.waiting[call_id].discard(future)
+        watch.waiting[call_id].remove(entry)
         if not watch.waiting[call_id]:
             del watch.waiting[call_id]
 
 
-def has_ended(call_id: UUID) -> None:
-    """Wake at once those who wait in this process for a call that ended here."""
-    _watch().ended(call_id)
+def moved(call_id: UUID) -> None:
+    """Have those who wait in this process for a call look at once, as it has moved here."""
+    watch = _watch()
+    if call_id in watch.waiting:
+        watch.soon.set()
 
 
 @contextmanager
-def cancellable(call_id: UUID) -> Iterator[None]:
-    """Let a wish to cancel the call interrupt what runs inside; raises CallCancelled then."""
+def running(
+    call_id: UUID, attempt: int, *, seal: Callable[[Any], str], place: limits.Place | None = None
+) -> Iterator[Running]:
+    """Keep a call alive while it runs inside, and let others interrupt it.
+
+    Raises CallCancelled when somebody no longer wants it, and LeaseLost when it is no longer ours.
+    """
     watch, task = _watch(), asyncio.current_task()
     assert task is not None  # noqa: S101 - calls run in tasks
-    watch.running[call_id] = task
+    run = watch.running[call_id] = Running(call_id, attempt, seal, task, place)
     watch.look()
     try:
-        yield
+        yield run
     except asyncio.CancelledError:
-        if call_id not in watch.cancelled:
+        if run.interrupted is None:
             raise
         task.uncancel()
-        raise CallCancelled from None
+        raise run.interrupted from None
     finally:
         del watch.running[call_id]
-        watch.cancelled.discard(call_id)
 
 
 def _watch() -> _Watch:
-    return _watches.setdefault(asyncio.get_running_loop(), _Watch())
+    loop = asyncio.get_running_loop()
+    if loop not in _watches:
+        _watches[loop] = _Watch()
+    return _watches[loop]
 
 
-def _news(waiting: list[UUID], running: bool) -> tuple[set[UUID], set[UUID]]:
-    """Return which of the waited-for calls have ended, and which open calls are wished to be cancelled."""
-    ended = set(Call.objects.filter(pk__in=waiting).exclude(finished_at=None).values_list("pk", flat=True))
-    return ended, set(Call.objects.unwanted().values_list("pk", flat=True)) if running else set()
+def _news(
+    waiting: list[UUID], any_run: bool, steps: list[tuple[UUID, int, str]], alive: list[tuple[UUID, int]]
+) -> tuple[dict[UUID, Seen], set[UUID], set[UUID]]:
+    """Write what is to be told; return the rows waited for, the unwanted open calls, and those no longer ours."""
+    now = timezone.now()
+    for call_id, attempt, sealed in steps:
+        still = Call.objects.filter(pk=call_id, attempts=attempt, state=CallState.RUNNING)
+        still.update(progress_at=now, sealed_progress=sealed)
+    lost = _say_alive(alive) if alive else set()
+    unwanted = set(Call.objects.unwanted().values_list("pk", flat=True)) if any_run else set()
+    rows = Call.objects.filter(pk__in=waiting).values_list("pk", "state", "last_seq", "sealed_answers")
+    seen = {pk: Seen(CallState(state), seq, bool(answers)) for pk, state, seq, answers in rows} if waiting else {}
+    return seen, unwanted, lost
+
+
+def _say_alive(calls: list[tuple[UUID, int]]) -> set[UUID]:
+    """Renew the leases of calls that run here and return those that another attempt or an end has taken from us."""
+    by_attempt: defaultdict[int, list[UUID]] = defaultdict(list)
+    for call_id, attempt in calls:
+        by_attempt[attempt].append(call_id)
+    ours: set[UUID] = set()
+    lease_until = timezone.now() + timedelta(seconds=settings.CALL_LEASE)
+    for attempt, ids in by_attempt.items():
+        mine = Call.objects.filter(pk__in=ids, attempts=attempt, state__in=UNDER_WAY)
+        mine.update(lease_until=lease_until)
+        ours |= set(mine.values_list("pk", flat=True))
+    return {call_id for call_id, _ in calls} - ours

@@ -39,6 +39,7 @@ def open_call(shop: Shop, state: CallState, lease: timedelta) -> UUID:
         tool_name="orders__echo",
         state=state,
         started_at=now if state == CallState.RUNNING else None,
+        sent_at=now if state == CallState.RUNNING else None,
         lease_until=now + lease,
     )
     call.sealed_arguments = calls.ledger.sealing.seal({"text": "x"}, context=call.seal_context)

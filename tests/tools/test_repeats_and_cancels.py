@@ -197,7 +197,7 @@ def test_a_queued_call_ends_before_it_begins(shop: Shop) -> None:
         "cancelled",
         "The call was cancelled before it was made.",
     )
-    assert Call.objects.claim(Call.objects.get().pk, timezone.now(), timezone.now()) is None
+    assert not Call.objects.claim(timezone.now(), timezone.now())
     assert shop.server.executions("echo") == 0
 
 
@@ -209,7 +209,7 @@ def test_a_call_that_has_ended_stays_as_it_is(shop: Shop) -> None:
 def test_a_dead_process_does_not_hear_and_its_call_ends_as_unknown(shop: Shop) -> None:
     call = Call.objects.create(
         tenant=shop.connection.tenant, assignment=shop.assignment, tool_name="orders__echo", state="running",
-        sealed_arguments="", lease_until=timezone.now() - timedelta(seconds=1),
+        sealed_arguments="", sent_at=timezone.now(), lease_until=timezone.now() - timedelta(seconds=1),
     )  # fmt: skip
     calls.cancel(call)
     calls.sweep(timezone.now())
@@ -239,7 +239,7 @@ def orphan(shop: Shop, **members: Any) -> Call:
     call = Call(
         tenant=shop.connection.tenant, assignment=shop.assignment, connection=shop.connection,
         tool=shop.connection.tools.get(name="echo"), tool_name="orders__echo", state="running",
-        started_at=timezone.now(), lease_until=timezone.now() - timedelta(seconds=1),
+        started_at=timezone.now(), sent_at=timezone.now(), lease_until=timezone.now() - timedelta(seconds=1),
     )  # fmt: skip
     call.sealed_arguments = sealing.seal({"text": "x"}, context=call.seal_context)
     for name, value in members.items():
@@ -278,6 +278,14 @@ def test_every_other_orphan_ends_as_unknown(shop: Shop, idempotent: bool, member
     assert calls.sweep(timezone.now()) == []
     call.refresh_from_db()
     assert call.state == "outcome_unknown"
+
+
+def test_a_call_of_which_nothing_left_goes_back_to_the_queue(shop: Shop) -> None:
+    call = orphan(shop, sent_at=None)
+    assert calls.sweep(timezone.now()) == [call.pk]
+    calls.resume(call.pk)
+    call.refresh_from_db()
+    assert (call.state, call.attempts, shop.server.executions("echo")) == ("succeeded", 2, 1)
 
 
 def test_an_attempt_that_was_given_up_does_not_end_the_next(shop: Shop) -> None:

@@ -166,6 +166,12 @@ class Tool(models.Model):
         )
         return bool(changed)
 
+    def runs_in_queue(self, now: datetime) -> bool:
+        """Tell whether its calls run in a worker: chosen so, or learned from a call that was slow."""
+        if self.placement == Placement.AUTO:
+            return self.slow_until is not None and self.slow_until > now
+        return self.placement == Placement.QUEUE
+
     def set_policy(self, policy: Policy) -> None:
         """Allow the tool, have each call of it approved, or deny it."""
         self.policy = policy

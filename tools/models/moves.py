@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.db import models
 from django.db.models import F, Q
 
 if TYPE_CHECKING:
-    from tools.models.calls import Call
+    from tools.models.calls import Call  # noqa: F401 - the class below names it as text
 
 
 class CallState(models.TextChoices):
@@ -74,21 +73,16 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     # --- moves ---
 
-    def claim(self, call_id: UUID, now: datetime, lease_until: datetime) -> Call | None:
-        """Move a queued call to running and return it; None if it is no longer queued."""
-        queued = self.filter(pk=call_id, state=CallState.QUEUED)
-        claimed = queued.update(state=CallState.RUNNING, started_at=now, lease_until=lease_until)
-        return self.get(pk=call_id) if claimed else None
-
-    def put_back(self, call_id: UUID, attempt: int, lease_until: datetime) -> int:
-        """Move a running call of which nothing was sent back to the queue; its message is lost after `lease_until`."""
-        running = self.filter(pk=call_id, state=CallState.RUNNING, attempts=attempt)
-        return running.update(state=CallState.QUEUED, started_at=None, lease_until=lease_until)
+    def claim(self, now: datetime, lease_until: datetime) -> int:
+        """Move these queued calls to running; 0 if another worker was quicker."""
+        return self.filter(state=CallState.QUEUED).update(
+            state=CallState.RUNNING, started_at=now, sent_at=None, lease_until=lease_until
+        )
 
     def queue_again(self, lease_until: datetime) -> int:
         """Move these running calls back to the queue, one attempt further."""
         return self.filter(state=CallState.RUNNING).update(
-            state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, lease_until=lease_until
+            state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, sent_at=None, lease_until=lease_until
         )
 
     def approve(self, by: str, now: datetime, lease_until: datetime) -> int:
@@ -115,7 +109,7 @@ class CallQuerySet(models.QuerySet["Call"]):
         kept = {"sealed_answers": sealed_answers, "waits_until": None}
         return (
             open_.filter(asked_in=AskedIn.RESULT).update(state=CallState.QUEUED, lease_until=lease_until, **kept)
-            or open_.filter(asked_in=AskedIn.TASK).update(state=CallState.RUNNING, poll_at=now, **kept)
+            or open_.filter(asked_in=AskedIn.TASK).update(state=CallState.RUNNING, started_at=now, poll_at=now, **kept)
             or open_.filter(asked_in=AskedIn.STREAM).update(**kept)
         )
 
@@ -125,9 +119,9 @@ class CallQuerySet(models.QuerySet["Call"]):
             state=CallState.RUNNING, asked_in="", sealed_question="", sealed_answers="", waits_until=None
         )
 
-    def end(self, state: CallState, code: str, sentence: str, now: datetime) -> int:
+    def end(self, state: CallState, code: str, sentence: str, now: datetime, **more: Any) -> int:
         """Move these calls to a final state without a result, unless they have ended; return how many it were."""
         return self.filter(finished_at=None).update(
             state=state, error_code=code, error_sentence=sentence[:300], finished_at=now,
-            lease_until=None, waits_until=None, poll_at=None,
+            lease_until=None, waits_until=None, poll_at=None, **more,
         )  # fmt: skip

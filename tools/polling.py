@@ -1,0 +1,133 @@
+"""Calls that a server works on as a task (`io.modelcontextprotocol/tasks`): looked at until they end.
+
+The handle is on the call's row, and `poll_at` says when to look. A look is a short Celery task that may be repeated
+without harm, so a task survives the restart of everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+from mcp_types import INVALID_PARAMS
+
+from connections import egress
+from connections.errors import DuvoError
+from tools import mcp_client, offers, runs
+from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound
+from tools.mcp_client import Questions, Task
+from tools.models import Call
+from tools.models.moves import AskedIn, CallState
+from tools.runs import Run
+from tools.upstream import let_in
+
+_LOOK_TIMEOUT = 30.0  # seconds
+_A_LOOK = timedelta(seconds=90)  # after which a look counts as lost
+_AFTER_A_FAILURE = timedelta(seconds=10)
+_AT_ONCE = 500
+
+
+def due(now: datetime) -> list[UUID]:
+    """Claim the tasks that are to be looked at now and return their calls."""
+    calls = list(Call.objects.tasks_due(now).values_list("pk", flat=True)[:_AT_ONCE])
+    return [pk for pk in calls if Call.objects.tasks_due(now).filter(pk=pk).update(poll_at=now + _A_LOOK)]
+
+
+def look(call_id: UUID) -> None:
+    """Look at a call's task and move the call to where the task is; a call without a running task is left alone."""
+    call = Call.objects.filter(pk=call_id, state=CallState.RUNNING).exclude(sealed_task="").first()
+    if call is None:
+        return
+    run, failure = None, None
+    try:
+        run, handle = _run_of(call), call.task() or {}
+        task = egress.run(_look(run, handle, call.answers()))
+    except ToolNotFound:
+        removed = "The tool or its assignment was removed while the server worked on its task."
+        Call.objects.filter(pk=call_id).end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, removed, timezone.now())
+    except mcp_client.RpcError as error:
+        failure = error
+    except DuvoError:
+        pass  # the server is out of reach or does not let us in now: the task goes on all the same
+    else:
+        _move(call, run, handle, task)
+        return
+    if run is None or not _over(call, run, failure):
+        _look_again(call, _AFTER_A_FAILURE)
+
+
+def cancel(call_id: UUID) -> None:
+    """Tell the server that nobody wants its task any more; a server that cannot be told works on for nobody."""
+    call = Call.objects.filter(pk=call_id).exclude(sealed_task="").first()
+    try:
+        if call is not None:
+            egress.run(_cancel(_run_of(call), (call.task() or {})["id"]))
+    except DuvoError:
+        return
+
+
+def _run_of(call: Call) -> Run:
+    offer = offers.of(call)
+    server = replace(offer.server, timeout=min(offer.server.timeout, _LOOK_TIMEOUT))
+    started_at = call.started_at or call.created_at
+    return Run(
+        call.pk, call.tenant_id, call.created_at, started_at, replace(offer, server=server), {}, attempt=call.attempts
+    )
+
+
+async def _look(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None) -> Task:
+    async def ask(server: mcp_client.Server) -> Task:
+        if answers:
+            await mcp_client.update_task(server, handle["id"], answers)
+        return await mcp_client.get_task(server, handle["id"])
+
+    return await let_in(run.offer.server, run.offer.bearer, ask)
+
+
+async def _cancel(run: Run, task_id: str) -> None:
+    await let_in(run.offer.server, run.offer.bearer, lambda server: mcp_client.cancel_task(server, task_id))
+
+
+def _move(call: Call, run: Run, handle: dict[str, Any], task: Task) -> None:
+    answered = [*handle.get("answered", []), *(call.answers() or {})]
+    if task.result is not None or task.error is not None:
+        egress.run(runs.settle(run, task.result or task.error or OutcomeUnknown()))
+    elif task.status == "cancelled":
+        egress.run(runs.settle(run, CallCancelled("The server cancelled its task; the tool may have run in part.")))
+    elif _over(call, run, None):
+        return
+    elif task.questions and (new := _unanswered(task.questions, answered)):
+        until = timezone.now() + timedelta(hours=run.offer.decision_hours)
+        asked = {"sealed_task": call.seal({"id": task.id, "answered": answered})}
+        run.rows().ask(AskedIn.TASK, runs.sealed_question(run, new), until, **asked)
+    else:
+        kept: dict[str, Any] = {"sealed_answers": "", "sealed_task": call.seal({"id": task.id, "answered": answered})}
+        if task.message and task.message != (call.progress() or {}).get("message"):
+            step = {"progress": None, "total": None, "message": task.message}
+            kept |= {"progress_at": timezone.now(), "sealed_progress": call.seal(step)}
+        _look_again(call, timedelta(seconds=task.poll_interval), **kept)
+
+
+def _over(call: Call, run: Run, failure: mcp_client.RpcError | None) -> bool:
+    """End a call whose task the server no longer knows, or that takes longer than the tool may; tell whether it did."""
+    if failure is not None and failure.rpc_code == INVALID_PARAMS:
+        egress.run(runs.settle(run, OutcomeUnknown("The server no longer knows its task: the tool may have run.")))
+        return True
+    if timezone.now() < run.started_at + timedelta(seconds=run.offer.call_timeout):
+        return False
+    cancel(call.pk)
+    egress.run(runs.settle(run, CallTimedOut("The task took longer than the tool may.")))
+    return True
+
+
+def _unanswered(questions: Questions, answered: list[str]) -> Questions | None:
+    new = {key: asked for key, asked in questions.requests.items() if key not in answered}
+    return replace(questions, requests=new) if new else None
+
+
+def _look_again(call: Call, after: timedelta, **kept: Any) -> None:
+    still = Call.objects.filter(pk=call.pk, attempts=call.attempts, state=CallState.RUNNING)
+    still.update(poll_at=timezone.now() + after, **kept)

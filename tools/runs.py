@@ -1,0 +1,204 @@
+"""One run of a call: the server is asked, and what it says is written down.
+
+A run ends with the call's outcome, or with a question that a person or the program has to answer, or with the handle of
+a task that the server works on; then the call goes on later, in whatever process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+from django.utils import timezone
+
+from connections import sealing
+from connections.errors import DuvoError
+from connections.threads import in_thread
+from tools import access, ledger, limits, mcp_client, watching
+from tools.errors import CallError, LeaseLost, OutcomeUnknown
+from tools.mcp_client import Answers, Questions, Task, ToolResult
+from tools.models import Call, Tool
+from tools.models.calls import seal_context
+from tools.models.moves import AskedIn, CallQuerySet, CallState
+from tools.offers import Offer
+from tools.outcomes import Report, lesson, report_of, verdict
+from tools.upstream import let_in
+
+SLOW = 10.0  # seconds; a tool that takes longer runs in the queue for a while
+SLOW_FOR = timedelta(days=1)
+_LONGEST_STREAM_QUESTION = timedelta(hours=1)  # an open stream lives no longer than a call may
+_CANCELLED = {"action": "cancel"}
+
+logger = logging.getLogger(__name__)
+
+Said = ToolResult | Questions | Task
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that one run of a call needs, without a row."""
+
+    call_id: UUID
+    tenant_id: UUID
+    created_at: datetime
+    started_at: datetime
+    offer: Offer
+    arguments: dict[str, Any]
+    attempt: int = 1
+    place: limits.Place | None = None
+    answers: Answers | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    sent: bool = False  # whether the row says that bytes may have left
+    asks: asyncio.Future[None] | None = None  # done when the server asks on the open stream
+    one_question: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def seal(self, value: Any) -> str:
+        """Return a value sealed for this call."""
+        return sealing.seal(value, context=seal_context(self.tenant_id, self.call_id))
+
+    def rows(self) -> CallQuerySet:
+        """Return the call's row as long as this attempt is its newest."""
+        return Call.objects.filter(pk=self.call_id, attempts=self.attempt)
+
+
+async def perform(run: Run) -> Report:
+    """Run a call and return how it stands afterwards; never raises for what a server does."""
+    failure: BaseException | None = None
+    try:
+        with watching.running(run.call_id, run.attempt, seal=run.seal, place=run.place) as alive:
+            said = await _ask(run, alive)
+        if isinstance(said, Questions):
+            return await in_thread(_wait_for_answers, run, said)
+        if isinstance(said, Task):
+            return await in_thread(_leave_to_task, run, said)
+        return await settle(run, said)
+    except LeaseLost as lost:
+        failure = lost
+        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
+    except DuvoError as error:
+        failure = error
+        return await settle(run, error)
+    except Exception as error:
+        # A fault of ours. How far the call got is not known, and its row says so now instead of when it is swept.
+        logger.exception("Call %s failed inside", run.call_id)
+        failure = error
+        return await settle(run, OutcomeUnknown("Something went wrong here: the tool may have run."))
+    finally:
+        if run.place is not None:
+            limits.leave(run.place, lesson(failure))
+        watching.moved(run.call_id)
+
+
+async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
+    """Write the outcome of a call down and return its report."""
+    state, result = CallState.SUCCEEDED, None
+    error: CallError | None = None
+    if isinstance(said, ToolResult):
+        result = {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
+        if said.is_error:
+            state = CallState.FAILED
+    elif isinstance(said, OutcomeUnknown):
+        state, error = CallState.OUTCOME_UNKNOWN, said
+    else:
+        state, error = verdict(said)
+    finished_at = timezone.now()
+    outcome = ledger.Outcome(
+        id=run.call_id,
+        attempt=run.attempt,
+        state=state,
+        tenant_id=run.tenant_id,
+        result=orjson.dumps(result) if result is not None else b"",
+        error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
+        error_sentence=error.sentence[:300] if error else "",
+        finished_at=finished_at,
+    )
+    try:
+        await ledger.write(outcome)
+    except ledger.LedgerUnavailable:
+        # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
+        logger.exception("The outcome of call %s could not be written down", run.call_id)
+    await _learn(run, said, finished_at)
+    return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
+
+
+async def _ask(run: Run, alive: watching.Running) -> Said:
+    async def call(server: mcp_client.Server) -> Said:
+        if not run.sent and not await in_thread(_note_sending, run):
+            raise LeaseLost
+        return await mcp_client.call_tool(
+            server,
+            run.offer.upstream_name,
+            run.arguments,
+            progress=alive.progress,
+            meta=run.meta,
+            mirrored=run.offer.mirrored,
+            answers=run.answers,
+            ask=partial(_ask_on_stream, run),
+        )
+
+    return await let_in(run.offer.server, run.offer.bearer, call)
+
+
+async def _ask_on_stream(run: Run, questions: Questions) -> dict[str, dict[str, Any]]:
+    """Put a question of the open stream before the caller and return the answers; nobody's answer is `cancel`."""
+    async with run.one_question:
+        until = timezone.now() + min(timedelta(hours=run.offer.decision_hours), _LONGEST_STREAM_QUESTION)
+        asked = await in_thread(lambda: run.rows().ask(AskedIn.STREAM, sealed_question(run, questions), until))
+        if not asked:
+            return dict.fromkeys(questions.requests, _CANCELLED)
+        if run.asks is not None and not run.asks.done():
+            run.asks.set_result(None)
+        watching.moved(run.call_id)
+        seconds = (until - timezone.now()).total_seconds() + settings.CALL_LEASE * 2  # the sweeper answers the rest
+        await watching.until(run.call_id, lambda seen: seen.answered or seen.finished, seconds)
+        given = await in_thread(_take_answers, run)
+        return {key: given.get(key, _CANCELLED) for key in questions.requests}
+
+
+def _note_sending(run: Run) -> int:
+    return run.rows().filter(state=CallState.RUNNING).update(sent_at=timezone.now())
+
+
+def _take_answers(run: Run) -> dict[str, dict[str, Any]]:
+    answers = Call.objects.get(pk=run.call_id).answers() or {}
+    run.rows().go_on()
+    return answers
+
+
+def _wait_for_answers(run: Run, questions: Questions) -> Report:
+    """Leave the call until its question is answered; the call is then repeated with the answers."""
+    until = timezone.now() + timedelta(hours=run.offer.decision_hours)
+    run.rows().ask(AskedIn.RESULT, sealed_question(run, questions), until)
+    return report_of(Call.objects.get(pk=run.call_id))
+
+
+def _leave_to_task(run: Run, task: Task) -> Report:
+    """Leave the call to the server's task, which is looked at from time to time."""
+    handle = run.seal({"id": task.id})
+    poll_at = timezone.now() + timedelta(seconds=task.poll_interval)
+    kept = run.rows().filter(state=CallState.RUNNING)
+    kept.update(sealed_task=handle, poll_at=poll_at, lease_until=None)
+    return report_of(Call.objects.get(pk=run.call_id))
+
+
+def sealed_question(run: Run, questions: Questions) -> str:
+    """Return what a server asks as the row keeps it."""
+    return run.seal(asdict(questions))
+
+
+async def _learn(run: Run, said: ToolResult | DuvoError, finished_at: datetime) -> None:
+    """Take notice of what a call tells about the connection's sign-in, and about the tool's pace."""
+    offer = run.offer
+    if isinstance(said, ToolResult) and offer.doubted:
+        await in_thread(access.trust_again, offer.connection_id, offer.bearer)
+    elif isinstance(said, mcp_client.Challenged | mcp_client.EraChanged):
+        await in_thread(access.note, offer.connection_id, said, offer.bearer)
+    if offer.learns_pace and (finished_at - run.started_at).total_seconds() > SLOW:
+        await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=finished_at + SLOW_FOR))

@@ -1,0 +1,305 @@
+"""The limits of calls over all processes: how many at a time, how many per minute, and none to a server that is down.
+
+    enter     a call is about to be made: it takes a place and tokens, or is refused and takes nothing
+    leave     the call has ended: its place is free, and the circuit breaker learns whether the server was reached
+    keep      calls go on: their places live longer; those of a dead process fall free
+    count     a call is queued for a worker: it takes the token of its assignment, and its place later
+    breakers  how many circuit breakers are open
+
+limits.lua decides in Redis, by Redis' clock, so all processes together keep to one limit. While one script is on its
+way the next requests of an event loop gather, and one script answers them all, in their order.
+
+A limit protects; it is not worth an outage. When Redis is down or takes longer than half a second, calls go on without
+limits, and Redis is asked again after 2 seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+from weakref import WeakKeyDictionary
+
+import orjson
+from django.conf import settings
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionBroken
+from redis.exceptions import NoScriptError
+
+from tools.errors import CallError, CircuitOpen, LimitReached
+
+FAILURES = 5  # transport failures in a row that open a breaker
+FIRST_PAUSE = 15.0  # seconds; doubled each time that the one call which is let through fails as well
+LONGEST_PAUSE = 300.0
+PATIENCE = 0.5  # seconds for Redis to answer
+ASK_AGAIN = 2.0  # seconds after it did not
+
+_MOST_AT_ONCE = 256
+_MOST_OWED = 1_000  # departures that are told late; more than that and the leases have to do
+_SCRIPT = Path(__file__).with_suffix(".lua").read_bytes()
+_DIGEST = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()  # the name that Redis gives it
+_SENTENCES = {
+    "organization_busy": "Your organization's limit of {} calls at a time is reached. Try again in a moment.",
+    "connection_busy": "This connection's limit of {} calls at a time is reached. Try again in a moment.",
+    "connection_rate": "This connection's limit of {} calls a minute is reached.",
+    "assignment_rate": "This assignment's limit of {} calls a minute is reached.",
+}
+
+logger = logging.getLogger(__name__)
+
+Words = tuple[Any, ...]
+Request = tuple[Words, asyncio.Future[Any] | None]  # who leaves waits for no answer
+
+
+class Verdict(Enum):
+    """What a call that ends tells of its server: it answered, its transport failed, or nothing was learnt."""
+
+    ANSWERED = "answered"
+    TRANSPORT_FAILED = "transport_failed"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What holds for one call; None is no limit. Rates are calls per minute, and that many may come at once."""
+
+    tenant_id: UUID
+    connection_id: UUID
+    assignment_id: UUID
+    tenant_concurrency: int | None
+    connection_concurrency: int | None
+    connection_rate: int | None
+    assignment_rate: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place that one run of a call has taken."""
+
+    id: str
+    bounds: Bounds
+
+
+class Breakers(NamedTuple):
+    """How many breakers keep calls back, and how many wait for one call to try."""
+
+    open: int
+    half_open: int
+
+
+async def count(bounds: Bounds) -> None:
+    """Take a token of the assignment's rate, for a call that is made later; raises LimitReached."""
+    if bounds.assignment_rate is not None:
+        _raise_refusal(await _line().ask(("count", bounds.assignment_id, bounds.assignment_rate)))
+
+
+async def enter(bounds: Bounds, *, lease: float, counted: bool = False) -> Place:
+    """Take a place for `lease` seconds and a token of each rate, of the assignment's only if it was not `counted`.
+
+    Raises LimitReached or CircuitOpen, then nothing was taken.
+    """
+    place = Place(uuid4().hex, bounds)
+    rate = None if counted else bounds.assignment_rate
+    words = (
+        "enter", place.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
+        bounds.connection_id, _bound(bounds.connection_concurrency), _bound(bounds.connection_rate),
+        bounds.assignment_id, _bound(rate),
+    )  # fmt: skip
+    try:
+        refusal = await _line().ask(words)
+    except asyncio.CancelledError:
+        leave(place, Verdict.NEITHER)  # told after the request, which may be on its way
+        raise
+    _raise_refusal(refusal)
+    return place
+
+
+def leave(place: Place, verdict: Verdict) -> None:
+    """Give a place back, in the background of the running loop."""
+    _line().tell(("leave", place.id, place.bounds.tenant_id, place.bounds.connection_id, verdict))
+
+
+async def keep(places: Iterable[Place], *, lease: float) -> None:
+    """Let places live for `lease` seconds from now; those that Redis has forgotten are taken again."""
+    line, asked = _line(), []
+    for place in places:
+        bounds = place.bounds
+        words = (
+            "keep", place.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
+            bounds.connection_id, _bound(bounds.connection_concurrency),
+        )  # fmt: skip
+        asked.append(line.ask(words))
+    for answer in asked:
+        await answer
+
+
+async def breakers() -> Breakers | None:
+    """Return how many breakers are open in all processes; None when Redis cannot be asked."""
+    numbers = await _line().ask(("breakers",))
+    return None if numbers is None else Breakers(*numbers)
+
+
+def _bound(limit: int | None) -> int:
+    return -1 if limit is None else limit
+
+
+def _raise_refusal(refusal: Any) -> None:
+    if not refusal:  # 0, or None when Redis did not answer
+        return
+    code, seconds, number, next_try = refusal
+    raise _refused(code, seconds, number, next_try)
+
+
+def _refused(code: str, seconds: float, number: int, next_try: float) -> CallError:
+    if code != CircuitOpen.code:
+        return LimitReached(_SENTENCES[code].format(number), code=code, retry_after=seconds)
+    sentence = f"The server could not be reached {number} times in a row. "
+    if next_try:
+        sentence += f"The next call goes out at {datetime.fromtimestamp(next_try, UTC):%H:%M:%S} UTC."
+    else:
+        sentence += "One call is trying it now; others go out once it is answered."
+    return CircuitOpen(sentence, retry_after=seconds)
+
+
+class _Line:
+    """What one event loop asks Redis: one script at a time on one connection, and the next requests gather."""
+
+    def __init__(self) -> None:
+        self._gathered: list[Request] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._silent_until = 0.0
+        self._out = False
+        self._connection: AbstractConnection | None = None
+        self._lifetime: AsyncGenerator[None] | None = None
+
+    def ask(self, words: Words) -> asyncio.Future[Any]:
+        """Have a request sent, and return the script's answer to come; None when Redis gives none."""
+        answer = asyncio.get_running_loop().create_future()
+        if self._silent:
+            answer.set_result(None)
+        else:
+            self._add((words, answer))
+        return answer
+
+    def tell(self, words: Words) -> None:
+        """Have a request sent to which nobody wants an answer; in an outage it waits for its end."""
+        self._add((words, None))
+
+    def _add(self, request: Request) -> None:
+        self._gathered.append(request)
+        if self._sending is None and not self._silent:
+            self._sending = asyncio.create_task(self._send())
+
+    @property
+    def _silent(self) -> bool:
+        return self._out and asyncio.get_running_loop().time() < self._silent_until
+
+    async def _send(self) -> None:
+        try:
+            while self._gathered:
+                batch, self._gathered = self._gathered[:_MOST_AT_ONCE], self._gathered[_MOST_AT_ONCE:]
+                try:
+                    async with _patience():
+                        answers = await self._exchange([words for words, _ in batch])
+                except Exception as error:  # noqa: BLE001 - whatever it was, a limit must not hold up the waiting calls
+                    await self._go_on_without(batch, error)
+                    return
+                self._out = False
+                for (_, future), answer in zip(batch, answers, strict=True):
+                    if future is not None and not future.done():
+                        future.set_result(answer)
+        finally:
+            self._sending = None
+
+    async def _exchange(self, requests: list[Words]) -> list[Any]:
+        message = orjson.dumps(((FAILURES, FIRST_PAUSE, LONGEST_PAUSE), requests))
+        if self._connection is not None:
+            with suppress(ConnectionBroken):  # Redis was restarted while nobody asked, say
+                return await self._run(self._connection, message)
+        await self._hang_up()
+        self._connection = _new_connection()
+        if self._lifetime is None:
+            self._lifetime = self._until_the_loop_ends()
+            await anext(self._lifetime)
+        return await self._run(self._connection, message)
+
+    async def _run(self, connection: AbstractConnection, message: bytes) -> list[Any]:
+        # A client of redis-py costs twice as much: its pool, retries and spans are of no use to a line of one.
+        try:
+            await connection.send_command("EVALSHA", _DIGEST, 0, message)
+            answers = await connection.read_response()
+        except NoScriptError:
+            await connection.send_command("EVAL", _SCRIPT, 0, message)
+            answers = await connection.read_response()
+        decoded: list[Any] = orjson.loads(answers)
+        return decoded
+
+    async def _go_on_without(self, batch: list[Request], error: Exception) -> None:
+        """Let everybody go on; what they gave back is told later, without the verdict, which may have been heard."""
+        if not self._out:
+            logger.warning("Calls go on without limits, as Redis does not answer: %r", error)
+        self._out, self._silent_until = True, asyncio.get_running_loop().time() + ASK_AGAIN
+        waiting, self._gathered = batch + self._gathered, []
+        for words, future in waiting:
+            if future is None:
+                self._gathered.append(((*words[:-1], Verdict.NEITHER), None))
+            elif not future.done():
+                future.set_result(None)
+        del self._gathered[:-_MOST_OWED]
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None]:
+        # A loop that ends finishes the asynchronous generators that were begun in it.
+        try:
+            yield
+        finally:
+            await self._hang_up()
+            await asyncio.sleep(0)  # the socket is closed in the loop's next turn
+
+
+@asynccontextmanager
+async def _patience() -> AsyncGenerator[None]:
+    """Raise TimeoutError when what is inside takes longer than PATIENCE."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as whole:
+        # In two halves: a loop that was held up sees the answer before the second one has passed.
+        half = loop.call_later(PATIENCE / 2, lambda: whole.reschedule(loop.time() + PATIENCE / 2))
+        try:
+            yield
+        finally:
+            half.cancel()
+
+
+_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+
+
+def _line() -> _Line:
+    loop = asyncio.get_running_loop()
+    line = _lines.get(loop)
+    if line is None:
+        line = _lines[loop] = _Line()
+    return line
+
+
+def _new_connection() -> AbstractConnection:
+    # RESP2 saves the greeting, and no time-out of its own: one clock runs for the whole exchange.
+    address = ConnectionPool.from_url(
+        settings.REDIS_URL, protocol=2, socket_timeout=None, socket_connect_timeout=None, retry=Retry(NoBackoff(), 0)
+    )
+    made: AbstractConnection = address.connection_class(**address.connection_kwargs)
+    return made

@@ -15,7 +15,7 @@ DEPLOY = SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe
 	PUBLIC_URL=https://duvo.example.com DATABASE_URL=sqlite:///:memory: EMAIL_HOST=mail.example.com
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test smoke faults conformance check format bench lock clean
+.PHONY: help setup up demo test smoke faults load conformance check format bench lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ smoke: $(VENV)/dev.stamp ## Run the smoke tests on SQLite
 
 faults: $(VENV)/dev.stamp ## Break processes, broker, database, server and caller in the middle of calls, and count
 	@$(PYTHON) -m pytest -m faults -n 0 tests/faults
+
+load: $(VENV)/dev.stamp ## Have 1,000 calls in flight, then 10,000 queued while workers are killed; minutes
+	@$(PYTHON) -m tests.load
 
 conformance: $(VENV)/dev.stamp ## Judge the running product by the official MCP conformance suite (downloads it once)
 	@$(PYTHON) -m tests.conformance

@@ -1,4 +1,4 @@
-"""The tables and the rows that the scenes need: `python -m tests.faults.furnish SERVER_URL` prints a token.
+"""The tables and the rows that the scenes need: `python -m tests.faults.furnish URL URL` prints a token.
 
 It runs in a process of its own, with the settings of the product's processes, which are not those of the tests.
 """
@@ -14,8 +14,8 @@ IMPATIENCE = 2  # seconds that the connection `hasty` waits for a sign of life
 MANY = 30_000  # no limit stands in the way of what is measured here
 
 
-def furnish(server_url: str) -> str:
-    """Make the tables, two connections to the server, and an assignment that may use them; return its token."""
+def furnish(server_url: str, other_url: str) -> str:
+    """Make the tables, connections to two servers, and an assignment that may use them; return its token."""
     from django.core.management import call_command
 
     from connections.models import Connection, Tenant
@@ -24,10 +24,14 @@ def furnish(server_url: str) -> str:
 
     call_command("migrate", verbosity=0)
     tenant = Tenant.objects.create(name="acme", max_concurrency=MANY)
-    timeouts: dict[str, dict[str, Any]] = {"patient": {}, "hasty": {"idle_timeout": IMPATIENCE}}
-    for name, more in timeouts.items():
+    connections: dict[str, dict[str, Any]] = {
+        "patient": {"server_url": f"{server_url}/mcp"},
+        "hasty": {"server_url": f"{server_url}/mcp", "idle_timeout": IMPATIENCE},
+        "other": {"server_url": f"{other_url}/mcp"},
+    }
+    for name, more in connections.items():
         connection = Connection.objects.create(
-            tenant=tenant, name=name.title(), slug=name, server_url=f"{server_url}/mcp", max_concurrency=MANY, **more
+            tenant=tenant, name=name.title(), slug=name, max_concurrency=MANY, **more
         )
         report = probing.probe(connection.pk)
         assert report is not None
@@ -38,4 +42,4 @@ def furnish(server_url: str) -> str:
 
 if __name__ == "__main__":
     django.setup()
-    print(furnish(sys.argv[1]))  # noqa: T201
+    print(furnish(*sys.argv[1:]))  # noqa: T201

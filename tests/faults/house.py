@@ -96,12 +96,9 @@ class House:
         self._started = 0
 
     def open(self) -> None:
-        """Start the server, the web process and the sweeper, with tables and rows in place."""
-        server = self.start("tests.faults.server", stdout=subprocess.PIPE)
-        assert server.stdout is not None
-        with server.stdout as told:
-            self.server = Server(told.readline().decode().strip())
-        furnishing = [sys.executable, "-m", "tests.faults.furnish", self.server.url]
+        """Start the servers, the web process and the sweeper, with tables and rows in place."""
+        self.server, self.other = self._start_server(), self._start_server()
+        furnishing = [sys.executable, "-m", "tests.faults.furnish", self.server.url, self.other.url]
         done = subprocess.run(furnishing, env=self._environment, stdout=subprocess.PIPE, check=True)
         self.token = done.stdout.decode().strip()
         self.web = self.start_web()
@@ -166,6 +163,12 @@ class House:
         waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ILIKE %s"
         return bool(self.rows(waiting, f"%{words}%"))
 
+    def _start_server(self) -> Server:
+        process = self.start("tests.faults.server", stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process.stdout as told:
+            return Server(told.readline().decode().strip())
+
     def _sweep_until(self, stopping: threading.Event) -> None:
         beat = Celery("beat", broker=self.broker.url.replace("unix://", "redis+socket://", 1))
         while not stopping.wait(SWEEP):
@@ -212,9 +215,9 @@ def kill(process: Process) -> None:
 
 
 @contextmanager
-def running(folder: Path, *, lease: int) -> Iterator[House]:
-    """Run the whole house; call it from the main thread."""
-    with postgres.cluster() as cluster, valkey.broker() as broker:
+def running(folder: Path, *, lease: int, durable: bool = False) -> Iterator[House]:
+    """Run the whole house, on a `durable` PostgreSQL that waits for the disk; call it from the main thread."""
+    with postgres.cluster(durable=durable) as cluster, valkey.broker() as broker:
         house = House(folder, cluster, broker, lease)
         try:
             house.open()

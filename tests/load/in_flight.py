@@ -1,0 +1,114 @@
+"""1,000 calls in flight to a tool that takes five seconds, through one web process, and quick calls beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.house import House
+from tests.load.callers import Caller, Seen
+
+CALLERS = 1_000
+SECONDS = 5  # that the slow tool takes
+ROUNDS = 3  # calls of each caller
+IDLE_SECONDS = 12.0
+PAUSE = 0.05  # seconds between two quick calls of a caller: they are to measure, not to load
+QUICK_CALLERS = 2
+MOST_MEMORY = 400  # MB
+MOST_SLOWDOWN = 3  # times the idle p95
+
+
+@dataclass
+class Figures:
+    """What was measured; memory in MB, latencies in ms."""
+
+    slow: Seen
+    idle: Seen
+    meanwhile: Seen
+    beside: Seen
+    burst: Seen
+    most_in_flight: int
+    memory: int
+
+    def lines(self) -> list[str]:
+        """Say it."""
+        peak = f"{self.most_in_flight} at once; peak memory of the web process {self.memory} MB"
+        meanwhile = f"{self._pair(self.meanwhile)} meanwhile ({self.slowdown:.1f} times)"
+        burst = f"{self.burst.percentile(0) / 1000:.1f} to {self.burst.percentile(100) / 1000:.1f} s"
+        return [
+            f"in flight: {self.slow.succeeded} slow calls succeeded, {peak}",
+            f"in flight: quick calls p50/p95 ms: {self._pair(self.idle)} idle, {meanwhile}",
+            f"in flight: quick calls to the server of the slow ones: {self._pair(self.beside)} meanwhile",
+            f"in flight: {self.burst.succeeded} slow calls that came in one moment took {burst}",
+        ]
+
+    def broken_promises(self) -> list[str]:
+        """Return what was promised and not kept."""
+        every = (self.slow, self.burst, self.idle, self.meanwhile, self.beside)
+        faults = [f"calls failed: {dict(seen.refused)}" for seen in every if seen.refused]
+        if self.slow.succeeded + self.burst.succeeded < CALLERS * (ROUNDS + 1):
+            faults.append("not all slow calls succeeded")
+        if self.most_in_flight < CALLERS:
+            faults.append(f"only {self.most_in_flight} calls were in flight")
+        if self.memory >= MOST_MEMORY:
+            faults.append(f"the web process took {self.memory} MB")
+        if self.slowdown >= MOST_SLOWDOWN:
+            faults.append(f"quick calls took {self.slowdown:.1f} times their idle p95")
+        return faults
+
+    @property
+    def slowdown(self) -> float:
+        return self.meanwhile.percentile(95) / self.idle.percentile(95)
+
+    def _pair(self, seen: Seen) -> str:
+        return f"{seen.percentile(50):.0f}/{seen.percentile(95):.0f}"
+
+
+def measure(house: House) -> Figures:
+    """Measure it all in one run."""
+    return asyncio.run(_measure(house))
+
+
+async def _measure(house: House) -> Figures:
+    await _quick(house, "other__again", Seen(), asyncio.Event(), 3.0)  # imports, caches and pools are warm afterwards
+    idle, meanwhile, beside, slow, burst = Seen(), Seen(), Seen(), Seen(), Seen()
+    await _quick(house, "other__again", idle, asyncio.Event(), IDLE_SECONDS)
+    over = asyncio.Event()
+    quick = [
+        asyncio.create_task(_quick(house, "other__again", meanwhile, over)),
+        asyncio.create_task(_quick(house, "patient__again", beside, over)),
+    ]
+    # Callers come evenly over the seconds that a call takes: 1,000 are in flight from then on, and 200 end each second.
+    await asyncio.gather(*(_slow(house, slow, SECONDS * number / CALLERS, ROUNDS) for number in range(CALLERS)))
+    over.set()
+    await asyncio.gather(*quick)
+    await asyncio.gather(*(_slow(house, burst, 0, 1) for _ in range(CALLERS)))
+    return Figures(slow, idle, meanwhile, beside, burst, house.server.most_here(), _peak_memory(house.web.process.pid))
+
+
+async def _slow(house: House, seen: Seen, after: float, rounds: int) -> None:
+    await asyncio.sleep(after)
+    async with Caller(house.web.port, house.token, seen) as caller:
+        for _ in range(rounds):
+            await caller.call("patient__once", {"marker": "slow", "seconds": SECONDS})
+
+
+async def _quick(house: House, tool: str, seen: Seen, over: asyncio.Event, seconds: float | None = None) -> None:
+    async def one() -> None:
+        async with Caller(house.web.port, house.token, seen) as caller:
+            while not over.is_set():
+                await caller.call(tool, {"marker": "quick"})
+                await asyncio.sleep(PAUSE)
+
+    tasks = [asyncio.create_task(one()) for _ in range(QUICK_CALLERS)]
+    if seconds is not None:
+        await asyncio.sleep(seconds)
+        over.set()
+    await asyncio.gather(*tasks)
+
+
+def _peak_memory(pid: int) -> int:
+    """Return the most memory that a process has had resident, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024

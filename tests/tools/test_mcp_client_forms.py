@@ -133,7 +133,7 @@ def test_an_address_is_kept_letter_for_letter(url: str) -> None:
         "ftp://a.example/",
         "https://user:secret@a.example/",
         "https://bank.example@a.example/",
-        "https://a.example\\@bank.example/",
+        "https://a.example\\.bank.example/",
         "https://a.example/ x",
         "https://a.example/\n",
         "\thttps://a.example/",

@@ -1,17 +1,18 @@
 """Sealing everything anew with the first of SEAL_KEYS, while the product runs.
 
-A model whose columns hold seals names them in `sealed_fields` and says what they are bound to in `seal_context`.
+A model whose columns hold seals names them in `sealed_fields`, one whose columns name sealed files in
+`sealed_file_fields`; both say what the seals are bound to in `seal_context`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from django.apps import apps
 from django.db.models import Model, Q, QuerySet
 
-from connections import sealing
+from connections import sealed_files, sealing
 from connections.errors import SealBroken
 
 _AT_ONCE = 200
@@ -32,6 +33,11 @@ def sealed_columns() -> list[tuple[type[Model], str]]:
     return [(model, field) for model in apps.get_models() for field in getattr(model, "sealed_fields", ())]
 
 
+def sealed_file_columns() -> list[tuple[type[Model], str]]:
+    """Return every column that names sealed files."""
+    return [(model, field) for model in apps.get_models() for field in getattr(model, "sealed_file_fields", ())]
+
+
 def rotate() -> Iterator[Progress]:
     """Re-seal what an older key sealed, in small steps, and yield the progress after each.
 
@@ -39,21 +45,25 @@ def rotate() -> Iterator[Progress]:
     twice at once, does no harm; an interrupted run goes on where it was.
     """
     for model, field in sealed_columns():
-        yield from _rotate_column(model, field)
+        yield from _rotate(model, field, _sealed_with_older_keys(model, field), _reseal)
+    for model, field in sealed_file_columns():
+        yield from _rotate(model, field, _in_files_of_older_keys(model, field), _reseal_file)
 
 
-def _rotate_column(model: type[Model], field: str) -> Iterator[Progress]:
-    old = _sealed_with_older_keys(model, field)
+def _rotate(
+    model: type[Model], field: str, old: QuerySet[Model], reseal: Callable[[type[Model], Model, str], bool]
+) -> Iterator[Progress]:
     progress = Progress(f"{model._meta.label}.{field}", total=old.count())  # noqa: SLF001 - Django's documented name
     yield progress
     last = None
-    while rows := list((old.filter(pk__gt=last) if last else old)[:_AT_ONCE]):
-        for row in rows:
-            if _reseal(model, row, field):
+    while keys := list((old.filter(pk__gt=last) if last else old).values_list("pk", flat=True)[:_AT_ONCE]):
+        for key in keys:  # one at a time, as one may hold megabytes
+            row = old.filter(pk=key).first()
+            if row is None or reseal(model, row, field):
                 progress.done += 1
             else:
                 progress.broken += 1
-        last = rows[-1].pk
+        last = keys[-1]
         yield progress
 
 
@@ -69,5 +79,22 @@ def _reseal(model: type[Model], row: Model, field: str) -> bool:
         after = sealing.seal_bytes(sealing.unseal_bytes(before, context=context), context=context)
     except SealBroken:
         return False
+    model._default_manager.filter(pk=row.pk, **{field: before}).update(**{field: after})  # noqa: SLF001
+    return True
+
+
+def _in_files_of_older_keys(model: type[Model], field: str) -> QuerySet[Model]:
+    current = Q(**{f"{field}__endswith": sealed_files.current_suffix()})
+    return model._default_manager.exclude(current).exclude(**{field: ""}).order_by("pk")  # noqa: SLF001
+
+
+def _reseal_file(model: type[Model], row: Model, field: str) -> bool:
+    before: str = getattr(row, field)
+    context: str = row.seal_context  # type: ignore[attr-defined]
+    try:
+        data = sealed_files.read(before, context=context)
+    except SealBroken:
+        return False
+    after = sealed_files.write(before.rpartition("-")[0], data, context=context)
     model._default_manager.filter(pk=row.pk, **{field: before}).update(**{field: after})  # noqa: SLF001
     return True

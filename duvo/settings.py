@@ -362,6 +362,7 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch-notices": {"task": "oauth.dispatch_notices", "schedule": 30.0, "options": {"expires": 30}},
     "dispatch-task-looks": {"task": "tools.dispatch_task_looks", "schedule": 1.0, "options": {"expires": 1}},
     "sweep-calls": {"task": "tools.sweep_calls", "schedule": 10.0, "options": {"expires": 10}},
+    "purge-calls": {"task": "tools.purge_calls", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
 LOGGING_CONFIG = "duvo.logging.configure"

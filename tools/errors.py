@@ -3,6 +3,7 @@
 CallError                 carries the HTTP status of the problem it becomes
 ├── ToolNotFound          no such tool for this caller
 ├── CallNotFound          no such call of this caller
+├── ContentLost           a stored content can no longer be opened
 ├── ToolSetAside          the tool exists but may not be used now; the code says why
 │   └── ToolDenied        an admin has denied its use
 ├── ConnectionNotReady    the connection waits for a credential or has never been checked
@@ -52,6 +53,13 @@ class CallNotFound(CallError):
 
     code = "not_found"
     status = HTTPStatus.NOT_FOUND
+
+
+class ContentLost(CallError):
+    """This content can no longer be opened: its file, or the key that sealed it, is gone."""
+
+    code = "content_lost"
+    status = HTTPStatus.GONE
 
 
 class ToolSetAside(CallError):

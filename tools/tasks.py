@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from tools import calls, polling, probing
+from tools import calls, polling, probing, retention
 
 
 @shared_task(name="tools.dispatch_probes")
@@ -53,3 +53,9 @@ def sweep_calls() -> None:
     """End the calls of dead processes, enqueue again the calls whose message got lost."""
     for call_id in calls.sweep(timezone.now()):
         run_call.delay(call_id=str(call_id))
+
+
+@shared_task(name="tools.purge_calls")
+def purge_calls() -> None:
+    """Delete the calls that their organizations no longer want kept."""
+    retention.purge(timezone.now())

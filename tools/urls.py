@@ -6,6 +6,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from tools.call_door import AnswerCall, CallDetail, CallTool, CancelCall
+from tools.content_views import CallContent
 from tools.event_door import CallEvents
 from tools.views import CallList, Connections, ToolDetail, ToolList
 
@@ -21,5 +22,6 @@ urlpatterns = [
     path("calls/<uuid:id>/cancel", CancelCall.as_view(), name="cancel-call"),
     path("calls/<uuid:id>/input", AnswerCall.as_view(), name="answer-call"),
     path("calls/<uuid:id>/events", CallEvents.as_view(), name="call-events"),
+    path("calls/<uuid:id>/contents/<int:number>", CallContent.as_view(), name="call-content"),
     *router.urls,
 ]

@@ -21,6 +21,7 @@ class StoredContent(models.Model):
     file = models.CharField(max_length=300, blank=True)
 
     sealed_fields = ("sealed",)
+    sealed_file_fields = ("file",)
 
     class Meta:
         ordering = ["number"]

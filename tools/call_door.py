@@ -126,10 +126,7 @@ class CallDetail(Door):
     )
     async def get(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Look at a call, or wait for its end."""
-        preference = prefer.parse(request.headers.get("Prefer"))
-        call = await in_thread(own, self.principal, id)
-        report = await calls.follow(call, wait=preference.wait if preference and not preference.respond_async else 0)
-        return answer(call_body(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
+        return await _followed(request, await in_thread(own, self.principal, id))
 
 
 class CancelCall(Door):
@@ -143,7 +140,7 @@ class CancelCall(Door):
         call = await in_thread(own, self.principal, id)
         await in_thread(calls.cancel, call)
         call = await in_thread(own, self.principal, id)
-        return answer(call_body(await calls.follow(call, wait=CANCEL_WAIT)), 200)
+        return answer(call_body(await calls.follow(call, wait=CANCEL_WAIT, to_the_end=True)), 200)
 
 
 class AnswerCall(Door):
@@ -154,21 +151,25 @@ class AnswerCall(Door):
     @extend_schema(operation_id="calls_input", request=InputSerializer, responses=CallSerializer)
     async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Answer every question of the call at once; it goes on, and `Prefer: wait=N` waits for what comes of it."""
+        call = await in_thread(own, self.principal, id)
         responses = _member(request, "responses", "The responses are not a JSON object.")
-        preference = prefer.parse(request.headers.get("Prefer"))
-        call = await in_thread(own, self.principal, id)
         await in_thread(calls.answer, call, responses)
-        call = await in_thread(own, self.principal, id)
-        report = await calls.follow(call, wait=preference.wait if preference and not preference.respond_async else 0)
-        return answer(call_body(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
+        return await _followed(request, await in_thread(own, self.principal, id))
 
 
 def own(principal: Principal, call_id: str) -> Call:
     """Return a call of this assignment; raises CallNotFound for every other."""
-    call: Call | None = Call.objects.filter(assignment=principal.assignment_id, tenant=principal.tenant_id, pk=call_id).first()
+    mine = Call.objects.filter(assignment=principal.assignment_id, tenant=principal.tenant_id)
+    call: Call | None = mine.filter(pk=call_id).first()
     if call is None:
         raise CallNotFound
     return call
+
+
+async def _followed(request: HttpRequest, call: Call) -> HttpResponse:
+    preference = prefer.parse(request.headers.get("Prefer"))
+    report = await calls.follow(call, wait=preference.wait if preference and not preference.respond_async else 0)
+    return answer(call_body(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
 
 
 def refuse(error: DuvoError) -> HttpResponse:

@@ -44,7 +44,7 @@ from tools.errors import (
 )
 from tools.mcp_client import Answers, Questions
 from tools.models import Call
-from tools.models.moves import OPEN_STATES, CallState
+from tools.models.moves import AskedIn, CallState
 from tools.offers import Offer
 from tools.outcomes import Report, report_of
 from tools.runs import Run
@@ -103,10 +103,14 @@ async def start(
     return await follow(await in_thread(lambda: Call.objects.get(pk=opening.id)), wait=wait)
 
 
-async def follow(call: Call, *, wait: float) -> Report:
-    """Return the report of a call as soon as it has ended or asks something, at the latest after `wait` seconds."""
-    if not _settled(CallState(call.state), answered=bool(call.sealed_answers)) and wait:
-        await watching.until(call.pk, lambda seen: _settled(seen.state, answered=seen.answered), wait)
+async def follow(call: Call, *, wait: float, to_the_end: bool = False) -> Report:
+    """Return the report of a call as soon as it has ended (or asks something), at the latest after `wait` seconds."""
+
+    def enough(seen: watching.Seen) -> bool:
+        return seen.finished or (seen.state == CallState.INPUT_REQUIRED and not (seen.answered or to_the_end))
+
+    if wait and not enough(watching.Seen.of(call)):
+        await watching.until(call.pk, enough, wait)
         call = await in_thread(lambda: Call.objects.get(pk=call.pk))
     return await in_thread(report_of, call)
 
@@ -151,6 +155,13 @@ def answer(call: Call, responses: dict[str, Any]) -> None:
     if faults := mcp_client.answer_faults(Questions.restored(question), responses):
         raise AnswersRefused(faults)
     now = timezone.now()
+    if call.asked_in == AskedIn.RESULT and _visit_is_declined(question, responses):
+        ended = Call.objects.filter(pk=call.pk, state=CallState.INPUT_REQUIRED)
+        if not ended.end(
+            CallState.FAILED, "input_declined", "What the tool needs first was declined; it has not run.", now
+        ):
+            raise NotAsked
+        return
     if not Call.objects.filter(pk=call.pk).answer(call.seal(responses), now, now + _ENQUEUE_AGAIN):
         raise NotAsked
     if Call.objects.filter(pk=call.pk, state=CallState.QUEUED).exists():
@@ -208,16 +219,18 @@ def sweep(now: datetime) -> list[UUID]:
     return again + silent
 
 
+def _visit_is_declined(question: dict[str, Any], responses: dict[str, Any]) -> bool:
+    """Tell whether an address had to be visited before the tool runs at all, and was not: it would only ask again."""
+    first = question["state"] is None and all(asked["mode"] == "url" for asked in question["requests"].values())
+    return first and any(response["action"] != "accept" for response in responses.values())
+
+
 def _answer_for_nobody(call: Call) -> None:
     question = call.question() or {"requests": {}}
     try:
         answer(call, {key: {"action": "cancel"} for key in question["requests"]})
     except NotAsked:  # somebody was quicker
         return
-
-
-def _settled(state: CallState, *, answered: bool) -> bool:
-    return state not in OPEN_STATES or (state == CallState.INPUT_REQUIRED and not answered)
 
 
 def _opening(

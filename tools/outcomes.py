@@ -55,10 +55,8 @@ def report_of(call: Call) -> Report:
 
 def verdict(failure: DuvoError) -> tuple[CallState, CallError]:
     """Return the final state that a failure means, and the error that the caller is told."""
-    if isinstance(failure, CallCancelled):
-        return CallState.CANCELLED, failure
     if isinstance(failure, CallError):
-        return CallState.FAILED, failure
+        return next((state for state, kind in _ERRORS.items() if isinstance(failure, kind)), CallState.FAILED), failure
     if isinstance(failure, OAuthError):
         retry_after = 15 if isinstance(failure, ProviderUnavailable) else None
         sentence = f"The connection is not signed in: {failure.sentence}"

@@ -104,8 +104,6 @@ async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
         result = {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
         if said.is_error:
             state = CallState.FAILED
-    elif isinstance(said, OutcomeUnknown):
-        state, error = CallState.OUTCOME_UNKNOWN, said
     else:
         state, error = verdict(said)
     finished_at = timezone.now()

@@ -44,6 +44,11 @@ class Seen(NamedTuple):
     seq: int
     answered: bool
 
+    @classmethod
+    def of(cls, call: Call) -> Seen:
+        """Return what a row shows that was read."""
+        return cls(CallState(call.state), call.last_seq, bool(call.sealed_answers))
+
     @property
     def finished(self) -> bool:
         """Whether it has ended."""

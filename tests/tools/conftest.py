@@ -68,8 +68,8 @@ def open_shop(
 ) -> OpenShop:
     """Open a shop whose tools are in the given box."""
 
-    def opened(box: Toolbox | None = None) -> Shop:
-        server = mcp_server("modern", box or furnished())
+    def opened(box: Toolbox | None = None, kind: str = "modern") -> Shop:
+        server = mcp_server(kind, box or furnished())
         connection = acme.connection("Orders", server.url)
         report = probed(connection)
         assert report.outcome == "passed", report.stages

@@ -16,6 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from tests.conftest import House
+from tools import contents
 from tools.models import Call, Tool
 
 pytestmark = pytest.mark.django_db
@@ -49,6 +50,7 @@ def world(acme: House, rival: House) -> World:
         tenant=acme.tenant, assignment=owner, connection=connection, tool=tool, tool_name=tool.public_name,
         state="failed", error_code="x", finished_at=timezone.now(), sealed_arguments="",
     )  # fmt: skip
+    contents.keep(call.pk, call.tenant_id, [contents.Piece(1, "text/plain", b"much", "d" * 64)])
     tokens: dict[str, str | None] = {
         "owner": acme.token(owner),
         "teammate": acme.token(teammate),
@@ -70,7 +72,10 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
     ("POST", "v1/tools/<slug:name>/call"): {"owner": 503, "teammate": 503, "rival": 404},
     ("GET", "v1/calls"): {"owner": 200, "teammate": 200, "rival": 200},
     ("POST", "v1/calls/<uuid:id>/cancel"): {"owner": 200, "teammate": 404, "rival": 404},
+    ("POST", "v1/calls/<uuid:id>/input"): {"owner": 409, "teammate": 404, "rival": 404},
+    ("GET", "v1/calls/<uuid:id>/events"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/calls/<uuid:id>"): {"owner": 200, "teammate": 404, "rival": 404},
+    ("GET", "v1/calls/<uuid:id>/contents/<int:number>"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/connections"): dict.fromkeys(
         ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200
     ),
@@ -88,6 +93,7 @@ EVERYBODY_ELSE = {"anonymous": 401, "garbage": 401}
 FORBIDDEN = 403
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "v1/tools/<slug:name>/call"): {"arguments": {"text": "hi"}},
+    ("POST", "v1/calls/<uuid:id>/input"): {"responses": {}},
     ("POST", "v1/connections"): {"name": "", "server_url": "http://localhost"},
     ("PATCH", "v1/connections/<uuid:id>"): {"server_url": "http://localhost"},
 }
@@ -117,7 +123,7 @@ def ask(method: str, route: str, token: str | None, ids: dict[str, str]) -> Http
 
 
 def ids_of(world: World, route: str) -> dict[str, str]:
-    return {"name": world.tool, "id": world.call if "calls" in route else world.connection}
+    return {"name": world.tool, "id": world.call if "calls" in route else world.connection, "number": "1"}
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
@@ -143,7 +149,7 @@ def test_a_strangers_row_is_like_a_row_that_never_was(
     world: World, who: str, method: str, route: str, transactional_db: None
 ) -> None:
     ids = ids_of(world, route)
-    nothing = {"id": str(uuid4()), "name": "nobody__nothing"}
+    nothing = {"id": str(uuid4()), "name": "nobody__nothing", "number": "2"}
     theirs, never = (told(ask(method, route, world.tokens[who], which), which) for which in (ids, nothing))
     assert theirs == never
 

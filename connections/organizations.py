@@ -1,4 +1,4 @@
-"""The pages of an organization: its name, and the webhook by which its own systems are told."""
+"""The pages of an organization: its name, the webhook that tells its own systems, and the bounds of its calls."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from connections.forms import OrganizationForm
 from connections.models import Tenant
 from connections.tenancy import TenantAdmin, person
 
+_BOUNDS = ("retention_days", "decision_hours", "max_concurrency")
+
 
 class OrganizationAdmin(TenantAdmin):
-    """Organizations: their admins may rename them and set the webhook, superusers make and delete them."""
+    """Organizations: their admins rename them and set all but `max_concurrency`; superusers make and delete them."""
 
     tenant_path = "pk"
     form = OrganizationForm
@@ -43,11 +45,11 @@ class OrganizationAdmin(TenantAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show the webhook's URL, which may itself be a secret, only to those who may change it."""
         may_change = obj is None or self.has_change_permission(request, obj)
-        return ["name", "webhook_url"] if may_change else ["name", "webhook"]
+        return ["name", "webhook_url" if may_change else "webhook", *_BOUNDS]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Only say whether there is a webhook where its URL is not shown."""
-        return ["webhook"]
+        """Only say whether there is a webhook where its URL is not shown; the platform's share is the platform's."""
+        return ["webhook"] if person(request).is_superuser else ["webhook", "max_concurrency"]
 
     @admin.display(description="webhook")
     def webhook(self, tenant: Tenant) -> str:

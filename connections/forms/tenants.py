@@ -48,11 +48,25 @@ class TenantForm(_ModelForm):
 
 
 class OrganizationForm(_ModelForm):
-    """An organization's name, and where its own systems want to be told."""
+    """An organization's name, where its own systems want to be told, and the bounds of its calls."""
+
+    retention_days = forms.IntegerField(
+        label="Days that calls are kept", min_value=1, max_value=3650,
+        help_text="1 to 3650. Calls that ended longer ago are deleted for good, with their arguments and results; "
+        "a lower number takes effect within the hour.",
+    )  # fmt: skip
+    decision_hours = forms.IntegerField(
+        label="Hours to decide or answer", min_value=1, max_value=720,
+        help_text="1 to 720. How long a call waits for an admin's approval, or for the answer to a question.",
+    )  # fmt: skip
+    max_concurrency = forms.IntegerField(
+        label="Concurrent calls", min_value=1, max_value=100_000,
+        help_text="How many calls of all connections may run at once. More are told to come back in a moment.",
+    )  # fmt: skip
 
     class Meta:
         model = Tenant
-        fields = ["name", "webhook_url"]
+        fields = ["name", "webhook_url", "retention_days", "decision_hours", "max_concurrency"]
         help_texts = {
             "webhook_url": "We send a signed message there when a sign-in will end or has died. Leave blank for none."
         }

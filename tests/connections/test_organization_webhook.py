@@ -27,7 +27,8 @@ def page(house: House, button: str = "change") -> str:
 
 
 def save(client: Client, house: House, url: str) -> HttpResponse:
-    return client.post(page(house), {"name": house.tenant.name, "webhook_url": url})
+    rest = {"retention_days": "30", "decision_hours": "24"}
+    return client.post(page(house), {"name": house.tenant.name, "webhook_url": url, **rest})
 
 
 def secret_in(answer: HttpResponse) -> str:

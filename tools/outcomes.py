@@ -67,6 +67,9 @@ def verdict(failure: DuvoError) -> tuple[CallState, CallError]:
     if isinstance(failure, mcp_client.TimedOut):
         return CallState.TIMED_OUT, CallTimedOut(failure.sentence)
     if isinstance(failure, mcp_client.McpError) and failure.outcome_unknown:
+        if isinstance(failure, mcp_client.AnswerTooLarge):
+            unread = f"{failure.sentence} The tool may have run: check before you try again."
+            return CallState.OUTCOME_UNKNOWN, OutcomeUnknown(unread)
         return CallState.OUTCOME_UNKNOWN, OutcomeUnknown()
     if isinstance(failure, Refused | Unreachable):
         return CallState.FAILED, CallFailed(failure.sentence, code=failure.code)

@@ -24,6 +24,8 @@ from connections import rotation
 from connections.errors import SealBroken
 from connections.models import AuditEvent
 from tests.conftest import House
+from tests.servers import kinds
+from tests.tools.conftest import Shop
 from tools import contents, reading
 from tools.models import Call, StoredContent
 
@@ -386,6 +388,15 @@ def test_a_content_whose_file_is_gone_is_said_to_be_gone(sort_out: Sort, acme: H
     files(folder)[0].unlink()
     answer = fetch(call, owners_token(acme))
     assert (answer.status_code, json.loads(answer.content)["code"]) == (410, "content_lost")
+
+
+def test_an_answer_that_is_larger_than_what_is_read_says_so(shop: Shop) -> None:
+    shop.answers(kinds.floods)
+    answer = shop.call("echo", {"text": "x"})
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (502, "outcome_unknown")
+    assert "larger than 10 MB, the most that is read. The tool may have run" in problem["detail"]
+    assert (shop.row.state, shop.row.error_sentence) == ("outcome_unknown", problem["detail"])
 
 
 # --- people ---

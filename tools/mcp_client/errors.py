@@ -186,10 +186,15 @@ class BadQuestion(BadAnswer):
 
 
 class AnswerTooLarge(McpError):
-    """The server's answer is larger than allowed."""
+    """The server's answer is larger than what is read of one."""
 
     code = "answer_too_large"
     _settles = False
+
+    def __init__(self, most: int, *, sent: bool = False) -> None:
+        """Name the most that is read, in bytes."""
+        megabytes = f"{most / 1_000_000:g} MB"
+        super().__init__(f"The server's answer is larger than {megabytes}, the most that is read.", sent=sent)
 
 
 class ListingNeverEnds(McpError):

@@ -157,7 +157,7 @@ class Reading:
     async def _collect(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> bytes:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._server.max_bytes:
-            raise AnswerTooLarge
+            raise AnswerTooLarge(self._server.max_bytes)
         parts: list[bytes] = []
         async for chunk in response.stream:  # type: ignore[union-attr]
             self._weigh(chunk)
@@ -278,7 +278,7 @@ class Reading:
     def _weigh(self, chunk: bytes) -> None:
         self._size += len(chunk)
         if self._size > self._server.max_bytes:
-            raise AnswerTooLarge
+            raise AnswerTooLarge(self._server.max_bytes)
 
 
 def _raise_for_status(status: int, headers: dict[bytes, bytes], server: Server) -> None:

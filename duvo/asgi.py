@@ -23,11 +23,14 @@ from django.conf import settings  # noqa: E402 - these need the applications loa
 from django.core.handlers.asgi import ASGIRequest  # noqa: E402
 from django.http import HttpResponse, StreamingHttpResponse  # noqa: E402
 
+from connections.errors import DuvoError  # noqa: E402
 from duvo.logging import new_request_id  # noqa: E402
 from tools import call_door, event_door, problems  # noqa: E402
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+_BODY_SECONDS = 60.0  # how long a body may take to arrive
 
 _View = Callable[..., Awaitable[HttpResponse | StreamingHttpResponse]]
 _ID = r"(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
@@ -43,6 +46,10 @@ _DOORS: list[tuple[re.Pattern[str], _View]] = [
 ]
 
 
+class ClientGone(Exception):
+    """The client has gone before its request was complete."""
+
+
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Serve one ASGI connection."""
     for pattern, view in _DOORS if scope["type"] == "http" else ():
@@ -53,16 +60,20 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
 
 
 async def _call(scope: dict[str, Any], receive: Receive, send: Send, view: _View, names: dict[str, str]) -> None:
-    body = await _body(receive)
-    request = ASGIRequest(scope, io.BytesIO(body or b""))
+    refusal: DuvoError | None = None
+    try:
+        body, refusal = await _body(receive), None
+    except ClientGone:
+        return
+    except DuvoError as error:
+        body, refusal = b"", error
+    request = ASGIRequest(scope, io.BytesIO(body))
     new_request_id(request.headers.get("X-Request-ID"))
-    answer: HttpResponse | StreamingHttpResponse
     try:
         request.get_host()
     except DisallowedHost:
-        answer = call_door.refuse(problems.UnknownHost())
-    else:
-        answer = await view(request, **names) if body is not None else call_door.refuse(problems.TooLarge())
+        refusal = problems.UnknownHost()
+    answer = call_door.refuse(refusal) if refusal is not None else await view(request, **names)
     headers = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in answer.items()]
     if isinstance(answer, HttpResponse):
         headers.append((b"content-length", str(len(answer.content)).encode()))
@@ -92,15 +103,22 @@ async def _stream(answer: StreamingHttpResponse, receive: Receive, send: Send) -
         work.result()
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """Return the body, or None when it is larger than allowed; the rest is then read and dropped."""
+async def _body(receive: Receive) -> bytes:
+    """Return the body; raises TooLarge, TooSlow, and ClientGone for one that breaks off: that is not what was meant."""
     chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            chunks.append(chunk)
-        more = message.get("more_body", False)
-    return b"".join(chunks) if size <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE else None
+    size, more, most = 0, True, settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while more and size <= 2 * most:  # what is only a little larger is read to its end, and then refused
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                size += len(message.get("body", b""))
+                if size <= most:
+                    chunks.append(message.get("body", b""))
+                more = message.get("more_body", False)
+    except TimeoutError as error:
+        raise problems.TooSlow from error
+    if size > most:
+        raise problems.TooLarge
+    return b"".join(chunks)

@@ -36,6 +36,7 @@ class Door(APIView):
     permission_classes = [IsAssignment]
     method: ClassVar[str]
     principal: Principal
+    token_digest: str | None
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         """Answer one request."""
@@ -49,7 +50,7 @@ class Door(APIView):
                 return answer(problems.unauthenticated(), 401, {"WWW-Authenticate": 'Bearer realm="duvo"'})
             if principal.assignment_id is None:
                 return answer(problems.problem(403, "forbidden", IsAssignment.message), 403)
-            self.principal = principal
+            self.principal, self.token_digest = principal, digest
             return cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
         except DuvoError as error:
             return refuse(error)

@@ -17,6 +17,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from connections.context import request_id
 from connections.threads import in_thread
 from tools import watching
+from tools.authentication import principals
 from tools.call_door import Door, own
 from tools.models import Call, CallEvent
 from tools.models.moves import FINAL_STATES
@@ -52,7 +53,8 @@ class CallEvents(Door):
         """Follow a call, from its beginning or from where the client was."""
         call = await in_thread(own, self.principal, id)
         last = request.headers.get("Last-Event-ID", "")
-        events = _stream(call.pk, int(last[:9]) if last.isascii() and last.isdigit() else 0)
+        known = int(last[:9]) if last.isascii() and last.isdigit() else 0
+        events = _stream(call.pk, known, self.token_digest or "")
         answer: Any = StreamingHttpResponse(events, content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"
         answer["X-Accel-Buffering"] = "no"
@@ -61,9 +63,9 @@ class CallEvents(Door):
         return answer  # type: ignore[no-any-return]
 
 
-async def _stream(call_id: UUID, last: int) -> AsyncIterator[bytes]:
+async def _stream(call_id: UUID, last: int, token_digest: str) -> AsyncIterator[bytes]:
     yield _RETRY
-    while True:
+    while await principals.get(token_digest) is not None:  # a revoked token hears nothing more
         events = await in_thread(_after, call_id, last)
         for event in events:
             yield _written(event)

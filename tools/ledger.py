@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from connections import sealing
 from connections.errors import DuvoError
+from tools import contents
 from tools.models.calls import seal_context
 
 _MOST_AT_ONCE = 256
@@ -78,6 +80,7 @@ class Outcome:
     error_code: str
     error_sentence: str
     finished_at: datetime
+    pieces: Sequence[contents.Piece] = ()  # what was too large for the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,24 +151,22 @@ def _commit(rows: Sequence[Opening | Outcome]) -> None:
         for row in rows
         if isinstance(row, Opening)
     ]  # fmt: skip
-    outcomes = [
-        (
-            row.state,
-            _sealed(row, row.result),
-            row.error_code,
-            row.error_sentence,
-            row.finished_at,
-            adapt(row.id),
-            row.attempt,
-        )
-        for row in rows
-        if isinstance(row, Outcome)
-    ]
+    outcomes = [row for row in rows if isinstance(row, Outcome)]
     with transaction.atomic(), connection.cursor() as cursor:
         if openings:
             cursor.executemany(_OPEN, openings)
-        if outcomes:
-            cursor.executemany(_FINISH, outcomes)
+        if small := [_finish(row, adapt) for row in outcomes if not row.pieces]:
+            cursor.executemany(_FINISH, small)
+        for row in outcomes:
+            if row.pieces:
+                cursor.execute(_FINISH, _finish(row, adapt))
+                if cursor.rowcount:
+                    contents.keep(row.id, row.tenant_id, row.pieces)
+
+
+def _finish(row: Outcome, adapt: Callable[[UUID], UUID | str]) -> tuple[Any, ...]:
+    sealed = _sealed(row, row.result)
+    return (row.state, sealed, row.error_code, row.error_sentence, row.finished_at, adapt(row.id), row.attempt)
 
 
 def _sealed(row: Opening | Outcome, data: bytes) -> str:

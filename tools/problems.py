@@ -71,10 +71,26 @@ class TooLarge(DuvoError):
     code = "too_large"
 
 
+class TooSlow(DuvoError):
+    """The body took too long to arrive."""
+
+    code = "too_slow"
+
+
 class UnknownHost(DuvoError):
     """This service does not answer under that host name."""
 
     code = "unknown_host"
+
+
+_STATUSES: dict[type[DuvoError], HTTPStatus] = {
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Unsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    LedgerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Refused: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 
 
 def problem(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
@@ -94,31 +110,20 @@ def of(error: DuvoError) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the problem that an error of ours becomes, and the response headers that go with it."""
     more: dict[str, Any] = {}
     headers: dict[str, str] = {}
-    status: int = HTTPStatus.BAD_REQUEST
-    if isinstance(error, ArgumentsRefused):
+    status: int = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 400)
+    if isinstance(error, ArgumentsRefused | AnswersRefused):
+        within = "/arguments" if isinstance(error, ArgumentsRefused) else "/responses"
         more["errors"] = [
-            {"pointer": f"/arguments{fault.pointer}", "code": "schema", "detail": fault.message}
-            for fault in error.faults
+            {"pointer": f"{within}{fault.pointer}", "code": "schema", "detail": fault.message} for fault in error.faults
         ]
-    if isinstance(error, AnswersRefused):
-        more["errors"] = [
-            {"pointer": f"/responses{fault.pointer}", "code": "schema", "detail": fault.message}
-            for fault in error.faults
-        ]
-    if isinstance(error, Invalid):
-        status, more["errors"] = HTTPStatus.UNPROCESSABLE_ENTITY, error.errors
-    elif isinstance(error, Unsupported):
-        status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    elif isinstance(error, TooLarge):
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    elif isinstance(error, CallError):
+    elif isinstance(error, Invalid):
+        more["errors"] = error.errors
+    if isinstance(error, CallError):
         status = error.status
         if error.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, LedgerUnavailable):
-        status, headers = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}
-    elif isinstance(error, Refused):
-        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        headers = {"Retry-After": "1"}
     return problem(status, error.code, error.sentence, **more), headers
 
 

@@ -21,7 +21,7 @@ from django.utils import timezone
 from connections import sealing
 from connections.errors import DuvoError
 from connections.threads import in_thread
-from tools import access, ledger, limits, mcp_client, watching
+from tools import access, contents, ledger, limits, mcp_client, watching
 from tools.errors import CallError, LeaseLost, OutcomeUnknown
 from tools.mcp_client import Answers, Questions, Task, ToolResult
 from tools.models import Call, Tool
@@ -34,6 +34,7 @@ from tools.upstream import let_in
 SLOW = 10.0  # seconds; a tool that takes longer runs in the queue for a while
 SLOW_FOR = timedelta(days=1)
 _LONGEST_STREAM_QUESTION = timedelta(hours=1)  # an open stream lives no longer than a call may
+_SPLIT_IN_THREAD = 256 * 1024  # bytes; a larger result would hold the event loop for milliseconds
 _CANCELLED = {"action": "cancel"}
 
 logger = logging.getLogger(__name__)
@@ -98,21 +99,21 @@ async def perform(run: Run) -> Report:
 
 async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
     """Write the outcome of a call down and return its report."""
-    state, result = CallState.SUCCEEDED, None
     error: CallError | None = None
     if isinstance(said, ToolResult):
-        result = {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
-        if said.is_error:
-            state = CallState.FAILED
+        state = CallState.FAILED if said.is_error else CallState.SUCCEEDED
+        result, written, pieces = await _written(run.call_id, said)
     else:
         state, error = verdict(said)
+        result, written, pieces = None, b"", []
     finished_at = timezone.now()
     outcome = ledger.Outcome(
         id=run.call_id,
         attempt=run.attempt,
         state=state,
         tenant_id=run.tenant_id,
-        result=orjson.dumps(result) if result is not None else b"",
+        result=written,
+        pieces=pieces,
         error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
         error_sentence=error.sentence[:300] if error else "",
         finished_at=finished_at,
@@ -124,6 +125,15 @@ async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
         logger.exception("The outcome of call %s could not be written down", run.call_id)
     await _learn(run, said, finished_at)
     return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
+
+
+async def _written(call_id: UUID, said: ToolResult) -> tuple[dict[str, Any], bytes, list[contents.Piece]]:
+    """Return what a tool answered as its caller gets it and as the row keeps it, and what is too large for that."""
+    result = {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
+    written = orjson.dumps(result)
+    split = partial(contents.split, result, length=len(written), link=partial(contents.address, call_id))
+    left, pieces = split() if len(written) < _SPLIT_IN_THREAD else await asyncio.to_thread(split)
+    return left, orjson.dumps(left) if pieces else written, pieces
 
 
 async def _ask(run: Run, alive: watching.Running) -> Said:

@@ -101,9 +101,14 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     state = serializers.ChoiceField(choices=CallState.choices)
     is_error = serializers.BooleanField(help_text="The tool itself reports an error; `content` says which.")
     content = serializers.ListField(
-        child=serializers.DictField(), allow_null=True, help_text="MCP content blocks as the server sent them."
+        child=serializers.DictField(),
+        allow_null=True,
+        help_text="MCP content blocks as the server sent them; what is too large is a `resource_link`.",
     )
     structured_content = serializers.JSONField(help_text="Any JSON value; null when the server sent none.")
+    structured_content_link = serializers.DictField(
+        allow_null=True, help_text="Where the structured content is when it was too large: a `resource_link`."
+    )
     error = serializers.DictField(allow_null=True, help_text="`code` and `detail` when the server gave no result.")
     progress = ProgressSerializer(allow_null=True, help_text="The last step that the server told of a running call.")
     input_required = InputRequiredSerializer(allow_null=True, help_text="What the server asks in the middle.")
@@ -114,8 +119,8 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     class Meta:
         model = Call
         fields = [
-            "id", "tool", "state", "created_at", "finished_at", "is_error", "content", "structured_content", "error",
-            "progress", "input_required", "waits_until",
+            "id", "tool", "state", "created_at", "finished_at", "is_error", "content", "structured_content",
+            "structured_content_link", "error", "progress", "input_required", "waits_until",
         ]  # fmt: skip
 
 
@@ -143,6 +148,7 @@ def call_body(report: Report) -> dict[str, Any]:
         "is_error": bool(result.get("is_error", False)),
         "content": result.get("content"),
         "structured_content": result.get("structured_content"),
+        "structured_content_link": result.get("structured_content_link"),
         "error": {"code": error.code, "detail": error.sentence} if error and not result else None,
         "progress": report.progress,
         "input_required": question and {

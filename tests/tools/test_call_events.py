@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from tests.conftest import House
 from tests.tools.conftest import Shop
-from tools import calls
+from tools import authentication, calls
 from tools.models import Call, CallEvent
 
 
@@ -116,3 +116,19 @@ def test_every_move_is_an_event_whoever_makes_it(acme: House) -> None:
     assert told == [(1, "queued", "", ""), (2, "running", "", ""), (3, "running", "", "sealed"), (4, "failed", "x", "")]
     call.refresh_from_db()
     assert call.last_seq == 4
+
+
+def test_a_revoked_token_hears_nothing_more(shop: Shop) -> None:
+    shop.set_tool("echo", policy="ask")
+    call = shop.call("echo", {"text": "x"}, headers={"Prefer": "wait=0"}).json()["id"]
+    headers = {"Authorization": f"Bearer {shop.api.token}"}
+    with (
+        httpx2.Client(trust_env=False, timeout=30) as client,
+        client.stream("GET", f"{shop.api.base}/v1/calls/{call}/events", headers=headers) as answer,
+    ):
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line.startswith("data"))
+        shop.assignment.access_tokens.get().revoke()
+        authentication.principals.clear()  # as it is everywhere within a second
+        calls.cancel(Call.objects.get())
+        assert not [line for line in lines if "cancelled" in line]

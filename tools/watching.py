@@ -20,7 +20,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error as DatabaseFailed
 from django.utils import timezone
 
 from connections.threads import in_thread
@@ -110,8 +110,9 @@ class _Watch:
             alive = self._alive(loop.time())
             try:
                 seen, unwanted, lost = await in_thread(_news, list(self.waiting), bool(self.running), steps, alive)
-            except DatabaseError:
+            except DatabaseFailed:  # whatever it is: those who wait here would wait for ever
                 logger.warning("The rows of waiting and running calls could not be read; trying again.")
+                await asyncio.sleep(LOOK_EVERY)
                 continue
             if alive:
                 self.alive_said = loop.time()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from threading import Thread
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from connections.models import Tenant
-from tests.tools.conftest import Shop
+from tests.tools.conftest import Shop, eventually
 from tools import calls
 from tools.models import Call
 
@@ -37,13 +39,7 @@ def test_a_call_waits_for_approval_and_is_made_after_it(asking_first: Shop) -> N
 
 
 def test_a_caller_that_waits_gets_the_result_when_the_admin_is_quick(asking_first: Shop) -> None:
-    from threading import Thread
-
     def decide() -> None:
-        from django.db import connections
-
-        from tests.tools.conftest import eventually
-
         call = eventually(lambda: Call.objects.filter(state="awaiting_approval").first(), "a call to approve")
         calls.approve(call, by="admin@acme.example")
         calls.resume(call.pk)

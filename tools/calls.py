@@ -37,7 +37,9 @@ from tools.errors import (
     AnswersRefused,
     ArgumentsRefused,
     CallCancelled,
+    InputDeclined,
     LimitReached,
+    NotApproved,
     NotAsked,
     OutcomeUnknown,
     ToolNotFound,
@@ -141,7 +143,7 @@ def refuse(call: Call, *, by: str, reason: str) -> bool:
     """End a call that awaits approval, with the reason that its caller is told; False when that was decided before."""
     sentence = f"An organization admin refused the call: {reason}" if reason else "An organization admin refused it."
     waiting = Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL)
-    return bool(waiting.end(CallState.FAILED, "approval_refused", sentence, timezone.now(), decided_by=by[:200]))
+    return bool(waiting.end(CallState.FAILED, NotApproved.code, sentence, timezone.now(), decided_by=by[:200]))
 
 
 def answer(call: Call, responses: dict[str, Any]) -> None:
@@ -157,9 +159,7 @@ def answer(call: Call, responses: dict[str, Any]) -> None:
     now = timezone.now()
     if call.asked_in == AskedIn.RESULT and _visit_is_declined(question, responses):
         ended = Call.objects.filter(pk=call.pk, state=CallState.INPUT_REQUIRED)
-        if not ended.end(
-            CallState.FAILED, "input_declined", "What the tool needs first was declined; it has not run.", now
-        ):
+        if not ended.end(CallState.FAILED, InputDeclined.code, InputDeclined().sentence, now):
             raise NotAsked
         return
     if not Call.objects.filter(pk=call.pk).answer(call.seal(responses), now, now + _ENQUEUE_AGAIN):

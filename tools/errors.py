@@ -8,6 +8,8 @@ CallError                 carries the HTTP status of the problem it becomes
 │   └── ToolDenied        an admin has denied its use
 ├── ConnectionNotReady    the connection waits for a credential or has never been checked
 ├── ArgumentsRefused      the arguments do not fit the tool's JSON Schema; names each fault
+├── NotApproved           an admin refused the call, or nobody approved it in time
+├── InputDeclined         what the tool needs before it runs was declined
 ├── CallCancelled         somebody asked for the call to be cancelled
 ├── LeaseLost             this process is no longer the one that makes the call
 ├── NotAsked              the call asks nothing, or has been answered
@@ -93,6 +95,20 @@ class ArgumentsRefused(CallError):
         """Keep the faults, each with a JSON Pointer into the arguments."""
         super().__init__()
         self.faults = faults
+
+
+class NotApproved(CallError):
+    """No organization admin approved the call."""
+
+    code = "approval_refused"
+    status = HTTPStatus.FORBIDDEN
+
+
+class InputDeclined(CallError):
+    """What the tool needs first was declined; it has not run."""
+
+    code = "input_declined"
+    status = HTTPStatus.CONFLICT
 
 
 class CallCancelled(CallError):

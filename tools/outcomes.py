@@ -11,7 +11,16 @@ from connections.errors import DuvoError, Refused, Unreachable
 from oauth import challenges
 from oauth.errors import OAuthError, ProviderUnavailable
 from tools import limits, mcp_client
-from tools.errors import CallCancelled, CallError, CallFailed, CallTimedOut, ConnectionNotReady, OutcomeUnknown
+from tools.errors import (
+    CallCancelled,
+    CallError,
+    CallFailed,
+    CallTimedOut,
+    ConnectionNotReady,
+    InputDeclined,
+    NotApproved,
+    OutcomeUnknown,
+)
 from tools.models import Call
 from tools.models.moves import CallState
 
@@ -19,6 +28,11 @@ _ERRORS: dict[CallState, type[CallError]] = {
     CallState.CANCELLED: CallCancelled,
     CallState.TIMED_OUT: CallTimedOut,
     CallState.OUTCOME_UNKNOWN: OutcomeUnknown,
+}
+_ERRORS_BY_CODE: dict[str, type[CallError]] = {
+    NotApproved.code: NotApproved,
+    "approval_expired": NotApproved,
+    InputDeclined.code: InputDeclined,
 }
 _BAD_GATEWAY = 502  # with 503, 504 and the 52x family: what stands in front of the server fails
 
@@ -43,7 +57,8 @@ def report_of(call: Call) -> Report:
     """Return the report of a call from its row; raises SealBroken."""
     state, result, error = CallState(call.state), call.result(), None
     if call.error_code and result is None:
-        error = _ERRORS.get(state, CallFailed)(call.error_sentence, code=call.error_code)
+        kind = _ERRORS_BY_CODE.get(call.error_code) or _ERRORS.get(state, CallFailed)
+        error = kind(call.error_sentence, code=call.error_code)
     asking = state == CallState.INPUT_REQUIRED
     return Report(
         call.pk, call.tool_name, state, call.created_at, call.finished_at, result, error,

@@ -64,6 +64,19 @@ def test_a_refused_call_tells_the_reason_and_sends_nothing(asking_first: Shop) -
     assert asking_first.server.executions("echo") == 0
 
 
+def test_a_caller_that_waits_hears_of_the_refusal_as_403(asking_first: Shop) -> None:
+    def decide() -> None:
+        call = eventually(lambda: Call.objects.filter(state="awaiting_approval").first(), "a call to approve")
+        calls.refuse(call, by="admin@acme.example", reason="")
+        connections.close_all()
+
+    deciding = Thread(target=decide)
+    deciding.start()
+    answer = asking_first.call("echo", {"text": "now"}, headers={"Prefer": "wait=20"})
+    deciding.join()
+    assert (answer.status_code, answer.json()["code"]) == (403, "approval_refused")
+
+
 def test_the_first_decision_stands(asking_first: Shop) -> None:
     asking_first.call("echo", {"text": "x"}, headers=AT_ONCE)
     call = asking_first.row

@@ -9,6 +9,7 @@ Nothing is cut: result and pieces together hold all that the server sent.
 
 from __future__ import annotations
 
+import logging
 import re
 from base64 import b64decode
 from binascii import Error as NotBase64
@@ -41,6 +42,7 @@ _MEDIA_TYPE = re.compile(rf"{_NAME}/{_NAME}(?:{_PARAMETER})*")
 _CHARSET = re.compile(r"[ \t]*;[ \t]*charset=[^;]*", re.IGNORECASE)
 
 Link = Callable[[int], str]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def address(call_id: UUID, number: int) -> str:
 def keep(call_id: UUID, tenant_id: UUID, pieces: Iterable[Piece]) -> None:
     """Seal the pieces of a call's result and write them down, in the transaction that is open.
 
-    Where the storage `results` is set up they become files; a file whose row is rolled back is removed by the purge.
+    Where the storage `results` is set up, and takes them, they become files; one whose row is rolled back is removed
+    by the purge.
     """
     StoredContent.objects.bulk_create(_rows(call_id, tenant_id, pieces))
 
@@ -111,9 +114,11 @@ def _rows(call_id: UUID, tenant_id: UUID, pieces: Iterable[Piece]) -> Iterator[S
         row = StoredContent(
             call_id=call_id, number=piece.number, media_type=piece.media_type, size=piece.size, digest=piece.digest
         )
-        if in_files:
-            row.file = sealed_files.write(f"{tenant_id}/{call_id}", piece.data, context=context)
-        else:
+        try:
+            row.file = sealed_files.write(f"{tenant_id}/{call_id}", piece.data, context=context) if in_files else ""
+        except OSError:  # a full disk, say: the tool has run, and its result can still be kept
+            logger.exception("A content of call %s could not be written to a file", call_id)
+        if not row.file:
             row.sealed = sealing.seal_bytes(piece.data, context=context)
         yield row
 
@@ -148,13 +153,20 @@ class _Taking:
         name = str(block["type"])
         rest = {key: value for key, value in inner.items() if key != member}
         said = {**block, "resource": rest} if inner is not block else rest
-        if len(orjson.dumps(said)) > _MOST_SAID:
+        if not _fits_in_a_link(said):
             return self.out(orjson.dumps(block), _JSON, name, {})
         data, claimed = _bytes_of(inner[member], inner.get("mimeType"), text=member == "text")
         link = self.out(data, claimed, name, {"duvo/block": said})
         if isinstance(annotations := block.get("annotations"), dict):
             link["annotations"] = annotations
         return link
+
+
+def _fits_in_a_link(said: dict[str, Any]) -> bool:
+    try:
+        return len(orjson.dumps([[[[said]]]])) <= _MOST_SAID
+    except TypeError:  # as deep as JSON may be, and in a link it would stand deeper
+        return False
 
 
 def _payload(block: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -157,6 +158,16 @@ def test_a_block_of_an_unknown_shape_is_stored_as_a_whole(block: dict[str, Any])
     assert (piece.media_type, json.loads(piece.data)) == ("application/json", block)
 
 
+def test_a_block_as_deep_as_json_may_be_is_stored_as_a_whole() -> None:
+    deep: Any = {}
+    for _ in range(249):
+        deep = {"a": deep}
+    block = {"type": "image", "data": "YWFh" * 9000, "_meta": deep}
+    left, [piece] = split(result(block, text(1)))
+    assert orjson.loads(orjson.dumps(left)) == left
+    assert json.loads(piece.data) == block
+
+
 def test_base64_that_is_none_is_kept_as_the_text_it_is() -> None:
     broken = {"type": "image", "data": "no base64! " * 2000, "mimeType": "image/png"}
     _, [piece] = split(result(broken))
@@ -294,6 +305,17 @@ def test_with_a_storage_a_content_is_sealed_in_a_file_of_its_organization(sort_o
     assert re.fullmatch(rf"{call.pk}-[0-9a-f]{{48}}\.[0-9a-f]{{8}}", file.name)
     assert MARKER.encode() not in file.read_bytes()
     assert contents.opened(row).decode() == marked()["text"]
+
+
+def test_a_storage_that_takes_no_file_loses_no_result(
+    sort_out: Sort, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.write_text("no folder")
+    row = sort_out(marked()).contents.get()
+    assert row.file == ""
+    assert contents.opened(row).decode() == marked()["text"]
+    assert "could not be written to a file" in caplog.text
+    assert MARKER not in caplog.text
 
 
 def test_a_file_that_is_copied_to_a_rivals_call_does_not_open(sort_out: Sort, folder: Path, rival: House) -> None:

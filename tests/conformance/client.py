@@ -1,7 +1,8 @@
 """The client under test: a person and an assignment who use the product over HTTP, and nothing else.
 
 The suite starts it as `client.py <url of its MCP server>`. The person adds a connection to that server and signs in
-as often as the product asks for it; the assignment calls every tool. It exits with 0 when the product served them.
+as often as the product asks for it; the assignment calls every tool and accepts every form that a tool asks for in the
+middle of a call, with the form's defaults. It exits with 0 when the product served them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Json = dict[str, Any]
 FINISHED = "The client under test has finished."  # the suite keeps no exit codes, but it keeps this line
 PATIENCE = 90.0  # seconds for a check or a call, also when every scenario runs at once on a small machine
 MOST_SIGN_INS = 8  # the product itself stops offering them long before
+WAITING = {"Prefer": "wait=10"}  # seconds that the product may take for one answer
 LET_IN = {"not_needed", "ready", "expiring"}
 EXAMPLES = {"string": "us-east1", "integer": 2, "number": 2.5, "boolean": True, "array": [], "object": {}}
 
@@ -72,6 +74,14 @@ def example(schema: Json) -> Json:
     return {name: EXAMPLES[properties[name]["type"]] for name in schema.get("required", [])}
 
 
+def accepted(question: Json) -> Json:
+    """Return the answer of somebody who presses OK without a look at the form; there is no browser for an address."""
+    if question["mode"] != "form":
+        return {"action": "decline"}
+    properties = question["schema"]["properties"]
+    return {"action": "accept", "content": {name: of["default"] for name, of in properties.items() if "default" in of}}
+
+
 class Program:
     """A program that uses the REST API with one token."""
 
@@ -80,10 +90,10 @@ class Program:
         self._http = httpx2.Client(base_url=f"{product}/v1", headers=headers, trust_env=False, timeout=PATIENCE)
 
     def get(self, path: str, **query: Any) -> Json:
-        return self._http.get(path, params=query).raise_for_status().json()
+        return self._http.get(path, params=query, headers=WAITING).raise_for_status().json()
 
     def post(self, path: str, body: Json) -> httpx2.Response:
-        answer = self._http.post(path, json=body, headers={"Prefer": "wait=10"})
+        answer = self._http.post(path, json=body, headers=WAITING)
         say(f"POST {path}: {answer.status_code} {answer.text[:500]}")
         return answer
 
@@ -161,7 +171,22 @@ class Visit:
         given = {key: value for key, value in arguments.items() if value is not None}
         if answer.status_code == 422 and given != arguments:  # its schema has no null: such an argument is left out
             return self.call(name, given)
+        if answer.status_code == 202:
+            self.see_to_the_end(answer.json())
         return answer
+
+    def see_to_the_end(self, call: Json) -> None:
+        """Accept what the call asks, as often as it asks, until it has ended."""
+        address, deadline = f"/calls/{call['id']}", time.monotonic() + PATIENCE
+        while call["finished_at"] is None:
+            assert time.monotonic() < deadline, f"the call has not ended: {call}"
+            if call["input_required"] is None:
+                call = self.assignment.get(address)
+                continue
+            requests = call["input_required"]["requests"]
+            responses = {key: accepted(question) for key, question in requests.items()}
+            call = self.assignment.post(f"{address}/input", {"responses": responses}).raise_for_status().json()
+        say(f"The call has ended: {call['state']} {call['error']}")
 
     def sign_in_while_asked(self, connection: Json) -> Json:
         """Do what the product's next step says as long as it says: sign in; return the connection afterwards."""

@@ -22,10 +22,12 @@ class Standing:
     @property
     def usable(self) -> bool:
         """Whether assignments may use the tool."""
-        return self.code == "usable"
+        return self.code in {"usable", "tool_asks"}
 
 
-def standing(*, digest: str, approved_digest: str, gone: bool, broken: str, denied: bool) -> Standing:
+def standing(
+    *, digest: str, approved_digest: str, gone: bool, broken: str, denied: bool, asks: bool = False
+) -> Standing:
     """Return the standing of a tool; the first reason against its use wins."""
     if gone:
         return Standing("tool_gone", "The server no longer offers this tool.")
@@ -37,6 +39,8 @@ def standing(*, digest: str, approved_digest: str, gone: bool, broken: str, deni
         return Standing("tool_new", "Set aside: it appeared after the first listing and waits for an admin's approval.")
     if approved_digest != digest:
         return Standing("tool_changed", "Set aside: the server changed its definition and an admin has to approve it.")
+    if asks:
+        return Standing("tool_asks", "In use: an organization admin approves each call.")
     return Standing("usable", "In use.")
 
 

@@ -24,6 +24,7 @@ STAGES = {
 }
 STANDINGS = {
     "usable": "In use",
+    "tool_asks": "Asks first",
     "tool_new": "New",
     "tool_changed": "Changed",
     "tool_denied": "Denied",

@@ -123,17 +123,23 @@ async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
     except ledger.LedgerUnavailable:
         # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
         logger.exception("The outcome of call %s could not be written down", run.call_id)
+        if pieces and isinstance(said, ToolResult):  # there is nothing behind the links
+            result = _as_answered(said)
     await _learn(run, said, finished_at)
     return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
 
 
 async def _written(call_id: UUID, said: ToolResult) -> tuple[dict[str, Any], bytes, list[contents.Piece]]:
     """Return what a tool answered as its caller gets it and as the row keeps it, and what is too large for that."""
-    result = {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
+    result = _as_answered(said)
     written = orjson.dumps(result)
     split = partial(contents.split, result, length=len(written), link=partial(contents.address, call_id))
     left, pieces = split() if len(written) < _SPLIT_IN_THREAD else await asyncio.to_thread(split)
     return left, orjson.dumps(left) if pieces else written, pieces
+
+
+def _as_answered(said: ToolResult) -> dict[str, Any]:
+    return {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
 
 
 async def _ask(run: Run, alive: watching.Running) -> Said:

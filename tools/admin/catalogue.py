@@ -22,11 +22,18 @@ from connections.columns import stamp
 from connections.models import Connection
 from connections.tenancy import ReadOnlyAdmin, TenantAdmin, TenantFilter, person
 from tools import catalogue
+from tools.admin.pace import PaceForm
 from tools.difference import Change, differences, pretty, visible
 from tools.models import Policy, Probe, Tool
 from tools.report import STANDINGS, report_of
 
 MOST_AT_ONCE = 200  # tools on one page of differences; a form may have 1,000 fields
+_DECISIONS = {Policy.ALLOW: "allowed", Policy.ASK: "set_to_ask", Policy.DENY: "denied"}
+_MEANING = {
+    Policy.ALLOW: "Assignments may call it.",
+    Policy.ASK: "Each call waits until an organization admin has approved it.",
+    Policy.DENY: "Nobody may call it.",
+}
 CHANGED_AGAIN = "{} has changed again since this page was shown. Look at the new difference."
 
 
@@ -41,6 +48,7 @@ class StandingFilter(admin.SimpleListFilter):
         return [
             ("usable", "In use"),
             ("review", "To review"),
+            ("ask", "Asks first"),
             ("denied", "Denied"),
             ("broken", "Broken"),
             ("gone", "No longer offered"),
@@ -56,6 +64,8 @@ class StandingFilter(admin.SimpleListFilter):
                 return tools.usable()  # type: ignore[no-any-return]
             case "review":
                 return tools.to_review()  # type: ignore[no-any-return]
+            case "ask":
+                return tools.usable().filter(policy=Policy.ASK)  # type: ignore[no-any-return]
             case "denied":
                 return queryset.filter(policy=Policy.DENY)
             case "broken":
@@ -77,7 +87,7 @@ class ToolAdmin(TenantAdmin):
     list_filter = [TenantFilter, StandingFilter, "connection"]
     list_select_related = ["connection__tenant"]
     search_fields = ["public_name", "name"]
-    actions = ["approve_chosen", "allow_chosen", "deny_chosen"]
+    actions = ["approve_chosen", "allow_chosen", "ask_chosen", "deny_chosen"]
     fields = ["public_name"]
     readonly_fields = ["public_name"]
 
@@ -116,6 +126,9 @@ class ToolAdmin(TenantAdmin):
             "description": visible(tool.description, keep="\n"),
             "versions": list(tool.versions.all()[:20]),
             "may_decide": self.has_change_permission(request, tool),
+            "policies": [(policy.value, policy.label, _MEANING[policy]) for policy in Policy],
+            "pace": PaceForm(instance=tool),
+            "slow_until": tool.slow_until if tool.runs_in_queue(timezone.now()) else None,
             "may_approve": not tool.broken and tool.approved_digest != tool.digest,
         }
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
@@ -126,6 +139,7 @@ class ToolAdmin(TenantAdmin):
         return [
             path("<path:object_id>/approve/", view(require_POST(self.approve_view)), name="tools_tool_approve"),
             path("<path:object_id>/policy/", view(require_POST(self.policy_view)), name="tools_tool_policy"),
+            path("<path:object_id>/pace/", view(require_POST(self.pace_view)), name="tools_tool_pace"),
             *super().get_urls(),
         ]
 
@@ -139,11 +153,24 @@ class ToolAdmin(TenantAdmin):
         return HttpResponseRedirect(reverse("admin:tools_tool_change", args=[tool.pk]))
 
     def policy_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Allow or deny the tool."""
+        """Allow the tool, have each call of it approved, or deny it."""
         tool = self._decided(request, object_id)
         if request.POST.get("policy") not in Policy.values:
             raise Http404
         self._set_policy(request, tool, Policy(request.POST["policy"]))
+        self.message_user(request, "Saved.", messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:tools_tool_change", args=[tool.pk]))
+
+    def pace_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Say where calls of the tool run and how long they may take."""
+        tool = self._decided(request, object_id)
+        form = PaceForm(request.POST, instance=tool)
+        if not form.is_valid():
+            shown: HttpResponse = self.change_view(request, object_id, extra_context={"pace": form})
+            return shown
+        with transaction.atomic():
+            tool.set_pace(**form.cleaned_data)
+            self.audit(request, "pace_set", tool, **form.cleaned_data)
         self.message_user(request, "Saved.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:tools_tool_change", args=[tool.pk]))
 
@@ -164,7 +191,7 @@ class ToolAdmin(TenantAdmin):
     def _set_policy(self, request: HttpRequest, tool: Tool, policy: Policy) -> None:
         with transaction.atomic():
             tool.set_policy(policy)
-            self.audit(request, "allowed" if policy == Policy.ALLOW else "denied", tool)
+            self.audit(request, _DECISIONS[policy], tool)
 
     # --- many tools ---
 
@@ -200,6 +227,11 @@ class ToolAdmin(TenantAdmin):
     def allow_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Allow the chosen tools."""
         self._decide(request, queryset, Policy.ALLOW)
+
+    @admin.action(description="Ask before each call", permissions=["change"])
+    def ask_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Have each call of the chosen tools approved."""
+        self._decide(request, queryset, Policy.ASK)
 
     @admin.action(description="Deny", permissions=["change"])
     def deny_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

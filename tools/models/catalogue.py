@@ -64,7 +64,7 @@ class Policy(models.TextChoices):
     """What the tenant decided about a tool."""
 
     ALLOW = "allow", "Allow"
-    ASK = "ask", "Ask: an organization admin approves each call"
+    ASK = "ask", "Ask"
     DENY = "deny", "Deny"
 
 
@@ -146,6 +146,7 @@ class Tool(models.Model):
             gone=self.gone_at is not None,
             broken=self.broken,
             denied=self.policy == Policy.DENY,
+            asks=self.policy == Policy.ASK,
         )
 
     @property
@@ -171,6 +172,12 @@ class Tool(models.Model):
         if self.placement == Placement.AUTO:
             return self.slow_until is not None and self.slow_until > now
         return self.placement == Placement.QUEUE
+
+    def set_pace(self, placement: Placement, idle_timeout: int | None, call_timeout: int | None) -> None:
+        """Say where calls run and how long they may take, in seconds; what was learned of its pace is forgotten."""
+        self.placement, self.idle_timeout, self.call_timeout = placement, idle_timeout, call_timeout
+        self.slow_until = None
+        self.save(update_fields=["placement", "idle_timeout", "call_timeout", "slow_until"])
 
     def set_policy(self, policy: Policy) -> None:
         """Allow the tool, have each call of it approved, or deny it."""

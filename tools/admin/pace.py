@@ -1,0 +1,28 @@
+"""Where the calls of a tool run and how long they may take, as an organization admin sets it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django import forms
+from django.conf import settings
+
+from connections.forms.fields import seconds
+from tools.models import Tool
+
+if TYPE_CHECKING:
+    _ToolForm = forms.ModelForm[Tool]
+else:
+    _ToolForm = forms.ModelForm
+
+
+class PaceForm(_ToolForm):
+    """Where calls of a tool run, and its own clocks."""
+
+    idle_timeout = seconds("Idle timeout", 600, "Seconds without any sign of life. Blank: the connection's.")
+    call_timeout = seconds("Call timeout", settings.LONGEST_CALL, "Seconds in all. Blank: the connection's.")
+
+    class Meta:
+        model = Tool
+        fields = ["placement", "idle_timeout", "call_timeout"]
+        help_texts = {"placement": "In the queue, a call that takes long holds nobody up."}

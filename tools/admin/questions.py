@@ -1,0 +1,172 @@
+"""A form for what a server asks in the middle of a call, made from the server's own schema.
+
+    forms = asked(call.question())             one form for each question
+    responses = answered(forms, "accept")      by key, or None when a field is wrong
+
+Nothing is filled in but the defaults that the schema names. Fields have names of ours: those of a server stand only in
+their labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from tools.difference import visible
+from tools.schemas import Fault, pointer
+
+ACTIONS = ("accept", "decline", "cancel")
+_OWN_ACTION = "action"
+_INPUTS = {"email": "email", "date": "date", "uri": "url"}
+_LONG_TEXT = 200  # characters that may be more than fit into a line
+
+
+class QuestionForm(forms.Form):
+    """The fields of one question; `content` is the answer as the server wants it."""
+
+    def __init__(self, key: str, question: dict[str, Any], data: Any = None, *, number: int, alone: bool) -> None:
+        """Make the fields; `number` tells the forms of one page apart, one that is not alone has an action of its own."""
+        super().__init__(
+            data, prefix=f"question-{number}", auto_id=f"id_question-{number}-%s", use_required_attribute=alone
+        )
+        self.key, self.mode = key, question["mode"]
+        self.message = visible(question["message"], keep="\n")
+        self.address = visible(question["url"] or "")
+        self.host = urlsplit(question["url"] or "").netloc.rpartition("@")[2]
+        schema = question["schema"] or {}
+        required = schema.get("required", ())
+        self._names = {f"field-{index}": name for index, name in enumerate(schema.get("properties", {}))}
+        if not alone:
+            done = "I have done it" if self.mode == "url" else "Answer"
+            choices = [("accept", done), ("decline", "Decline"), ("cancel", "Answer nothing")]
+            self.fields[_OWN_ACTION] = forms.ChoiceField(
+                label="What to do", choices=choices, initial="accept", widget=forms.RadioSelect
+            )
+        for field, name in self._names.items():
+            self.fields[field] = _field(name, schema["properties"][name], required=name in required)
+
+    def content(self) -> dict[str, Any]:
+        """Return the filled-in fields under the server's names; what was left blank is left out."""
+        given = {name: self.cleaned_data[field] for field, name in self._names.items()}
+        return {name: value for name, value in given.items() if value not in (None, "", [])}
+
+    def chosen(self, action: str) -> str:
+        """Return the form's own action where it has one and the page's is to accept, else the page's."""
+        own = self.data.get(self.add_prefix(_OWN_ACTION)) if _OWN_ACTION in self.fields else None
+        return own if action == "accept" and own in ACTIONS else action
+
+    def add_faults(self, faults: Iterable[Fault]) -> None:
+        """Show each fault of this question at its field, or above the fields."""
+        its_own = pointer([self.key])
+        fields = {f"{its_own}{pointer(['content', name])}": field for field, name in self._names.items()}
+        for fault in faults:
+            if fault.pointer == its_own or fault.pointer.startswith(f"{its_own}/"):
+                field = next((fields[path] for path in fields if f"{fault.pointer}/".startswith(f"{path}/")), None)
+                self.add_error(field, visible(fault.message))
+
+
+def asked(question: dict[str, Any], data: Any = None) -> list[QuestionForm]:
+    """Return one form for each request of a call's question, in its order."""
+    requests = question["requests"]
+    return [
+        QuestionForm(key, one, data, number=number, alone=len(requests) == 1)
+        for number, (key, one) in enumerate(requests.items(), start=1)
+    ]
+
+
+def answered(filled: Sequence[QuestionForm], action: str) -> dict[str, Any] | None:
+    """Return the responses by key, or None when a form that is to be sent has faults, which it then shows."""
+    responses: dict[str, Any] = {}
+    for form in filled:
+        chosen = form.chosen(action)
+        responses[form.key] = {"action": chosen}
+        if chosen == "accept" and form.mode == "form" and form.is_valid():
+            responses[form.key]["content"] = form.content()
+    wrong = [form for form in filled if form.mode == "form" and form.chosen(action) == "accept" and not form.is_valid()]
+    return None if wrong else responses
+
+
+class _MomentField(forms.DateTimeField):
+    """A moment in UTC, as text with its zone (RFC 3339)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Offer the browser's own calendar."""
+        widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+        super().__init__(widget=widget, **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return what the calendar is to show: the default of a schema is text with a zone."""
+        try:
+            moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            return value
+        return moment.astimezone(UTC) if moment is not None and moment.tzinfo else value
+
+    def clean(self, value: Any) -> Any:
+        """Return the moment as text; raises ValidationError."""
+        moment = super().clean(value)
+        return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
+
+
+class _ManyField(forms.MultipleChoiceField):
+    """Some of several choices, as many as the schema wants; none at all where the field may be left out."""
+
+    widget = forms.CheckboxSelectMultiple
+
+    def __init__(self, *, least: int, **kwargs: Any) -> None:
+        """Take how many are to be chosen at least."""
+        super().__init__(**kwargs)
+        self._least = least
+
+    def validate(self, value: Any) -> None:
+        """Raise ValidationError for too few."""
+        super().validate(value)
+        if value and len(value) < self._least:
+            raise ValidationError(f"Choose at least {self._least}.", code="too_few")
+
+
+def _field(name: str, schema: dict[str, Any], *, required: bool) -> forms.Field:
+    common: dict[str, Any] = {
+        "label": visible(schema.get("title") or name),
+        "help_text": visible(schema.get("description", "")),
+        "initial": schema.get("default"),
+        "required": required,
+    }
+    match schema["type"]:
+        case "boolean":
+            return forms.BooleanField(**common | {"required": False})  # no is an answer too
+        case "array":
+            return _ManyField(choices=_choices(schema["items"]), least=schema.get("minItems", 0), **common)
+        case "integer":
+            return forms.IntegerField(min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
+        case "number":
+            bounds = {"min_value": schema.get("minimum"), "max_value": schema.get("maximum")}
+            return forms.FloatField(widget=forms.NumberInput(attrs={"step": "any"}), **bounds, **common)
+    if choices := _choices(schema):
+        chosen_already = required and "default" in schema
+        return forms.ChoiceField(choices=choices if chosen_already else [("", "—"), *choices], **common)
+    if schema.get("format") == "date-time":
+        return _MomentField(**common | {"help_text": f"{common['help_text']} In UTC.".strip()})
+    return _text(schema, common)
+
+
+def _text(schema: dict[str, Any], common: dict[str, Any]) -> forms.Field:
+    most = schema.get("maxLength")
+    widget: forms.Widget = forms.TextInput(attrs={"type": _INPUTS.get(schema.get("format", ""), "text")})
+    if most is not None and most > _LONG_TEXT and "format" not in schema:
+        widget = forms.Textarea(attrs={"rows": 4})
+    widget.attrs["autocomplete"] = "off"
+    return forms.CharField(min_length=schema.get("minLength"), max_length=most, widget=widget, strip=False, **common)
+
+
+def _choices(schema: dict[str, Any]) -> list[tuple[str, str]]:
+    if "enum" in schema:
+        names = schema.get("enumNames") or schema["enum"]
+        return [(value, visible(name)) for value, name in zip(schema["enum"], names, strict=True)]
+    titled = schema.get("oneOf") or schema.get("anyOf") or []
+    return [(option["const"], visible(option["title"])) for option in titled]

@@ -162,6 +162,12 @@ class Scene:
         """Return once the call has gone through these states, within lease and sweep."""
         eventually(lambda: self.states(call)[: len(states)] == list(states), f"{states[-1]}", self.patience)
 
+    def stays_alive(self, call: Made) -> None:
+        """Return when the call's process has renewed its lease for longer than a lease."""
+        until = "SELECT extract(epoch FROM lease_until) FROM tools_call WHERE id = %s AND state = 'running'"
+        enough = self.house.rows(until, call.id)[0][0] + self.house.lease
+        eventually(lambda: self.house.rows(until, call.id)[0][0] > enough, "another lease", self.patience)
+
     @property
     def patience(self) -> float:
         """How long a call may stay with a process that died: lease and sweep, and what a busy machine adds."""

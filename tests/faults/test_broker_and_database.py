@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import redis
 
+from tests.faults.house import eventually
 from tests.faults.scene import AT_ONCE, Scene
 
 pytestmark = pytest.mark.faults
@@ -32,6 +35,21 @@ def test_a_call_under_way_outlives_a_restart_of_the_broker(scene: Scene) -> None
     scene.message_is_lost(without_broker)  # it was never sent
     scene.ends(without_broker, "succeeded")
     assert [scene.executions(one) for one in (call, without_broker)] == [1, 1]
+
+
+def test_calls_under_way_outlive_an_outage_of_the_broker_that_is_longer_than_a_lease(scene: Scene) -> None:
+    calls = [scene.call(then="hold"), scene.call(then="hold", where=AT_ONCE)]
+    scene.worker()
+    for call in calls:
+        scene.arrived(call)
+    scene.house.broker.stop()
+    for call in calls:
+        scene.stays_alive(call)
+    scene.house.broker.start()
+    for call in calls:
+        scene.let_go(call)
+        assert scene.ends(call, "succeeded").attempts == 1
+        assert scene.executions(call) == 1
 
 
 def test_calls_are_made_when_the_broker_has_forgotten_everything(scene: Scene) -> None:
@@ -76,3 +94,19 @@ def test_an_answer_that_comes_while_the_database_is_away_is_told_or_unknown(scen
     for one in (call, waiting):
         scene.ends(one, "succeeded", "outcome_unknown")
         assert scene.executions(one) == 1
+
+
+def test_calls_under_way_end_honestly_after_an_outage_of_the_database_that_is_longer_than_a_lease(scene: Scene) -> None:
+    call, repeatable = scene.call(then="hold"), scene.call("patient__again", then="hold", keyed=True)
+    scene.worker()
+    scene.arrived(call)
+    scene.arrived(repeatable)
+    scene.house.cluster.stop()
+    back = time.monotonic() + scene.house.lease + 1
+    eventually(lambda: time.monotonic() > back, "the end of the outage")
+    scene.house.cluster.start()
+    scene.let_go(call)
+    scene.let_go(repeatable)
+    scene.ends(call, "succeeded", "outcome_unknown")
+    assert scene.executions(call) == 1
+    assert scene.ends(repeatable, "succeeded").attempts >= scene.executions(repeatable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from tests.faults.house import House
 from tests.load.callers import Caller, Seen
 
 CALLERS = 1_000
-SECONDS = 5  # that the slow tool takes
-ROUNDS = 3  # calls of each caller
+SECONDS = (4.5, 5.5)  # that the slow tool takes; never the same, or calls that met once would meet in each round
+ROUNDS = 2  # calls of each caller
 IDLE_SECONDS = 12.0
 PAUSE = 0.05  # seconds between two quick calls of a caller: they are to measure, not to load
 QUICK_CALLERS = 2
@@ -80,7 +81,7 @@ async def _measure(house: House) -> Figures:
         asyncio.create_task(_quick(house, "patient__again", beside, over)),
     ]
     # Callers come evenly over the seconds that a call takes: 1,000 are in flight from then on, and 200 end each second.
-    await asyncio.gather(*(_slow(house, slow, SECONDS * number / CALLERS, ROUNDS) for number in range(CALLERS)))
+    await asyncio.gather(*(_slow(house, slow, SECONDS[1] * number / CALLERS, ROUNDS) for number in range(CALLERS)))
     over.set()
     await asyncio.gather(*quick)
     await asyncio.gather(*(_slow(house, burst, 0, 1) for _ in range(CALLERS)))
@@ -91,7 +92,7 @@ async def _slow(house: House, seen: Seen, after: float, rounds: int) -> None:
     await asyncio.sleep(after)
     async with Caller(house.web.port, house.token, seen) as caller:
         for _ in range(rounds):
-            await caller.call("patient__once", {"marker": "slow", "seconds": SECONDS})
+            await caller.call("patient__once", {"marker": "slow", "seconds": random.uniform(*SECONDS)})
 
 
 async def _quick(house: House, tool: str, seen: Seen, over: asyncio.Event, seconds: float | None = None) -> None:

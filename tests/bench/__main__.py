@@ -1,7 +1,8 @@
 """Measure the call path: `make bench`. The last line is one JSON object.
 
-One web process, one raw echo server, the ledger on PostgreSQL that waits for the disk. Calls through the product and
-direct calls to the echo server are made in turn, in one run, so that a busy machine disturbs both alike.
+One web process, one worker, one raw echo server, the ledger on PostgreSQL that waits for the disk and once on SQLite.
+Every limit is set, and far away. Calls through the product and direct calls to the echo server are made in turn, in
+one run, so that a busy machine disturbs both alike.
 """
 
 from __future__ import annotations
@@ -10,162 +11,107 @@ import asyncio
 import json
 import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+import tempfile
+from contextlib import ExitStack
+from functools import partial
 
-import django
-
-from duvo import stack
 from tests.bench import load
+from tests.bench.product import HOST, Product, process, running
 from tests.servers import postgres, valkey
 
 CALLS = int(os.environ.get("BENCH_CALLS", "6000"))
 ROUNDS = 3
 CALLERS = (1, 8, 32)
-ARGUMENTS = {"text": "x" * 128}
-HOST = "127.0.0.1"
+MANY = CALLERS[-1]
+SMALL, LARGE = "x" * 128, "x" * 64 * 1024
+HEAD = (
+    "                    callers  CPU ms/call: web  worker  calls/s   p50 ms   p95 ms   p99 ms"
+    "   direct calls/s  direct p50 ms"
+)
+
+Figures = dict[str, float | None]
+
+say = partial(print, flush=True)
 
 
-@contextmanager
-def process(*command: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a child that dies with this process."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
-    )
-    try:
-        yield child
-    finally:
-        child.terminate()
-        child.wait(10)
+class Bench:
+    """Measures row by row; `rows` keeps the figures of each."""
 
+    def __init__(self, echo_port: int) -> None:
+        self._echo_port = echo_port
+        self.rows: dict[str, Figures] = {}
 
-def prepare(echo_url: str) -> str:
-    """Make the tables, a connection to the echo server and an assignment; return its token."""
-    django.setup()
-    from django.core.management import call_command
+    async def first_rows(self, product: Product) -> None:
+        """Measure the plainest call at each number of callers."""
+        await product.run(product.call("modern", SMALL), callers=8, calls=500)  # imports, caches and pools are warm now
+        for callers in CALLERS:
+            calls = CALLS // ROUNDS if callers > 1 else CALLS // ROUNDS // 3
+            await self._row("modern, 128 B", product, product.call("modern", SMALL), SMALL, callers, calls)
 
-    from connections.models import Connection, Tenant
-    from tools import probing
-    from tools.models import AccessToken, Assignment
+    async def further_rows(self, product: Product) -> None:
+        """Measure what differs from the plainest call, with many callers."""
+        rows: list[tuple[str, load.Round, str, int, int]] = [
+            ("legacy, 128 B", product.call("legacy", SMALL), SMALL, MANY, CALLS // 12),
+            ("modern, 64 KB", product.call("modern", LARGE), LARGE, MANY, CALLS // 12),
+            ("async and followed", product.call_and_follow("modern", SMALL), SMALL, 1, CALLS // 300),
+            ("async and followed", product.call_and_follow("modern", SMALL), SMALL, MANY, CALLS // 30),
+        ]
+        for name, round_, text, callers, calls in rows:
+            await product.run(round_, callers=callers, calls=2 * callers)
+            await self._row(name, product, round_, text, callers, calls)
 
-    call_command("migrate", verbosity=0)
-    tenant = Tenant.objects.create(name="acme")
-    connection = Connection.objects.create(tenant=tenant, name="Echo", slug="echo", server_url=echo_url)
-    report = probing.probe(connection.pk)
-    assert report is not None
-    assert report.outcome == "passed", report.stages
-    return AccessToken.issue(assignment=Assignment.objects.create(tenant=tenant, name="bench"))[1]
+    async def on_sqlite(self, product: Product) -> None:
+        """Measure the plainest call with the ledger on SQLite."""
+        round_ = product.call("modern", SMALL)
+        await product.run(round_, callers=8, calls=500)
+        await self._row("modern, SQLite", product, round_, SMALL, MANY, CALLS // 8)
 
-
-def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
-
-
-def cpu(pid: int) -> float:
-    """Return the CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-async def wait_until_up(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            _, writer = await asyncio.open_connection(HOST, port)
-        except OSError:
-            assert time.monotonic() < deadline, "the web process did not start"
-            await asyncio.sleep(0.05)
-        else:
-            writer.close()
-            return
-
-
-async def measure(web: subprocess.Popen[str], web_port: int, echo_port: int, token: str) -> dict[str, float]:
-    """Print a table and return the figures for 32 callers."""
-    await wait_until_up(web_port)
-    governed = load.post(
-        HOST, "/v1/tools/echo__echo/call", {"arguments": ARGUMENTS}, {"Authorization": f"Bearer {token}"}
-    )
-    rpc = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": ARGUMENTS}}
-    direct = load.post(HOST, "/mcp", rpc, {})
-    await load.run(HOST, web_port, governed, callers=8, calls=500)  # imports, caches and pools are warm afterwards
-    print("callers  CPU ms/call  calls/s   p50 ms   p95 ms   p99 ms   direct calls/s  direct p50 ms")
-    figures: dict[str, float] = {}
-    for callers in CALLERS:
-        ours, theirs, spent = load.Load(), load.Load(), 0.0
-        calls = CALLS // ROUNDS if callers > 1 else CALLS // ROUNDS // 3
+    async def _row(self, name: str, product: Product, round_: load.Round, text: str, callers: int, calls: int) -> None:
+        params = {"name": "echo", "arguments": {"text": text}}
+        rpc = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        direct = load.call(load.request("POST", HOST, "/mcp", {}, rpc))
+        ours, theirs = load.Load(), load.Load()
         for _ in range(ROUNDS):
-            part = await load.run(HOST, echo_port, direct, callers=callers, calls=calls)
-            theirs.seconds += part.seconds
-            theirs.latencies += part.latencies
-            before = cpu(web.pid)
-            part = await load.run(HOST, web_port, governed, callers=callers, calls=calls)
-            spent += cpu(web.pid) - before
-            ours.seconds += part.seconds
-            ours.latencies += part.latencies
-        each = 1000 * spent / len(ours.latencies)
-        print(
-            f"{callers:7}  {each:11.2f}  {ours.per_second:7.0f}  {ours.percentile(50):7.2f}  {ours.percentile(95):7.2f}"
-            f"  {ours.percentile(99):7.2f}  {theirs.per_second:15.0f}  {theirs.percentile(50):13.2f}"
+            theirs.add(await load.run(HOST, self._echo_port, direct, callers=callers, calls=calls))
+            ours.add(await product.run(round_, callers=callers, calls=calls))
+        by_worker = ours.cpu_ms(1) if "async" in name else None
+        shown = "-" if by_worker is None else f"{by_worker:.2f}"
+        say(
+            f"{name:<18}  {callers:7}  {ours.cpu_ms():16.2f}  {shown:>6}  {ours.per_second:7.0f}"
+            f"  {ours.percentile(50):7.2f}  {ours.percentile(95):7.2f}  {ours.percentile(99):7.2f}"
+            f"  {theirs.per_second:15.0f}  {theirs.percentile(50):13.2f}"
         )
-        figures = {
-            "cpu_ms_per_call": round(each, 3),
+        self.rows[f"{name}, {callers}"] = {
+            "cpu_ms_per_call": round(ours.cpu_ms(), 3),
+            "worker_cpu_ms_per_call": None if by_worker is None else round(by_worker, 3),
             "calls_per_s": round(ours.per_second, 1),
             "direct_calls_per_s": round(theirs.per_second, 1),
             "p50_ms": round(ours.percentile(50), 2),
+            "p95_ms": round(ours.percentile(95), 2),
             "p99_ms": round(ours.percentile(99), 2),
+            "direct_p50_ms": round(theirs.percentile(50), 2),
         }
-    return figures
-
-
-def check_ledger(expected: int) -> None:
-    """Every call that was answered is in the ledger, with its outcome."""
-    from tools.models import Call
-
-    succeeded = Call.objects.filter(state="succeeded").count()
-    assert succeeded == Call.objects.count() == expected, f"{succeeded} of {expected} calls are in the ledger"
 
 
 def main() -> None:
     """Start everything, measure, stop everything."""
     with ExitStack() as until_end:
-        os.environ.update(
-            DATABASE_URL=until_end.enter_context(postgres.running(durable=True)),
-            REDIS_URL=until_end.enter_context(valkey.running()),
-            DJANGO_SETTINGS_MODULE="duvo.settings",
-            SECRET_KEY="x" * 50,
-            SEAL_KEYS="eA" * 22 + "==",
-            PUBLIC_URL=f"http://{HOST}",
-            EGRESS_ALLOWED_NETWORKS="127.0.0.0/8",
-            LOG_LEVEL="WARNING",
-        )
+        redis_url = until_end.enter_context(valkey.running())
         echo = until_end.enter_context(process("tests.servers.echo", "--port", "0"))
         assert echo.stdout is not None
         echo_url = echo.stdout.readline().strip()
-        token = prepare(echo_url)
-        port = free_port()
-        web = until_end.enter_context(
-            process(
-                "uvicorn", "duvo.asgi:application", "--host", HOST, "--port", str(port), "--loop", "uvloop",
-                "--http", "httptools", "--lifespan", "off", "--no-access-log", "--log-level", "warning",
-            )
-        )  # fmt: skip
-        port_of_echo = int(re.search(r":(\d+)", echo_url).group(1))  # type: ignore[union-attr]
-        figures = asyncio.run(measure(web, port, port_of_echo, token))
-        check_ledger(500 + CALLS * 2 + CALLS // ROUNDS // 3 * ROUNDS)
-    print(json.dumps(figures))
+        bench = Bench(int(re.search(r":(\d+)", echo_url).group(1)))  # type: ignore[union-attr]
+        say(HEAD)
+
+        with postgres.running(durable=True) as url, running(url, redis_url, echo_url) as product:
+            asyncio.run(bench.first_rows(product))
+            asyncio.run(bench.further_rows(product))
+            product.check_ledger()
+        url = f"sqlite:///{until_end.enter_context(tempfile.TemporaryDirectory(prefix='duvo-bench-'))}/duvo.sqlite3"
+        with running(url, redis_url, echo_url) as product:
+            asyncio.run(bench.on_sqlite(product))
+            product.check_ledger()
+    say(json.dumps(bench.rows[f"modern, 128 B, {MANY}"] | {"rows": bench.rows}))
 
 
 if __name__ == "__main__":

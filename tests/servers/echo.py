@@ -1,4 +1,4 @@
-"""A raw MCP echo server (2026-07-28) with next to no cost of its own: `python -m tests.servers.echo --port N`.
+"""A raw MCP echo server of both eras with next to no cost of its own: `python -m tests.servers.echo --port N`.
 
 With `--port 0` it takes a free port; its first line of output is the URL.
 """
@@ -50,6 +50,8 @@ def respond(body: bytes) -> bytes:
     if not body:
         return b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n"
     request = orjson.loads(body)
+    if "id" not in request:
+        return b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
     answer = {"jsonrpc": "2.0", "id": request.get("id"), **outcome(request["method"], request.get("params") or {})}
     written = orjson.dumps(answer)
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
@@ -68,6 +70,9 @@ def outcome(method: str, params: dict[str, Any]) -> dict[str, Any]:
     if method == "server/discover":
         facts = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "_meta": SERVER_INFO}
         return {"result": {"resultType": "complete", **facts}}
+    if method == "initialize":  # 2025-11-25, without a session id
+        about = {"protocolVersion": "2025-11-25", "serverInfo": {"name": "echo", "version": "1"}}
+        return {"result": {"capabilities": {"tools": {}}, **about}}
     return {"error": {"code": -32601, "message": "Method not found"}}
 
 

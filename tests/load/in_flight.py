@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.faults.house import House
 from tests.load.callers import Caller, Seen
+from tests.load.machine import Others
 
 CALLERS = 1_000
 SECONDS = (4.5, 5.5)  # that the slow tool takes; never the same, or calls that met once would meet in each round
@@ -31,6 +32,7 @@ class Figures:
     burst: Seen
     most_in_flight: int
     memory: int
+    others: tuple[float, float]  # per cent of the machine that was taken by others, idle and meanwhile
 
     def lines(self) -> list[str]:
         """Say it."""
@@ -41,6 +43,7 @@ class Figures:
             f"in flight: {self.slow.succeeded} slow calls succeeded, {peak}",
             f"in flight: quick calls p50/p95 ms: {self._pair(self.idle)} idle, {meanwhile}",
             f"in flight: quick calls to the server of the slow ones: {self._pair(self.beside)} meanwhile",
+            f"in flight: other processes took {self.others[0]:.0f} and {self.others[1]:.0f} % of this machine",
             f"in flight: {self.burst.succeeded} slow calls that came in one moment took {burst}",
         ]
 
@@ -55,7 +58,8 @@ class Figures:
         if self.memory >= MOST_MEMORY:
             faults.append(f"the web process took {self.memory} MB")
         if self.slowdown >= MOST_SLOWDOWN:
-            faults.append(f"quick calls took {self.slowdown:.1f} times their idle p95")
+            while_busy = f", while others took {max(self.others):.0f} % of this machine"
+            faults.append(f"quick calls took {self.slowdown:.1f} times their idle p95{while_busy}")
         return faults
 
     @property
@@ -74,7 +78,9 @@ def measure(house: House) -> Figures:
 async def _measure(house: House) -> Figures:
     await _quick(house, "other__again", Seen(), asyncio.Event(), 3.0)  # imports, caches and pools are warm afterwards
     idle, meanwhile, beside, slow, burst = Seen(), Seen(), Seen(), Seen(), Seen()
+    others = Others()
     await _quick(house, "other__again", idle, asyncio.Event(), IDLE_SECONDS)
+    taken, others = others.share, Others()
     over = asyncio.Event()
     quick = [
         asyncio.create_task(_quick(house, "other__again", meanwhile, over)),
@@ -82,10 +88,12 @@ async def _measure(house: House) -> Figures:
     ]
     # Callers come evenly over the seconds that a call takes: 1,000 are in flight from then on, and 200 end each second.
     await asyncio.gather(*(_slow(house, slow, SECONDS[1] * number / CALLERS, ROUNDS) for number in range(CALLERS)))
+    busy = (taken, others.share)
     over.set()
     await asyncio.gather(*quick)
     await asyncio.gather(*(_slow(house, burst, 0, 1) for _ in range(CALLERS)))
-    return Figures(slow, idle, meanwhile, beside, burst, house.server.most_here(), _peak_memory(house.web.process.pid))
+    most, memory = house.server.most_here(), _peak_memory(house.web.process.pid)
+    return Figures(slow, idle, meanwhile, beside, burst, most, memory, busy)
 
 
 async def _slow(house: House, seen: Seen, after: float, rounds: int) -> None:

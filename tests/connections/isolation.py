@@ -102,26 +102,54 @@ BUTTONS = {
     "connections_tenant_webhook_test": (302, 302, 403, 403, 404, 404, 302),
     "tools_tool_approve": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_policy": (302, 302, 403, 403, 404, 403, 302),
+    "tools_tool_pace": (302, 302, 403, 403, 404, 403, 302),
     "tools_assignment_token": (200, 200, 403, 403, 404, 404, 302),
     "tools_assignment_revoke": (302, 302, 403, 403, 404, 404, 302),
     "tools_accesstoken_revoke": (404, 302, 404, 404, 404, 404, 302),
+    "tools_call_approve": (302, 302, 404, 403, 404, 404, 302),
+    "tools_call_refuse": (302, 302, 404, 403, 404, 404, 302),
+    "tools_call_answer": (302, 302, 404, 403, 404, 404, 302),
+    "tools_call_cancel": (302, 302, 404, 403, 404, 404, 302),
 }
-LIVE_REPORT = {"tools_probe_report": (200, 200, 200, 200, 404, 200, 302)}
+# Addresses that pages read, by GET.
+READ = {
+    "tools_probe_report": (200, 200, 200, 200, 404, 200, 302),
+    "tools_call_life": (200, 200, 404, 200, 404, 404, 302),
+    "tools_call_contents": (200, 200, 404, 200, 404, 404, 302),
+    "tools_call_download": (200, 200, 404, 200, 404, 404, 302),
+}
 
 
 def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
     """Where a button leads, and what it sends."""
     organization = f"/admin/connections/tenant/{estate.connection.tenant_id}"
+    call = f"/admin/tools/call/{estate.call.pk}"
     return {
         "connections_connection_check": (f"/admin/connections/connection/{estate.connection.pk}/check/", {}),
         "connections_tenant_webhook_secret": (f"{organization}/webhook-secret/", {}),
         "connections_tenant_webhook_test": (f"{organization}/webhook-test/", {}),
         "tools_tool_approve": (f"/admin/tools/tool/{estate.tool.pk}/approve/", {"digest": "d" * 64}),
         "tools_tool_policy": (f"/admin/tools/tool/{estate.tool.pk}/policy/", {"policy": "deny"}),
+        "tools_tool_pace": (f"/admin/tools/tool/{estate.tool.pk}/pace/", {"placement": "queue"}),
         "tools_assignment_token": (f"/admin/tools/assignment/{estate.assignment.pk}/tokens/", {"label": "x"}),
         "tools_assignment_revoke": (
             f"/admin/tools/assignment/{estate.assignment.pk}/tokens/{estate.token.pk}/revoke/",
             {},
         ),
         "tools_accesstoken_revoke": (f"/admin/tools/accesstoken/{estate.own_token.pk}/revoke/", {}),
+        "tools_call_approve": (f"{call}/approve/", {}),
+        "tools_call_refuse": (f"{call}/refuse/", {"reason": "x"}),
+        "tools_call_answer": (f"{call}/answer/", {"action": "decline"}),
+        "tools_call_cancel": (f"{call}/cancel/", {}),
+    }[name]
+
+
+def read(name: str, estate: Estate) -> tuple[str, object]:
+    """What a page reads, as a template of the address, and the id that goes into it."""
+    call = estate.call.pk
+    return {
+        "tools_probe_report": ("/admin/tools/probe/report/{}/", estate.connection.pk),
+        "tools_call_life": ("/admin/tools/call/{}/life/", call),
+        "tools_call_contents": ("/admin/tools/call/{}/contents/", call),
+        "tools_call_download": ("/admin/tools/call/{}/contents/1/", call),
     }[name]

@@ -16,8 +16,8 @@ from connections.models import AuditEvent, Connection, Tenant, User
 from connections.tenancy import ClosedAdmin, SuperuserAdmin, TenantAdmin
 from tests.conftest import House
 from tests.connections.estate import MARK, Estate, body, never_was, rows, settle
-from tests.connections.isolation import BUTTONS, CAST, GENERAL, LIVE_REPORT, PAGES, button
-from tools.models import AccessToken, Probe, Tool
+from tests.connections.isolation import BUTTONS, CAST, GENERAL, PAGES, READ, button, read
+from tools.models import AccessToken, Call, Probe, Tool
 
 pytestmark = pytest.mark.django_db
 
@@ -50,7 +50,7 @@ def test_every_page_stands_on_a_closed_base() -> None:
 
 
 def test_no_address_of_the_admin_is_missing_from_these_tables() -> None:
-    known = set(GENERAL) | set(BUTTONS) | set(LIVE_REPORT)
+    known = set(GENERAL) | set(BUTTONS) | set(READ)
     for model in PAGES:
         stem = f"{model._meta.app_label}_{model._meta.model_name}"
         known |= {f"{stem}_{page}" for page in ("changelist", "add", "change", "delete", "history")}
@@ -108,7 +108,7 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
     name: str, acme: House, estate: Estate, cast: dict[str, User | None], signed_in: SignedIn
 ) -> None:
     def state() -> list[Any]:
-        models: list[Any] = [Connection, Tenant, Tool, AccessToken, AuditEvent]
+        models: list[Any] = [Connection, Tenant, Tool, AccessToken, Call, AuditEvent]
         return [list(model.objects.order_by("pk").values()) for model in models]
 
     before = state()
@@ -124,8 +124,8 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
 @pytest.mark.parametrize(
     "page",
     [
-        "change", "history", "delete", "check", "approve", "policy", "tokens", "revoke", "webhook-secret",
-        "webhook-test", "",
+        "change", "history", "delete", "check", "approve", "policy", "pace", "tokens", "revoke", "webhook-secret",
+        "webhook-test", "refuse", "answer", "cancel", "life", "contents", "contents/1", "",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("model", PAGES, ids=lambda model: model.__name__)
@@ -150,18 +150,18 @@ def test_a_row_of_another_house_is_answered_like_one_that_never_was(
             assert location.replace(str(row.pk), "ID") == other.replace(nothing, "ID")
 
 
-def test_the_live_report_of_a_strangers_connection_is_missing(
-    estate: Estate, cast: dict[str, User | None], signed_in: SignedIn
+@pytest.mark.parametrize("name", READ)
+def test_what_pages_read_of_a_strangers_row_is_missing(
+    name: str, estate: Estate, cast: dict[str, User | None], signed_in: SignedIn
 ) -> None:
+    address, row = read(name, estate)
     nothing = uuid4()
-    for who, expected in zip(CAST, LIVE_REPORT["tools_probe_report"], strict=True):
+    for who, expected in zip(CAST, READ[name], strict=True):
         client = signed_in(cast[who])
-        answer = client.get(f"/admin/tools/probe/report/{estate.connection.pk}/")
+        answer = client.get(address.format(row))
         assert answer.status_code == expected, who
         if expected == 404:
-            assert body(answer, estate.connection.pk) == body(
-                client.get(f"/admin/tools/probe/report/{nothing}/"), nothing
-            )
+            assert body(answer, row) == body(client.get(address.format(nothing)), nothing)
 
 
 def test_a_stranger_reads_nothing_of_a_house_on_any_page(

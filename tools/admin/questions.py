@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
-from django.core.exceptions import ValidationError
 
 from tools.difference import visible
 from tools.schemas import Fault, pointer
@@ -30,14 +29,14 @@ class QuestionForm(forms.Form):
     """The fields of one question; `content` is the answer as the server wants it."""
 
     def __init__(self, key: str, question: dict[str, Any], data: Any = None, *, number: int, alone: bool) -> None:
-        """Make the fields; `number` tells the forms of one page apart, one that is not alone has an action of its own."""
+        """Make the fields; `number` tells the forms of a page apart, and one that is not alone has its own action."""
         super().__init__(
             data, prefix=f"question-{number}", auto_id=f"id_question-{number}-%s", use_required_attribute=alone
         )
         self.key, self.mode = key, question["mode"]
         self.message = visible(question["message"], keep="\n")
         self.address = visible(question["url"] or "")
-        self.host = urlsplit(question["url"] or "").netloc.rpartition("@")[2]
+        self.host, self.opens = _visited(question["url"] or "")
         schema = question["schema"] or {}
         required = schema.get("required", ())
         self._names = {f"field-{index}": name for index, name in enumerate(schema.get("properties", {}))}
@@ -91,6 +90,17 @@ def answered(filled: Sequence[QuestionForm], action: str) -> dict[str, Any] | No
     return None if wrong else responses
 
 
+def _visited(url: str) -> tuple[str, bool]:
+    """Return an address's host, and whether a browser may be sent there: over https, to nothing in disguise."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read", False
+    host = parts.hostname or ""
+    plain = url.isascii() and url.isprintable() and "@" not in parts.netloc
+    return visible(host) or "an address without a host", bool(host) and parts.scheme == "https" and plain
+
+
 class _MomentField(forms.DateTimeField):
     """A moment in UTC, as text with its zone (RFC 3339)."""
 
@@ -113,23 +123,6 @@ class _MomentField(forms.DateTimeField):
         return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
 
 
-class _ManyField(forms.MultipleChoiceField):
-    """Some of several choices, as many as the schema wants; none at all where the field may be left out."""
-
-    widget = forms.CheckboxSelectMultiple
-
-    def __init__(self, *, least: int, **kwargs: Any) -> None:
-        """Take how many are to be chosen at least."""
-        super().__init__(**kwargs)
-        self._least = least
-
-    def validate(self, value: Any) -> None:
-        """Raise ValidationError for too few."""
-        super().validate(value)
-        if value and len(value) < self._least:
-            raise ValidationError(f"Choose at least {self._least}.", code="too_few")
-
-
 def _field(name: str, schema: dict[str, Any], *, required: bool) -> forms.Field:
     common: dict[str, Any] = {
         "label": visible(schema.get("title") or name),
@@ -141,12 +134,12 @@ def _field(name: str, schema: dict[str, Any], *, required: bool) -> forms.Field:
         case "boolean":
             return forms.BooleanField(**common | {"required": False})  # no is an answer too
         case "array":
-            return _ManyField(choices=_choices(schema["items"]), least=schema.get("minItems", 0), **common)
-        case "integer":
-            return forms.IntegerField(min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
-        case "number":
-            bounds = {"min_value": schema.get("minimum"), "max_value": schema.get("maximum")}
-            return forms.FloatField(widget=forms.NumberInput(attrs={"step": "any"}), **bounds, **common)
+            choices = _choices(schema["items"])
+            return forms.MultipleChoiceField(choices=choices, widget=forms.CheckboxSelectMultiple, **common)
+        case "integer" | "number" as kind:
+            number = forms.IntegerField if kind == "integer" else forms.FloatField
+            widget = forms.NumberInput(attrs={"step": "1" if kind == "integer" else "any"})
+            return number(widget=widget, min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
     if choices := _choices(schema):
         chosen_already = required and "default" in schema
         return forms.ChoiceField(choices=choices if chosen_already else [("", "—"), *choices], **common)

@@ -2,81 +2,98 @@
 "use strict";
 
 (() => {
-    const life = document.getElementById("life");
-    if (!life || life.dataset.live !== "yes") {
+    const call = document.getElementById("call");
+    if (!call) {
         return;
     }
     const QUICK = 700; // milliseconds between looks while the page is young
     const SLOW = 5000;
-    const QUICK_LOOKS = 200;
-    const part = (name) => life.querySelector(`[data-part="${name}"]`);
-    let touched = false;
-    let looks = 0;
+    const QUICK_LOOKS = 120;
+    const part = (name) => document.querySelector(`[data-part="${name}"]`);
+    let edited = false;
 
-    document.addEventListener("input", () => {
-        touched = true;
+    document.addEventListener("input", (event) => {
+        edited = edited || Boolean(event.target.closest("[data-anew]"));
     });
 
-    function element(name, className, text) {
-        const made = document.createElement(name);
-        made.className = className;
-        made.textContent = text;
-        return made;
-    }
-
     function set(name, text) {
-        if (part(name).textContent !== text) {
-            part(name).textContent = text;
+        const place = part(name);
+        if (place.textContent !== text) {
+            place.textContent = text;
         }
     }
 
-    function row(entry) {
-        const made = element("li", `stage event-${entry.code}`, "");
-        made.append(
-            element("span", "time", entry.at), " ", element("strong", "", entry.label), " ",
-            element("span", "sentence", entry.sentence),
-        );
+    function move(entry) {
+        const made = document.createElement("li");
+        made.className = `move move-${entry.code}`;
+        [["span", "time", entry.at], ["strong", "", entry.label], ["span", "sentence", entry.sentence], ["span", "since", entry.ago]].forEach(([name, className, text]) => {
+            const piece = document.createElement(name);
+            piece.className = className;
+            piece.textContent = text;
+            made.append(piece, " ");
+        });
         return made;
     }
 
-    function show(data) {
-        part("state").className = `status status-${data.state.code}`;
-        set("state", data.state.label);
-        set("sentence", data.sentence);
-        set("progress", data.progress);
-        part("events").replaceChildren(...data.events.map(row));
+    function show(life) {
+        part("state").className = `status status-${life.state.code}`;
+        set("state", life.state.label);
+        set("sentence", life.sentence);
+        set("next_step", life.next_step);
+        part("next_step").hidden = !life.next_step;
+        set("progress", life.progress);
+        part("events").replaceChildren(...life.events.map(move));
+        if (part("cancel")) {
+            part("cancel").hidden = !life.live;
+        }
+        call.dataset.live = life.live ? "yes" : "no";
     }
 
-    // What there is to decide comes with the page: another state, another page. Nobody's typing is thrown away.
-    function hasMoved(data) {
-        return data.state.code !== life.dataset.state || (data.answered ? "yes" : "no") !== life.dataset.answered;
+    /* The call has moved: take over what else the page says of it. What is in it was escaped there. */
+    async function takeOver(stamp) {
+        if (edited) {
+            set("progress", "This call has gone on meanwhile: what you entered can no longer be sent. Reload this page.");
+            return;
+        }
+        const answer = await fetch(call.dataset.page, { headers: { Accept: "text/html" } });
+        if (!answer.ok || answer.redirected) {
+            return;
+        }
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        document.querySelectorAll("[data-anew]").forEach((shown) => {
+            const now = page.getElementById(shown.id);
+            if (now && now.innerHTML !== shown.innerHTML) {
+                shown.replaceWith(now);
+            }
+        });
+        call.dataset.stamp = stamp;
     }
+
+    let looks = 0;
 
     async function look() {
         looks += 1;
         try {
-            const answer = await fetch(life.dataset.url, { headers: { Accept: "application/json" } });
+            const answer = await fetch(call.dataset.url, { headers: { Accept: "application/json" } });
             if (answer.redirected || !answer.ok) {
                 set("progress", "This page can no longer be updated. Reload it.");
                 return;
             }
-            const data = await answer.json();
-            show(data);
-            if (hasMoved(data)) {
-                if (!touched) {
-                    location.replace(life.dataset.page);
-                    return;
-                }
-                part("moved").hidden = false;
-            }
-            if (!data.live) {
-                return;
+            const life = await answer.json();
+            show(life);
+            if (life.stamp !== call.dataset.stamp) {
+                looks = 0;
+                await takeOver(life.stamp);
             }
         } catch {
             set("progress", "The connection to this site is lost. Trying again…");
         }
-        setTimeout(look, looks < QUICK_LOOKS ? QUICK : SLOW);
+        if (call.dataset.live === "yes") {
+            setTimeout(look, looks < QUICK_LOOKS ? QUICK : SLOW);
+        }
     }
 
-    setTimeout(look, QUICK);
+    if (call.dataset.live === "yes") {
+        setTimeout(look, QUICK);
+    }
 })();

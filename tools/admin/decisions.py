@@ -1,0 +1,159 @@
+"""What an organization admin decides about an open call: approve or refuse it, answer its question, cancel it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.crypto import constant_time_compare, salted_hmac
+from django.views.decorators.http import require_POST
+
+from connections.errors import SealBroken
+from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
+from tools import calls
+from tools.admin.questions import ACTIONS, QuestionForm, answered, asked
+from tools.errors import AnswersRefused, NotAsked
+from tools.models import Call
+from tools.models.moves import CallState
+
+LATE = "Too late: somebody has decided this call before, or nobody did in time."
+ENDED = "This call had ended already."
+ASKED_ANOTHER = "This question has been answered meanwhile, or the server asks something else now. Nothing was sent."
+_SENT = {"accept": "The answer is sent.", "decline": "The question is declined.", "cancel": "Answered with nothing."}
+
+
+class RefusalForm(forms.Form):
+    """Why a call is refused."""
+
+    reason = forms.CharField(
+        label="Reason", max_length=200, required=False, help_text="The program that made the call is told."
+    )
+
+
+class DecisionAdmin(ReadOnlyAdmin):
+    """The buttons on the page of a call; only admins of its organization may press them."""
+
+    seen_by = ADMINS_AND_AUDITORS
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of the buttons."""
+        view = self.admin_site.admin_view
+        buttons = {
+            "approve": self.approve_view, "refuse": self.refuse_view, "answer": self.answer_view,
+            "cancel": self.cancel_view,
+        }  # fmt: skip
+        return [
+            *(
+                path(f"<path:object_id>/{name}/", view(require_POST(button)), name=f"tools_call_{name}")
+                for name, button in buttons.items()
+            ),
+            *super().get_urls(),
+        ]
+
+    def may_decide(self, request: HttpRequest, call: Call) -> bool:
+        """Whether this person is an admin of the call's organization."""
+        return self._has_role(request, self.changed_by, call)
+
+    def page(self, request: HttpRequest, call: Call, **more: Any) -> HttpResponse:
+        """Return the page of a call."""
+        raise NotImplementedError
+
+    def questions_of(self, call: Call, filled: list[QuestionForm] | None = None) -> dict[str, Any] | None:
+        """Return the forms of what the server asks, as they were filled in or new; None when it asks nothing."""
+        question = _question(call)
+        return {"forms": filled or asked(question), "mark": _mark(call)} if question else None
+
+    def approve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let the call be made."""
+        call = self._decided(request, object_id)
+        if calls.approve(call, by=person(request).get_username()):
+            self.audit(request, "approved", call)
+            self.message_user(request, "Approved: the call is on its way.", messages.SUCCESS)
+        else:
+            self.message_user(request, LATE, messages.WARNING)
+        return self._to_its_page(call)
+
+    def refuse_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """End the call before anything is sent."""
+        call = self._decided(request, object_id)
+        form = RefusalForm(request.POST)
+        if not form.is_valid():
+            self.message_user(request, f"Reason: {form.errors['reason'][0]}", messages.ERROR)
+        elif calls.refuse(call, by=person(request).get_username(), reason=form.cleaned_data["reason"]):
+            self.audit(request, "refused", call, reason=form.cleaned_data["reason"])
+            self.message_user(request, "Refused: nothing was sent.", messages.SUCCESS)
+        else:
+            self.message_user(request, LATE, messages.WARNING)
+        return self._to_its_page(call)
+
+    def answer_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Answer exactly the question that the page showed; a field that does not fit is said at the field."""
+        call = self._decided(request, object_id)
+        action, question = request.POST.get("action"), _question(call)
+        if action not in ACTIONS:
+            raise Http404
+        if question is None or not constant_time_compare(request.POST.get("mark", ""), _mark(call)):
+            self.message_user(request, ASKED_ANOTHER, messages.WARNING)
+            return self._to_its_page(call)
+        filled = asked(question, request.POST)
+        responses = answered(filled, action)
+        if responses is not None and self._answer(request, call, responses, filled):
+            return self._to_its_page(call)
+        return self.page(request, call, questions=self.questions_of(call, filled))
+
+    def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """End the call, within a second, wherever it runs."""
+        call = self._decided(request, object_id)
+        if call.finished:
+            self.message_user(request, ENDED, messages.WARNING)
+        else:
+            calls.cancel(call)
+            self.audit(request, "cancelled", call)
+            self.message_user(request, "The call is being cancelled.", messages.SUCCESS)
+        return self._to_its_page(call)
+
+    def _answer(self, request: HttpRequest, call: Call, responses: dict[str, Any], filled: list[QuestionForm]) -> bool:
+        """Send the responses; False when they do not fit, which the forms then show."""
+        actions = [response["action"] for response in responses.values()]
+        try:
+            calls.answer(call, responses)
+        except AnswersRefused as refusal:
+            for form in filled:
+                form.add_faults(refusal.faults)
+            return False
+        except NotAsked:
+            self.message_user(request, ASKED_ANOTHER, messages.WARNING)
+        else:
+            self.audit(request, "answered", call, actions=actions)
+            self.message_user(request, _SENT["accept" if "accept" in actions else actions[0]], messages.SUCCESS)
+        return True
+
+    def _decided(self, request: HttpRequest, object_id: str) -> Call:
+        call: Call = self.get_object(request, unquote(object_id))
+        if not self.may_decide(request, call):
+            raise PermissionDenied
+        return call
+
+    @staticmethod
+    def _to_its_page(call: Call) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:tools_call_change", args=[call.pk]))
+
+
+def _question(call: Call) -> dict[str, Any] | None:
+    """Return what waits for an answer, if anything does and it can be opened."""
+    if call.state != CallState.INPUT_REQUIRED or call.sealed_answers:
+        return None
+    try:
+        return call.question()
+    except SealBroken:
+        return None
+
+
+def _mark(call: Call) -> str:
+    """Return what tells one question of a call from the next: an answer is for the one that the page showed."""
+    return salted_hmac("tools.admin.decisions", call.sealed_question).hexdigest()[:32]

@@ -1,0 +1,60 @@
+"""Arguments and results of calls for a person's eyes: text as text, and nothing else is drawn, played or opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.template.defaultfilters import filesizeformat
+
+from tools.difference import pretty, visible
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One piece of a result: what it is, its text, and where our own copy of it is to be had."""
+
+    title: str
+    text: str
+    link: str = ""
+
+
+def blocks_of(result: dict[str, Any], copies: dict[str, str]) -> list[Block]:
+    """Return a result's content and structured content; `copies` leads from the links of what was stored to pages."""
+    shown = [_block(block, copies) for block in result.get("content") or []]
+    if result.get("structured_content") is not None:
+        shown.append(Block("Structured content", pretty(result["structured_content"])))
+    if link := result.get("structured_content_link"):
+        shown.append(_stored("Structured content", link, copies))
+    return shown
+
+
+def _block(block: dict[str, Any], copies: dict[str, str]) -> Block:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            return Block("Text", visible(text, keep="\n\t"))
+        case {"type": "image" | "audio" as kind, "data": str(data)}:
+            return Block(kind.capitalize(), f"{_said(block.get('mimeType'))}, {_size(len(data) * 3 // 4)}, not shown")
+        case {"type": "resource_link", "uri": str(uri)} if uri in copies:
+            return _stored("Stored content", block, copies)
+        case {"type": "resource_link", "uri": str(uri)}:
+            return Block("Link by the server, not opened", visible(uri))
+        case {"type": "resource", "resource": {"text": str(text)} as resource}:
+            return Block(f"Resource {_said(resource.get('uri'))}", visible(text, keep="\n\t"))
+        case {"type": "resource", "resource": {"blob": str(blob)} as resource}:
+            said = f"{_said(resource.get('mimeType'))}, {_size(len(blob) * 3 // 4)}, not shown"
+            return Block(f"Resource {_said(resource.get('uri'))}", said)
+    return Block(_said(block.get("type")).capitalize(), pretty(block))
+
+
+def _stored(title: str, link: dict[str, Any], copies: dict[str, str]) -> Block:
+    said = f"{_said(link.get('mimeType'))}, {_size(link.get('size'))}"
+    return Block(title, said, copies.get(str(link.get("uri")), ""))
+
+
+def _said(value: object) -> str:
+    return visible(value)[:200] if isinstance(value, str) else "of no type"
+
+
+def _size(size: object) -> str:
+    return filesizeformat(size).replace("\xa0", " ") if isinstance(size, int) else "of unknown size"

@@ -36,6 +36,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionBroken
 from redis.exceptions import NoScriptError
 
+from connections import metrics
 from tools.errors import CallError, CircuitOpen, LimitReached
 
 FAILURES = 5  # transport failures in a row that open a breaker
@@ -157,6 +158,7 @@ def _raise_refusal(refusal: Any) -> None:
     if not refusal:  # 0, or None when Redis did not answer
         return
     code, seconds, number, next_try = refusal
+    metrics.count("limit_refusals", limit=code)
     raise _refused(code, seconds, number, next_try)
 
 

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from connections import egress
+from connections import egress, metrics
 from connections.errors import DuvoError, SealBroken
 from connections.models import Connection
 from connections.states import CredentialState, ReachabilityState, ToolsState
@@ -74,6 +74,7 @@ def probe(connection_id: UUID) -> Probe | None:
     else:
         report.finish(Probe.Outcome.PASSED)
     finally:
+        metrics.count("probes", outcome=report.outcome)
         _release(connection, failed=report.outcome != Probe.Outcome.PASSED)
         _forget_old_reports(connection)
     return report

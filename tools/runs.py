@@ -18,7 +18,7 @@ import orjson
 from django.conf import settings
 from django.utils import timezone
 
-from connections import sealing
+from connections import metrics, sealing
 from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools import access, contents, ledger, limits, mcp_client, watching
@@ -56,7 +56,7 @@ class Run:
     place: limits.Place | None = None
     answers: Answers | None = None
     meta: dict[str, Any] = field(default_factory=dict)
-    sent: bool = False  # whether the row says that bytes may have left
+    sent: bool = False  # whether the row says from the start that bytes may have left: it runs in the web process
     asks: asyncio.Future[None] | None = None  # done when the server asks on the open stream
     one_question: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -125,7 +125,9 @@ async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
         logger.exception("The outcome of call %s could not be written down", run.call_id)
         if pieces and isinstance(said, ToolResult):  # there is nothing behind the links
             result = _as_answered(said)
-    await _learn(run, said, finished_at)
+    seconds = (finished_at - run.started_at).total_seconds()
+    metrics.call_ended(state, "web" if run.sent else "queue", seconds)
+    await _learn(run, said, seconds)
     return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
 
 
@@ -207,12 +209,13 @@ def sealed_question(run: Run, questions: Questions) -> str:
     return run.seal(asdict(questions))
 
 
-async def _learn(run: Run, said: ToolResult | DuvoError, finished_at: datetime) -> None:
+async def _learn(run: Run, said: ToolResult | DuvoError, seconds: float) -> None:
     """Take notice of what a call tells about the connection's sign-in, and about the tool's pace."""
     offer = run.offer
     if isinstance(said, ToolResult) and offer.doubted:
         await in_thread(access.trust_again, offer.connection_id, offer.bearer)
     elif isinstance(said, mcp_client.Challenged | mcp_client.EraChanged):
         await in_thread(access.note, offer.connection_id, said, offer.bearer)
-    if offer.learns_pace and (finished_at - run.started_at).total_seconds() > SLOW:
-        await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=finished_at + SLOW_FOR))
+    if offer.learns_pace and seconds > SLOW:
+        until = timezone.now() + SLOW_FOR
+        await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=until))

@@ -1,0 +1,109 @@
+"""What Prometheus sees: counts over all processes, gauges of the moment, and only for whoever has the token."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
+
+from connections import metrics
+from tests.conftest import House
+from tests.tools.conftest import Shop, open_shop, shop  # noqa: F401 - fixtures
+from tools.models import Call
+
+TOKEN = "m" * 40
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted(settings: Any) -> Iterator[None]:
+    settings.METRICS_TOKEN = TOKEN
+    metrics.hand_over()
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.delete(metrics.HASH)
+    yield
+    metrics.hand_over()
+
+
+def scraped() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    metrics.hand_over()
+    answer = Client().get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200, answer.content
+    families = text_string_to_metric_families(answer.content.decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("header", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer "])
+def test_only_the_token_opens_it(header: str | None) -> None:
+    headers = {"Authorization": header} if header else {}
+    assert Client().get("/metrics", headers=headers).status_code == 401
+
+
+def test_without_the_setting_there_is_nothing(settings: Any) -> None:
+    settings.METRICS_TOKEN = ""
+    assert Client().get("/metrics", headers={"Authorization": "Bearer "}).status_code == 404
+
+
+def test_calls_are_counted_by_outcome_and_placement(shop: Shop) -> None:  # noqa: F811
+    shop.call("echo", {"text": "x"})
+    shop.call("fail")
+    seen = scraped()
+    assert seen["duvo_calls_total", (("outcome", "succeeded"), ("placement", "web"))] == 1
+    assert seen["duvo_calls_total", (("outcome", "failed"), ("placement", "web"))] == 1
+    assert seen["duvo_call_seconds_count", (("outcome", "succeeded"),)] == 1
+    assert 0 < seen["duvo_call_seconds_sum", (("outcome", "succeeded"),)] < 30
+    assert seen["duvo_call_seconds_bucket", (("le", "+Inf"), ("outcome", "succeeded"))] == 1
+    assert seen["duvo_probes_total", (("outcome", "passed"),)] == 1
+
+
+def test_open_calls_and_the_age_of_the_queue_are_seen(shop: Shop, acme: House) -> None:  # noqa: F811
+    shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"})
+    seen = scraped()
+    assert seen["duvo_calls_open", (("state", "queued"),)] == 1
+    assert seen["duvo_calls_open", (("state", "running"),)] == 0
+    assert 0 < seen["duvo_queue_oldest_seconds", ()] < 30
+    assert seen["duvo_breakers", (("state", "open"),)] == 0
+    Call.objects.all().delete()
+    assert scraped()["duvo_queue_oldest_seconds", ()] == 0
+
+
+@pytest.mark.django_db
+def test_the_counts_of_several_processes_add_up() -> None:
+    program = (
+        "import django; django.setup()\n"
+        "from connections import metrics\n"
+        "for _ in range(500): metrics.call_ended('succeeded', 'queue', 0.02)\n"
+    )  # what is left is handed over at the end of the process
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    seen = scraped()
+    assert seen["duvo_calls_total", (("outcome", "succeeded"), ("placement", "queue"))] == 1500
+    assert seen["duvo_call_seconds_bucket", (("le", "0.025"), ("outcome", "succeeded"))] == 1500
+    assert seen["duvo_call_seconds_bucket", (("le", "0.01"), ("outcome", "succeeded"))] == 0
+
+
+@pytest.mark.django_db
+def test_a_label_has_a_closed_set_of_values() -> None:
+    metrics.count("probes", outcome="acme's own word")
+    assert scraped()["duvo_probes_total", (("outcome", "other"),)] == 1
+
+
+@pytest.mark.django_db
+def test_what_redis_does_not_take_is_kept(settings: Any) -> None:
+    working, settings.REDIS_URL = settings.REDIS_URL, "unix:///nowhere/valkey.sock"
+    metrics.count("probes", outcome="failed")
+    metrics.hand_over()
+    answer = Client().get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 503
+    settings.REDIS_URL = working
+    assert scraped()["duvo_probes_total", (("outcome", "failed"),)] == 1

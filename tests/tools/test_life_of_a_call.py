@@ -210,7 +210,7 @@ def test_arguments_that_do_not_fit_are_named_and_nothing_is_sent(
 
 
 def test_who_does_not_wait_finds_the_call_at_its_address(shop: Shop) -> None:
-    answer = shop.call("slow", {"steps": 4}, headers={"Prefer": "wait=0"})
+    answer = shop.call("slow", {"steps": 4, "pause": 0.5}, headers={"Prefer": "wait=0"})
     assert (answer.status_code, answer.json()["state"]) == (202, "running")
     assert answer.headers["preference-applied"] == "wait=0"
     path = answer.headers["location"].removeprefix(settings.PUBLIC_URL)

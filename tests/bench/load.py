@@ -105,19 +105,19 @@ def call_and_follow(request: bytes, events: Callable[[str], bytes]) -> Round:
     return round_
 
 
-async def run(host: str, port: int, round_: Round, *, callers: int, calls: int) -> Load:
-    """Make so many rounds with so many callers, each with one at a time."""
+async def run(host: str, port: int, round_: Round, *, callers: int, calls: int, seconds: float = PATIENCE) -> Load:
+    """Make so many rounds with so many callers, each with one at a time; begin no more once the seconds are over."""
     loop = asyncio.get_running_loop()
     load, left = Load(), calls
 
     async def one() -> None:
         nonlocal left
         transport, caller = await loop.create_connection(Caller, host, port)
-        while left > 0:
+        while left > 0 and time.perf_counter() < started + seconds:
             left -= 1
-            started = time.perf_counter()
+            asked = time.perf_counter()
             await round_(caller)
-            load.latencies.append(time.perf_counter() - started)
+            load.latencies.append(time.perf_counter() - asked)
         transport.close()
 
     started = time.perf_counter()

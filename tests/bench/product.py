@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from duvo import stack
 from tests.bench import load
@@ -43,12 +44,12 @@ class Product:
 
         return load.call_and_follow(self._call(era, text, Prefer="respond-async"), events)
 
-    async def run(self, round_: load.Round, *, callers: int, calls: int) -> load.Load:
-        """Make so many calls, and note the CPU that each process spent."""
+    async def run(self, round_: load.Round, **many: Any) -> load.Load:
+        """Make calls as `load.run` does, and note the CPU that each process spent."""
         before = [cpu(pid) for pid in self.watched]
-        measured = await load.run(HOST, self.port, round_, callers=callers, calls=calls)
+        measured = await load.run(HOST, self.port, round_, **many)
         measured.cpu = [cpu(pid) - spent for pid, spent in zip(self.watched, before, strict=True)]
-        self.made += calls
+        self.made += len(measured.latencies)
         return measured
 
     def check_ledger(self) -> None:

@@ -273,7 +273,7 @@ async def _run_here(
     asks: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     run = Run(
         opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer, arguments,
-        place=place, meta=offer.meta(opening.traceparent), sent=True, asks=asks,
+        place=place, traceparent=opening.traceparent, sent=True, asks=asks,
     )  # fmt: skip
     task = asyncio.create_task(runs.perform(run))
     _tasks.add(task)
@@ -298,7 +298,7 @@ def _prepared(call: Call) -> Run:
     asked, given = call.question(), call.answers()
     return Run(
         call.pk, call.tenant_id, call.created_at, timezone.now(), offer, arguments,
-        attempt=call.attempts, meta=offer.meta(call.traceparent),
+        attempt=call.attempts, traceparent=call.traceparent,
         answers=Answers(given, asked["state"]) if asked and given else None,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
-from tools import limits, mcp_client, schemas, tracing
+from tools import limits, mcp_client, schemas
 from tools.access import UNAUTHORIZED_ON_CALL
 from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolSetAside
 from tools.fresh import Fresh
@@ -44,10 +44,6 @@ class Offer:
     call_timeout: float  # seconds
     sends_trace: bool
     doubted: bool  # the last call was answered with 401
-
-    def meta(self, traceparent: str) -> dict[str, Any]:
-        """Return what the call carries in `_meta` besides the protocol's own."""
-        return tracing.meta(traceparent) if self.sends_trace else {}
 
 
 async def find(assignment_id: UUID, name: str) -> Offer:

@@ -21,7 +21,7 @@ from django.utils import timezone
 from connections import metrics, sealing
 from connections.errors import DuvoError
 from connections.threads import in_thread
-from tools import access, contents, ledger, limits, mcp_client, watching
+from tools import access, contents, ledger, limits, mcp_client, spans, tracing, watching
 from tools.errors import CallError, LeaseLost, OutcomeUnknown
 from tools.mcp_client import Answers, Questions, Task, ToolResult
 from tools.models import Call, Tool
@@ -55,7 +55,7 @@ class Run:
     attempt: int = 1
     place: limits.Place | None = None
     answers: Answers | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
+    traceparent: str = ""
     sent: bool = False  # whether the row says from the start that bytes may have left: it runs in the web process
     asks: asyncio.Future[None] | None = None  # done when the server asks on the open stream
     one_question: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -73,8 +73,13 @@ async def perform(run: Run) -> Report:
     """Run a call and return how it stands afterwards; never raises for what a server does."""
     failure: BaseException | None = None
     try:
-        with watching.running(run.call_id, run.attempt, seal=run.seal, place=run.place) as alive:
-            said = await _ask(run, alive)
+        with (
+            spans.of_call(run.offer.public_name, run.traceparent) as span,
+            watching.running(run.call_id, run.attempt, seal=run.seal, place=run.place) as alive,
+        ):
+            said = await _ask(run, alive, span.traceparent)
+            if isinstance(said, ToolResult) and said.is_error:
+                span.failed("tool_error")
         if isinstance(said, Questions):
             return await in_thread(_wait_for_answers, run, said)
         if isinstance(said, Task):
@@ -144,7 +149,9 @@ def _as_answered(said: ToolResult) -> dict[str, Any]:
     return {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
 
 
-async def _ask(run: Run, alive: watching.Running) -> Said:
+async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Said:
+    meta = tracing.meta(traceparent) if run.offer.sends_trace else {}
+
     async def call(server: mcp_client.Server) -> Said:
         if not run.sent and not await in_thread(_note_sending, run):
             raise LeaseLost
@@ -153,7 +160,7 @@ async def _ask(run: Run, alive: watching.Running) -> Said:
             run.offer.upstream_name,
             run.arguments,
             progress=alive.progress,
-            meta=run.meta,
+            meta=meta,
             mirrored=run.offer.mirrored,
             answers=run.answers,
             ask=partial(_ask_on_stream, run),

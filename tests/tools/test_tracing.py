@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.servers import kinds
 from tests.tools.conftest import Shop
 from tools import tracing
 
@@ -46,3 +51,39 @@ def test_the_trace_goes_on_with_a_span_of_ours_where_the_connection_allows_it(sh
     version, trace, span, flags = sent["traceparent"].split("-")
     assert (version, trace, flags) == ("00", TRACE, "01")
     assert span != SPAN
+
+
+@pytest.fixture(scope="module")
+def spans() -> InMemorySpanExporter:
+    """What a provider exports; OpenTelemetry takes one per process, for good."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return exporter
+
+
+def test_a_call_is_a_span_below_its_callers(shop: Shop, spans: InMemorySpanExporter) -> None:
+    shop.set(send_trace=True)
+    spans.clear()
+    shop.call("echo", {"text": "m4rk-said"}, headers={"traceparent": GIVEN})
+    (span,) = [span for span in spans.get_finished_spans() if span.name == "tools/call orders__echo"]
+    assert span.context is not None
+    assert span.parent is not None
+    assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, SPAN)
+    assert "m4rk" not in span.to_json()
+    (sent,) = (
+        request.message["params"]["_meta"] for request in shop.server.requests if request.rpc_method == "tools/call"
+    )
+    assert sent["traceparent"].split("-")[1] == TRACE
+
+
+@pytest.mark.parametrize(("tool", "code"), [("fail", "tool_error"), ("echo", "server_failed")])
+def test_a_failed_call_is_a_failed_span(shop: Shop, spans: InMemorySpanExporter, tool: str, code: str) -> None:
+    if tool == "echo":
+        shop.answers(kinds.answers(503, b"m4rk-failure"))
+    spans.clear()
+    shop.call(tool, {"text": "x"} if tool == "echo" else {})
+    (span,) = [span for span in spans.get_finished_spans() if span.name == f"tools/call orders__{tool}"]
+    assert (span.status.is_ok, (span.attributes or {})["error.type"]) == (False, code)
+    assert "m4rk" not in span.to_json()

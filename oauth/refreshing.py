@@ -21,7 +21,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db import connection as database
 from django.utils import timezone
 
-from connections import audit, egress
+from connections import audit, egress, metrics
 from connections.errors import DuvoError
 from connections.models import Connection, Grant, Sharing
 from connections.threads import in_thread
@@ -175,10 +175,12 @@ async def _as_holder(sign_in: SignIn) -> Bearer:
         renewal = await in_thread(_prepare, sign_in)
         tokens = await _ask(renewal)
     except DuvoError as failure:
+        metrics.count("token_refreshes", outcome="refused" if isinstance(failure, ProviderRefused) else "failed")
         await in_thread(_failed, sign_in, failure)
         if isinstance(failure, ProviderRefused) and await in_thread(_is_over, sign_in):
             raise NeedsSignIn(_why(await in_thread(_row, sign_in.pk))) from failure
         raise
+    metrics.count("token_refreshes", outcome="renewed")
     await _write(sign_in, tokens)
     return _bearer(await in_thread(_look, sign_in.pk))
 

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from connections.models import Authorization, Connection, Era, Grant, Sharing, TokenAuth
-from tools.models import Call, Tool
+from tools.models import Call, Policy, Tool
 from tools.models.moves import CallState
 from tools.outcomes import Report
 
@@ -22,11 +22,15 @@ class ToolSerializer(serializers.ModelSerializer[Tool]):
     input_schema = serializers.SerializerMethodField()
     output_schema = serializers.SerializerMethodField()
     annotations = serializers.SerializerMethodField()
+    requires_approval = serializers.SerializerMethodField()
     connection = serializers.UUIDField(source="connection_id")
 
     class Meta:
         model = Tool
-        fields = ["name", "title", "description", "input_schema", "output_schema", "annotations", "connection"]
+        fields = [
+            "name", "title", "description", "input_schema", "output_schema", "annotations", "requires_approval",
+            "connection",
+        ]  # fmt: skip
 
     def get_title(self, tool: Tool) -> str | None:
         """A name for people."""
@@ -48,6 +52,10 @@ class ToolSerializer(serializers.ModelSerializer[Tool]):
     def get_annotations(self, tool: Tool) -> dict[str, Any]:
         """The server's hints, such as `readOnlyHint` and `destructiveHint`; hints, not promises."""
         return dict((tool.approved_definition or {}).get("annotations") or {})
+
+    def get_requires_approval(self, tool: Tool) -> bool:
+        """Each call waits until an organization admin has approved it."""
+        return tool.policy == Policy.ASK
 
 
 class ArgumentsSerializer(serializers.Serializer[Any]):
@@ -218,7 +226,9 @@ class ConnectionChangeSerializer(serializers.Serializer[Any]):
     connect_timeout = serializers.IntegerField(required=False, help_text="Seconds.")
     idle_timeout = serializers.IntegerField(required=False, help_text="Seconds without a sign of life.")
     call_timeout = serializers.IntegerField(required=False, help_text="Seconds, the absolute cap of a call.")
-    max_concurrency = serializers.IntegerField(required=False)
+    max_concurrency = serializers.IntegerField(required=False, help_text="Over all processes, at most 2,000.")
+    max_rate = serializers.IntegerField(required=False, allow_null=True, help_text="Calls per minute; null: no limit.")
+    send_trace = serializers.BooleanField(required=False, help_text="Whether the server gets the trace context.")
     era_choice = serializers.ChoiceField(choices=Era.choices, required=False)
     sharing = serializers.ChoiceField(choices=Sharing.choices, required=False)
     oauth_grant = serializers.ChoiceField(choices=Grant.choices, required=False)

@@ -97,8 +97,20 @@ class ConnectionForm(OAuthFields, TenantForm):
     max_concurrency = forms.IntegerField(
         label="Concurrent calls",
         required=False,
-        validators=[MinValueValidator(1), MaxValueValidator(500)],
-        help_text="How many calls may run on the server at the same time, 1 to 500.",
+        validators=[MinValueValidator(1), MaxValueValidator(2_000)],
+        help_text="How many calls may run on the server at the same time, counted over all our processes, 1 to 2,000.",
+    )
+    max_rate = forms.IntegerField(
+        label="Calls per minute",
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="How many calls may be made in a minute. Leave blank for no limit.",
+    )
+    send_trace = forms.BooleanField(
+        label="Send the trace context",
+        required=False,
+        help_text="The server sees which of your calls belong together.",
     )
     era_choice = forms.ChoiceField(
         label="Protocol era",
@@ -111,7 +123,8 @@ class ConnectionForm(OAuthFields, TenantForm):
         model = Connection
         fields = [
             "tenant", "name", "server_url", "authorization", "api_key_header", "enabled",
-            "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice", *OAUTH_FIELDS,
+            "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_rate", "send_trace",
+            "era_choice", *OAUTH_FIELDS,
         ]  # fmt: skip
         help_texts = {
             "name": "How you and your colleagues call it. The names of its tools begin with it.",
@@ -142,7 +155,7 @@ class ConnectionForm(OAuthFields, TenantForm):
     def has_advanced_errors(self) -> bool:
         """Whether the advanced settings must be open because one of them is wrong."""
         return not self.errors.keys().isdisjoint(
-            {*ADVANCED, *OAUTH_FIELDS, "oauth_client_secret", "oauth_signing_key", "extra_headers"}
+            {*ADVANCED, "max_rate", *OAUTH_FIELDS, "oauth_client_secret", "oauth_signing_key", "extra_headers"}
         )
 
     @classmethod

@@ -40,6 +40,14 @@ def test_a_connection_is_saved_with_its_defaults(acme: House) -> None:
     assert (connection.credential_state, connection.reachability_state) == ("not_needed", "unknown")
 
 
+def test_the_bounds_of_calls_are_kept_until_they_are_changed(acme: House) -> None:
+    connection = saved(acme, max_concurrency=2000, max_rate=60, send_trace=True)
+    connection = saved(acme, connection, name="Renamed")
+    assert (connection.max_concurrency, connection.max_rate, connection.send_trace) == (2000, 60, True)
+    connection = saved(acme, connection, max_rate="", send_trace=False)
+    assert (connection.max_rate, connection.send_trace) == (None, False)
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
@@ -131,7 +139,8 @@ def test_programs_may_give_headers_as_a_mapping_under_the_same_rules(acme: House
         ({"authorization": "telepathy"}, "authorization", "telepathy"),
         ({"call_timeout": 3601}, "call_timeout", "3600"),
         ({"connect_timeout": 0}, "connect_timeout", "1"),
-        ({"max_concurrency": 501}, "max_concurrency", "500"),
+        ({"max_concurrency": 2001}, "max_concurrency", "2000"),
+        ({"max_rate": 0}, "max_rate", "1"),
         ({"name": " "}, "name", "required"),
         ({"name": "n" * 81}, "name", "80"),
     ],

@@ -51,7 +51,7 @@ def test_a_change_keeps_what_it_leaves_out_secrets_included(api: Api, acme: Hous
     api = api.as_(acme.member_token(acme.admin))
     row = added(
         api, "http://127.0.0.1:9/mcp", authorization="headers", headers={"X-Key": MARK}, extra_headers={"X-Team": MARK},
-        call_timeout=42,
+        call_timeout=42, max_rate=60, send_trace=True,
     )  # fmt: skip
     assert MARK not in str(row)
     answer = api.request("PATCH", f"/v1/connections/{row['id']}", json={"name": "Renamed"})
@@ -59,7 +59,10 @@ def test_a_change_keeps_what_it_leaves_out_secrets_included(api: Api, acme: Hous
     assert MARK not in answer.text
     connection = acme.tenant.connections.get(pk=row["id"])
     assert (connection.name, connection.slug, connection.call_timeout) == ("Renamed", "orders", 42)
+    assert (connection.max_rate, connection.send_trace) == (60, True)
     assert dict(connection.request_headers()) == {"X-Key": MARK, "X-Team": MARK}
+    assert api.request("PATCH", f"/v1/connections/{row['id']}", json={"max_rate": None}).status_code == 200
+    assert acme.tenant.connections.get(pk=row["id"]).max_rate is None
 
 
 def test_a_secret_does_not_follow_the_url_to_another_server(api: Api, acme: House, open_egress: None) -> None:

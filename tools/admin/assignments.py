@@ -43,10 +43,17 @@ class AssignmentForm(TenantForm):
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
+    max_rate = forms.IntegerField(
+        label="Calls per minute",
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="How many calls it may make in a minute. Leave blank for no limit.",
+    )
 
     class Meta:
         model = Assignment
-        fields = ["tenant", "name", "instructions", "enabled", "scope", "tools"]
+        fields = ["tenant", "name", "instructions", "enabled", "max_rate", "scope", "tools"]
         widgets = {"scope": forms.RadioSelect, "instructions": forms.Textarea(attrs={"rows": 4})}
         help_texts = {
             "instructions": "What the agent is to do. Never put credentials here: connections hold them.",
@@ -124,7 +131,7 @@ class AssignmentAdmin(TenantAdmin):
         undecided = obj is None and only_tenant(person(request)) is None
         fields = ["tenant", "name"] if undecided else ["name"]
         tools = ["scope"] if undecided else ["scope", "tools"]
-        return [(None, {"fields": [*fields, "instructions", "enabled"]}), ("Tools", {"fields": tools})]
+        return [(None, {"fields": [*fields, "instructions", "enabled", "max_rate"]}), ("Tools", {"fields": tools})]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save, and remember who made it."""

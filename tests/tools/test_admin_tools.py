@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -83,19 +84,50 @@ def test_an_admin_denies_and_allows_a_tool(acme: House, signed_in: SignedIn) -> 
     assert Tool.objects.usable().exists()
 
 
+def test_an_admin_has_each_call_of_a_tool_approved(acme: House, signed_in: SignedIn) -> None:
+    tool = tool_of(acme.connection(), digest="old")
+    client = signed_in(acme.admin)
+    client.post(url(tool, "policy"), {"policy": "ask"})
+    page = client.get(url(tool, "change")).content.decode()
+    assert "an organization admin approves each call" in page
+    assert re.search(r'value="ask" class="choice" aria-pressed="true"', page)
+    assert "Asks first" in client.get("/admin/tools/tool/").content.decode()
+    assert AuditEvent.objects.filter(action="tool.set_to_ask").count() == 1
+    client.post("/admin/tools/tool/", {"action": "allow_chosen", "_selected_action": [tool.pk]})
+    client.post("/admin/tools/tool/", {"action": "ask_chosen", "_selected_action": [tool.pk]})
+    tool.refresh_from_db()
+    assert (tool.policy, AuditEvent.objects.filter(action="tool.set_to_ask").count()) == ("ask", 2)
+
+
+def test_an_admin_sets_where_calls_of_a_tool_run_and_how_long(acme: House, signed_in: SignedIn) -> None:
+    tool = tool_of(acme.connection(), digest="old")
+    until = timezone.now() + timedelta(hours=1)
+    Tool.objects.filter(pk=tool.pk).update(slow_until=until)
+    client = signed_in(acme.admin)
+    assert f"in the queue until {until:%Y-%m-%d %H:%M}" in client.get(url(tool, "change")).content.decode()
+    wrong = client.post(url(tool, "pace"), {"placement": "queue", "idle_timeout": "601"})
+    assert "less than or equal to 600" in wrong.content.decode()
+    client.post(url(tool, "pace"), {"placement": "at_once", "idle_timeout": "5", "call_timeout": ""})
+    tool.refresh_from_db()
+    assert (tool.placement, tool.idle_timeout, tool.call_timeout, tool.slow_until) == ("at_once", 5, None, None)
+    assert AuditEvent.objects.filter(action="tool.pace_set").count() == 1
+
+
 def test_tools_are_filtered_by_standing(acme: House, signed_in: SignedIn) -> None:
     connection = acme.connection()
     tool_of(connection, "usable", digest="old")
     tool_of(connection, "changed")
+    Tool.objects.filter(pk=tool_of(connection, "asked", digest="old").pk).update(policy="ask")
     Tool.objects.filter(pk=tool_of(connection, "denied", digest="old").pk).update(policy="deny")
     Tool.objects.filter(pk=tool_of(connection, "broken").pk).update(broken="Its schema is not one.")
     Tool.objects.filter(pk=tool_of(connection, "gone").pk).update(gone_at=timezone.now())
     client = signed_in(acme.admin)
-    for standing, name in {
-        "usable": "usable", "review": "changed", "denied": "denied", "broken": "broken", "gone": "gone",
+    for standing, names in {
+        "usable": ["asked", "usable"], "ask": ["asked"], "review": ["changed"], "denied": ["denied"],
+        "broken": ["broken"], "gone": ["gone"],
     }.items():  # fmt: skip
         text = client.get(f"/admin/tools/tool/?standing={standing}").content.decode()
-        assert re.findall(r">orders__(\w+)<", text) == [name]
+        assert re.findall(r">orders__(\w+)<", text) == names
 
 
 def made_token(text: str) -> str:
@@ -156,9 +188,9 @@ def test_people_make_and_revoke_tokens_of_their_own(acme: House, rival: House, s
 
 @pytest.mark.smoke
 def test_an_admin_adds_an_assignment(acme: House, signed_in: SignedIn) -> None:
-    data = {"name": "Nightly orders", "instructions": "Ship them.", "enabled": "on", "scope": "all"}
+    data = {"name": "Nightly orders", "instructions": "Ship them.", "enabled": "on", "scope": "all", "max_rate": "60"}
     client = signed_in(acme.admin)
     client.post("/admin/tools/assignment/add/", data)
     assignment = acme.tenant.assignments.get()
-    assert (assignment.name, assignment.owner) == ("Nightly orders", acme.admin)
+    assert (assignment.name, assignment.owner, assignment.max_rate) == ("Nightly orders", acme.admin, 60)
     assert "already exists" in client.post("/admin/tools/assignment/add/", data).content.decode()

@@ -113,12 +113,17 @@ class ToolAdmin(TenantAdmin):
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> Any:
+    ) -> HttpResponse:
         """Show the definition last seen beside the one approved."""
-        tool = self.get_object(request, unquote(object_id))
+        return self._page(request, self.get_object(request, unquote(object_id)))
+
+    def _page(self, request: HttpRequest, tool: Tool, **more: Any) -> HttpResponse:
         context = {
+            **self.admin_site.each_context(request),
             "title": str(tool),
-            "subtitle": None,
+            "original": tool,
+            "opts": self.opts,
+            "change": True,
             "standing": tool.standing,
             "badge": standing_badge(tool),
             "changes": changes_of(tool),
@@ -131,7 +136,7 @@ class ToolAdmin(TenantAdmin):
             "slow_until": tool.slow_until if tool.runs_in_queue(timezone.now()) else None,
             "may_approve": not tool.broken and tool.approved_digest != tool.digest,
         }
-        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+        return TemplateResponse(request, self.change_form_template, context | more)
 
     def get_urls(self) -> list[URLPattern]:
         """Add the addresses of the buttons."""
@@ -166,8 +171,7 @@ class ToolAdmin(TenantAdmin):
         tool = self._decided(request, object_id)
         form = PaceForm(request.POST, instance=tool)
         if not form.is_valid():
-            shown: HttpResponse = self.change_view(request, object_id, extra_context={"pace": form})
-            return shown
+            return self._page(request, tool, pace=form)
         with transaction.atomic():
             tool.set_pace(**form.cleaned_data)
             self.audit(request, "pace_set", tool, **form.cleaned_data)

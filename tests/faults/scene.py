@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -79,6 +81,7 @@ class Scene:
         self.house = house
         self._made: list[Made] = []
         self._workers: list[Process] = []
+        self._deaths: list[float] = []
         self._callers = ThreadPoolExecutor()
 
     # --- what is done ---
@@ -114,6 +117,20 @@ class Scene:
         """Start a worker of the queue `calls`; it ends with the scene."""
         self._workers.append(self.house.start_worker())
         return self._workers[-1]
+
+    def kill(self, process: Process) -> None:
+        """End a process in the middle of whatever it does."""
+        self._deaths.append(time.time())
+        kill(process)
+
+    def freeze(self, process: Process) -> None:
+        """Stop a process for as long as the test likes: to the others it is dead."""
+        self._deaths.append(time.time())
+        process.send_signal(signal.SIGSTOP)
+
+    def thaw(self, process: Process) -> None:
+        """Let it go on, as if nothing had been."""
+        process.send_signal(signal.SIGCONT)
 
     def arrived(self, call: Made, times: int = 1) -> None:
         """Return when the call has arrived at the server so many times."""
@@ -153,25 +170,20 @@ class Scene:
         return self.house.server.executions().get(call.request.marker, 0)
 
     def ends(self, call: Made, *states: str) -> Row:
-        """Return the row once the call has ended, in one of these states, within lease and sweep."""
-        row: Row = eventually(lambda: (row := self.row(call)).state in FINAL and row, "the call's end", self.patience)
+        """Return the row once the call has ended, in one of these states."""
+        row: Row = eventually(lambda: (row := self.row(call)).state in FINAL and row, "the call's end")
         assert row.state in states, row
         return row
 
     def goes_through(self, call: Made, *states: str) -> None:
-        """Return once the call has gone through these states, within lease and sweep."""
-        eventually(lambda: self.states(call)[: len(states)] == list(states), f"{states[-1]}", self.patience)
+        """Return once the call has gone through these states."""
+        eventually(lambda: self.states(call)[: len(states)] == list(states), f"{states[-1]}")
 
     def stays_alive(self, call: Made) -> None:
         """Return when the call's process has renewed its lease for longer than a lease."""
         until = "SELECT extract(epoch FROM lease_until) FROM tools_call WHERE id = %s AND state = 'running'"
         enough = self.house.rows(until, call.id)[0][0] + self.house.lease
-        eventually(lambda: self.house.rows(until, call.id)[0][0] > enough, "another lease", self.patience)
-
-    @property
-    def patience(self) -> float:
-        """How long a call may stay with a process that died: lease and sweep, and what a busy machine adds."""
-        return self.house.lease + SWEEP + SLACK
+        eventually(lambda: self.house.rows(until, call.id)[0][0] > enough, "another lease")
 
     # --- what is counted ---
 
@@ -191,18 +203,32 @@ class Scene:
 
     def _judge(self, call: Made, tally: Tally) -> None:
         try:
-            row: Row = eventually(lambda: (row := self.row(call)).state in FINAL and row, "an end", self.patience)
+            row: Row = eventually(lambda: (row := self.row(call)).state in FINAL and row, "an end")
         except IndexError:
             tally.lost.append(f"{call.id} has no row")
             return
         except AssertionError:
             row = self.row(call)
             tally.stuck.append(f"{call.id} is {row.state}")
+        if (seconds := self._with_the_dead(call)) > self.house.lease + SWEEP + SLACK:
+            tally.stuck.append(f"{call.id} was running for {seconds:.0f} seconds after its process died")
         executions = self.executions(call)
         if row.state == "succeeded" and not executions:
             tally.lost.append(f"{call.id} was never executed")
         if executions > (row.attempts if call.request.repeatable else 1):
             tally.doubled.append(f"{call.id} was executed {executions} times")
+
+    def _with_the_dead(self, call: Made) -> float:
+        """Return how many seconds the call went on to say running after a process had died, at most."""
+        events = "SELECT state, extract(epoch FROM at) FROM tools_callevent WHERE call_id = %s ORDER BY seq"
+        moves = [(state, float(at)) for state, at in self.house.rows(events, call.id)]
+        longest = 0.0
+        for death in self._deaths:
+            before = [state for state, at in moves if at <= death]
+            after = [at for _, at in moves if at > death]
+            if before[-1:] == ["running"] and after:
+                longest = max(longest, after[0] - death)
+        return longest
 
     def _note(self, call: Made) -> Made:
         self._made.append(call)

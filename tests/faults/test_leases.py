@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
-from tests.faults.house import eventually, kill
+from tests.faults.house import eventually
 from tests.faults.scene import AT_ONCE, Made, Scene
 
 pytestmark = pytest.mark.faults
@@ -16,11 +14,11 @@ def test_an_answer_that_comes_after_the_lease_changes_nothing(scene: Scene) -> N
     call = scene.call(then="hold")
     worker = scene.worker()
     scene.arrived(call)
-    worker.send_signal(signal.SIGSTOP)
+    scene.freeze(worker)
     scene.ends(call, "outcome_unknown")
     after = scene.call(then="answer")
     scene.let_go(call)
-    worker.send_signal(signal.SIGCONT)
+    scene.thaw(worker)
     scene.ends(after, "succeeded")  # the same worker makes it, so it is awake
     assert scene.states(call) == ["queued", "running", "outcome_unknown"]
     assert scene.executions(call) == 1
@@ -30,11 +28,11 @@ def test_a_process_that_was_replaced_does_not_overwrite_the_outcome_of_the_other
     call = scene.call("patient__again", then="hold", keyed=True)
     first = scene.worker()
     scene.arrived(call)
-    first.send_signal(signal.SIGSTOP)
+    scene.freeze(first)
     replace(scene, call)
     assert scene.row(call).attempts == 2
     scene.let_go(call)
-    first.send_signal(signal.SIGCONT)
+    scene.thaw(first)
     scene.ends(scene.call(), "succeeded")  # the first makes it: it is awake
     assert (scene.text(call), scene.executions(call)) == ("execution 2", 2)
     assert scene.states(call) == ["queued", "running", "queued", "running", "succeeded"]
@@ -45,9 +43,9 @@ def test_a_process_that_was_replaced_before_it_sent_sends_nothing(scene: Scene) 
     first = scene.worker()
     with scene.held_row(call):
         eventually(lambda: scene.house.stuck_on_a_lock('UPDATE "tools_call"'), "the claim")
-        first.send_signal(signal.SIGSTOP)
+        scene.freeze(first)
     replace(scene, call)
-    first.send_signal(signal.SIGCONT)
+    scene.thaw(first)
     scene.ends(scene.call(), "succeeded")
     assert scene.executions(call) == 1
     assert scene.states(call) == ["queued", "running", "queued", "running", "succeeded"]
@@ -59,7 +57,7 @@ def replace(scene: Scene, call: Made) -> None:
     second = scene.worker()
     scene.message_is_lost(call)  # it may have been handed to the stopped one
     scene.ends(call, "succeeded")
-    kill(second)
+    scene.kill(second)
 
 
 def test_a_call_that_takes_longer_than_its_lease_stays_with_its_process(scene: Scene) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.faults.house import Process, eventually, kill
+from tests.faults.house import Process, eventually
 from tests.faults.scene import WAITING, Made, Scene
 
 pytestmark = pytest.mark.faults
@@ -15,7 +15,7 @@ def claimed_and_dead(scene: Scene, call: Made, worker: Process) -> None:
     """Kill the worker at the moment of its claim: the row says running, and nothing was sent."""
     with scene.held_row(call):
         eventually(lambda: scene.house.stuck_on_a_lock('UPDATE "tools_call"'), "the claim")
-        kill(worker)
+        scene.kill(worker)
     eventually(lambda: scene.row(call).state == "running", "the claim of the dead")
 
 
@@ -34,7 +34,7 @@ def test_a_worker_that_dies_after_it_sent_leaves_an_unknown_outcome(scene: Scene
     worker = scene.worker()
     scene.arrived(call)
     scene.arrived(keyed)
-    kill(worker)
+    scene.kill(worker)
     scene.worker()
     for one in (call, keyed):  # the tool is not idempotent, so a key changes nothing
         assert scene.ends(one, "outcome_unknown").error_code == "outcome_unknown"
@@ -46,7 +46,7 @@ def test_a_call_with_a_key_to_an_idempotent_tool_is_made_again_after_its_worker_
     worker = scene.worker()
     scene.arrived(call)
     scene.arrived(without_key)
-    kill(worker)
+    scene.kill(worker)
     scene.worker()
     assert scene.ends(call, "succeeded").attempts == 2
     assert (scene.text(call), scene.executions(call)) == ("execution 2", 2)
@@ -59,7 +59,7 @@ def test_a_call_is_made_three_times_at_most(scene: Scene) -> None:
     for attempt in (1, 2, 3):
         worker = scene.worker()
         scene.arrived(call, attempt)
-        kill(worker)
+        scene.kill(worker)
     scene.worker()
     assert scene.ends(call, "outcome_unknown").attempts == 3
     assert scene.executions(call) == 3
@@ -73,7 +73,7 @@ def test_a_worker_that_dies_between_the_answer_and_its_row_is_not_believed(scene
     with scene.held_row(call):
         scene.let_go(call)
         eventually(lambda: scene.house.stuck_on_a_lock("sealed_result ="), "the outcome")
-        kill(worker)
+        scene.kill(worker)
     scene.worker()
     scene.ends(call, "succeeded" if repeatable else "outcome_unknown")
     assert scene.executions(call) == (2 if repeatable else 1)
@@ -83,7 +83,7 @@ def test_a_worker_that_dies_between_the_answer_and_its_row_is_not_believed(scene
 def test_a_web_process_that_dies_in_a_call_leaves_what_is_known(scene: Scene, repeatable: bool) -> None:
     tool = "patient__again" if repeatable else "patient__once"
     call = scene.wait_for(tool, then="hold", keyed=repeatable)
-    kill(scene.house.web.process)
+    scene.kill(scene.house.web.process)
     assert call.answer is not None
     with pytest.raises(httpx2.TransportError):
         call.answer.result()

@@ -161,6 +161,7 @@ def test_what_does_not_fit_is_said_at_its_field_and_nothing_is_sent(
     client = signed_in(acme.admin)
     mark = mark_of(text_of(client, url(asked)))
     wrong = said(client, url(asked, "answer"), action="accept", mark=mark, **FILLED | {"question-1-field-0": "A"})
+    assert "Nothing was sent" in wrong
     assert "at least 2 characters" in wrong
     assert 'value="2026-07-28"' in wrong
     many = FILLED | {"question-1-field-11": ["red", "blue", "green"], "question-1-field-2": "no address"}

@@ -24,6 +24,7 @@ from tools.models.moves import CallState
 LATE = "Too late: somebody has decided this call before, or nobody did in time."
 ENDED = "This call had ended already."
 ASKED_ANOTHER = "This question has been answered meanwhile, or the server asks something else now. Nothing was sent."
+UNFIT = "Nothing was sent: what is marked below does not fit."
 _SENT = {"accept": "The answer is sent.", "decline": "The question is declined.", "cancel": "Answered with nothing."}
 
 
@@ -104,6 +105,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         responses = answered(filled, action)
         if responses is not None and self._answer(request, call, responses, filled):
             return self._to_its_page(call)
+        self.message_user(request, UNFIT, messages.ERROR)
         return self.page(request, call, questions=self.questions_of(call, filled))
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 
 import orjson
 from django.conf import settings
+from django.db import Error as DatabaseFailed
 from django.http import HttpRequest, HttpResponse
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.views import APIView
@@ -21,6 +22,7 @@ from connections.threads import in_thread
 from tools import calls, prefer, problems, schemas, tracing
 from tools.authentication import IsAssignment, Principal, principals, token_digest
 from tools.errors import CallNotFound
+from tools.ledger import LedgerUnavailable
 from tools.models import Call
 from tools.outcomes import Report
 from tools.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_body
@@ -54,6 +56,9 @@ class Door(APIView):
             return cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
         except DuvoError as error:
             return refuse(error)
+        except DatabaseFailed:
+            logger.exception("The database does not answer")
+            return refuse(LedgerUnavailable("The database does not answer. Try again in a moment."))
         except Exception:
             logger.exception("A call failed inside")
             return problems.server_error()

@@ -25,6 +25,7 @@ from django.conf import settings
 from django.db import connection as database
 from django.utils import timezone
 from kombu.exceptions import OperationalError
+from redis import RedisError
 from uuid_utils.compat import uuid7
 
 from connections import egress
@@ -46,7 +47,7 @@ from tools.errors import (
 )
 from tools.mcp_client import Answers, Questions
 from tools.models import Call
-from tools.models.moves import AskedIn, CallState
+from tools.models.moves import MOST_ATTEMPTS, AskedIn, CallState
 from tools.offers import Offer
 from tools.outcomes import Report, report_of
 from tools.runs import Run
@@ -185,7 +186,7 @@ def resume(call_id: UUID) -> None:
     except DuvoError as error:
         queued.end(CallState.FAILED, error.code, error.sentence, timezone.now())
         return
-    if not queued.claim(run.started_at, timezone.now() + _lease()):
+    if not queued.filter(attempts=run.attempt).claim(run.started_at, timezone.now() + _lease()):
         egress.run(_give_back(place))
         return
     database.close()  # a waiting call holds no database connection
@@ -206,6 +207,9 @@ def sweep(now: datetime) -> list[UUID]:
     repeatable = Call.objects.orphans(now).repeatable()
     again = list(repeatable.filter(state=CallState.RUNNING).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
     Call.objects.filter(pk__in=again).orphans(now).queue_again(now + _ENQUEUE_AGAIN)
+    Call.objects.orphans(now).filter(sent_at=None, attempts__gte=MOST_ATTEMPTS).end(
+        CallState.FAILED, "never_sent", "Its process died each time before the call was sent. Nothing was sent.", now
+    )
     lost = Call.objects.orphans(now).exclude(pk__in=repeatable.filter(state=CallState.RUNNING).values("pk"))
     Call.objects.filter(pk__in=lost.values("pk")).end(
         CallState.OUTCOME_UNKNOWN,
@@ -213,10 +217,18 @@ def sweep(now: datetime) -> list[UUID]:
         "The process that made this call died: the tool may have run. Check before you try again.",
         now,
     )
-    unheard = Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now)
-    silent = list(unheard.values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
-    Call.objects.filter(pk__in=silent, state=CallState.QUEUED).update(lease_until=now + _ENQUEUE_AGAIN)
-    return again + silent
+    return again + _unheard(now)
+
+
+def _unheard(now: datetime) -> list[UUID]:
+    """Return queued calls whose message may be lost; the longer they wait, the rarer they get another one."""
+    silent = Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now)
+    chosen = list(silent.values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
+    for pause in (timedelta(hours=1), timedelta(minutes=15), _ENQUEUE_AGAIN):
+        old = silent.filter(pk__in=chosen, created_at__lt=now - pause)
+        old.update(lease_until=now + pause)
+    silent.filter(pk__in=chosen).update(lease_until=now + _ENQUEUE_AGAIN)
+    return chosen
 
 
 def _visit_is_declined(question: dict[str, Any], responses: dict[str, Any]) -> bool:
@@ -326,5 +338,5 @@ def _enqueue(call_id: UUID) -> None:
 def _send(task: str, call_id: UUID, *, countdown: float | None = None) -> None:
     try:
         current_app.send_task(task, kwargs={"call_id": str(call_id)}, retry=False, countdown=countdown)
-    except (OperationalError, OSError):
+    except (OperationalError, OSError, RedisError):
         return  # the row says what is due: the sweeper enqueues it once the broker is back

@@ -59,7 +59,7 @@ def report_of(call: Call) -> Report:
     if call.error_code and result is None:
         kind = _ERRORS_BY_CODE.get(call.error_code) or _ERRORS.get(state, CallFailed)
         error = kind(call.error_sentence, code=call.error_code)
-    asking = state == CallState.INPUT_REQUIRED
+    asking = state == CallState.INPUT_REQUIRED and not call.sealed_answers
     return Report(
         call.pk, call.tool_name, state, call.created_at, call.finished_at, result, error,
         question=call.question() if asking else None,

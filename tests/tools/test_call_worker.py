@@ -142,3 +142,20 @@ def test_a_call_of_a_worker_may_end_unknown_too(shop: Shop, rule: Rule) -> None:
     waiting = open_call(shop, CallState.QUEUED, timedelta(seconds=60))
     calls.resume(waiting)
     assert Call.objects.get(pk=waiting).state == "outcome_unknown"
+
+
+def test_a_long_queue_is_enqueued_again_ever_more_rarely(shop: Shop) -> None:
+    now = timezone.now()
+    ages = {timedelta(minutes=3): 2, timedelta(minutes=20): 15, timedelta(hours=2): 60}
+    for age, minutes in ages.items():
+        call = open_call(shop, CallState.QUEUED, timedelta(seconds=-1))
+        Call.objects.filter(pk=call).update(created_at=now - age)
+        assert calls.sweep(now) == [call]
+        assert Call.objects.get(pk=call).lease_until == now + timedelta(minutes=minutes)
+
+
+def test_a_call_whose_processes_all_died_before_it_was_sent_has_failed(shop: Shop) -> None:
+    call = open_call(shop, CallState.RUNNING, timedelta(seconds=-1))
+    Call.objects.filter(pk=call).update(sent_at=None, attempts=3)
+    calls.sweep(timezone.now())
+    assert (Call.objects.get().state, Call.objects.get().error_code) == ("failed", "never_sent")

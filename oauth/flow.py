@@ -30,7 +30,7 @@ from oauth import choices, looking, notices, providers, registering, revoking, s
 from oauth.discovery import Found
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
 from oauth.metadata import ServerMetadata
-from oauth.models import Kind, PendingAuthorization, Registration, SignIn, Tokens, digest
+from oauth.models import Kind, PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 
 _STEP_UPS_COUNT_FOR = timedelta(days=1)
 _PENDING_KEPT_FOR = timedelta(days=1)
@@ -60,10 +60,10 @@ class Completed:
 
 def may_sign_in(user: User, connection: Connection) -> bool:
     """Whether this person may sign in: for the organization its admins, for themselves its admins and members."""
-    role = user.roles.get(connection.tenant_id)
+    role = user.roles.get(connection.tenant_id) if user.is_active else None
     if connection.sharing == Sharing.PERSONAL:
         return role in {Role.ADMIN, Role.MEMBER}
-    return user.is_superuser or role == Role.ADMIN
+    return (user.is_superuser and user.is_active) or role == Role.ADMIN
 
 
 def begin(connection: Connection, *, user: User, session_key: str, anew: bool = False, second_try: bool = False) -> str:
@@ -87,6 +87,7 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
         registration=registration,
         session_digest=digest(session_key),
         server_url=connection.server_url,
+        basis=basis(connection),
         server=found.server.model_dump(mode="json"),
         resource=_resource(connection, found),
         scopes=_scopes(connection, found, before),
@@ -121,6 +122,10 @@ def complete(returned: Return) -> Completed:
         if returned.error:
             raise ProviderRefused(returned.error)
         tokens = _exchange(pending, server, returned.code)
+        sign_in = _keep(
+            connection, pending.registration, server, tokens,
+            person=returned.user, asked=pending.scopes, resource=pending.resource, made_for=pending.basis,
+        )  # fmt: skip
     except DuvoError as failure:
         audit.record(
             returned.user, "connection.sign_in_failed", connection, tenant=connection.tenant, outcome=failure.code,
@@ -131,10 +136,6 @@ def complete(returned: Return) -> Completed:
             raise
         url = begin(connection, user=returned.user, session_key=returned.session_key, second_try=True)
         return Completed(connection, again_at=url)
-    sign_in = _keep(
-        connection, pending.registration, server, tokens,
-        person=returned.user, asked=pending.scopes, resource=pending.resource,
-    )  # fmt: skip
     audit.record(
         returned.user, "connection.signed_in", connection, tenant=connection.tenant,
         issuer=server.issuer, scopes=sign_in.scopes, renewable=sign_in.renewable,
@@ -154,6 +155,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
 
     Raises CannotSignIn, ProviderRefused, ProviderUnavailable and SealBroken.
     """
+    made_for = basis(connection)
     conclusion = looking.look_at(connection)
     if conclusion.refusal is not None or conclusion.found is None:
         raise conclusion.refusal or CannotSignIn
@@ -163,7 +165,10 @@ def fetch_tokens(connection: Connection) -> SignIn:
     resource, scopes = _resource(connection, found), _scopes(connection, found, None)
     form = token_endpoint.form("client_credentials", scope=scopes, resource=resource)
     tokens = egress.run(token_endpoint.grant(found.server, client, form))
-    sign_in = _keep(connection, registration, found.server, tokens, person=None, asked=scopes, resource=resource)
+    sign_in = _keep(
+        connection, registration, found.server, tokens,
+        person=None, asked=scopes, resource=resource, made_for=made_for,
+    )  # fmt: skip
     audit.record(
         "system", "connection.signed_in", connection, tenant=connection.tenant,
         issuer=found.server.issuer, scopes=sign_in.scopes, grant=connection.oauth_grant,
@@ -288,11 +293,15 @@ def _pending(returned: Return, now: datetime) -> PendingAuthorization:
             code="expired_state",
         )
     connection = pending.connection
-    if connection.server_url != pending.server_url or not may_sign_in(returned.user, connection):
-        raise CallbackRefused(
-            "The connection was changed while you signed in. Press Sign in again.", code="connection_changed"
-        )
+    if basis(connection) != pending.basis or not may_sign_in(returned.user, connection):
+        raise _changed()
     return pending
+
+
+def _changed() -> CallbackRefused:
+    return CallbackRefused(
+        "The connection was changed while you signed in. Press Sign in again.", code="connection_changed"
+    )
 
 
 def _replayed() -> CallbackRefused:
@@ -320,37 +329,55 @@ def _keep(
     person: User | None,
     asked: str,
     resource: str,
+    made_for: str,
 ) -> SignIn:
-    """Put a new sign-in in the place of the one before, and have the connection checked with it."""
+    """Put a new sign-in in the place of the one before, and have the connection checked with it.
+
+    Gives the tokens back and raises CallbackRefused if the connection is no longer what they were `made_for`.
+    """
     now = timezone.now()
     owner = _owner(connection, person) if person else None
+    sign_in = SignIn(
+        connection=connection,
+        owner=owner,
+        person=person,
+        registration=registration,
+        grant=connection.oauth_grant,
+        server_url=connection.server_url,
+        server=server.model_dump(mode="json"),
+        resource=resource,
+        scopes=asked,
+    )
+    renewable = bool(tokens.refresh_token) or person is None
+    sign_in.keep(tokens, now, choices.renew_at(now, tokens.expires_in, renewable=renewable, spread=_spread))
     with transaction.atomic():
-        Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)
-        before = SignIn.objects.filter(connection=connection, owner=owner).first()
-        sign_in = SignIn(
-            connection=connection,
-            owner=owner,
-            person=person,
-            registration=registration,
-            grant=connection.oauth_grant,
-            server_url=connection.server_url,
-            server=server.model_dump(mode="json"),
-            resource=resource,
-            scopes=asked,
-        )
-        renewable = bool(tokens.refresh_token) or person is None
-        sign_in.keep(tokens, now, choices.renew_at(now, tokens.expires_in, renewable=renewable, spread=_spread))
-        if before is not None:
-            sign_in.missing_scopes = choices.not_granted(sign_in.scopes, before.missing_scopes)
-            if before.missing_scopes and before.signed_in_at > now - _STEP_UPS_COUNT_FOR:
-                sign_in.step_ups = before.step_ups + 1
-            before.delete()
-        sign_in.save(force_insert=True)
-        if sign_in.missing_scopes:
-            notices.tell(sign_in)
-        else:
-            notices.resolve(connection, owner)
-        standing.settle(connection)
-        if person is not None:
-            checking.ask(connection)
+        kept = _put(sign_in, made_for, now)
+    if not kept:
+        revoking.revoke(sign_in)
+        raise _changed()
     return sign_in
+
+
+def _put(sign_in: SignIn, made_for: str, now: datetime) -> bool:
+    """Save it unless the connection, or what the person may, has changed while the provider was asked."""
+    connection = Connection.objects.select_for_update(no_key=True).filter(pk=sign_in.connection_id).first()
+    person = User.objects.get(pk=sign_in.person_id) if sign_in.person_id else None
+    if connection is None or basis(connection) != made_for or (person and not may_sign_in(person, connection)):
+        return False
+    sign_in.connection = connection
+    owner = sign_in.owner
+    before = SignIn.objects.filter(connection=connection, owner=owner).first()
+    if before is not None:
+        sign_in.missing_scopes = choices.not_granted(sign_in.scopes, before.missing_scopes)
+        if before.missing_scopes and before.signed_in_at > now - _STEP_UPS_COUNT_FOR:
+            sign_in.step_ups = before.step_ups + 1
+        before.delete()
+    sign_in.save(force_insert=True)
+    if sign_in.missing_scopes:
+        notices.tell(sign_in)
+    else:
+        notices.resolve(connection, owner)
+    standing.settle(connection)
+    if person is not None:
+        checking.ask(connection)
+    return True

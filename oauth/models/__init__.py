@@ -8,7 +8,7 @@ Connection ──┬── Discovery              what its server says about sig
 """
 
 from oauth.models.notices import Notice, NoticeQuerySet
-from oauth.models.pending import PendingAuthorization, digest
+from oauth.models.pending import PendingAuthorization, basis, digest
 from oauth.models.registrations import Discovery, Kind, Registration
 from oauth.models.sign_ins import SignIn, SignInQuerySet, Tokens
 
@@ -22,5 +22,6 @@ __all__ = [
     "SignIn",
     "SignInQuerySet",
     "Tokens",
+    "basis",
     "digest",
 ]

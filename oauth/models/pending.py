@@ -22,6 +22,15 @@ def digest(value: str) -> str:
     return sha256(value.encode()).hexdigest()
 
 
+def basis(connection: Connection) -> str:
+    """Return a digest of what a connection's sign-ins are made for: its server, and how and for whom tokens are got."""
+    made_for = (
+        connection.server_url, connection.authorization, connection.sharing, connection.oauth_grant,
+        connection.oauth_client_id,
+    )  # fmt: skip
+    return digest("\n".join(str(value) for value in made_for))
+
+
 class PendingAuthorization(models.Model):
     """A sign-in that waits for the browser to come back (RFC 6749, section 4.1; PKCE, RFC 7636)."""
 
@@ -32,6 +41,7 @@ class PendingAuthorization(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
     registration = models.ForeignKey(Registration, on_delete=models.CASCADE, related_name="+")
     server_url = models.CharField(max_length=2048)
+    basis = models.CharField(max_length=64, db_default="")  # of the connection as it was when the person left
     server = models.JSONField()  # the authorization server's metadata as it was when the person left
     resource = models.CharField(max_length=2048, blank=True)
     scopes = models.CharField(max_length=4000, blank=True)

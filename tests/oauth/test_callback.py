@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from django.db import connection as database
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
@@ -37,6 +39,11 @@ def refused(scene: Scene, answer: HttpResponse, sentence: str) -> None:
     assert not SignIn.objects.exists()
     assert scene.auth.count("/token") == 0
     assert scene.state[0] == "needs_sign_in"
+
+
+def let_go() -> None:
+    """Close the database connection of the thread that this is called in."""
+    database.close()
 
 
 def test_an_unknown_state(scene: StartScene) -> None:
@@ -139,6 +146,43 @@ def test_a_connection_whose_server_changed_meanwhile(scene: StartScene) -> None:
     callback = approve(scene.depart())
     Connection.objects.update(server_url="https://elsewhere.example.com/mcp")
     refused(scene, scene.come_back(callback), "was changed while you signed in")
+
+
+@pytest.mark.parametrize(
+    "change", [{"sharing": "shared"}, {"oauth_grant": "client_credentials"}, {"oauth_client_id": "another"}]
+)
+def test_a_personal_consent_serves_nothing_but_what_it_was_given_for(scene: StartScene, change: dict[str, str]) -> None:
+    scene = scene(connection={"sharing": "personal"})
+    callback = approve(scene.depart())
+    Connection.objects.update(**change)
+    refused(scene, scene.come_back(callback), "was changed while you signed in")
+
+
+@pytest.mark.parametrize("meanwhile", ["it is shared", "the person is deactivated", "nothing"])
+def test_what_changes_while_the_code_is_exchanged_counts_too(scene: StartScene, meanwhile: str) -> None:
+    scene = scene(connection={"sharing": "personal"})
+    callback = approve(scene.depart())
+    scene.auth.hold_tokens()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(scene.come_back, callback)
+        scene.auth.wait_until_held()
+        if meanwhile == "it is shared":
+            Connection.objects.update(sharing="shared")
+        elif meanwhile == "the person is deactivated":
+            User.objects.filter(pk=scene.house.admin.pk).update(is_active=False)
+        scene.auth.release_tokens()
+        answer = coming.result()
+        pool.submit(let_go).result()
+    if meanwhile == "nothing":
+        assert answer.status_code == 302
+        assert SignIn.objects.get().owner == scene.house.admin
+        return
+    assert answer.status_code == 400
+    assert "was changed while you signed in" in answer.content.decode()
+    assert not SignIn.objects.exists()
+    assert len(scene.auth.revoked) == 1
+    failed = AuditEvent.objects.get(action="connection.sign_in_failed")
+    assert failed.outcome == "connection_changed"
 
 
 def test_a_person_who_lost_the_role_meanwhile(scene: StartScene) -> None:

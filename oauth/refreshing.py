@@ -181,7 +181,8 @@ async def _as_holder(sign_in: SignIn) -> Bearer:
             raise NeedsSignIn(_why(await in_thread(_row, sign_in.pk))) from failure
         raise
     metrics.count("token_refreshes", outcome="renewed")
-    await _write(sign_in, tokens)
+    if not await _write(sign_in, tokens) and not await in_thread(_goes_on, sign_in):
+        await _give_back(renewal, tokens)
     return _bearer(await in_thread(_look, sign_in.pk))
 
 
@@ -204,18 +205,26 @@ async def _ask(renewal: _Renewal) -> Tokens:
         return await token_endpoint.grant(renewal.server, renewal.client, fields)
 
 
-async def _write(sign_in: SignIn, tokens: Tokens) -> None:
-    """Write the new tokens down, whatever it takes: the provider has taken the old ones."""
+async def _give_back(renewal: _Renewal, tokens: Tokens) -> None:
+    """Have new tokens revoked (RFC 7009) whose sign-in ended while they were asked for; if that fails, they expire."""
+    if not renewal.server.revocation_endpoint:
+        return
+    kind = "refresh_token" if tokens.refresh_token else "access_token"
+    with suppress(DuvoError):
+        await token_endpoint.revoke(renewal.server, renewal.client, tokens.refresh_token or tokens.access_token, kind)
+
+
+async def _write(sign_in: SignIn, tokens: Tokens) -> bool:
+    """Write the new tokens down, whatever it takes: the provider has taken the old ones; no as `SignIn.renewed`."""
     for attempt in range(1, _WRITE_TRIES + 1):
         try:
-            await in_thread(_renewed, sign_in, tokens)
+            return await in_thread(_renewed, sign_in, tokens)
         except (OperationalError, InterfaceError):
             if attempt == _WRITE_TRIES:
                 raise
             logger.warning("Renewed tokens could not be written down yet, try %s", attempt)
             await asyncio.sleep(_WRITE_PAUSE)
-        else:
-            return
+    raise AssertionError  # the last try returns or raises
 
 
 # --- in a thread: what touches rows ---
@@ -266,14 +275,22 @@ def _prepare(sign_in: SignIn) -> _Renewal:
     return _Renewal(sign_in, server, client, sign_in.tokens())
 
 
-def _renewed(sign_in: SignIn, tokens: Tokens) -> None:
+def _goes_on(sign_in: SignIn) -> bool:
+    """Whether this sign-in, or one in its place whose grant a provider may count as the same, still has tokens."""
+    rows = SignIn.objects.filter(connection=sign_in.connection_id, owner=sign_in.owner_id, ended_at=None)
+    return rows.exists()
+
+
+def _renewed(sign_in: SignIn, tokens: Tokens) -> bool:
     now = timezone.now()
     renewable = sign_in.renewable or bool(tokens.refresh_token)
     when = choices.renew_at(now, tokens.expires_in, renewable=renewable, spread=_spread)
-    if sign_in.renewed(tokens, now, when):
-        _record(sign_in, "connection.token_renewed", "ok")
-        standing.settle(_connection(sign_in))
-        notices.tell(sign_in)
+    if not sign_in.renewed(tokens, now, when):
+        return False
+    _record(sign_in, "connection.token_renewed", "ok")
+    standing.settle(_connection(sign_in))
+    notices.tell(sign_in)
+    return True
 
 
 def _failed(sign_in: SignIn, failure: DuvoError) -> None:

@@ -16,6 +16,8 @@ from connections import sealing
 from connections.models import Authorization, Connection, Grant, Sharing, User
 from oauth.models.registrations import Kind, Registration
 
+_GOES_ON = Q(ended_at=None) | Q(ended_because="sign_in_revoked")
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -146,10 +148,15 @@ class SignIn(models.Model):
         return bool(mine.update(lease=lease, lease_until=until))
 
     def renewed(self, tokens: Tokens, now: datetime, renew_at: datetime | None) -> bool:
-        """Write the next generation down; no if somebody has written it meanwhile."""
-        same = SignIn.objects.filter(pk=self.pk, generation=self.generation)
+        """Write the next generation down; no if somebody has written it meanwhile, or has ended the sign-in.
+
+        One that ended because its refresh token was refused goes on: what was refused was the token that these
+        replace, sent once more by a process whose lease had run out.
+        """
+        same = SignIn.objects.filter(_GOES_ON, pk=self.pk, generation=self.generation)
         changed = self.keep(tokens, now, renew_at)
-        return bool(same.update(**changed, generation=F("generation") + 1, renewed_at=now, ended_at=None))
+        changed |= {"renewed_at": now, "ended_at": None, "ended_because": ""}
+        return bool(same.update(**changed, generation=F("generation") + 1))
 
     def put_off(self, until: datetime) -> None:
         """Give the lease back after a renewal that failed for the moment; nobody tries again before `until`."""

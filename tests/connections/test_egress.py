@@ -14,6 +14,7 @@ import pytest
 from pytest_django import Settings
 
 from connections import egress
+from connections.egress.pool import LANE
 from tests.connections.certificates import Authority
 from tests.connections.listeners import OK, Listener, Peer, listening
 
@@ -316,6 +317,18 @@ async def test_many_waiting_requests_to_one_server_do_not_hold_up_another() -> N
             task.cancel()
         await asyncio.wait(waiting)
         await until(lambda: not slow.peers)
+
+
+async def test_more_requests_than_a_lane_has_connections_all_get_through_and_leave_their_places() -> None:
+    pool = egress.GuardedPool()
+    async with listening() as listener:
+        url = f"http://127.0.0.1:{listener.port}/"
+        answers = await asyncio.gather(*(egress.fetch("GET", url, through=pool) for _ in range(3 * LANE)))
+        assert {answer.status for answer in answers} == {200}
+        before = listener.accepted
+        for _ in range(LANE):
+            await egress.fetch("GET", url, through=pool)
+        assert listener.accepted == before, "places that were left are used again"
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------

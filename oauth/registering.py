@@ -68,9 +68,9 @@ def obtain(connection: Connection, server: ServerMetadata, kind: Kind) -> Regist
     if current is not None and current.kind == kind and client_id in {None, current.client_id}:
         if current.secret_expires_at is None or current.secret_expires_at > timezone.now():
             return current
-        current.retire("secret_expired")
+        _retire(current, "secret_expired")
     elif current is not None:
-        current.retire("replaced")
+        _retire(current, "replaced")
     made = Registration(connection=connection, issuer=server.issuer, redirect_uri=redirect_uri(), kind=kind)
     if client_id is None:
         _register(connection, server, made)
@@ -112,8 +112,17 @@ def forget(registration: Registration) -> bool:
     if registration.kind != Kind.DCR:
         return False
     if registration.retired_at is None:
-        registration.retire("client_forgotten")
+        _retire(registration, "client_forgotten")
     return True
+
+
+def _retire(registration: Registration, because: str) -> None:
+    connection = registration.connection
+    registration.retire(because)
+    audit.record(
+        "system", "connection.registration_retired", connection, tenant=connection.tenant,
+        outcome=because, issuer=registration.issuer,
+    )  # fmt: skip
 
 
 def _current(connection: Connection, server: ServerMetadata) -> Registration | None:

@@ -38,6 +38,12 @@ def works(scene: Scene) -> None:
     assert scene.connection.tools.count() > 0
 
 
+def retirements() -> list[str]:
+    """Why registrations were retired, as the audit log has it."""
+    retired = AuditEvent.objects.filter(action="connection.registration_retired")
+    return list(retired.values_list("outcome", flat=True))
+
+
 def test_a_server_with_registration_needs_nothing_but_a_sign_in(scene: StartScene) -> None:
     scene = scene()
     works(scene)
@@ -207,6 +213,7 @@ def test_a_registration_that_the_provider_forgot_is_made_anew_once(scene: StartS
     assert scene.sign_in_row.ended_at is None
     assert len(scene.auth.registrations) == 2
     assert sorted(Registration.objects.values_list("retired_because", flat=True)) == ["", "client_forgotten"]
+    assert retirements() == ["client_forgotten"]
 
 
 def test_an_expired_client_secret_means_a_new_registration(scene: StartScene) -> None:
@@ -215,6 +222,17 @@ def test_an_expired_client_secret_means_a_new_registration(scene: StartScene) ->
     scene.depart()
     assert len(scene.auth.registrations) == 2
     assert set(Registration.objects.values_list("retired_because", flat=True)) == {"", "secret_expired"}
+    assert retirements() == ["secret_expired"]
+
+
+def test_a_registration_that_gives_way_to_a_client_of_ones_own_is_on_record(scene: StartScene) -> None:
+    scene = scene()
+    scene.depart()
+    assert retirements() == []
+    Connection.objects.update(oauth_client_id="acme-1")
+    secret(scene, "s3cret of acme")
+    scene.depart()
+    assert retirements() == ["replaced"]
 
 
 def test_a_client_secret_is_never_shown_to_another_sign_in_server(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 
 from connections import audit, egress
 from connections.errors import DuvoError
 from connections.models import Connection
-from oauth import looking, notices, registering, token_endpoint
+from oauth import looking, notices, registering, standing, token_endpoint
 from oauth.models import SignIn
 
 
@@ -36,9 +37,25 @@ def prune(connection: Connection) -> None:
     for sign_in in rows.select_related("registration__connection__tenant", "owner"):
         if sign_in.pk not in here or not sign_in.fits(connection):
             outcome = revoke(sign_in)
-            sign_in.delete()
+            if not SignIn.objects.filter(pk=sign_in.pk).delete()[0]:
+                continue  # somebody else has done the same meanwhile
             notices.resolve(connection, sign_in.owner)
             audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
+
+
+def abandoned() -> list[UUID]:
+    """Return the connections that have sign-ins of people who have been deactivated."""
+    return list(
+        SignIn.objects.filter(owner__is_active=False).order_by().values_list("connection", flat=True).distinct()
+    )
+
+
+def forget_abandoned(connection_id: UUID) -> None:
+    """Prune one of these connections, and say how it stands without."""
+    connection = Connection.objects.filter(pk=connection_id).first()
+    if connection is not None:
+        prune(connection)
+        standing.settle(connection)
 
 
 def with_the_connection(connection: Connection) -> None:

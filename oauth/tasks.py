@@ -7,12 +7,14 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from oauth import delivering, flow, notices, refreshing
+from oauth import delivering, flow, notices, refreshing, revoking
 
 
 @shared_task(name="oauth.dispatch_renewals")
 def dispatch_renewals() -> None:
-    """Enqueue the sign-ins that have to be looked at: to be renewed, or said to end."""
+    """Enqueue the sign-ins that have to be looked at: to be renewed, said to end, or given back."""
+    for connection_id in revoking.abandoned():
+        forget_abandoned.apply_async(kwargs={"connection_id": str(connection_id)}, expires=5)
     for sign_in_id in refreshing.due(timezone.now()):
         attend_sign_in.apply_async(kwargs={"sign_in_id": str(sign_in_id)}, expires=90)
 
@@ -21,6 +23,12 @@ def dispatch_renewals() -> None:
 def attend_sign_in(*, sign_in_id: str) -> None:
     """Renew one sign-in; whoever comes second finds it renewed."""
     refreshing.attend(UUID(sign_in_id))
+
+
+@shared_task(name="oauth.forget_abandoned")
+def forget_abandoned(*, connection_id: str) -> None:
+    """Give back the tokens of people who have been deactivated."""
+    revoking.forget_abandoned(UUID(connection_id))
 
 
 @shared_task(name="oauth.look_again")

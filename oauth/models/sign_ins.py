@@ -39,13 +39,14 @@ class SignInQuerySet(models.QuerySet["SignIn"]):
         return found if found is not None and found.fits(connection) else None
 
     def within(self, connection: Connection) -> SignInQuerySet:
-        """Return the organization's own and those of people who still belong to it."""
-        return self.filter(Q(owner=None) | Q(owner__memberships__tenant=connection.tenant_id))
+        """Return the organization's own and those of people who still belong to it and have not been deactivated."""
+        return self.filter(Q(owner=None) | Q(owner__is_active=True, owner__memberships__tenant=connection.tenant_id))
 
     def due(self, now: datetime) -> SignInQuerySet:
         """Return those that beat is to look at, the longest waiting first."""
         oauth = Q(connection__enabled=True, connection__authorization=Authorization.OAUTH)
-        return self.filter(oauth, ended_at=None, renew_at__lte=now).order_by("renew_at")
+        kept = Q(owner=None) | Q(owner__is_active=True)
+        return self.filter(oauth, kept, ended_at=None, renew_at__lte=now).order_by("renew_at")
 
 
 class SignIn(models.Model):

@@ -15,10 +15,11 @@ import pytest
 from django.utils import timezone
 
 from connections import egress
-from connections.models import AuditEvent, Connection, Credential
-from oauth import flow, refreshing
+from connections.models import AuditEvent, Connection, Credential, User
+from oauth import flow, refreshing, revoking
 from oauth.errors import NeedsSignIn
 from oauth.models import Registration, SignIn
+from oauth.tasks import forget_abandoned
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.test_sign_in import CALLBACK, secret
@@ -393,3 +394,23 @@ def test_personal_sign_ins_are_the_owners_own(scene: StartScene, api: Api, signe
     scene.house.membership(scene.house.member).delete()
     offers.forget()
     assert api.as_(scene.house.token(theirs)).call("orders__echo", {"text": "x"}).status_code == 503
+
+
+def test_the_sign_in_of_a_person_who_was_deactivated_serves_no_call_and_is_given_back(
+    scene: StartScene, api: Api
+) -> None:
+    scene = ready(scene(connection={"sharing": "personal"}))
+    token = scene.house.token(scene.house.assignment())
+    assert api.as_(token).call("orders__echo", {"text": "x"}).status_code == 200
+    row = scene.sign_in_row
+    User.objects.filter(pk=scene.house.admin.pk).update(is_active=False)
+    offers.forget()
+    refused = api.as_(token).call("orders__echo", {"text": "x"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "credential_not_ready")
+    assert refreshing.due(row.renew_at) == []
+    assert revoking.abandoned() == [scene.connection.pk]
+    forget_abandoned(connection_id=str(scene.connection.pk))  # what beat has the worker do
+    assert not SignIn.objects.exists()
+    assert scene.auth.revoked == [row.tokens().refresh_token]
+    assert scene.state == ("needs_sign_in", "sign_in_needed")
+    assert revoking.abandoned() == []

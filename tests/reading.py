@@ -17,6 +17,7 @@ from django.db import connection as database
 
 from connections.models import Connection
 from duvo.logging import JsonFormatter
+from tools.models import Call
 
 QUEUES = ("calls", "maintenance")
 # Loggers of the MCP servers, which live in the same process as the product during tests.
@@ -41,6 +42,7 @@ def admin_pages(most: int | None = None) -> list[str]:
         rows = list(found if model is Connection else found[:most])
         paths += [f"{base}{row.pk}/change/" for row in rows]
         paths += [f"{base}{row.pk}/{page}/" for row in rows[:2] for page in ("history", "delete")]
+    paths += [f"/admin/tools/call/{row.pk}/life/" for row in Call.objects.all()[:most]]
     return [*paths, *(f"/admin/tools/probe/report/{row.pk}/" for row in Connection.objects.all())]
 
 

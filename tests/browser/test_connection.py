@@ -127,7 +127,7 @@ def test_a_changed_tool_is_reviewed_and_approved(
     expect(ann.page.locator(".review .change")).to_contain_text("mails")
     expect(ann.page.locator(".review")).to_contain_text("⟨U+200B⟩")
     assert ann.violations() == []
-    ann.page.get_by_role("button", name="Approve").click()
+    ann.page.get_by_role("button", name="Approve", exact=True).click()
     expect(ann.page.locator(".messagelist")).to_contain_text("is approved")
     ann.open(change(connection))
     expect(ann.page.locator("[data-part=headline]")).to_have_text("Connected")

@@ -126,7 +126,7 @@ class _MomentField(forms.DateTimeField):
 def _field(name: str, schema: dict[str, Any], *, required: bool) -> forms.Field:
     common: dict[str, Any] = {
         "label": visible(schema.get("title") or name),
-        "help_text": visible(schema.get("description", "")),
+        "help_text": visible(schema.get("description", ""), keep="\n"),
         "initial": schema.get("default"),
         "required": required,
     }

@@ -11,6 +11,7 @@
     const QUICK_LOOKS = 120;
     const part = (name) => document.querySelector(`[data-part="${name}"]`);
     let edited = false;
+    let looks = 0;
 
     document.addEventListener("input", (event) => {
         edited = edited || Boolean(event.target.closest("[data-anew]"));
@@ -67,9 +68,8 @@
             }
         });
         call.dataset.stamp = stamp;
+        looks = 0;
     }
-
-    let looks = 0;
 
     async function look() {
         looks += 1;
@@ -82,7 +82,6 @@
             const life = await answer.json();
             show(life);
             if (life.stamp !== call.dataset.stamp) {
-                looks = 0;
                 await takeOver(life.stamp);
             }
         } catch {

@@ -163,7 +163,8 @@ def answer(call: Call, responses: dict[str, Any]) -> None:
         if not ended.end(CallState.FAILED, InputDeclined.code, InputDeclined().sentence, now):
             raise NotAsked
         return
-    if not Call.objects.filter(pk=call.pk).answer(call.seal(responses), now, now + _ENQUEUE_AGAIN):
+    same = Call.objects.filter(pk=call.pk, sealed_question=call.sealed_question)  # not one that was asked meanwhile
+    if not same.answer(call.seal(responses), now, now + _ENQUEUE_AGAIN):
         raise NotAsked
     if Call.objects.filter(pk=call.pk, state=CallState.QUEUED).exists():
         _enqueue(call.pk)

@@ -40,6 +40,7 @@ def test_a_quick_tool_stays_where_it_is(shop: Shop) -> None:
 
 def test_a_caller_waits_for_a_tool_in_the_queue_as_for_any_other(shop: Shop) -> None:
     shop.set_tool("echo", placement=Placement.QUEUE)
+
     def work() -> None:
         call = eventually(lambda: Call.objects.filter(state="queued").first(), "a queued call")
         calls.resume(call.pk)

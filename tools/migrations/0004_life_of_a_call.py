@@ -152,7 +152,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='tool',
             name='policy',
-            field=models.CharField(choices=[('allow', 'Allow'), ('ask', 'Ask: an organization admin approves each call'), ('deny', 'Deny')], default='allow', max_length=10),
+            field=models.CharField(choices=[('allow', 'Allow'), ('ask', 'Ask'), ('deny', 'Deny')], default='allow', max_length=10),
         ),
         migrations.AddIndex(
             model_name='call',

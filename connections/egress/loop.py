@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import uvloop
+from django.db import connection as database
 
 T = TypeVar("T")
 THREAD = "background-loop"
@@ -46,14 +47,22 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from synchronous code; if the caller is interrupted, it is cancelled.
 
+    The caller's database connection goes back to the pool meanwhile, unless a transaction is open on it.
     Raises RuntimeError inside the background loop itself, which would wait for itself for ever.
     """
     if threading.current_thread().name == THREAD:
         coroutine.close()
         raise RuntimeError("Await the coroutine: this is the background loop.")
+    _release_database()
     future = submit(coroutine)
     try:
         return future.result()
     except BaseException:
         future.cancel()
         raise
+
+
+def _release_database() -> None:
+    """A few slow servers would else hold all connections of the pool, and with them every page of the process."""
+    if database.settings_dict["OPTIONS"].get("pool") and not database.in_atomic_block:
+        database.close()

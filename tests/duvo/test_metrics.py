@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 from django.test import Client
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from connections import metrics
@@ -107,3 +110,26 @@ def test_what_redis_does_not_take_is_kept(settings: Any) -> None:
     assert answer.status_code == 503
     settings.REDIS_URL = working
     assert scraped()["duvo_probes_total", (("outcome", "failed"),)] == 1
+
+
+@pytest.mark.django_db
+def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
+    metrics.call_ended("succeeded", "web", 0.02)
+    metrics.hand_over()
+    headers = {"Authorization": f"Bearer {TOKEN}", "Accept": "application/openmetrics-text; version=1.0.0"}
+    answer = Client().get("/metrics", headers=headers)
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    seen = {family.name: family.type for family in openmetrics_families(answer.content.decode())}
+    assert (seen["duvo_calls"], seen["duvo_call_seconds"], seen["duvo_calls_open"]) == ("counter", "histogram", "gauge")
+
+
+@pytest.mark.django_db
+def test_a_redis_that_never_answers_is_not_waited_for(settings: Any) -> None:
+    working = settings.REDIS_URL
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        settings.REDIS_URL = f"redis://127.0.0.1:{mute.getsockname()[1]}/0"
+        began = time.monotonic()
+        answer = Client().get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+        settings.REDIS_URL = working
+    assert answer.status_code == 503
+    assert time.monotonic() - began < 5

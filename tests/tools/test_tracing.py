@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -35,6 +39,29 @@ GIVEN = f"00-{TRACE}-{SPAN}-01"
 )
 def test_only_a_valid_context_is_kept(header: str | None, kept: str) -> None:
     assert tracing.parse(header) == kept
+
+
+@given(st.text() | st.text("0123456789abcdefABCDEF- \t\r\n", max_size=80) | st.from_regex(r"[0-9a-f-]{55}(-.*)?"))
+def test_whatever_is_sent_what_is_kept_is_a_valid_context_of_version_00(header: str) -> None:
+    kept = tracing.parse(header)
+    assert kept == "" or re.fullmatch(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", kept)
+    assert tracing.parse(kept) == kept
+
+
+@given(st.integers(0, 254), st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.integers(0, 255))
+def test_every_valid_context_is_kept_and_its_trace_goes_on(
+    version: int, trace_id: int, span_id: int, flags: int
+) -> None:
+    rest = f"{trace_id:032x}-{span_id:016x}-{flags:02x}"
+    kept = tracing.parse(f"{version:02x}-{rest}")
+    assert kept == f"00-{rest}"
+    sent = tracing.meta(kept)["traceparent"]
+    assert tracing.parse(sent) == sent
+    assert sent.split("-")[1::2] == kept.split("-")[1::2]
+
+
+def test_without_a_context_nothing_is_sent() -> None:
+    assert tracing.meta("") == {}
 
 
 @pytest.mark.parametrize("allowed", [True, False])

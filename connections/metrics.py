@@ -72,7 +72,7 @@ class _Counts:
                 for key, amount in counted.items():
                     together.hincrbyfloat(HASH, key, amount)
                 together.execute()
-        except redis.RedisError:
+        except (redis.RedisError, OSError):
             logger.debug("Redis does not take the counts now.")
             self.add(counted)
 
@@ -93,9 +93,10 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def count(name: str, **labels: str) -> None:
-    """Count one more of a name in `LABELS`; a label's value that is not in its set becomes "other"."""
-    _counts.add({key_of(name, **labels): 1})
+def count(name: str, amount: int = 1, /, **labels: str) -> None:
+    """Count so many more of a name in `LABELS`; a label's value that is not in its set becomes "other"."""
+    if amount:
+        _counts.add({key_of(name, **labels): amount})
 
 
 def observe(name: str, seconds: float, **labels: str) -> None:

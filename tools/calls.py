@@ -22,7 +22,6 @@ from uuid import UUID
 import orjson
 from celery import current_app
 from django.conf import settings
-from django.db import connection as database
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis import RedisError
@@ -190,7 +189,6 @@ def resume(call_id: UUID) -> None:
     if not queued.filter(attempts=run.attempt).claim(run.started_at, timezone.now() + _lease()):
         egress.run(_give_back(place))
         return
-    database.close()  # a waiting call holds no database connection
     egress.run(runs.perform(replace(run, place=place)))
 
 

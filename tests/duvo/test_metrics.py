@@ -7,18 +7,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
 from django.test import Client
+from django.utils import timezone
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from connections import metrics
 from tests.conftest import House
 from tests.tools.conftest import Shop, open_shop, shop  # noqa: F401 - fixtures
+from tests.tools.test_call_worker import ASYNC, open_call
+from tools import calls
 from tools.models import Call
+from tools.models.moves import CallState
 
 TOKEN = "m" * 40
 
@@ -67,6 +72,16 @@ def test_calls_are_counted_by_outcome_and_placement(shop: Shop) -> None:  # noqa
     assert 0 < seen["duvo_call_seconds_sum", (("outcome", "succeeded"),)] < 30
     assert seen["duvo_call_seconds_bucket", (("le", "+Inf"), ("outcome", "succeeded"))] == 1
     assert seen["duvo_probes_total", (("outcome", "passed"),)] == 1
+
+
+def test_calls_that_no_run_ends_are_counted_too(shop: Shop) -> None:  # noqa: F811
+    open_call(shop, CallState.RUNNING, timedelta(seconds=-60))
+    calls.sweep(timezone.now())
+    queued = shop.call("echo", {"text": "x"}, **ASYNC).json()["id"]
+    shop.api.post(f"/v1/calls/{queued}/cancel")
+    seen = scraped()
+    assert seen["duvo_calls_total", (("outcome", "outcome_unknown"), ("placement", "other"))] == 1
+    assert seen["duvo_calls_total", (("outcome", "cancelled"), ("placement", "other"))] == 1
 
 
 def test_open_calls_and_the_age_of_the_queue_are_seen(shop: Shop, acme: House) -> None:  # noqa: F811

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.db.models import F, Q
 
+from connections import metrics
+
 if TYPE_CHECKING:
     from tools.models.calls import Call  # noqa: F401 - the class below names it as text
 
@@ -121,7 +123,9 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     def end(self, state: CallState, code: str, sentence: str, now: datetime, **more: Any) -> int:
         """Move these calls to a final state without a result, unless they have ended; return how many it were."""
-        return self.filter(finished_at=None).update(
+        ended = self.filter(finished_at=None).update(
             state=state, error_code=code, error_sentence=sentence[:300], finished_at=now,
             lease_until=None, waits_until=None, poll_at=None, **more,
         )  # fmt: skip
+        metrics.count("calls", ended, outcome=state, placement=metrics.OTHER)  # no run ended them
+        return ended

@@ -25,9 +25,9 @@ def waiting(context: dict[str, Any]) -> dict[str, Any]:
         tenant__in=tenants_of(user, ADMINS),
         state__in=[CallState.AWAITING_APPROVAL, CallState.INPUT_REQUIRED],
         waits_until__isnull=False,
-    ).select_related("assignment", "tenant")
+    ).select_related("assignment", "tenant").defer("sealed_arguments", "sealed_result")
     return {
         "calls": rows[:SHOWN],
-        "more": max(0, rows.count() - SHOWN),
+        "others": max(0, rows.count() - SHOWN),
         "several": user.is_superuser or len(user.roles) > 1,
     }

@@ -21,11 +21,15 @@ def waiting(context: dict[str, Any]) -> dict[str, Any]:
     """Show the newest 10 calls that an admin of their organization is to decide or answer."""
     request: HttpRequest = context["request"]
     user = person(request)
-    rows = Call.objects.filter(
-        tenant__in=tenants_of(user, ADMINS),
-        state__in=[CallState.AWAITING_APPROVAL, CallState.INPUT_REQUIRED],
-        waits_until__isnull=False,
-    ).select_related("assignment", "tenant").defer("sealed_arguments", "sealed_result")
+    rows = (
+        Call.objects.filter(
+            tenant__in=tenants_of(user, ADMINS),
+            state__in=[CallState.AWAITING_APPROVAL, CallState.INPUT_REQUIRED],
+            waits_until__isnull=False,
+        )
+        .select_related("assignment", "tenant")
+        .defer("sealed_arguments", "sealed_result")
+    )
     return {
         "calls": rows[:SHOWN],
         "others": max(0, rows.count() - SHOWN),

@@ -29,7 +29,7 @@ from uuid_utils.compat import uuid7
 
 from connections import egress
 from connections.context import request_id
-from connections.errors import DuvoError
+from connections.errors import DuvoError, SealBroken
 from connections.threads import in_thread
 from tools import ledger, limits, mcp_client, offers, repeats, runs, watching
 from tools.authentication import Principal
@@ -157,12 +157,13 @@ def answer(call: Call, responses: dict[str, Any]) -> None:
     if faults := mcp_client.answer_faults(Questions.restored(question), responses):
         raise AnswersRefused(faults)
     now = timezone.now()
+    same = Call.objects.filter(pk=call.pk, sealed_question=call.sealed_question)  # not one that was asked meanwhile
     if call.asked_in == AskedIn.RESULT and _visit_is_declined(question, responses):
-        ended = Call.objects.filter(pk=call.pk, state=CallState.INPUT_REQUIRED)
-        if not ended.end(CallState.FAILED, InputDeclined.code, InputDeclined().sentence, now):
+        if not same.filter(state=CallState.INPUT_REQUIRED).end(
+            CallState.FAILED, InputDeclined.code, InputDeclined().sentence, now
+        ):
             raise NotAsked
         return
-    same = Call.objects.filter(pk=call.pk, sealed_question=call.sealed_question)  # not one that was asked meanwhile
     if not same.answer(call.seal(responses), now, now + _ENQUEUE_AGAIN):
         raise NotAsked
     if Call.objects.filter(pk=call.pk, state=CallState.QUEUED).exists():
@@ -237,11 +238,13 @@ def _visit_is_declined(question: dict[str, Any], responses: dict[str, Any]) -> b
 
 
 def _answer_for_nobody(call: Call) -> None:
-    question = call.question() or {"requests": {}}
     try:
+        question = call.question() or {"requests": {}}
         answer(call, {key: {"action": "cancel"} for key in question["requests"]})
     except NotAsked:  # somebody was quicker
         return
+    except SealBroken as broken:  # one row that no key opens must not keep the others from their end
+        Call.objects.filter(pk=call.pk).end(CallState.OUTCOME_UNKNOWN, broken.code, broken.sentence, timezone.now())
 
 
 def _opening(

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.utils import timezone
 from mcp_types import INVALID_PARAMS
 
@@ -55,7 +56,7 @@ def look(call_id: UUID) -> None:
     else:
         _move(call, run, handle, task)
         return
-    if run is None or not _over(call, run, failure):
+    if not (_out_of_reach(call) if run is None else _over(call, run, failure)):
         _look_again(call, _AFTER_A_FAILURE)
 
 
@@ -121,6 +122,16 @@ def _over(call: Call, run: Run, failure: mcp_client.RpcError | None) -> bool:
     cancel(call.pk)
     egress.run(runs.settle(run, CallTimedOut("The task took longer than the tool may.")))
     return True
+
+
+def _out_of_reach(call: Call) -> bool:
+    """End a call whose task could not even be asked for as long as any call may take; tell whether it did."""
+    longest = timedelta(seconds=settings.LONGEST_CALL)
+    if timezone.now() < (call.started_at or call.created_at) + longest:
+        return False
+    sentence = "The server's task could not be looked at any more: the tool may have run."
+    running = Call.objects.filter(pk=call.pk, state=CallState.RUNNING)
+    return bool(running.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, sentence, timezone.now()))
 
 
 def _unanswered(questions: Questions, answered: list[str]) -> Questions | None:

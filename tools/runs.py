@@ -22,7 +22,7 @@ from connections import metrics, sealing
 from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools import access, contents, ledger, limits, mcp_client, spans, tracing, watching
-from tools.errors import CallError, LeaseLost, OutcomeUnknown
+from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown
 from tools.mcp_client import Answers, Questions, Task, ToolResult
 from tools.models import Call, Tool
 from tools.models.calls import seal_context
@@ -199,6 +199,7 @@ def _wait_for_answers(run: Run, questions: Questions) -> Report:
     """Leave the call until its question is answered; the call is then repeated with the answers."""
     until = timezone.now() + timedelta(hours=run.offer.decision_hours)
     run.rows().ask(AskedIn.RESULT, sealed_question(run, questions), until)
+    _end_if_unwanted(run)
     return report_of(Call.objects.get(pk=run.call_id))
 
 
@@ -208,7 +209,13 @@ def _leave_to_task(run: Run, task: Task) -> Report:
     poll_at = timezone.now() + timedelta(seconds=task.poll_interval)
     kept = run.rows().filter(state=CallState.RUNNING)
     kept.update(sealed_task=handle, poll_at=poll_at, lease_until=None)
+    _end_if_unwanted(run)
     return report_of(Call.objects.get(pk=run.call_id))
+
+
+def _end_if_unwanted(run: Run) -> None:
+    """End a call whose cancelling came too late to interrupt this run: from here on no process would hear of it."""
+    run.rows().unwanted().end(CallState.CANCELLED, CallCancelled.code, CallCancelled().sentence, timezone.now())
 
 
 def sealed_question(run: Run, questions: Questions) -> str:

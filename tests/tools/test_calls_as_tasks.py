@@ -167,3 +167,11 @@ def test_what_the_task_says_of_itself_is_progress(desk: Shop, box: TaskBox) -> N
     before = call.events.count()
     looked(call)
     assert call.events.count() == before, "the same words are no step"
+
+
+def test_a_task_that_cannot_even_be_asked_for_ends_as_unknown(desk: Shop) -> None:
+    call = begun(desk)
+    Call.objects.update(sealed_task="no key opens this")
+    assert looked(call).state == "running"
+    Call.objects.update(started_at=timezone.now() - timedelta(hours=2))
+    assert (looked(call).state, call.error_code) == ("outcome_unknown", "outcome_unknown")

@@ -183,6 +183,27 @@ def test_another_assignment_cannot_answer(open_shop: OpenShop, acme: House, riva
     assert shop.row.sealed_answers == ""
 
 
+def test_a_question_that_no_key_opens_keeps_no_other_call_from_its_end(open_shop: OpenShop) -> None:
+    shop = open_shop(asking())
+    shop.call("ask_form")
+    Call.objects.update(sealed_question="no key opens this", waits_until=timezone.now())
+    shop.call("ask_form")
+    Call.objects.filter(sealed_answers="").update(waits_until=timezone.now())
+    calls.sweep(timezone.now())
+    assert sorted(Call.objects.values_list("state", flat=True)) == ["outcome_unknown", "queued"]
+
+
+def test_a_cancel_that_comes_as_the_question_does_is_heard(open_shop: OpenShop) -> None:
+    shop = open_shop(asking())
+    shop.call("ask_form")
+    call = shop.row
+    Call.objects.filter(pk=call.pk).answer(call.seal({}), timezone.now(), timezone.now())
+    Call.objects.filter(pk=call.pk).update(cancel_asked_at=timezone.now(), sealed_answers="")
+    calls.resume(call.pk)
+    call.refresh_from_db()
+    assert call.state == "cancelled"
+
+
 def test_what_is_asked_and_answered_is_sealed(open_shop: OpenShop) -> None:
     shop = open_shop(asking())
     asked = shop.call("ask_form").json()

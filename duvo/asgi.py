@@ -50,7 +50,7 @@ _DOORS: list[tuple[re.Pattern[str], _View]] = [
 # it and keep everybody waiting for a quarter of a second. New objects are looked at less often for the same reason.
 gc.collect()
 gc.freeze()
-gc.set_threshold(5_000, 20, 20)
+gc.set_threshold(5_000, 5, 50)
 
 
 class ClientGone(Exception):

@@ -228,7 +228,11 @@ def _database() -> dict[str, Any]:
     else:
         database["CONN_MAX_AGE"] = 0  # the pool keeps the connections
         database["CONN_HEALTH_CHECKS"] = True  # and hands out none that a restarted server has closed
-        database["OPTIONS"] = {"pool": {"min_size": 0, "max_size": env.database_pool_size, "timeout": 10}}
+        database["OPTIONS"] = {
+            "pool": {"min_size": 0, "max_size": env.database_pool_size, "timeout": 10},
+            "prepare_threshold": 5,  # for statements that are bound at the server: those of the call path
+            **database.get("OPTIONS", {}),  # what the URL says, as `?sslmode=verify-full`
+        }
     return database
 
 

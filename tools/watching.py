@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -67,6 +68,7 @@ class Running:
     seal: Callable[[Any], str]
     task: asyncio.Task[object]
     place: limits.Place | None
+    alive_after: float  # when its lease is renewed next, by the loop's clock
     step: Progress | None = None
     step_after: float = 0.0
     interrupted: type[CallCancelled | LeaseLost] | None = None
@@ -92,12 +94,10 @@ class _Watch:
     running: dict[UUID, Running] = field(default_factory=dict)
     soon: asyncio.Event = field(default_factory=asyncio.Event)
     looking: asyncio.Task[None] | None = None
-    alive_said: float = 0.0
 
     def look(self) -> None:
         """See to it that somebody looks."""
         if self.looking is None or self.looking.done():
-            self.alive_said = asyncio.get_running_loop().time()
             self.looking = asyncio.ensure_future(self._look())
 
     async def _look(self) -> None:
@@ -107,17 +107,17 @@ class _Watch:
                 await asyncio.wait_for(self.soon.wait(), LOOK_EVERY)
             self.soon.clear()
             steps = self._steps(loop.time())
-            alive = self._alive(loop.time())
+            due = [run for run in self.running.values() if loop.time() >= run.alive_after]
+            alive = [(run.id, run.attempt) for run in due]
             try:
                 seen, unwanted, lost = await in_thread(_news, list(self.waiting), bool(self.running), steps, alive)
             except DatabaseFailed:  # whatever it is: those who wait here would wait for ever
                 logger.warning("The rows of waiting and running calls could not be read; trying again.")
                 await asyncio.sleep(LOOK_EVERY)
                 continue
-            if alive:
-                self.alive_said = loop.time()
-                places = [run.place for run in self.running.values() if run.place is not None]
-                await limits.keep(places, lease=settings.CALL_LEASE)
+            for run in due:
+                run.alive_after = _next_heartbeat()
+            await limits.keep([run.place for run in due if run.place is not None], lease=settings.CALL_LEASE)
             self._tell(seen)
             for call_id in unwanted & self.running.keys():
                 self.running[call_id].interrupt(CallCancelled)
@@ -132,10 +132,6 @@ class _Watch:
                 steps.append((run.id, run.attempt, run.seal(said)))
                 run.step, run.step_after = None, now + PROGRESS_EVERY
         return steps
-
-    def _alive(self, now: float) -> list[tuple[UUID, int]]:
-        due = now - self.alive_said >= settings.CALL_LEASE / 3
-        return [(run.id, run.attempt) for run in self.running.values()] if due else []
 
     def _tell(self, rows: dict[UUID, Seen]) -> None:
         for call_id, seen in rows.items():
@@ -180,7 +176,7 @@ def running(
     """
     watch, task = _watch(), asyncio.current_task()
     assert task is not None  # noqa: S101 - calls run in tasks
-    run = watch.running[call_id] = Running(call_id, attempt, seal, task, place)
+    run = watch.running[call_id] = Running(call_id, attempt, seal, task, place, _next_heartbeat())
     watch.look()
     try:
         yield run
@@ -198,6 +194,11 @@ def _watch() -> _Watch:
     if loop not in _watches:
         _watches[loop] = _Watch()
     return _watches[loop]
+
+
+def _next_heartbeat() -> float:
+    """Return when to renew a lease: within a third of it, and not for all calls that came together at once."""
+    return asyncio.get_running_loop().time() + settings.CALL_LEASE / 3 * random.uniform(0.5, 1)  # noqa: S311 - spreads load, no secret
 
 
 def _news(

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Self
 
 import h11
 import httpcore2
@@ -14,107 +14,128 @@ import httpcore2
 from connections.egress.network import PinnedBackend, Resolver, system_resolver, tls_context
 from connections.errors import Unreachable
 
-LANES = 32  # of one server in one event loop
-LANE = 48  # connections of a lane; 1,536 in all, as a slow server holds one per call
+MOST_CONNECTIONS = 1_536  # to one server from one event loop: a slow server holds one per call
 IDLE_SECONDS = 50.0  # below the 60 s after which common load balancers hang up
 SWEEP_SECONDS = 10.0
 
 Origin = tuple[bytes, bytes, int | None]
 
 
-class GuardedPool(httpcore2.AsyncConnectionPool):
-    """The lanes to all servers, each a pool made by PinnedBackend; no proxies, no HTTP/2, no retries.
+class GuardedPool:
+    """Connections to all servers, each made by PinnedBackend; no proxies, no HTTP/2, no retries.
 
-    A pool looks at all its connections several times per request: among 1,000 waiting calls a request would cost
-    4 ms. So there is a lane of a few connections, and another one where the lanes before it are full.
+    httpcore2's own pool looks at each of its connections several times per request: among 1,000 waiting calls a
+    request would cost 4 ms. Here an idle connection lies on a stack, and the others are not looked at.
     """
 
     def __init__(self, *, resolver: Resolver = system_resolver) -> None:
         """Take who resolves names."""
-        super().__init__(ssl_context=tls_context())
         self._resolver = resolver
-        self._servers: dict[Origin, list[_Lane]] = {}
+        self._servers: dict[Origin, _Server] = {}
         self._swept = time.monotonic()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
     async def handle_async_request(self, request: httpcore2.Request) -> httpcore2.Response:
-        """Send the request on a connection to its server; raises Refused, Unreachable and httpcore2's errors."""
+        """Send the request on a connection to its server and return the answer, which has to be closed.
+
+        Raises Refused, Unreachable and httpcore2's errors.
+        """
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             await self._sweep()
-        origin = (request.url.scheme, request.url.host, request.url.port)
-        lanes = self._servers.get(origin)
-        if lanes is None:
-            lanes = self._servers[origin] = []
-        for lane in lanes:
-            if lane.busy < LANE:
-                return await lane.send(request)
-        if len(lanes) < LANES:
-            lanes.append(_Lane(PinnedBackend(https=origin[0] == b"https", resolver=self._resolver)))
-            return await lanes[-1].send(request)
-        return await min(lanes, key=lambda lane: lane.busy).send(request)
+        url = request.url
+        server = self._servers.setdefault((url.scheme, url.host, url.port), _Server())
+        while True:
+            connection = await server.take() or self._connect(url.origin)
+            server.busy.add(connection)
+            try:
+                response = await connection.handle_async_request(request)
+            except httpcore2.ConnectionNotAvailable:  # the server has just closed it, and nothing was sent
+                server.busy.remove(connection)
+                await connection.aclose()
+            except BaseException:
+                server.busy.remove(connection)
+                raise
+            else:
+                response.stream = _Answer(response.stream, server, connection)
+                return response
 
     @property
-    def connections(self) -> list[httpcore2.AsyncConnectionInterface]:
+    def connections(self) -> list[httpcore2.AsyncHTTPConnection]:
         """Return the connections to all servers."""
-        return [connection for lanes in self._servers.values() for lane in lanes for connection in lane.connections]
+        return [connection for server in self._servers.values() for connection in (*server.idle, *server.busy)]
 
     async def aclose(self) -> None:
         """Close every connection."""
-        servers, self._servers = self._servers, {}
-        for lanes in servers.values():
-            for lane in lanes:
-                await lane.aclose()
+        for connection in self.connections:
+            await connection.aclose()
+        self._servers.clear()
+
+    def _connect(self, origin: httpcore2.Origin) -> httpcore2.AsyncHTTPConnection:
+        return httpcore2.AsyncHTTPConnection(
+            origin,
+            ssl_context=tls_context(),
+            keepalive_expiry=IDLE_SECONDS,
+            network_backend=PinnedBackend(https=origin.scheme == b"https", resolver=self._resolver),
+        )
 
     async def _sweep(self) -> None:
-        """Forget the lanes that nobody has used for a while: they look only when they are used."""
+        """Close what nobody has used for a while, and forget the servers that nobody is connected to."""
         self._swept = time.monotonic()
-        for origin, lanes in list(self._servers.items()):
-            unused = [lane for lane in lanes if lane.unused]
-            lanes[:] = [lane for lane in lanes if lane not in unused]
-            if not lanes:
+        for origin, server in list(self._servers.items()):
+            await server.close_expired()
+            if not server.idle and not server.busy:
                 del self._servers[origin]
-            for lane in unused:
-                await lane.aclose()
 
 
-class _Lane(httpcore2.AsyncConnectionPool):
-    """A few connections to one server; `busy` is how many answers are awaited or being read."""
+class _Server:
+    """The connections to one server: those whose answers are awaited or read, and the idle ones, the freshest last."""
 
-    def __init__(self, backend: PinnedBackend) -> None:
-        super().__init__(
-            ssl_context=tls_context(), max_connections=LANE, keepalive_expiry=IDLE_SECONDS, network_backend=backend
-        )
-        self.busy = 0
+    def __init__(self) -> None:
+        self.busy: set[httpcore2.AsyncHTTPConnection] = set()
+        self.idle: list[httpcore2.AsyncHTTPConnection] = []
 
-    @property
-    def unused(self) -> bool:
-        return not self.busy and all(one.is_closed() or one.has_expired() for one in self.connections)
+    async def take(self) -> httpcore2.AsyncHTTPConnection | None:
+        """Return an idle connection, or None when a new one is needed; raises Unreachable when there are too many."""
+        while self.idle:
+            connection = self.idle.pop()
+            if not connection.has_expired():
+                return connection
+            await connection.aclose()
+        if len(self.busy) >= MOST_CONNECTIONS:
+            raise Unreachable("Too many calls wait for this server. Try again in a moment.", code="pool_full")
+        return None
 
-    async def send(self, request: httpcore2.Request) -> httpcore2.Response:
-        self.busy += 1
-        try:
-            response = await self.handle_async_request(request)
-        except BaseException:
-            self.busy -= 1
-            raise
-        response.stream = _Answer(response.stream, self)
-        return response
+    async def close_expired(self) -> None:
+        expired = [connection for connection in self.idle if connection.has_expired()]
+        self.idle = [connection for connection in self.idle if connection not in expired]
+        for connection in expired:
+            await connection.aclose()
 
 
 class _Answer:
-    """The body of an answer; when it is closed, its lane has a place again."""
+    """The body of an answer; when it is closed after its end, another request may have the connection."""
 
-    def __init__(self, stream: Any, lane: _Lane) -> None:
+    def __init__(self, stream: Any, server: _Server, connection: httpcore2.AsyncHTTPConnection) -> None:
         self._stream = stream
-        self._lane: _Lane | None = lane
+        self._server: _Server | None = server
+        self._connection = connection
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return aiter(self._stream)
 
     async def aclose(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.busy -= 1
-            await self._stream.aclose()
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.busy.remove(self._connection)
+        await self._stream.aclose()  # hangs up if the answer was not read to its end
+        if self._connection.is_idle():
+            server.idle.append(self._connection)
 
 
 _pools: dict[asyncio.AbstractEventLoop, tuple[GuardedPool, AsyncGenerator[None]]] = {}
@@ -159,8 +180,6 @@ def explained() -> Iterator[None]:
     """Turn what httpcore2 raises about a request or its answer into Unreachable, with `sent` told truthfully."""
     try:
         yield
-    except httpcore2.PoolTimeout as error:
-        raise Unreachable("Too many connections are open. Try again.", code="pool_full") from error
     except httpcore2.RemoteProtocolError as error:
         if isinstance(error.args and error.args[0], h11.RemoteProtocolError) and "without sending complete" not in str(
             error

@@ -6,6 +6,11 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
+
+import httpcore2
+
+from connections import egress
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok"
 
@@ -56,3 +61,15 @@ async def listening(
         for peer in list(listener.peers):
             peer.transport.abort()
         await asyncio.sleep(0)
+
+
+async def send(pool: egress.GuardedPool, method: str, url: str, **more: Any) -> httpcore2.Response:
+    """Send one request through a pool, as the call path does, and read its answer."""
+    content = more.pop("content", b"")
+    headers = {"host": "x", "content-length": str(len(content))}
+    response = await pool.handle_async_request(httpcore2.Request(method, url, headers=headers, content=content, **more))
+    try:
+        await response.aread()
+    finally:
+        await response.aclose()
+    return response

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 
 import httpcore2
@@ -14,9 +15,10 @@ import pytest
 from pytest_django import Settings
 
 from connections import egress
-from connections.egress.pool import LANE
 from tests.connections.certificates import Authority
-from tests.connections.listeners import OK, Listener, Peer, listening
+from tests.connections.listeners import OK, Listener, Peer, listening, send
+
+pools = import_module("connections.egress.pool")  # the package has a function of this name
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +180,7 @@ async def test_a_name_that_does_not_exist_is_refused_and_one_that_hangs_is_unrea
         pool = egress.GuardedPool(resolver=resolver)
         timeouts = {"timeout": {"connect": 0.05}}
         with pytest.raises((egress.Refused, egress.Unreachable)) as failure:
-            await pool.request("POST", "https://mcp.example.com/", content=b"x", extensions=timeouts)
+            await send(pool, "POST", "https://mcp.example.com/", content=b"x", extensions=timeouts)
         assert isinstance(failure.value, egress.Refused | egress.Unreachable)
         return failure.value
 
@@ -196,8 +198,11 @@ async def test_a_server_that_accepts_nobody_times_out_before_anything_is_sent() 
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         with pytest.raises(egress.Unreachable) as failure:
-            await egress.pool().request(
-                "GET", f"http://127.0.0.1:{full.getsockname()[1]}/", extensions={"timeout": {"connect": 0.1}}
+            await send(
+                egress.pool(),
+                "GET",
+                f"http://127.0.0.1:{full.getsockname()[1]}/",
+                extensions={"timeout": {"connect": 0.1}},
             )
     assert (failure.value.code, failure.value.sent) == ("connect_timeout", False)
 
@@ -238,8 +243,8 @@ async def test_one_deadline_holds_over_the_whole_exchange_and_knows_if_the_reque
 async def test_the_read_timeout_counts_from_byte_to_byte() -> None:
     async with listening(silence) as listener:
         with pytest.raises(egress.Unreachable) as failure:
-            await egress.pool().request(
-                "GET", f"http://127.0.0.1:{listener.port}/", extensions={"timeout": {"read": 0.05}}
+            await send(
+                egress.pool(), "GET", f"http://127.0.0.1:{listener.port}/", extensions={"timeout": {"read": 0.05}}
             )
         assert (failure.value.code, failure.value.sent) == ("answer_timeout", True)
 
@@ -251,7 +256,7 @@ async def test_a_server_that_takes_no_bytes_times_out_the_write() -> None:
         for peer in listener.peers:
             peer.transport.pause_reading()
         with pytest.raises(egress.Unreachable) as failure:
-            await egress.pool().request("POST", url, content=b"x" * 20_000_000, extensions={"timeout": {"write": 0.1}})
+            await send(egress.pool(), "POST", url, content=b"x" * 20_000_000, extensions={"timeout": {"write": 0.1}})
         assert (failure.value.code, failure.value.sent) == ("answer_timeout", True)
 
 
@@ -319,16 +324,47 @@ async def test_many_waiting_requests_to_one_server_do_not_hold_up_another() -> N
         await until(lambda: not slow.peers)
 
 
-async def test_more_requests_than_a_lane_has_connections_all_get_through_and_leave_their_places() -> None:
+async def test_connections_that_many_requests_needed_at_once_are_used_again_the_freshest_first() -> None:
     pool = egress.GuardedPool()
     async with listening() as listener:
         url = f"http://127.0.0.1:{listener.port}/"
-        answers = await asyncio.gather(*(egress.fetch("GET", url, through=pool) for _ in range(3 * LANE)))
+        answers = await asyncio.gather(*(egress.fetch("GET", url, through=pool) for _ in range(100)))
         assert {answer.status for answer in answers} == {200}
         before = listener.accepted
-        for _ in range(LANE):
+        for _ in range(3):
             await egress.fetch("GET", url, through=pool)
-        assert listener.accepted == before, "places that were left are used again"
+        assert listener.accepted == before
+        fresh, *others = sorted(pool.connections, key=repr, reverse=True)
+        assert "Request Count: 4" in repr(fresh)
+        assert all("Request Count: 1" in repr(other) for other in others)
+
+
+async def test_a_server_with_too_many_waiting_requests_gets_no_more_and_other_servers_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pools, "MOST_CONNECTIONS", 3)
+    async with listening(silence) as slow, listening() as quick:
+        url = f"http://127.0.0.1:{slow.port}/"
+        waiting = [asyncio.ensure_future(egress.fetch("GET", url)) for _ in range(3)]
+        await until(lambda: len(slow.requests) == 3)
+        with pytest.raises(egress.Unreachable) as refusal:
+            await egress.fetch("GET", url)
+        assert (refusal.value.code, refusal.value.sent) == ("pool_full", False)
+        assert (await egress.fetch("GET", f"http://127.0.0.1:{quick.port}/")).status == 200
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert not [connection for connection in egress.pool().connections if not connection.is_idle()]
+
+
+async def test_connections_that_nobody_uses_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(pools, "SWEEP_SECONDS", 0.0)
+    async with listening() as one, listening() as other:
+        await egress.fetch("GET", f"http://127.0.0.1:{one.port}/")
+        await egress.fetch("GET", f"http://127.0.0.1:{other.port}/")
+        await until(lambda: not one.peers)
+        assert len(egress.pool().connections) == 1
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------

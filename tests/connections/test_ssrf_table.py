@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from connections import egress
 from connections.egress.network import resolve_async
-from tests.connections.listeners import Listener, listening
+from tests.connections.listeners import Listener, listening, send
 from tests.connections.ssrf import LOOPBACK_HOSTS, PRIVATE_ANSWERS, REFUSED
 
 PUBLIC = "93.184.216.34"
@@ -88,7 +88,7 @@ async def test_no_spelling_of_loopback_reaches_the_inner_service(inner: Listener
         with pytest.raises((egress.Refused, httpx2.InvalidURL)):
             await egress.client().get(url, follow_redirects=True)
         with pytest.raises(egress.Refused) as refusal:
-            await egress.pool().request("GET", url)
+            await send(egress.pool(), "GET", url)
         assert refusal.value.code == "private_address"
         with pytest.raises(egress.Refused):
             await egress.reach(url)
@@ -101,7 +101,7 @@ async def test_a_name_that_leads_inside_is_refused_also_when_only_one_of_its_add
     url = f"https://mcp.example.com:{inner.port}/"
     for found in ([answer], [PUBLIC, answer], [answer, PUBLIC]):
         with pytest.raises(egress.Refused) as refusal:
-            await egress.GuardedPool(resolver=Names(found)).request("GET", url)
+            await send(egress.GuardedPool(resolver=Names(found)), "GET", url)
         assert refusal.value.code == "private_address"
         with pytest.raises(egress.Refused):
             await egress.fetch("GET", url, through=egress.GuardedPool(resolver=Names(found)))
@@ -119,7 +119,7 @@ async def test_a_connection_goes_to_the_very_addresses_that_were_judged(settings
     settings.EGRESS_ALLOWED_NETWORKS = ["127.0.0.0/8"]
     names = Names(["127.0.0.1"], ["10.0.0.1"])
     async with listening() as listener, egress.GuardedPool(resolver=names) as pool:
-        assert (await pool.request("GET", f"http://mcp.example.com:{listener.port}/")).status == 200
+        assert (await send(pool, "GET", f"http://mcp.example.com:{listener.port}/")).status == 200
         assert names.asked == 1
 
 
@@ -128,13 +128,13 @@ async def test_plain_http_is_refused_to_a_public_address_even_if_another_network
 ) -> None:
     settings.EGRESS_ALLOWED_NETWORKS = ["127.0.0.0/8"]
     with pytest.raises(egress.Refused) as refusal:
-        await egress.GuardedPool(resolver=Names([PUBLIC])).request("GET", "http://mcp.example.com/")
+        await send(egress.GuardedPool(resolver=Names([PUBLIC])), "GET", "http://mcp.example.com/")
     assert refusal.value.code == "https_required"
 
 
 async def test_a_port_that_is_not_allowed_is_refused_at_every_hop() -> None:
     with pytest.raises(egress.Refused) as refusal:
-        await egress.GuardedPool(resolver=Names([PUBLIC])).request("GET", "https://mcp.example.com:22/")
+        await send(egress.GuardedPool(resolver=Names([PUBLIC])), "GET", "https://mcp.example.com:22/")
     assert refusal.value.code == "port_forbidden"
 
 
@@ -174,6 +174,6 @@ async def test_a_proxy_in_the_environment_is_not_asked(
 async def test_websockets_and_socket_files_have_no_way_through(inner: Listener) -> None:
     for scheme in ("ws", "wss"):
         with pytest.raises(egress.Refused):
-            await egress.pool().request("GET", f"{scheme}://127.0.0.1:{inner.port}/")
+            await send(egress.pool(), "GET", f"{scheme}://127.0.0.1:{inner.port}/")
     with pytest.raises(egress.Refused):
         await egress.PinnedBackend(https=True).connect_unix_socket("/run/docker.sock")

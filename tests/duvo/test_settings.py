@@ -50,6 +50,17 @@ def test_a_process_without_settings_does_not_start_and_names_each(tmp_path: Path
     assert all(name in outcome.stderr.splitlines()[-1] for name in ("SECRET_KEY", "SEAL_KEYS", "PUBLIC_URL"))
 
 
+def test_what_the_address_of_the_database_asks_for_is_kept() -> None:
+    printing = "from duvo import settings; options = settings.DATABASES['default']['OPTIONS']; print(sorted(options))"
+    address = "postgres://duvo@db.example.com/duvo?sslmode=verify-full"
+    environment = {"PATH": os.environ["PATH"], **GOOD, "DATABASE_URL": address}
+    printed = subprocess.run(
+        [sys.executable, "-c", printing],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert printed.stdout.strip() == "['pool', 'prepare_threshold', 'sslmode']"
+
+
 def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable[..., Environment]) -> None:
     environment = start()
     assert environment.allowed_hosts == ["duvo.example.com"]

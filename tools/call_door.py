@@ -165,11 +165,10 @@ class AnswerCall(Door):
 
 def own(principal: Principal, call_id: str) -> Call:
     """Return a call of this assignment; raises CallNotFound for every other."""
-    mine = Call.objects.filter(assignment=principal.assignment_id, tenant=principal.tenant_id)
-    call: Call | None = mine.filter(pk=call_id).first()
-    if call is None:
-        raise CallNotFound
-    return call
+    try:
+        return Call.objects.get(assignment=principal.assignment_id, tenant=principal.tenant_id, pk=call_id)
+    except Call.DoesNotExist as error:
+        raise CallNotFound from error
 
 
 async def _followed(request: HttpRequest, call: Call) -> HttpResponse:

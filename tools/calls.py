@@ -31,7 +31,7 @@ from connections import egress
 from connections.context import request_id
 from connections.errors import DuvoError, SealBroken
 from connections.threads import in_thread
-from tools import ledger, limits, mcp_client, offers, repeats, runs, watching
+from tools import ledger, limits, mcp_client, offers, pubsub, repeats, runs, watching
 from tools.authentication import Principal
 from tools.errors import (
     AnswersRefused,
@@ -127,7 +127,8 @@ def cancel(call: Call) -> None:
         if call.sealed_task:
             _send("tools.cancel_task", call.pk)
         return
-    row.filter(finished_at=None).update(cancel_asked_at=now)
+    if row.filter(finished_at=None).update(cancel_asked_at=now):
+        pubsub.tell(call.pk)
 
 
 def approve(call: Call, *, by: str) -> bool:
@@ -173,12 +174,11 @@ def answer(call: Call, responses: dict[str, Any]) -> None:
 def resume(call_id: UUID) -> None:
     """Run a queued call to its end, in a worker; a call that is no longer queued is left alone."""
     queued = Call.objects.filter(pk=call_id, state=CallState.QUEUED)
-    call = queued.first()
-    if call is None:
-        return
     try:
-        run = _prepared(call)
+        run = _prepared(queued.get())
         place = egress.run(limits.enter(run.offer.bounds, lease=settings.CALL_LEASE, counted=True))
+    except Call.DoesNotExist:
+        return
     except LimitReached as full:
         later = full.retry_after or 1.0
         queued.update(lease_until=timezone.now() + timedelta(seconds=later) + _ENQUEUE_AGAIN)

@@ -17,7 +17,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from connections.context import request_id
 from connections.threads import in_thread
 from tools import watching
-from tools.authentication import principals
+from tools.authentication import Principal, principals
 from tools.call_door import Door, own
 from tools.models import Call, CallEvent
 from tools.models.moves import FINAL_STATES
@@ -25,6 +25,8 @@ from tools.models.moves import FINAL_STATES
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps proxies from closing the stream
 _RETRY = b"retry: 1000\n\n"  # milliseconds after which a client comes back
 _AT_ONCE = 500
+
+News = tuple[list[CallEvent], bool]  # what has come, and whether nothing more will
 
 
 class CallEvents(Door):
@@ -51,10 +53,10 @@ class CallEvents(Door):
     )
     async def get(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Follow a call, from its beginning or from where the client was."""
-        call = await in_thread(own, self.principal, id)
         last = request.headers.get("Last-Event-ID", "")
         known = int(last[:9]) if last.isascii() and last.isdigit() else 0
-        events = _stream(call.pk, known, self.token_digest or "")
+        call, first = await in_thread(_open, self.principal, id, known)
+        events = _stream(call, known, first, self.token_digest or "")
         answer: Any = StreamingHttpResponse(events, content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"
         answer["X-Accel-Buffering"] = "no"
@@ -63,26 +65,31 @@ class CallEvents(Door):
         return answer  # type: ignore[no-any-return]
 
 
-async def _stream(call_id: UUID, last: int, token_digest: str) -> AsyncIterator[bytes]:
+async def _stream(call: Call, last: int, news: News, token_digest: str) -> AsyncIterator[bytes]:
     yield _RETRY
     while await principals.get(token_digest) is not None:  # a revoked token hears nothing more
-        events = await in_thread(_after, call_id, last)
+        events, over = news
         for event in events:
             yield _written(event)
             last = event.seq
-            if event.state in FINAL_STATES:
-                return
-        if events:
-            continue
-        if await in_thread(_has_ended_at, call_id, last):
+        if over:
             return
-        seen = await watching.until(call_id, lambda seen: seen.seq > last, HEARTBEAT)  # noqa: B023 - read at once
-        if seen is None:
-            yield b": still here\n\n"
+        if not events:
+            seen = await watching.until(call.pk, lambda seen: seen.seq > last, HEARTBEAT)  # noqa: B023 - read at once
+            if seen is None:
+                yield b": still here\n\n"
+        news = await in_thread(_after, call, last)
 
 
-def _after(call_id: UUID, last: int) -> list[CallEvent]:
-    return list(CallEvent.objects.filter(call=call_id, seq__gt=last).select_related("call")[:_AT_ONCE])
+def _open(principal: Principal, call_id: str, last: int) -> tuple[Call, News]:
+    call = own(principal, call_id)
+    return call, _after(call, last)
+
+
+def _after(call: Call, last: int) -> News:
+    """Return what has come behind an event."""
+    events = list(call.events.filter(seq__gt=last)[:_AT_ONCE])
+    return events, events[-1].state in FINAL_STATES if events else _has_ended_at(call.pk, last)
 
 
 def _has_ended_at(call_id: UUID, last: int) -> bool:

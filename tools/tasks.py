@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from tools import calls, polling, probing, retention
+from tools import calls, polling, probing, pubsub, retention
 
 
 @shared_task(name="tools.dispatch_probes")
@@ -27,6 +27,7 @@ def probe_connection(*, connection_id: str) -> None:
 def run_call(*, call_id: str) -> None:
     """Run one queued call; the row is the claim, so a message that comes twice does nothing."""
     calls.resume(UUID(call_id))
+    pubsub.tell(UUID(call_id))
 
 
 @shared_task(name="tools.dispatch_task_looks")
@@ -40,6 +41,7 @@ def dispatch_task_looks() -> None:
 def look_at_task(*, call_id: str) -> None:
     """Look at the task of one call."""
     polling.look(UUID(call_id))
+    pubsub.tell(UUID(call_id))
 
 
 @shared_task(name="tools.cancel_task")

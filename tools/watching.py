@@ -3,7 +3,7 @@
 Everything is said in the call's row. One coroutine per event loop looks at the rows that matter here, four times a
 second and only while there are any: whether calls that somebody waits for have moved, whether calls that run here are
 no longer wanted. It also writes down their progress and that they are alive. So a thousand waiting callers cost one
-query and no thread.
+query and no thread. What other processes tell through `pubsub` is looked at at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,7 +25,7 @@ from django.db import Error as DatabaseFailed
 from django.utils import timezone
 
 from connections.threads import in_thread
-from tools import limits
+from tools import limits, pubsub
 from tools.errors import CallCancelled, LeaseLost
 from tools.mcp_client import Progress
 from tools.models import Call
@@ -92,8 +92,21 @@ class _Watch:
         default_factory=lambda: defaultdict(list)
     )
     running: dict[UUID, Running] = field(default_factory=dict)
+    moved: set[UUID] = field(default_factory=set)  # to be looked at before the others
     soon: asyncio.Event = field(default_factory=asyncio.Event)
     looking: asyncio.Task[None] | None = None
+    listening: asyncio.Task[None] | None = None
+
+    def hear(self, call_id: UUID) -> None:
+        """Have a call looked at at once, if it matters here."""
+        if call_id in self.waiting or call_id in self.running:
+            self.moved.add(call_id)
+            self.soon.set()
+
+    def listen(self) -> None:
+        """See to it that what other processes tell is heard, from now until the end of this loop."""
+        if self.listening is None:
+            self.listening = asyncio.ensure_future(pubsub.listen(self.hear))
 
     def look(self) -> None:
         """See to it that somebody looks."""
@@ -102,19 +115,26 @@ class _Watch:
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
+        next_look = loop.time() + LOOK_EVERY
         while self.waiting or self.running:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.soon.wait(), LOOK_EVERY)
+                await asyncio.wait_for(self.soon.wait(), next_look - loop.time())
             self.soon.clear()
-            steps = self._steps(loop.time())
-            due = [run for run in self.running.values() if loop.time() >= run.alive_after]
+            at_all = loop.time() >= next_look or not self.moved.isdisjoint(self.running)
+            waiting = list(self.waiting if at_all else self.moved & self.waiting.keys())
+            running = self.running.values() if at_all else ()
+            self.moved.clear()
+            steps = self._steps(running, loop.time())
+            due = [run for run in running if loop.time() >= run.alive_after]
             alive = [(run.id, run.attempt) for run in due]
             try:
-                seen, unwanted, lost = await in_thread(_news, list(self.waiting), bool(self.running), steps, alive)
+                seen, unwanted, lost = await in_thread(_news, waiting, bool(running), steps, alive)
             except DatabaseFailed:  # whatever it is: those who wait here would wait for ever
                 logger.warning("The rows of waiting and running calls could not be read; trying again.")
                 await asyncio.sleep(LOOK_EVERY)
                 continue
+            if at_all:
+                next_look = loop.time() + LOOK_EVERY
             for run in due:
                 run.alive_after = _next_heartbeat()
             await limits.keep([run.place for run in due if run.place is not None], lease=settings.CALL_LEASE)
@@ -124,9 +144,9 @@ class _Watch:
             for call_id in lost & self.running.keys():
                 self.running[call_id].interrupt(LeaseLost)
 
-    def _steps(self, now: float) -> list[tuple[UUID, int, str]]:
+    def _steps(self, running: Iterable[Running], now: float) -> list[tuple[UUID, int, str]]:
         steps: list[tuple[UUID, int, str]] = []
-        for run in self.running.values():
+        for run in running:
             if run.step is not None and now >= run.step_after and len(steps) < _STEPS_AT_ONCE:
                 said = {"progress": run.step.progress, "total": run.step.total, "message": run.step.message}
                 steps.append((run.id, run.attempt, run.seal(said)))
@@ -149,6 +169,7 @@ async def until(call_id: UUID, enough: Enough, seconds: float) -> Seen | None:
     entry = (enough, asyncio.get_running_loop().create_future())
     watch.waiting[call_id].append(entry)
     watch.look()
+    watch.listen()
     try:
         return await asyncio.wait_for(entry[1], seconds)
     except TimeoutError:
@@ -161,9 +182,7 @@ async def until(call_id: UUID, enough: Enough, seconds: float) -> Seen | None:
 
 def moved(call_id: UUID) -> None:
     """Have those who wait in this process for a call look at once, as it has moved here."""
-    watch = _watch()
-    if call_id in watch.waiting:
-        watch.soon.set()
+    _watch().hear(call_id)
 
 
 @contextmanager

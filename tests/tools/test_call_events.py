@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +11,11 @@ import httpx2
 import pytest
 from django.db import DatabaseError, transaction
 from django.utils import timezone
+from redis import Redis
 
 from tests.conftest import House
-from tests.tools.conftest import Shop
-from tools import authentication, calls
+from tests.tools.conftest import Shop, eventually
+from tools import authentication, calls, pubsub, tasks, watching
 from tools.models import Call, CallEvent
 
 
@@ -76,6 +78,29 @@ def test_a_queued_call_that_is_cancelled_ends_the_stream(shop: Shop) -> None:
     call = shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"}).json()["id"]
     calls.cancel(shop.row)
     assert states(events(shop, call)) == ["queued", "cancelled"]
+
+
+@pytest.mark.parametrize("path", ["/v1/calls/{}", "/v1/calls/{}/events"])
+def test_the_end_of_a_call_elsewhere_is_heard_at_once(
+    shop: Shop, path: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "LOOK_EVERY", 60.0)  # nobody looks by himself
+    call = shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"}).json()["id"]
+    with ThreadPoolExecutor() as pool, Redis.from_url(settings.REDIS_URL) as redis:
+        waiting = pool.submit(shop.api.get, path.format(call), headers={"Prefer": "wait=30"})
+        eventually(lambda: dict(redis.pubsub_numsub(pubsub.CHANNEL)).get(pubsub.CHANNEL.encode()), "a listener")
+        tasks.run_call(call_id=call)
+        answer = waiting.result(timeout=20)
+    assert "succeeded" in answer.text
+
+
+def test_without_redis_a_wait_ends_as_well_a_little_later(shop: Shop, settings: Any) -> None:
+    call = shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"}).json()["id"]
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(shop.api.get, f"/v1/calls/{call}", headers={"Prefer": "wait=30"})
+        tasks.run_call(call_id=call)
+        assert waiting.result(timeout=20).json()["state"] == "succeeded"
 
 
 def test_a_stranger_sees_no_events(shop: Shop, acme: House, rival: House) -> None:

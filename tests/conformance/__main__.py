@@ -34,9 +34,7 @@ REVISIONS = {
     "2026-07-28": CREDENTIALS,
 }
 # Scenario: why it fails for now.
-EXPECTED_TO_FAIL = {
-    "elicitation-sep1034-client-defaults": "it asks on the session's own stream, which is not opened here",
-}
+EXPECTED_TO_FAIL: dict[str, str] = {}
 
 say = partial(print, flush=True, file=sys.stdout)
 

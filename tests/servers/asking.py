@@ -3,6 +3,7 @@
 `asking()` is a box with one tool for every way of asking; `mcp_server("modern", asking())` or `("legacy", asking())`:
 
     ask_form     one form with a field of every kind; answers with the response, as JSON
+    ask_aside    legacy only: one form on the session's own stream, that is, without a word about the call
     ask_visit    one address; the same
     ask_both     both at once, under the keys `form` and `visit` (handshake era: two requests on one stream)
     ask_twice    first a name, then a confirmation that names it; answers with both responses
@@ -95,6 +96,11 @@ class AskingBox(Toolbox):
     async def ask_form(self, _: dict[str, Any], context: Any) -> Result:
         return _told(await self.put(context, 1, form=form("What do you want to order?", FORM)))
 
+    async def ask_aside(self, _: dict[str, Any], context: Any) -> Result:
+        said = await context.session.elicit_form("What is your name?", ONE_NAME)
+        self.seen.append(said.model_dump(by_alias=True, exclude_none=True, include={"action", "content"}))
+        return _told(self.seen[-1])
+
     async def ask_visit(self, _: dict[str, Any], context: Any) -> Result:
         return _told(await self.put(context, 1, visit=visit("Please connect your billing account.")))
 
@@ -129,7 +135,7 @@ class AskingBox(Toolbox):
 def asking(**options: Any) -> AskingBox:
     """Return a box with one tool for every way of asking."""
     box = AskingBox(**options)
-    for handler in (box.ask_form, box.ask_visit, box.ask_both, box.ask_twice):
+    for handler in (box.ask_form, box.ask_aside, box.ask_visit, box.ask_both, box.ask_twice):
         box.add(handler.__name__, handler, input_schema=schema())
     box.add("ask_state", box.ask_state, input_schema=schema(times={"type": "integer"}))
     box.add("visit_first", box.visit_first, input_schema=schema(tenant={"type": "string"}))

@@ -54,6 +54,17 @@ def test_the_program_answers_and_the_call_succeeds(open_shop: OpenShop, kind: st
     assert len(box.seen) == 1
 
 
+def test_a_question_that_names_no_call_waits_for_the_program_all_the_same(open_shop: OpenShop) -> None:
+    shop = open_shop(asking(), "legacy")
+    asked = shop.call("ask_aside")
+    assert (asked.status_code, asked.json()["state"]) == (202, "input_required")
+    key, shown = question(asked.json())
+    assert shown["message"] == "What is your name?"
+    said = {"action": "accept", "content": {"name": "Ada"}}
+    reply(shop, asked.json()["id"], wait=0, **{key: said})
+    assert finished(shop, asked.json()["id"])["structured_content"] == said
+
+
 @BOTH
 def test_a_question_is_declined(open_shop: OpenShop, kind: str) -> None:
     shop = open_shop(asking(), kind)

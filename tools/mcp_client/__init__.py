@@ -14,7 +14,8 @@ It sees no row: callers hand in a `Server` and store what they learn. `errors.py
 
     wire, sse                    bytes written and read, without I/O
     posting, reading             one message sent, its answer read under clocks and a cap
-    eras, sessions, asking       which era; the handshake era's sessions, and what its servers ask in between
+    eras, sessions               which era; the handshake era's sessions
+    asking, standing             what servers of the handshake era ask in between, and a session's own stream
     questions, forms, responding what servers ask people, and whether the responses fit; without I/O
     results                      what a call comes to; without I/O
     calling, tasks, listing      the stories

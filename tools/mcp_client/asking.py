@@ -1,24 +1,62 @@
-"""What a server of the handshake era asks while a call's stream is open (2025-06-18 and 2025-11-25, elicitation)."""
+"""What a server of the handshake era asks while a stream is open (2025-06-18 and 2025-11-25, elicitation)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from typing import Any, Final
 
 from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
 
-from tools.mcp_client import questions
+from connections.errors import DuvoError
+from tools.mcp_client import questions, wire
 from tools.mcp_client.errors import BadQuestion
+from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.reading import Clock
-from tools.mcp_client.shapes import Ask, Questions
+from tools.mcp_client.shapes import Ask, Questions, Server
+
+COURTESY_TIMEOUT: Final = 5.0  # seconds for a message that the server may miss
+MOST_REPLIES: Final = 64  # on their way at once; a server that asks faster than it takes answers gets no more
+_DISMISSED: Final = {"action": "cancel"}
 
 logger = logging.getLogger(__name__)
 
-_DISMISSED: Final = {"action": "cancel"}
-
 Reply = Callable[[Mapping[str, Any], dict[str, Any]], None]
+
+
+class Replies:
+    """Our answers to the requests of one session's server, posted in the background with the newest `server`."""
+
+    __slots__ = ("_session_id", "_under_way", "_version", "server")
+
+    def __init__(self, server: Server, version: str, session_id: str | None) -> None:
+        self.server = server
+        self._version = version
+        self._session_id = session_id
+        self._under_way = 0
+
+    def __call__(self, request: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        """Answer a request with a `result` or an `error`."""
+        if self._under_way < MOST_REPLIES:
+            self._under_way += 1
+            in_background(self._post(wire.answer(request, outcome, self._version, self._session_id)))
+
+    async def _post(self, message: wire.Question) -> None:
+        try:
+            await quietly(self.server, message)
+        finally:
+            self._under_way -= 1
+
+
+async def quietly(server: Server, message: wire.Question) -> None:
+    """Post something that the server may miss, in a few seconds or not at all."""
+    deadline = asyncio.get_running_loop().time() + COURTESY_TIMEOUT
+    try:
+        await post(server, message, deadline=deadline)
+    except DuvoError:
+        return
 
 
 class Asking:
@@ -28,17 +66,21 @@ class Asking:
     nobody, and the server hears that no choice was made.
     """
 
-    __slots__ = ("_ask", "_closed", "_heard", "_open", "_reply")
+    __slots__ = ("_ask", "_closed", "_context", "_heard", "_open", "_reply")
 
     def __init__(self, ask: Ask | None, reply: Reply) -> None:
         self._ask = ask
         self._reply = reply
+        self._context = copy_context()  # a question may be heard in another task than the call's
         self._open: set[asyncio.Task[None]] = set()
         self._heard = 0
         self._closed = False
 
-    def hear(self, request: Mapping[str, Any], clock: Clock) -> None:
-        """Take one request of the server; while a person thinks about it, `clock` stands still."""
+    def hear(self, request: Mapping[str, Any], clock: Clock | None) -> None:
+        """Take one request of the server; while a person thinks about it, `clock` stands still.
+
+        Without a clock the request belongs to no call, and nobody is asked.
+        """
         method = request.get("method")
         if method == "ping":
             self._reply(request, {"result": {}})
@@ -55,18 +97,19 @@ class Asking:
         if self._open:
             await asyncio.wait(self._open)
 
-    def _question(self, request: Mapping[str, Any], clock: Clock) -> None:
+    def _question(self, request: Mapping[str, Any], clock: Clock | None) -> None:
         self._heard += 1
         try:
             asked = questions.of_message(request)
         except BadQuestion as fault:
             self._reply(request, _error(INVALID_PARAMS, fault.sentence))
             return
-        if self._ask is None or self._heard > questions.MAX_QUESTIONS:
+        if self._ask is None or clock is None or clock.timer.expired() or self._heard > questions.MAX_QUESTIONS:
             self._reply(request, {"result": _DISMISSED})
             return
         clock.stop()
-        task = asyncio.get_running_loop().create_task(self._put(self._ask, request, asked, clock))
+        putting = self._put(self._ask, request, asked, clock)
+        task = asyncio.get_running_loop().create_task(putting, context=self._context)
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 

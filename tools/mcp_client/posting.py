@@ -33,9 +33,16 @@ class _Body:
 
 
 async def post(
-    server: Server, question: wire.Question, *, listener: Listener = DEAF, deadline: float | None = None
+    server: Server,
+    question: wire.Question,
+    *,
+    listener: Listener = DEAF,
+    deadline: float | None = None,
+    clock: Clock | None = None,
 ) -> Reply:
     """Post one message and return the reply to it; `deadline` is a time of the running loop's clock.
+
+    `clock` is one that others stop as well, made for this request and with its deadline.
 
     Raises an `McpError` for 3xx, 401, 403, 429 and 5xx, for what breaks the protocol, the cap or a clock;
     other 4xx are returned. `Refused` and `Unreachable` of the egress pass through: nothing was sent.
@@ -49,7 +56,7 @@ async def post(
         content=body,
         extensions=route.extensions,
     )
-    clock = Clock(server, deadline)
+    clock = clock or Clock(server, deadline)
     reading = Reading(server, question, listener, clock)
     try:
         async with clock.timer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -16,24 +17,26 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import wire
-from tools.mcp_client.asking import Asking
+from tools.mcp_client.asking import COURTESY_TIMEOUT, Asking, Replies, quietly
 from tools.mcp_client.errors import BadAnswer, EraChanged, RpcError, TimedOut, UnsupportedVersion
 from tools.mcp_client.posting import in_background, post
-from tools.mcp_client.reading import Listener, Reply
+from tools.mcp_client.reading import Clock, Listener, Reply
 from tools.mcp_client.shapes import Ask, OnProgress, Server, ServerFacts
+from tools.mcp_client.standing import Standing
 
 MAX_SESSIONS: Final = 2000
-_GOODBYE_TIMEOUT: Final = 5.0  # seconds
 _GONE: Final = 404
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open session; stateless servers give it no id."""
+    """An open session; stateless servers give it no id, and then it has no stream of its own."""
 
     server: Server
     id: str | None
     facts: ServerFacts
+    replies: Replies
+    stream: Standing | None
 
 
 # A connection pool and its sessions belong to one event loop; both end with it.
@@ -68,17 +71,23 @@ async def ask(
 ) -> Reply:
     """Ask within the session of `server`; one that expired (404: nothing was run) is opened again once.
 
-    `person` is asked what the server asks meanwhile.
+    `person` is asked what the server asks meanwhile, on this request's stream or on the session's own.
     """
     for _ in range(2):
         session = await _open_until(server, deadline)
         question = wire.legacy_question(method, params, session.facts.protocol_version, session.id, meta=meta)
-        asking = Asking(person, partial(_answer, session))
+        session.replies.server = server  # its token may be newer than the session
+        stream = session.stream if method == "tools/call" else None
+        if stream is not None:
+            await stream.ready()
+        asking = Asking(person, session.replies)
+        clock = Clock(server, deadline)
         try:
-            reply = await post(server, question, listener=Listener(progress, asking.hear), deadline=deadline)
+            with stream.heard_by(asking, clock) if stream is not None else nullcontext():
+                reply = await post(server, question, listener=Listener(progress, asking.hear), clock=clock)
         except (asyncio.CancelledError, TimedOut) as abandoned:
             if not isinstance(abandoned, TimedOut) or abandoned.kind != "connect":
-                in_background(_tell_cancelled(session, question))
+                in_background(_tell_cancelled(server, session, question))
             raise
         finally:
             await asking.close()
@@ -105,6 +114,8 @@ async def _open_until(server: Server, deadline: float | None) -> Session:
 
 def forget(session: Session) -> None:
     """Stop using a session, unless it was replaced already."""
+    if session.stream is not None:
+        session.stream.retire()
     book = _book()
     opening = book.get(session.server.key)
     if opening is not None and opening.done() and not opening.cancelled() and opening.result() is session:
@@ -118,7 +129,8 @@ async def close(server_key: str) -> None:
         return
     try:
         session = await asyncio.shield(opening)
-        if session.id is not None:
+        if session.stream is not None:
+            session.stream.end()
             await _delete(session)
     except (DuvoError, TimeoutError, OSError, httpcore2.ProtocolError, httpcore2.NetworkError):
         return  # a server that is gone keeps no session
@@ -158,34 +170,22 @@ async def _open(server: Server) -> Session:
         raise UnsupportedVersion
     facts = facts_from(reply.result, reply.result.get("serverInfo"), version, "legacy")
     await post(server, wire.notification("notifications/initialized", {}, version, reply.session_id))
-    return Session(server, reply.session_id, facts)
+    replies = Replies(server, version, reply.session_id)
+    stream = None if reply.session_id is None else Standing(replies, version, reply.session_id)
+    return Session(server, reply.session_id, facts, replies, stream)
 
 
-async def _tell_cancelled(session: Session, question: wire.Question) -> None:
+async def _tell_cancelled(server: Server, session: Session, question: wire.Question) -> None:
     params = {"requestId": question.id, "reason": "The caller no longer waits."}
-    await _quietly(
-        session, wire.notification("notifications/cancelled", params, session.facts.protocol_version, session.id)
-    )
-
-
-def _answer(session: Session, request: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-    reply = wire.answer(request, outcome, session.facts.protocol_version, session.id)
-    in_background(_quietly(session, reply))
-
-
-async def _quietly(session: Session, message: wire.Question) -> None:
-    deadline = asyncio.get_running_loop().time() + _GOODBYE_TIMEOUT
-    try:
-        await post(session.server, message, deadline=deadline)
-    except DuvoError:
-        return  # a courtesy, which the server may miss
+    version = session.facts.protocol_version
+    await quietly(server, wire.notification("notifications/cancelled", params, version, session.id))
 
 
 async def _delete(session: Session) -> None:
     route = wire.route_to(session.server)
     headers = [*route.headers, *wire.session_headers(session.facts.protocol_version, session.id)]
     request = httpcore2.Request(b"DELETE", route.url, headers=headers, extensions=route.extensions)
-    async with asyncio.timeout(_GOODBYE_TIMEOUT):
+    async with asyncio.timeout(COURTESY_TIMEOUT):
         response = await egress.pool().handle_async_request(request)
         await response.aclose()
 

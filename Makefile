@@ -38,7 +38,7 @@ smoke: $(VENV)/dev.stamp ## Run the smoke tests on SQLite
 faults: $(VENV)/dev.stamp ## Break processes, broker, database, server and caller in the middle of calls, and count
 	@$(PYTHON) -m pytest -m faults -n 0 tests/faults
 
-load: $(VENV)/dev.stamp ## Have 1,000 calls in flight, then 10,000 queued while workers are killed; minutes
+load: $(VENV)/dev.stamp ## 1,000 calls in flight, 1,000 waiting callers, 10,000 queued calls while workers are killed
 	@$(PYTHON) -m tests.load
 
 conformance: $(VENV)/dev.stamp ## Judge the running product by the official MCP conformance suite (downloads it once)

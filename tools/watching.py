@@ -3,7 +3,7 @@
 Everything is said in the call's row. One coroutine per event loop looks at the rows that matter here, four times a
 second and only while there are any: whether calls that somebody waits for have moved, whether calls that run here are
 no longer wanted. It also writes down their progress and that they are alive. So a thousand waiting callers cost one
-query and no thread. What other processes tell through `pubsub` is looked at at once.
+query and no thread. A call that another process speaks of through `pubsub` is looked at at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -34,6 +35,7 @@ from tools.models.moves import FINAL_STATES, UNDER_WAY, CallState
 LOOK_EVERY = 0.25  # seconds
 PROGRESS_EVERY = 1.0  # seconds between two steps of one call that are written down
 _STEPS_AT_ONCE = 50
+_LOOKED_AT_ONCE = 250
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +123,7 @@ class _Watch:
                 await asyncio.wait_for(self.soon.wait(), next_look - loop.time())
             self.soon.clear()
             at_all = loop.time() >= next_look or not self.moved.isdisjoint(self.running)
-            waiting = list(self.waiting if at_all else self.moved & self.waiting.keys())
+            waiting = self._in_turn() if at_all else list(self.moved & self.waiting.keys())
             running = self.running.values() if at_all else ()
             self.moved.clear()
             steps = self._steps(running, loop.time())
@@ -137,12 +139,21 @@ class _Watch:
                 next_look = loop.time() + LOOK_EVERY
             for run in due:
                 run.alive_after = _next_heartbeat()
-            await limits.keep([run.place for run in due if run.place is not None], lease=settings.CALL_LEASE)
+            # Not of those that have ended since: their places are free, and would be taken for nobody.
+            places = [run.place for run in due if run.place is not None and self.running.get(run.id) is run]
+            await limits.keep(places, lease=settings.CALL_LEASE)
             self._tell(seen)
             for call_id in unwanted & self.running.keys():
                 self.running[call_id].interrupt(CallCancelled)
             for call_id in lost & self.running.keys():
                 self.running[call_id].interrupt(LeaseLost)
+
+    def _in_turn(self) -> list[UUID]:
+        """Return the calls waited for, as many as one look may cost; the others come first in the next one."""
+        ids = list(islice(self.waiting, _LOOKED_AT_ONCE))
+        for call_id in ids:
+            self.waiting[call_id] = self.waiting.pop(call_id)
+        return ids
 
     def _steps(self, running: Iterable[Running], now: float) -> list[tuple[UUID, int, str]]:
         steps: list[tuple[UUID, int, str]] = []
@@ -195,6 +206,8 @@ def running(
     """
     watch, task = _watch(), asyncio.current_task()
     assert task is not None  # noqa: S101 - calls run in tasks
+    if (older := watch.running.get(call_id)) is not None:  # its lease ran out, and the call has come here again
+        older.interrupt(LeaseLost)
     run = watch.running[call_id] = Running(call_id, attempt, seal, task, place, _next_heartbeat())
     watch.look()
     try:
@@ -205,7 +218,8 @@ def running(
         task.uncancel()
         raise run.interrupted from None
     finally:
-        del watch.running[call_id]
+        if watch.running.get(call_id) is run:
+            del watch.running[call_id]
 
 
 def _watch() -> _Watch:

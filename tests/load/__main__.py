@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 
 from tests.faults import house
-from tests.load import in_flight, queued
+from tests.load import in_flight, queued, waiting
 
 FILES = 4096  # the callers, the server and the web process hold a connection per call
 LEASE = 10  # seconds
-PARTS = {"in_flight": in_flight.measure, "queued": queued.measure}
+PARTS = {"in_flight": in_flight.measure, "waiting": waiting.measure, "queued": queued.measure}
 
 
 def allow_files() -> None:

@@ -10,7 +10,10 @@ from typing import Any, Self
 
 import orjson
 
-from tests.faults.house import HOST
+from tests.faults.house import HOST, House
+
+PAUSE = 0.05  # seconds between two quick calls of a caller: they are to measure, not to load
+QUICK_CALLERS = 2
 
 
 @dataclass
@@ -42,9 +45,15 @@ class Caller:
 
     async def call(self, tool: str, arguments: dict[str, Any], **headers: str) -> dict[str, Any]:
         """Make a call, note what came back and return it."""
-        body = orjson.dumps({"arguments": arguments})
+        return await self._ask("POST", f"/v1/tools/{tool}/call", orjson.dumps({"arguments": arguments}), headers)
+
+    async def follow(self, call_id: str, *, seconds: int) -> dict[str, Any]:
+        """Wait for the end of a call, note what came back and return it."""
+        return await self._ask("GET", f"/v1/calls/{call_id}", b"", {"Prefer": f"wait={seconds}"})
+
+    async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
         lines = [
-            f"POST /v1/tools/{tool}/call HTTP/1.1", f"Host: {HOST}", "Content-Type: application/json",
+            f"{method} {path} HTTP/1.1", f"Host: {HOST}", "Content-Type: application/json",
             f"Authorization: Bearer {self._token}", f"Content-Length: {len(body)}",
             *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()), "", "",
         ]  # fmt: skip
@@ -59,3 +68,19 @@ class Caller:
         elif head[9:12] != "202":
             self._seen.refused[f"{head[9:12]} {answer.get('code')}"] += 1
         return answer
+
+
+async def quick_calls(house: House, tool: str, seen: Seen, over: asyncio.Event, seconds: float | None = None) -> None:
+    """Have a few callers make calls with pauses, for so many seconds or until it is over."""
+
+    async def one() -> None:
+        async with Caller(house.web.port, house.token, seen) as caller:
+            while not over.is_set():
+                await caller.call(tool, {"marker": "quick"})
+                await asyncio.sleep(PAUSE)
+
+    tasks = [asyncio.create_task(one()) for _ in range(QUICK_CALLERS)]
+    if seconds is not None:
+        await asyncio.sleep(seconds)
+        over.set()
+    await asyncio.gather(*tasks)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.faults.house import House
-from tests.load.callers import Caller, Seen
-from tests.load.machine import Others
+from tests.load.callers import Caller, Seen, quick_calls
+from tests.load.machine import Others, peak_memory
 
 CALLERS = 1_000
 SECONDS = (4.5, 5.5)  # that the slow tool takes; never the same, or calls that met once would meet in each round
 ROUNDS = 2  # calls of each caller
 IDLE_SECONDS = 12.0
-PAUSE = 0.05  # seconds between two quick calls of a caller: they are to measure, not to load
-QUICK_CALLERS = 2
 MOST_MEMORY = 400  # MB
 MOST_SLOWDOWN = 3  # times the idle p95
 
@@ -32,18 +29,19 @@ class Figures:
     burst: Seen
     most_in_flight: int
     memory: int
-    others: tuple[float, float]  # per cent of the machine that was taken by others, idle and meanwhile
+    others: tuple[float, float]  # per cent of the machine that others took, idle and meanwhile
 
     def lines(self) -> list[str]:
         """Say it."""
         peak = f"{self.most_in_flight} at once; peak memory of the web process {self.memory} MB"
         meanwhile = f"{self._pair(self.meanwhile)} meanwhile ({self.slowdown:.1f} times)"
+        taken = f"{self.others[0]:.0f} and {self.others[1]:.0f}"
         burst = f"{self.burst.percentile(0) / 1000:.1f} to {self.burst.percentile(100) / 1000:.1f} s"
         return [
             f"in flight: {self.slow.succeeded} slow calls succeeded, {peak}",
             f"in flight: quick calls p50/p95 ms: {self._pair(self.idle)} idle, {meanwhile}",
             f"in flight: quick calls to the server of the slow ones: {self._pair(self.beside)} meanwhile",
-            f"in flight: other processes took {self.others[0]:.0f} and {self.others[1]:.0f} % of this machine",
+            f"in flight: other processes, or other machines of the host, took {taken} % of this machine",
             f"in flight: {self.burst.succeeded} slow calls that came in one moment took {burst}",
         ]
 
@@ -76,15 +74,17 @@ def measure(house: House) -> Figures:
 
 
 async def _measure(house: House) -> Figures:
-    await _quick(house, "other__again", Seen(), asyncio.Event(), 3.0)  # imports, caches and pools are warm afterwards
+    await quick_calls(
+        house, "other__again", Seen(), asyncio.Event(), 3.0
+    )  # imports, caches and pools are warm afterwards
     idle, meanwhile, beside, slow, burst = Seen(), Seen(), Seen(), Seen(), Seen()
     others = Others()
-    await _quick(house, "other__again", idle, asyncio.Event(), IDLE_SECONDS)
+    await quick_calls(house, "other__again", idle, asyncio.Event(), IDLE_SECONDS)
     taken, others = others.share, Others()
     over = asyncio.Event()
     quick = [
-        asyncio.create_task(_quick(house, "other__again", meanwhile, over)),
-        asyncio.create_task(_quick(house, "patient__again", beside, over)),
+        asyncio.create_task(quick_calls(house, "other__again", meanwhile, over)),
+        asyncio.create_task(quick_calls(house, "patient__again", beside, over)),
     ]
     # Callers come evenly over the seconds that a call takes: 1,000 are in flight from then on, and 200 end each second.
     await asyncio.gather(*(_slow(house, slow, SECONDS[1] * number / CALLERS, ROUNDS) for number in range(CALLERS)))
@@ -92,7 +92,7 @@ async def _measure(house: House) -> Figures:
     over.set()
     await asyncio.gather(*quick)
     await asyncio.gather(*(_slow(house, burst, 0, 1) for _ in range(CALLERS)))
-    most, memory = house.server.most_here(), _peak_memory(house.web.process.pid)
+    most, memory = house.server.most_here(), peak_memory(house.web.process.pid)
     return Figures(slow, idle, meanwhile, beside, burst, most, memory, busy)
 
 
@@ -101,23 +101,3 @@ async def _slow(house: House, seen: Seen, after: float, rounds: int) -> None:
     async with Caller(house.web.port, house.token, seen) as caller:
         for _ in range(rounds):
             await caller.call("patient__once", {"marker": "slow", "seconds": random.uniform(*SECONDS)})
-
-
-async def _quick(house: House, tool: str, seen: Seen, over: asyncio.Event, seconds: float | None = None) -> None:
-    async def one() -> None:
-        async with Caller(house.web.port, house.token, seen) as caller:
-            while not over.is_set():
-                await caller.call(tool, {"marker": "quick"})
-                await asyncio.sleep(PAUSE)
-
-    tasks = [asyncio.create_task(one()) for _ in range(QUICK_CALLERS)]
-    if seconds is not None:
-        await asyncio.sleep(seconds)
-        over.set()
-    await asyncio.gather(*tasks)
-
-
-def _peak_memory(pid: int) -> int:
-    """Return the most memory that a process has had resident, in MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) // 1024

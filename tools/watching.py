@@ -145,8 +145,9 @@ class _Watch:
             self._tell(seen)
             for call_id in unwanted & self.running.keys():
                 self.running[call_id].interrupt(CallCancelled)
-            for call_id in lost & self.running.keys():
-                self.running[call_id].interrupt(LeaseLost)
+            for run in due:
+                if run.id in lost and self.running.get(run.id) is run:
+                    run.interrupt(LeaseLost)
 
     def _in_turn(self) -> list[UUID]:
         """Return the calls waited for, as many as one look may cost; the others come first in the next one."""

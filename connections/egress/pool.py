@@ -48,7 +48,10 @@ class GuardedPool:
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             await self._sweep()
         url = request.url
-        server = self._servers.setdefault((url.scheme, url.host, url.port), _Server())
+        origin = (url.scheme, url.host, url.port)
+        server = self._servers.get(origin)
+        if server is None:
+            server = self._servers[origin] = _Server()
         while True:
             connection = await server.take() or self._connect(url.origin)
             server.busy.add(connection)

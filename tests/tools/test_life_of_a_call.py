@@ -7,17 +7,20 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connection as database
 from django.db import connections as databases
+from django.utils import timezone
 
 from tests.servers import kinds
 from tests.servers.running import Rule
 from tests.servers.toolbox import PIXEL, Toolbox, echo, furnished, text
 from tests.tools.conftest import OpenShop, Shop, eventually
+from tools.ledger import _FINISH
 from tools.models import Call
 
 SECRET = "secret detail"
@@ -254,3 +257,12 @@ def test_a_connection_takes_no_more_calls_at_once_than_it_may(open_shop: OpenSho
     assert shop.server.executions("hold") == 1
     assert Call.objects.count() == 1
     assert shop.call("hold", {"text": "again"}).status_code == 200  # the place is free again
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(database.vendor != "postgresql", reason="SQLite plans by other rules.")
+def test_an_outcome_is_looked_up_by_its_id_and_not_among_all_open_calls() -> None:
+    with database.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {_FINISH}", ["failed", "", "x", "It failed.", timezone.now(), uuid4(), 1])
+        plan = str(cursor.fetchall())
+    assert "tools_call_pkey" in plan, plan

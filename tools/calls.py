@@ -22,6 +22,7 @@ from uuid import UUID
 import orjson
 from celery import current_app
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis import RedisError
@@ -54,6 +55,7 @@ from tools.schemas import Fault
 
 _ENQUEUE_AGAIN = timedelta(minutes=2)  # a message that has not arrived by then is lost
 _SWEPT_AT_ONCE = 500
+_NOT_MADE = "The call was cancelled before it was made."
 
 _tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
 
@@ -75,14 +77,16 @@ async def start(
     and LedgerUnavailable when it cannot be written down; in all cases nothing was sent.
     """
     assert principal.assignment_id is not None  # noqa: S101 - the door lets only assignments in
+    key = repeats.key_of(idempotency_key, name, arguments)
+    if key is not None:  # before the tool is looked at: what was done stays done when the tool is set aside
+        first = await in_thread(repeats.named, principal.assignment_id, key, timezone.now())
+        if first is not None:
+            return await follow(first, wait=wait)
     offer = await offers.find(principal.assignment_id, name)
     if faults := offer.validator.faults(arguments):
         raise ArgumentsRefused(faults)
-    key = repeats.key_of(idempotency_key, name, arguments)
     opening = _opening(principal, offer, arguments, traceparent, in_worker=in_worker or offer.queued)
     at_once = opening.state == CallState.RUNNING
-    if key is not None and (first := await in_thread(repeats.named, opening, key)) is not None:
-        return await follow(first, wait=wait)
     place = None
     if at_once:
         place = await limits.enter(offer.bounds, lease=settings.CALL_LEASE)
@@ -120,15 +124,18 @@ async def follow(call: Call, *, wait: float, to_the_end: bool = False) -> Report
 def cancel(call: Call) -> None:
     """End a call that no process has in hand now, and have a running one interrupted within a second."""
     now, row = timezone.now(), Call.objects.filter(pk=call.pk)
-    unsent = row.filter(state__in=[CallState.QUEUED, CallState.AWAITING_APPROVAL])
-    if unsent.end(CallState.CANCELLED, CallCancelled.code, "The call was cancelled before it was made.", now):
+    # Said first: who lets go of the call from now on ends it, and what nobody has in hand by then is ended here.
+    if not row.filter(finished_at=None).update(cancel_asked_at=now):
         return
-    if row.filter(lease_until=None).end(CallState.CANCELLED, CallCancelled.code, CallCancelled().sentence, now):
-        if call.sealed_task:
+    unsent = row.filter(state__in=[CallState.QUEUED, CallState.AWAITING_APPROVAL], sent_at=None)
+    if unsent.end(CallState.CANCELLED, CallCancelled.code, _NOT_MADE, now):
+        return
+    nobodys = row.filter(Q(lease_until=None) | Q(state=CallState.QUEUED))
+    if nobodys.end(CallState.CANCELLED, CallCancelled.code, CallCancelled().sentence, now):
+        if row.exclude(sealed_task="").exists():
             _send("tools.cancel_task", call.pk)
         return
-    if row.filter(finished_at=None).update(cancel_asked_at=now):
-        pubsub.tell(call.pk)
+    pubsub.tell(call.pk)
 
 
 def approve(call: Call, *, by: str) -> bool:
@@ -185,7 +192,11 @@ def resume(call_id: UUID) -> None:
         _send("tools.run_call", call_id, countdown=later)
         return
     except DuvoError as error:
-        queued.end(CallState.FAILED, error.code, error.sentence, timezone.now())
+        now, row = timezone.now(), Call.objects.filter(pk=call_id)
+        if queued.exclude(sent_at=None).claim(now, now + _lease()):
+            unknown = f"An earlier attempt may have run, and no other can be made: {error.sentence}"
+            row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, unknown, now)
+        queued.end(CallState.FAILED, error.code, error.sentence, now)
         return
     if not queued.filter(attempts=run.attempt).claim(run.started_at, timezone.now() + _lease()):
         egress.run(_give_back(place))
@@ -206,7 +217,10 @@ def sweep(now: datetime) -> list[UUID]:
         _answer_for_nobody(call)
     repeatable = Call.objects.orphans(now).repeatable()
     again = list(repeatable.filter(state=CallState.RUNNING).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
-    Call.objects.filter(pk__in=again).orphans(now).queue_again(now + _ENQUEUE_AGAIN)
+    Call.objects.filter(pk__in=again, cancel_asked_at=None).orphans(now).queue_again(now + _ENQUEUE_AGAIN)
+    Call.objects.orphans(now).unwanted().filter(sent_at=None).end(
+        CallState.CANCELLED, CallCancelled.code, _NOT_MADE, now
+    )
     Call.objects.orphans(now).filter(sent_at=None, attempts__gte=MOST_ATTEMPTS).end(
         CallState.FAILED, "never_sent", "Its process died each time before the call was sent. Nothing was sent.", now
     )
@@ -306,6 +320,8 @@ def _prepared(call: Call) -> Run:
     if call.assignment_id is None:  # deleted while the call was queued
         raise ToolNotFound
     offer = offers.find_now(call.assignment_id, call.tool_name)
+    if offer.asks and call.decided_at is None:  # since it was queued
+        raise NotApproved("Since the call was queued, calls of this tool need an approval. Make it again.")
     arguments = call.arguments()
     if faults := offer.validator.faults(arguments):  # the tool has changed meanwhile
         raise ArgumentsRefused(faults)

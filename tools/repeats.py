@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
+from uuid import UUID
 
 import orjson
 from django.db import IntegrityError, transaction
 
 from connections import sealing
 from connections.errors import DuvoError
-from tools.errors import KeyReused
+from tools.errors import ArgumentsRefused, KeyReused
 from tools.ledger import Opening
 from tools.models import Call
+from tools.schemas import Fault
 
 KEPT_FOR = timedelta(hours=24)
 LONGEST = 255  # characters
@@ -39,7 +41,10 @@ class Key:
 
 
 def key_of(header: str | None, tool: str, arguments: dict[str, Any]) -> Key | None:
-    """Return the key of a request, None without one; raises BadKey. It may stand in quotes, as the draft writes it."""
+    """Return the key of a request, None without one. It may stand in quotes, as the draft writes it.
+
+    Raises BadKey, and ArgumentsRefused for arguments that are nested too deeply.
+    """
     if header is None:
         return None
     value = header.strip()
@@ -47,14 +52,17 @@ def key_of(header: str | None, tool: str, arguments: dict[str, Any]) -> Key | No
         value = value[1:-1]
     if not 0 < len(value) <= LONGEST or not all("!" <= character <= "~" for character in value):
         raise BadKey
-    body = orjson.dumps([tool, arguments], option=orjson.OPT_SORT_KEYS)
+    try:
+        body = orjson.dumps([tool, arguments], option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:  # JSON is read more deeply than it is written
+        raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error
     return Key(value, sha256(body).hexdigest())
 
 
-def named(opening: Opening, key: Key) -> Call | None:
+def named(assignment_id: UUID, key: Key, now: datetime) -> Call | None:
     """Return the call that the key names already, if there is one; raises KeyReused when it was another request."""
-    mine = Call.objects.filter(assignment=opening.assignment_id, idempotency_key=key.value)
-    forget(opening.created_at, mine)
+    mine = Call.objects.filter(assignment=assignment_id, idempotency_key=key.value)
+    forget(now, mine)
     first = mine.first()
     if first is not None and first.body_digest != key.digest:
         raise KeyReused
@@ -79,7 +87,7 @@ def open_once(opening: Opening, key: Key) -> Call | None:
         with transaction.atomic():
             call.save(force_insert=True)
     except IntegrityError:
-        first = named(opening, key)
+        first = named(opening.assignment_id, key, opening.created_at)
         if first is None:
             raise
         return first

@@ -38,6 +38,15 @@ def test_a_call_waits_for_approval_and_is_made_after_it(asking_first: Shop) -> N
     assert [event.state for event in call.events.all()] == ["awaiting_approval", "queued", "running", "succeeded"]
 
 
+def test_a_queued_call_is_not_made_when_its_tool_needs_approval_by_now(shop: Shop) -> None:
+    shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"})
+    shop.set_tool("echo", policy="ask")
+    call = shop.row
+    calls.resume(call.pk)
+    call.refresh_from_db()
+    assert (call.state, call.error_code, shop.server.executions("echo")) == ("failed", "approval_refused", 0)
+
+
 def test_a_caller_that_waits_gets_the_result_when_the_admin_is_quick(asking_first: Shop) -> None:
     def decide() -> None:
         call = eventually(lambda: Call.objects.filter(state="awaiting_approval").first(), "a call to approve")

@@ -25,7 +25,7 @@ from tests.servers.toolbox import Result, Toolbox, furnished, schema, text
 from tests.tools.conftest import OpenShop, Shop, eventually
 from tools import calls, ledger
 from tools.models import Call
-from tools.models.moves import CallState
+from tools.models.moves import CallQuerySet, CallState
 
 KEY = {"Idempotency-Key": "order-4711"}
 ASYNC = {"Prefer": "respond-async"}
@@ -94,6 +94,24 @@ def test_a_key_is_free_again_after_a_day(shop: Shop) -> None:
     assert second.status_code == 200
     assert second.json()["id"] != first["id"]
     assert Call.objects.filter(idempotency_key="order-4711").count() == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"policy": "deny"}, {"broken": "It changed its mind."}, {"gone_at": timezone.now()}]
+)
+def test_a_repeat_finds_its_call_although_the_tool_is_no_longer_offered(shop: Shop, change: dict[str, Any]) -> None:
+    first = shop.call("add", {"a": 1, "b": 2}, headers=KEY)
+    shop.set_tool("add", **change)
+    assert shop.call("add", {"a": 1, "b": 2}, headers=KEY).json() == first.json()
+    assert shop.call("add", {"a": 1, "b": 2}).status_code in {403, 404, 409}
+
+
+@pytest.mark.parametrize("levels", [252, 253, 254, 300])
+def test_arguments_nested_too_deeply_are_refused_with_a_key_as_without(shop: Shop, levels: int) -> None:
+    body = b'{"arguments": {"text": "x", "deep": %b%b}}' % (b"[" * levels, b"]" * levels)
+    refused = shop.post(body, idempotency_key="order-4711")
+    assert refused.status_code == 422, refused.text
+    assert not Call.objects.exists()
 
 
 def test_twenty_at_once_with_one_key_are_executed_once(shop: Shop) -> None:
@@ -217,6 +235,32 @@ def test_a_dead_process_does_not_hear_and_its_call_ends_as_unknown(shop: Shop) -
     assert call.state == CallState.OUTCOME_UNKNOWN
 
 
+def test_an_unsent_call_of_a_dead_process_that_was_cancelled_is_cancelled(shop: Shop) -> None:
+    call = orphan(shop, sent_at=None)
+    calls.cancel(call)
+    assert calls.sweep(timezone.now()) == []
+    call.refresh_from_db()
+    assert (call.state, call.error_sentence) == ("cancelled", "The call was cancelled before it was made.")
+
+
+def test_a_cancel_ends_a_call_that_its_process_leaves_to_a_task_at_that_moment(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = orphan(shop, lease_until=timezone.now() + timedelta(minutes=1))
+    end = CallQuerySet.end
+
+    def end_and_leave(rows: CallQuerySet, *said: Any, **more: Any) -> int:
+        ended = end(rows, *said, **more)
+        Call.objects.filter(pk=call.pk, cancel_asked_at=None).update(lease_until=None)
+        unwanted = Call.objects.filter(pk=call.pk).unwanted()
+        return ended or end(unwanted, *said, **more)
+
+    monkeypatch.setattr(CallQuerySet, "end", end_and_leave)
+    calls.cancel(call)
+    call.refresh_from_db()
+    assert call.state == "cancelled"
+
+
 def test_the_organizations_admin_cancels_and_nobody_else(
     patient: Shop, acme: House, rival: House, signed_in: Callable[[User | None], Client]
 ) -> None:
@@ -294,6 +338,36 @@ def test_an_attempt_that_was_given_up_does_not_end_the_next(shop: Shop) -> None:
     egress.run(ledger.write(late))
     call.refresh_from_db()
     assert call.state == "running"
+
+
+def test_a_repeat_that_is_refused_leaves_open_what_the_first_attempt_did(shop: Shop) -> None:
+    say_idempotent(shop, True)
+    call = orphan(shop, idempotency_key="k")
+    assert calls.sweep(timezone.now()) == [call.pk]
+    shop.set(enabled=False)
+    calls.resume(call.pk)
+    call.refresh_from_db()
+    assert (call.state, call.error_code) == ("outcome_unknown", "outcome_unknown")
+
+
+def test_a_cancelled_repeat_is_not_said_never_to_have_been_made(shop: Shop) -> None:
+    say_idempotent(shop, True)
+    call = orphan(shop, idempotency_key="k")
+    assert calls.sweep(timezone.now()) == [call.pk]
+    calls.cancel(call)
+    call.refresh_from_db()
+    assert (call.state, "before it was made" in call.error_sentence) == ("cancelled", False)
+
+
+def test_an_orphan_that_was_sent_once_is_never_said_not_to_have_been(shop: Shop) -> None:
+    say_idempotent(shop, True)
+    call = orphan(shop, idempotency_key="k", attempts=2)
+    assert calls.sweep(timezone.now()) == [call.pk]
+    past = timezone.now() - timedelta(seconds=1)
+    assert Call.objects.filter(pk=call.pk).claim(past, past) == 1
+    calls.sweep(timezone.now())
+    call.refresh_from_db()
+    assert (call.state, call.attempts) == ("outcome_unknown", 3)
 
 
 # --- listing --------------------------------------------------------------------------------------------------------

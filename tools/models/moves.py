@@ -78,13 +78,13 @@ class CallQuerySet(models.QuerySet["Call"]):
     def claim(self, now: datetime, lease_until: datetime) -> int:
         """Move these queued calls to running; 0 if another worker was quicker."""
         return self.filter(state=CallState.QUEUED).update(
-            state=CallState.RUNNING, started_at=now, sent_at=None, lease_until=lease_until
+            state=CallState.RUNNING, started_at=now, lease_until=lease_until
         )
 
     def queue_again(self, lease_until: datetime) -> int:
-        """Move these running calls back to the queue, one attempt further."""
+        """Move these running calls back to the queue, one attempt further; that they may have been sent stays true."""
         return self.filter(state=CallState.RUNNING).update(
-            state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, sent_at=None, lease_until=lease_until
+            state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, lease_until=lease_until
         )
 
     def approve(self, by: str, now: datetime, lease_until: datetime) -> int:
@@ -108,9 +108,10 @@ class CallQuerySet(models.QuerySet["Call"]):
         A repeated call goes to the queue and a task on; who holds a stream sees the answers and calls `go_on`.
         """
         open_ = self.filter(state=CallState.INPUT_REQUIRED, sealed_answers="")
-        kept = {"sealed_answers": sealed_answers, "waits_until": None}
+        kept: dict[str, Any] = {"sealed_answers": sealed_answers, "waits_until": None}
+        unsent = {"state": CallState.QUEUED, "sent_at": None}  # the server asked instead of running the tool
         return (
-            open_.filter(asked_in=AskedIn.RESULT).update(state=CallState.QUEUED, lease_until=lease_until, **kept)
+            open_.filter(asked_in=AskedIn.RESULT).update(lease_until=lease_until, **unsent, **kept)
             or open_.filter(asked_in=AskedIn.TASK).update(state=CallState.RUNNING, started_at=now, poll_at=now, **kept)
             or open_.filter(asked_in=AskedIn.STREAM).update(**kept)
         )

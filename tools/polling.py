@@ -81,9 +81,16 @@ def _run_of(call: Call) -> Run:
 
 async def _look(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None) -> Task:
     async def ask(server: mcp_client.Server) -> Task:
+        refusal = None
         if answers:
-            await mcp_client.update_task(server, handle["id"], answers)
-        return await mcp_client.get_task(server, handle["id"])
+            try:
+                await mcp_client.update_task(server, handle["id"], answers)
+            except mcp_client.RpcError as error:  # the task may have ended meanwhile: then it tells what came of it
+                refusal = error
+        task = await mcp_client.get_task(server, handle["id"])
+        if refusal is not None and task.status in ("working", "input_required"):
+            raise refusal
+        return task
 
     return await let_in(run.offer.server, run.offer.bearer, ask)
 
@@ -141,4 +148,5 @@ def _unanswered(questions: Questions, answered: list[str]) -> Questions | None:
 
 def _look_again(call: Call, after: timedelta, **kept: Any) -> None:
     still = Call.objects.filter(pk=call.pk, attempts=call.attempts, state=CallState.RUNNING)
-    still.update(poll_at=timezone.now() + after, **kept)
+    # Not after another look, which was quicker, has asked and was answered: the answers are still to be sent.
+    still.filter(sealed_answers=call.sealed_answers).update(poll_at=timezone.now() + after, **kept)

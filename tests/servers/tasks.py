@@ -118,7 +118,10 @@ class TaskBox(Toolbox):
         return job.state
 
     async def _update(self, context: Any, params: TaskParams) -> Result:
-        self._find(context, params).answered(params.input_responses or {})
+        job = self._find(context, params)
+        if job.status not in ("working", "input_required"):
+            raise MCPError(code=-32602, message="secret detail: the task has ended")
+        job.answered(params.input_responses or {})
         return {}
 
     async def _cancel(self, context: Any, params: TaskParams) -> Result:

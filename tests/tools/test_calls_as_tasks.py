@@ -127,6 +127,29 @@ def test_a_question_that_was_answered_is_not_put_again(desk: Shop, box: TaskBox)
     assert looked(call).state == "input_required"
 
 
+def test_an_answer_that_comes_too_late_for_a_task_that_has_ended_does_not_hide_its_result(
+    desk: Shop, box: TaskBox
+) -> None:
+    call = begun(desk)
+    box.only.ask(who=form("What is your name?", ONE_NAME))
+    looked(call)
+    calls.answer(call, {"who": {"action": "decline"}})
+    box.only.complete("It went on without you.")
+    assert looked(call).state == "succeeded"
+
+
+def test_a_look_that_comes_late_leaves_newer_answers_alone(desk: Shop, box: TaskBox) -> None:
+    call, stale = begun(desk), desk.row
+    box.only.ask(who=form("What is your name?", ONE_NAME))
+    looked(call)
+    answer = {"action": "accept", "content": {"name": "Ada"}}
+    calls.answer(call, {"who": answer})
+    polling._look_again(stale, timedelta(seconds=1), sealed_answers="")
+    call.refresh_from_db()
+    looked(call)
+    assert box.only.responses == {"who": answer}
+
+
 def test_a_server_that_is_out_of_reach_is_asked_again(desk: Shop, box: TaskBox) -> None:
     call = begun(desk)
     desk.server.behave(kinds.only_modern, kinds.only_on("tasks/get", kinds.answers(503)))

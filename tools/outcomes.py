@@ -97,6 +97,8 @@ def lesson(failure: BaseException | None) -> limits.Verdict:
     """Return what the breaker learns of a run: whether the server answered, its transport failed, or neither."""
     if failure is None:
         return limits.Verdict.ANSWERED
+    if isinstance(failure, Unreachable) and failure.code == "pool_full":
+        return limits.Verdict.NEITHER  # nobody has asked the server: too many calls wait for it here
     if isinstance(failure, Unreachable | mcp_client.ConnectionLost):
         return limits.Verdict.TRANSPORT_FAILED
     if isinstance(failure, mcp_client.ServerFailed):

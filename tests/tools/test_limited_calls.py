@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from connections.errors import Unreachable
 from connections.models import Tenant
 from tests.servers import kinds
 from tests.tools.conftest import Shop
-from tools import calls, limits, offers
+from tools import calls, limits, offers, outcomes
+from tools.limits import Verdict
 from tools.models import Assignment, Call
 
 
@@ -91,6 +93,13 @@ def test_a_tools_own_errors_and_refusals_pause_nothing(shop: Shop) -> None:
     shop.answers(kinds.answers(401))
     for _ in range(limits.FAILURES + 1):
         assert shop.call("echo", {"text": "x"}).json()["code"] == "upstream_unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"), [("pool_full", Verdict.NEITHER), ("connection_refused", Verdict.TRANSPORT_FAILED)]
+)
+def test_only_what_the_server_did_counts_against_it(code: str, verdict: Verdict) -> None:
+    assert outcomes.lesson(Unreachable("Not reached.", code=code)) is verdict
 
 
 def test_a_queued_call_waits_for_its_place(shop: Shop) -> None:

@@ -40,6 +40,8 @@ _OPEN = """
         waits_until, traceparent, attempts, idempotency_key, body_digest)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, %s, %s, %s, 1, '', '')
 """
+# A commit whose confirmation was lost has happened: a call that is then said not to be made would be, by a worker.
+_OPEN_AGAIN = f"{_OPEN} ON CONFLICT (id) DO NOTHING"
 # Not `finished_at IS NULL`: PostgreSQL would rather walk through its index of open calls than look up the one.
 _FINISH = f"""
     UPDATE tools_call SET state = %s, sealed_result = %s, error_code = %s, error_sentence = %s, finished_at = %s,
@@ -135,7 +137,7 @@ class _Writer:
                 _commit(rows)
             except (InterfaceError, OperationalError):
                 connection.close()  # the database was restarted, say: a new connection may do
-                _commit(rows)
+                _commit(rows, again=True)
         except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to hear of it
             if len(entries) > 1:  # one bad row must not take the others down
                 for entry in entries:
@@ -146,7 +148,7 @@ class _Writer:
             _tell(entries, None)
 
 
-def _commit(rows: Sequence[Opening | Outcome]) -> None:
+def _commit(rows: Sequence[Opening | Outcome], *, again: bool = False) -> None:
     adapt = _adapt()
     openings = [
         (
@@ -162,7 +164,7 @@ def _commit(rows: Sequence[Opening | Outcome]) -> None:
     with transaction.atomic():
         with _cursor_for_many() as cursor:
             if openings:
-                cursor.executemany(_OPEN, openings)
+                cursor.executemany(_OPEN_AGAIN if again else _OPEN, openings)
             if small:
                 cursor.executemany(_FINISH, small)
         for row in outcomes:

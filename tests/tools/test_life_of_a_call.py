@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import OperationalError
 from django.db import connection as database
 from django.db import connections as databases
 from django.utils import timezone
@@ -20,6 +21,7 @@ from tests.servers import kinds
 from tests.servers.running import Rule
 from tests.servers.toolbox import PIXEL, Toolbox, echo, furnished, text
 from tests.tools.conftest import OpenShop, Shop, eventually
+from tools import ledger
 from tools.ledger import _FINISH
 from tools.models import Call
 
@@ -188,6 +190,25 @@ def test_a_call_that_cannot_be_written_down_is_not_made(shop: Shop, prefer: str)
     assert answer.headers["retry-after"] == "1"
     assert shop.server.count("tools/call") == 0
     assert not Call.objects.exists()
+
+
+@pytest.mark.parametrize("prefer", ["wait=30", "respond-async"])
+def test_a_commit_whose_confirmation_is_lost_has_written_the_call_down(
+    shop: Shop, prefer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, times = ledger._commit, 0
+
+    def hangs_up_after_it(*rows: Any, **more: Any) -> None:
+        nonlocal times
+        commit(*rows, **more)
+        times += 1
+        if times == 1:
+            raise OperationalError
+
+    monkeypatch.setattr(ledger, "_commit", hangs_up_after_it)
+    answer = shop.call("echo", {"text": "x"}, headers={"Prefer": prefer})
+    assert answer.status_code in {200, 202}, answer.text
+    assert answer.json()["id"] == str(shop.row.pk)
 
 
 @pytest.mark.parametrize(

@@ -137,8 +137,18 @@ class _Answer:
             return
         server.busy.remove(self._connection)
         await self._stream.aclose()  # hangs up if the answer was not read to its end
-        if self._connection.is_idle():
+        if not self._connection.is_idle():
+            return
+        if _has_heard_more(self._connection):
+            await self._connection.aclose()
+        else:
             server.idle.append(self._connection)
+
+
+def _has_heard_more(connection: httpcore2.AsyncHTTPConnection) -> bool:
+    """Tell whether bytes came along behind the answer: they would be taken for the answer to the next request."""
+    inner: Any = connection._connection  # noqa: SLF001 - httpcore2 tells nobody
+    return bool(inner._h11_state.trailing_data[0])  # noqa: SLF001
 
 
 _pools: dict[asyncio.AbstractEventLoop, tuple[GuardedPool, AsyncGenerator[None]]] = {}

@@ -515,3 +515,11 @@ def test_a_host_is_resolved_from_synchronous_code_with_the_same_judgement(settin
     with pytest.raises(egress.Refused) as refusal:
         egress.resolve("0x7f.1", 443)
     assert refusal.value.code == "private_address"
+
+
+async def test_bytes_that_a_server_sends_beyond_its_answer_never_answer_the_next_request() -> None:
+    planted = OK.replace(b"ok", b"NO")
+    async with listening(OK + planted) as listener, egress.GuardedPool() as pool:
+        url = f"http://127.0.0.1:{listener.port}/"
+        bodies = [(await egress.fetch("GET", url, through=pool)).body for _ in range(3)]
+    assert (bodies, len(listener.requests), listener.accepted) == ([b"ok"] * 3, 3, 3)

@@ -14,6 +14,7 @@ whose connection broke after the request was sent, ends as `outcome_unknown`. `r
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -55,6 +56,8 @@ from tools.schemas import Fault
 
 _ENQUEUE_AGAIN = timedelta(minutes=2)  # a message that has not arrived by then is lost
 _SWEPT_AT_ONCE = 500
+_TRIES = 100  # per second, of all the queued calls together that wait for a place at one connection
+_MOST_COUNTED = 30_000
 _NOT_MADE = "The call was cancelled before it was made."
 
 _tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
@@ -182,12 +185,13 @@ def resume(call_id: UUID) -> None:
     """Run a queued call to its end, in a worker; a call that is no longer queued is left alone."""
     queued = Call.objects.filter(pk=call_id, state=CallState.QUEUED)
     try:
-        run = _prepared(queued.get())
+        call = queued.get()
+        run = _prepared(call)
         place = egress.run(limits.enter(run.offer.bounds, lease=settings.CALL_LEASE, counted=True))
     except Call.DoesNotExist:
         return
     except LimitReached as full:
-        later = full.retry_after or 1.0
+        later = _pause(call, full)
         queued.update(lease_until=timezone.now() + timedelta(seconds=later) + _ENQUEUE_AGAIN)
         _send("tools.run_call", call_id, countdown=later)
         return
@@ -202,6 +206,14 @@ def resume(call_id: UUID) -> None:
         egress.run(_give_back(place))
         return
     egress.run(runs.perform(replace(run, place=place)))
+
+
+def _pause(call: Call, full: LimitReached) -> float:
+    """Return after how many seconds a queued call tries again: the more wait for the same place, the rarer each."""
+    same = {"tenant": call.tenant_id} if full.code == "organization_busy" else {"connection": call.connection_id}
+    waiting = Call.objects.filter(state=CallState.QUEUED, finished_at=None, **same)[:_MOST_COUNTED].count()
+    turn = max(full.retry_after or 1.0, waiting / _TRIES)
+    return turn * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
 
 
 def sweep(now: datetime) -> list[UUID]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from connections.errors import Unreachable
 from connections.models import Tenant
@@ -110,3 +112,14 @@ def test_a_queued_call_waits_for_its_place(shop: Shop) -> None:
     row = Call.objects.get(pk=call)
     assert row.state == "queued"
     assert row.events.count() == 1, "what only waits does not move"
+
+
+def test_the_more_calls_wait_for_a_place_the_rarer_each_tries(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_TRIES", 0.1)
+    shop.set(max_rate=1)
+    shop.call("echo", {"text": "first"})
+    queued = [shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"}).json()["id"] for _ in range(20)]
+    calls.resume(queued[0])
+    row = Call.objects.get(pk=queued[0])
+    assert row.state == "queued"
+    assert row.lease_until - timezone.now() > timedelta(seconds=200)

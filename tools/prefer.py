@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 DEFAULT_WAIT = 30
 LONGEST_WAIT = 300
-_WAIT = re.compile(r'wait\s*=\s*"?(\d{1,6})"?', re.IGNORECASE)
+_WAIT = re.compile(r'wait\s*=\s*(?:(\d{1,6})|"(\d{1,6})")\s*(?:;.*)?', re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def parse(header: str | None) -> Preference | None:
     """
     parts = [part.strip() for part in (header or "").split(",")]
     respond_async = any(part.split(";")[0].strip().lower() == "respond-async" for part in parts)
-    wait = next((match for part in parts if (match := _WAIT.match(part))), None)
+    wait = next((match for part in parts if (match := _WAIT.fullmatch(part))), None)
     if not respond_async and wait is None:
         return None
-    return Preference(respond_async, min(int(wait[1]), LONGEST_WAIT) if wait else DEFAULT_WAIT)
+    return Preference(respond_async, min(int(wait[1] or wait[2]), LONGEST_WAIT) if wait else DEFAULT_WAIT)

@@ -247,10 +247,30 @@ def test_calls_are_made_with_post_only(shop: Shop, method: str) -> None:
         assert answer.content == b""
 
 
-@pytest.mark.parametrize("prefer", ["wait=-1", "wait=abc", "wait=99999999999", "handling=strict", ",;=,", "\u00ff"])
+@pytest.mark.parametrize(
+    "prefer",
+    [
+        "wait=-1",
+        "wait=abc",
+        "wait=5abc",
+        "wait=1e9",
+        'wait="5',
+        "wait=99999999999",
+        "handling=strict",
+        ",;=,",
+        "\u00ff",
+    ],
+)
 def test_a_preference_that_makes_no_sense_is_ignored(shop: Shop, prefer: str) -> None:
     answer = shop.call("echo", {"text": "x"}, headers={"Prefer": prefer.encode("latin-1")})
     assert answer.status_code == 200, answer.text
+    assert "preference-applied" not in answer.headers
+
+
+@pytest.mark.parametrize("prefer", ["wait=5", 'wait="5"', "Wait = 5", "wait=5; more", "handling=strict, wait=5"])
+def test_a_wait_is_understood_in_each_way_of_writing_it(shop: Shop, prefer: str) -> None:
+    answer = shop.call("echo", {"text": "x"}, headers={"Prefer": prefer})
+    assert answer.headers["preference-applied"] == "wait=5"
 
 
 def test_what_is_known_of_a_caller_is_looked_up_once_per_second() -> None:

@@ -22,6 +22,7 @@ from tools.schemas import Fault, pointer
 ACTIONS = ("accept", "decline", "cancel")
 _OWN_ACTION = "action"
 _INPUTS = {"email": "email", "date": "date", "uri": "url"}
+_SAFE = 2**53 - 1
 _LONG_TEXT = 200  # characters that may be more than fit into a line
 
 
@@ -113,14 +114,17 @@ class _MomentField(forms.DateTimeField):
         """Return what the calendar is to show: the default of a schema is text with a zone."""
         try:
             moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        except ValueError:
+            return moment.astimezone(UTC) if moment is not None and moment.tzinfo else value
+        except (ValueError, OverflowError):  # in UTC the year would be 0 or 10000
             return value
-        return moment.astimezone(UTC) if moment is not None and moment.tzinfo else value
 
     def clean(self, value: Any) -> Any:
         """Return the moment as text; raises ValidationError."""
         moment = super().clean(value)
-        return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
+        try:
+            return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
+        except OverflowError as error:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from error
 
 
 def _field(name: str, schema: dict[str, Any], *, required: bool) -> forms.Field:
@@ -139,7 +143,11 @@ def _field(name: str, schema: dict[str, Any], *, required: bool) -> forms.Field:
         case "integer" | "number" as kind:
             number = forms.IntegerField if kind == "integer" else forms.FloatField
             widget = forms.NumberInput(attrs={"step": "1" if kind == "integer" else "any"})
-            return number(widget=widget, min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
+            least, most = schema.get("minimum"), schema.get("maximum")
+            if kind == "integer":  # what JSON carries everywhere (RFC 8259, section 6)
+                least = max(-_SAFE, least if least is not None else -_SAFE)
+                most = min(_SAFE, most if most is not None else _SAFE)
+            return number(widget=widget, min_value=least, max_value=most, **common)
     if choices := _choices(schema):
         chosen_already = required and "default" in schema
         return forms.ChoiceField(choices=choices if chosen_already else [("", "—"), *choices], **common)

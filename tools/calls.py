@@ -340,7 +340,7 @@ def _prepared(call: Call) -> Run:
     asked, given = call.question(), call.answers()
     return Run(
         call.pk, call.tenant_id, call.created_at, timezone.now(), offer, arguments,
-        attempt=call.attempts, traceparent=call.traceparent,
+        attempt=call.attempts, traceparent=call.traceparent, sent_before=call.sent_at is not None,
         answers=Answers(given, asked["state"]) if asked and given else None,
     )  # fmt: skip
 

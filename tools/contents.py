@@ -1,7 +1,7 @@
 """What is too large to stand in a result: stored beside it, and linked from where it stood.
 
     split     takes what is too large out of a result and leaves a link with its type, size and digest
-    keep      seals what was taken out, in a row or in a file of the storage `results`
+    sealed    makes rows of what was taken out, sealed in themselves or in files of the storage `results`
     opened    gives it back
 
 Nothing is cut: result and pieces together hold all that the server sent.
@@ -13,7 +13,7 @@ import logging
 import re
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -85,13 +85,14 @@ def address(call_id: UUID, number: int) -> str:
     return f"{settings.PUBLIC_URL}/v1/calls/{call_id}/contents/{number}"
 
 
-def keep(call_id: UUID, tenant_id: UUID, pieces: Iterable[Piece]) -> None:
-    """Seal the pieces of a call's result and write them down, in the transaction that is open.
+def sealed(call_id: UUID, tenant_id: UUID, pieces: Iterable[Piece]) -> list[StoredContent]:
+    """Return the rows of the pieces of a call's result, to be written in the transaction of its outcome.
 
-    Where the storage `results` is set up, and takes them, they become files; one whose row is rolled back is removed
-    by the purge.
+    Where the storage `results` is set up, and takes them, they are in files by now, which may take its time; one whose
+    row is never written is removed by the purge.
     """
-    StoredContent.objects.bulk_create(_rows(call_id, tenant_id, pieces))
+    context = seal_context(tenant_id, call_id)
+    return [_row(call_id, f"{tenant_id}/{call_id}", piece, context) for piece in pieces]
 
 
 def opened(content: StoredContent) -> bytes:
@@ -107,20 +108,18 @@ def media_type(claimed: object) -> str:
     return str(claimed) if fits else BINARY
 
 
-def _rows(call_id: UUID, tenant_id: UUID, pieces: Iterable[Piece]) -> Iterator[StoredContent]:
-    context = seal_context(tenant_id, call_id)
-    in_files = sealed_files.set_up()
-    for piece in pieces:
-        row = StoredContent(
-            call_id=call_id, number=piece.number, media_type=piece.media_type, size=piece.size, digest=piece.digest
-        )
+def _row(call_id: UUID, place: str, piece: Piece, context: str) -> StoredContent:
+    row = StoredContent(
+        call_id=call_id, number=piece.number, media_type=piece.media_type, size=piece.size, digest=piece.digest
+    )
+    if sealed_files.set_up():
         try:
-            row.file = sealed_files.write(f"{tenant_id}/{call_id}", piece.data, context=context) if in_files else ""
-        except OSError:  # a full disk, say: the tool has run, and its result can still be kept
+            row.file = sealed_files.write(place, piece.data, context=context)
+        except Exception:  # each storage has errors of its own: the tool has run, and its result can still be kept
             logger.exception("A content of call %s could not be written to a file", call_id)
-        if not row.file:
-            row.sealed = sealing.seal_bytes(piece.data, context=context)
-        yield row
+    if not row.file:
+        row.sealed = sealing.seal_bytes(piece.data, context=context)
+    return row
 
 
 class _Taking:

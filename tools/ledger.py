@@ -26,7 +26,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from connections import sealing
 from connections.errors import DuvoError
-from tools import contents
+from tools.models import Call, StoredContent
 from tools.models.calls import seal_context
 from tools.models.moves import OPEN_STATES
 
@@ -88,14 +88,14 @@ class Outcome:
     error_code: str
     error_sentence: str
     finished_at: datetime
-    pieces: Sequence[contents.Piece] = ()  # what was too large for the result
+    contents: Sequence[StoredContent] = ()  # what was too large for the result, as rows to be written
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     row: Opening | Outcome
     loop: asyncio.AbstractEventLoop
-    written: asyncio.Future[None]
+    written: asyncio.Future[bool]
 
 
 class _Writer:
@@ -134,21 +134,22 @@ class _Writer:
         rows = [entry.row for entry in entries]
         try:
             try:
-                _commit(rows)
+                overtaken = _commit(rows)
             except (InterfaceError, OperationalError):
                 connection.close()  # the database was restarted, say: a new connection may do
-                _commit(rows, again=True)
+                overtaken = _commit(rows, again=True)
         except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to hear of it
             if len(entries) > 1:  # one bad row must not take the others down
                 for entry in entries:
                     self._write([entry])
             else:
-                _tell(entries, error)
+                _tell(entries, set(), error)
         else:
-            _tell(entries, None)
+            _tell(entries, overtaken, None)
 
 
-def _commit(rows: Sequence[Opening | Outcome], *, again: bool = False) -> None:
+def _commit(rows: Sequence[Opening | Outcome], *, again: bool = False) -> set[UUID]:
+    """Write the rows in one transaction; return the calls whose outcome was another by then."""
     adapt = _adapt()
     openings = [
         (
@@ -160,35 +161,36 @@ def _commit(rows: Sequence[Opening | Outcome], *, again: bool = False) -> None:
         if isinstance(row, Opening)
     ]  # fmt: skip
     outcomes = [row for row in rows if isinstance(row, Outcome)]
-    small = [_finish(row, adapt) for row in outcomes if not row.pieces]
-    with transaction.atomic():
-        with _cursor_for_many() as cursor:
+    with transaction.atomic(), _cursor() as opening, _cursor() as finishing:
+        with _together():
             if openings:
-                cursor.executemany(_OPEN_AGAIN if again else _OPEN, openings)
-            if small:
-                cursor.executemany(_FINISH, small)
-        for row in outcomes:
-            if row.pieces:
-                with connection.cursor() as cursor:
-                    cursor.execute(_FINISH, _finish(row, adapt))
-                    ended = cursor.rowcount
-                if ended:
-                    contents.keep(row.id, row.tenant_id, row.pieces)
+                opening.executemany(_OPEN_AGAIN if again else _OPEN, openings)
+            if outcomes:
+                finishing.executemany(_FINISH, [_finish(row, adapt) for row in outcomes])
+        overtaken = _overtaken(outcomes) if outcomes and finishing.rowcount < len(outcomes) else set()
+        if stored := [content for row in outcomes if row.id not in overtaken for content in row.contents]:
+            StoredContent.objects.bulk_create(stored)
+    return overtaken
+
+
+def _overtaken(outcomes: Sequence[Outcome]) -> set[UUID]:
+    ends = dict(Call.objects.filter(pk__in=[row.id for row in outcomes]).values_list("pk", "finished_at"))
+    return {row.id for row in outcomes if ends.get(row.id) != row.finished_at}
+
+
+def _cursor() -> Any:
+    """Return a cursor inside a transaction; on PostgreSQL one that binds at the server, where Django's own does not."""
+    return psycopg.Cursor(connection.connection) if connection.vendor == "postgresql" else connection.cursor()
 
 
 @contextmanager
-def _cursor_for_many() -> Iterator[Any]:
-    """Return a cursor for statements whose answers do not matter, inside a transaction."""
+def _together() -> Iterator[None]:
+    """Send what is executed inside in one go, where the database can."""
     if connection.vendor == "postgresql":
-        with (
-            connection.wrap_database_errors,
-            connection.connection.pipeline(),
-            psycopg.Cursor(connection.connection) as cursor,  # binds at the server, where Django's own does not
-        ):
-            yield cursor
+        with connection.wrap_database_errors, connection.connection.pipeline():
+            yield
     else:
-        with connection.cursor() as cursor:
-            yield cursor
+        yield
 
 
 def _finish(row: Outcome, adapt: Callable[[UUID], UUID | str]) -> tuple[Any, ...]:
@@ -205,21 +207,21 @@ def _adapt() -> Callable[[UUID], UUID | str]:
     return (lambda value: value) if connection.features.has_native_uuid_field else (lambda value: value.hex)
 
 
-def _tell(entries: list[_Entry], error: Exception | None) -> None:
+def _tell(entries: list[_Entry], overtaken: set[UUID], error: Exception | None) -> None:
     for loop in {entry.loop for entry in entries}:
-        waiting = [entry.written for entry in entries if entry.loop is loop]
+        waiting = [(entry.written, entry.row.id not in overtaken) for entry in entries if entry.loop is loop]
         try:
             loop.call_soon_threadsafe(_resolve, waiting, error)
         except RuntimeError:  # the loop is closed: nobody waits any more
             continue
 
 
-def _resolve(waiting: list[asyncio.Future[None]], error: Exception | None) -> None:
-    for future in waiting:
+def _resolve(waiting: list[tuple[asyncio.Future[bool], bool]], error: Exception | None) -> None:
+    for future, written in waiting:
         if future.done():
             continue
         if error is None:
-            future.set_result(None)
+            future.set_result(written)
         else:
             unavailable = LedgerUnavailable()
             unavailable.__cause__ = error
@@ -237,12 +239,12 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-async def write(row: Opening | Outcome) -> None:
-    """Return once the row is committed; raises LedgerUnavailable when it could not be.
+async def write(row: Opening | Outcome) -> bool:
+    """Return once the row is committed, False when the call had another outcome already, which stays.
 
-    The outcome of a call that already has one changes nothing.
+    Raises LedgerUnavailable when it could not be written.
     """
     loop = asyncio.get_running_loop()
     entry = _Entry(row, loop, loop.create_future())
     _writer.add(entry)
-    await entry.written
+    return await entry.written

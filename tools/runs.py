@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,6 +17,7 @@ from uuid import UUID
 
 import orjson
 from django.conf import settings
+from django.db import Error as DatabaseFailed
 from django.utils import timezone
 
 from connections import metrics, sealing
@@ -24,7 +26,7 @@ from connections.threads import in_thread
 from tools import access, contents, ledger, limits, mcp_client, spans, tracing, watching
 from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown
 from tools.mcp_client import Answers, Questions, Task, ToolResult
-from tools.models import Call, Tool
+from tools.models import Call, StoredContent, Tool
 from tools.models.calls import seal_context
 from tools.models.moves import AskedIn, CallQuerySet, CallState
 from tools.offers import Offer
@@ -57,6 +59,7 @@ class Run:
     answers: Answers | None = None
     traceparent: str = ""
     sent: bool = False  # whether the row says from the start that bytes may have left: it runs in the web process
+    sent_before: bool = False  # whether an earlier attempt may have been sent
     asks: asyncio.Future[None] | None = None  # done when the server asks on the open stream
     one_question: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -83,7 +86,10 @@ async def perform(run: Run) -> Report:
         if isinstance(said, Questions):
             return await in_thread(_wait_for_answers, run, said)
         if isinstance(said, Task):
-            return await in_thread(_leave_to_task, run, said)
+            report = await in_thread(_leave_to_task, run, said)
+            if report.state == CallState.CANCELLED:
+                await cancel_task(run, said.id)
+            return report
         return await settle(run, said)
     except LeaseLost as lost:
         failure = lost
@@ -103,14 +109,19 @@ async def perform(run: Run) -> Report:
 
 
 async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
-    """Write the outcome of a call down and return its report."""
+    """Write the outcome of a call down and return its report; one that had an outcome already keeps that."""
     error: CallError | None = None
+    whole: dict[str, Any] | None = None
+    result, written, stored = whole, b"", list[StoredContent]()
     if isinstance(said, ToolResult):
         state = CallState.FAILED if said.is_error else CallState.SUCCEEDED
-        result, written, pieces = await _written(run.call_id, said)
+        whole = _as_answered(said)
+        result, written, stored = await _stored(run, whole)
     else:
         state, error = verdict(said)
-        result, written, pieces = None, b"", []
+        if state == CallState.FAILED and run.sent_before:
+            sentence = f"An earlier attempt may have run, and the last one failed: {error.sentence}"
+            state, error = CallState.OUTCOME_UNKNOWN, OutcomeUnknown(sentence)
     finished_at = timezone.now()
     outcome = ledger.Outcome(
         id=run.call_id,
@@ -118,31 +129,33 @@ async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
         state=state,
         tenant_id=run.tenant_id,
         result=written,
-        pieces=pieces,
+        contents=stored,
         error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
         error_sentence=error.sentence[:300] if error else "",
         finished_at=finished_at,
     )
+    seconds = (finished_at - run.started_at).total_seconds()
     try:
-        await ledger.write(outcome)
+        if await ledger.write(outcome):
+            metrics.call_ended(state, "web" if run.sent else "queue", seconds)
+        elif (call := await in_thread(Call.objects.filter(pk=run.call_id).first)) is not None:
+            return await in_thread(report_of, call)
     except ledger.LedgerUnavailable:
         # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
         logger.exception("The outcome of call %s could not be written down", run.call_id)
-        if pieces and isinstance(said, ToolResult):  # there is nothing behind the links
-            result = _as_answered(said)
-    seconds = (finished_at - run.started_at).total_seconds()
-    metrics.call_ended(state, "web" if run.sent else "queue", seconds)
+        result = whole  # there may be nothing behind the links
     await _learn(run, said, seconds)
     return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
 
 
-async def _written(call_id: UUID, said: ToolResult) -> tuple[dict[str, Any], bytes, list[contents.Piece]]:
-    """Return what a tool answered as its caller gets it and as the row keeps it, and what is too large for that."""
-    result = _as_answered(said)
+async def _stored(run: Run, result: dict[str, Any]) -> tuple[dict[str, Any], bytes, list[StoredContent]]:
+    """Return a result as its caller gets it and as the row keeps it, and the rows of what is too large for that."""
     written = orjson.dumps(result)
-    split = partial(contents.split, result, length=len(written), link=partial(contents.address, call_id))
+    split = partial(contents.split, result, length=len(written), link=partial(contents.address, run.call_id))
     left, pieces = split() if len(written) < _SPLIT_IN_THREAD else await asyncio.to_thread(split)
-    return left, orjson.dumps(left) if pieces else written, pieces
+    if not pieces:
+        return left, written, []
+    return left, orjson.dumps(left), await asyncio.to_thread(contents.sealed, run.call_id, run.tenant_id, pieces)
 
 
 def _as_answered(said: ToolResult) -> dict[str, Any]:
@@ -218,6 +231,12 @@ def _end_if_unwanted(run: Run) -> None:
     run.rows().unwanted().end(CallState.CANCELLED, CallCancelled.code, CallCancelled().sentence, timezone.now())
 
 
+async def cancel_task(run: Run, task_id: str) -> None:
+    """Tell the server that nobody wants a task any more; one that cannot be told works on for nobody."""
+    with suppress(DuvoError):
+        await let_in(run.offer.server, run.offer.bearer, lambda server: mcp_client.cancel_task(server, task_id))
+
+
 def sealed_question(run: Run, questions: Questions) -> str:
     """Return what a server asks as the row keeps it."""
     return run.seal(asdict(questions))
@@ -226,10 +245,13 @@ def sealed_question(run: Run, questions: Questions) -> str:
 async def _learn(run: Run, said: ToolResult | DuvoError, seconds: float) -> None:
     """Take notice of what a call tells about the connection's sign-in, and about the tool's pace."""
     offer = run.offer
-    if isinstance(said, ToolResult) and offer.doubted:
-        await in_thread(access.trust_again, offer.connection_id, offer.bearer)
-    elif isinstance(said, mcp_client.Challenged | mcp_client.EraChanged):
-        await in_thread(access.note, offer.connection_id, said, offer.bearer)
-    if offer.learns_pace and seconds > SLOW:
-        until = timezone.now() + SLOW_FOR
-        await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=until))
+    try:
+        if isinstance(said, ToolResult) and offer.doubted:
+            await in_thread(access.trust_again, offer.connection_id, offer.bearer)
+        elif isinstance(said, mcp_client.Challenged | mcp_client.EraChanged):
+            await in_thread(access.note, offer.connection_id, said, offer.bearer)
+        if offer.learns_pace and seconds > SLOW:
+            until = timezone.now() + SLOW_FOR
+            await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=until))
+    except DatabaseFailed:  # the call has its outcome, and the next one tells the same
+        logger.warning("What call %s tells of its connection could not be written down", run.call_id)

@@ -15,7 +15,7 @@ from connections.models import AuditEvent, Connection, Membership, Tenant, User
 from oauth.models import Notice
 from tests.conftest import House
 from tools import contents
-from tools.models import AccessToken, Assignment, Call, Probe, Tool
+from tools.models import AccessToken, Assignment, Call, Probe, StoredContent, Tool
 
 MARK = "acme-only"  # stands in every row of acme that is shown anywhere
 
@@ -58,7 +58,8 @@ def settle(house: House, mark: str = MARK) -> Estate:
         tenant=house.tenant, assignment=assignment, connection=connection, tool=tool, tool_name=f"orders__{mark}",
         sealed_arguments="", state="failed", error_code="x", error_sentence=mark, finished_at=now,
     )  # fmt: skip
-    contents.keep(call.pk, call.tenant_id, [contents.Piece(1, "text/plain", mark.encode(), "0" * 64)])
+    piece = contents.Piece(1, "text/plain", mark.encode(), "0" * 64)
+    StoredContent.objects.bulk_create(contents.sealed(call.pk, call.tenant_id, [piece]))
     event = audit.record(house.admin, "connection.created", connection, tenant=house.tenant)
     notice = Notice.objects.create(connection=connection, reason="sign_in_ended", sentence=mark)
     return Estate(connection, tool, probe, assignment, token, own_token, call, event, notice)

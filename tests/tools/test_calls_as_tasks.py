@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -11,7 +12,7 @@ from tests.servers import kinds
 from tests.servers.asking import ONE_NAME, form
 from tests.servers.tasks import TaskBox
 from tests.tools.conftest import OpenShop, Shop
-from tools import calls, polling
+from tools import calls, polling, runs
 from tools.models import Call
 
 
@@ -97,6 +98,20 @@ def test_a_cancelled_call_cancels_its_task(desk: Shop, box: TaskBox) -> None:
     call = begun(desk)
     assert desk.api.post(f"/v1/calls/{call.pk}/cancel").json()["state"] == "cancelled"
     polling.cancel(call.pk)
+    assert box.only.status == "cancelled"
+
+
+def test_a_call_that_is_cancelled_as_it_becomes_a_task_cancels_it(
+    desk: Shop, box: TaskBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave = runs._leave_to_task
+
+    def cancelled_meanwhile(run: runs.Run, task: Any) -> Any:
+        Call.objects.filter(pk=run.call_id).update(cancel_asked_at=timezone.now())
+        return leave(run, task)
+
+    monkeypatch.setattr(runs, "_leave_to_task", cancelled_meanwhile)
+    assert desk.call("report", headers={"Prefer": "wait=5"}).json()["code"] == "cancelled"
     assert box.only.status == "cancelled"
 
 

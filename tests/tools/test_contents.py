@@ -261,7 +261,7 @@ def sort_out(acme: House) -> Sort:
         call.sealed_arguments, call.sealed_result = call.seal({"q": MARKER}), call.seal(left)
         call.save()
         with transaction.atomic():
-            contents.keep(call.pk, call.tenant_id, pieces)
+            StoredContent.objects.bulk_create(contents.sealed(call.pk, call.tenant_id, pieces))
         return call
 
     return sorted_out

@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -198,12 +198,13 @@ def test_a_commit_whose_confirmation_is_lost_has_written_the_call_down(
 ) -> None:
     commit, times = ledger._commit, 0
 
-    def hangs_up_after_it(*rows: Any, **more: Any) -> None:
+    def hangs_up_after_it(*rows: Any, **more: Any) -> set[UUID]:
         nonlocal times
-        commit(*rows, **more)
+        overtaken = commit(*rows, **more)
         times += 1
         if times == 1:
             raise OperationalError
+        return overtaken
 
     monkeypatch.setattr(ledger, "_commit", hangs_up_after_it)
     answer = shop.call("echo", {"text": "x"}, headers={"Prefer": prefer})

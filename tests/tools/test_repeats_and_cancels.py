@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -23,8 +24,8 @@ from tests.processes import StartWeb, StartWorker
 from tests.servers import kinds
 from tests.servers.toolbox import Result, Toolbox, furnished, schema, text
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools import calls, ledger
-from tools.models import Call
+from tools import calls, ledger, runs
+from tools.models import Call, StoredContent
 from tools.models.moves import CallQuerySet, CallState
 
 KEY = {"Idempotency-Key": "order-4711"}
@@ -335,9 +336,50 @@ def test_a_call_of_which_nothing_left_goes_back_to_the_queue(shop: Shop) -> None
 def test_an_attempt_that_was_given_up_does_not_end_the_next(shop: Shop) -> None:
     call = orphan(shop, idempotency_key="k", attempts=2)
     late = ledger.Outcome(call.pk, 1, "failed", call.tenant_id, b"", "x", "From the dead.", timezone.now())
-    egress.run(ledger.write(late))
+    assert egress.run(ledger.write(late)) is False
     call.refresh_from_db()
     assert call.state == "running"
+
+
+@pytest.mark.parametrize("size", [10, 200_000], ids=["small", "with a stored content"])
+def test_a_result_that_comes_after_the_call_has_ended_is_told_to_nobody(
+    open_shop: OpenShop, gate: threading.Event, size: int
+) -> None:
+    async def wait(_: dict[str, Any], __: Any) -> Result:
+        await asyncio.to_thread(gate.wait)
+        return text("x" * size)
+
+    box = Toolbox()
+    box.add("wait", wait, input_schema=schema())
+    shop = open_shop(box)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(shop.call, "wait", headers={"Prefer": "wait=20"})
+        call = eventually(Call.objects.first, "the call")
+        Call.objects.filter(pk=call.pk).end("outcome_unknown", "outcome_unknown", "Nobody knows.", timezone.now())
+        gate.set()
+        assert (answer.result(20).status_code, answer.result().json()["code"]) == (502, "outcome_unknown")
+    assert not StoredContent.objects.exists()
+
+
+def test_the_last_attempt_that_fails_leaves_open_what_an_earlier_one_did(shop: Shop) -> None:
+    say_idempotent(shop, True)
+    call = orphan(shop, idempotency_key="k")
+    assert calls.sweep(timezone.now()) == [call.pk]
+    shop.answers(kinds.answers(503))
+    calls.resume(call.pk)
+    call.refresh_from_db()
+    assert (call.state, call.error_code) == ("outcome_unknown", "outcome_unknown")
+
+
+def test_what_a_call_tells_of_its_connection_is_worth_no_outcome(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(runs.access, "note", away)
+    shop.answers(kinds.answers(401))
+    answer = shop.call("echo", {"text": "x"})
+    assert answer.json()["code"] == "upstream_unauthorized"
+    assert shop.row.error_code == "upstream_unauthorized"
 
 
 def test_a_repeat_that_is_refused_leaves_open_what_the_first_attempt_did(shop: Shop) -> None:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from tests.conftest import House
 from tools import contents
-from tools.models import Call, Tool
+from tools.models import Call, StoredContent, Tool
 
 pytestmark = pytest.mark.django_db
 
@@ -50,7 +50,8 @@ def world(acme: House, rival: House) -> World:
         tenant=acme.tenant, assignment=owner, connection=connection, tool=tool, tool_name=tool.public_name,
         state="failed", error_code="x", finished_at=timezone.now(), sealed_arguments="",
     )  # fmt: skip
-    contents.keep(call.pk, call.tenant_id, [contents.Piece(1, "text/plain", b"much", "d" * 64)])
+    piece = contents.Piece(1, "text/plain", b"much", "d" * 64)
+    StoredContent.objects.bulk_create(contents.sealed(call.pk, call.tenant_id, [piece]))
     tokens: dict[str, str | None] = {
         "owner": acme.token(owner),
         "teammate": acme.token(teammate),

@@ -38,7 +38,8 @@ def call(house: House, days: float, state: str = "succeeded", *, ended: float | 
         tenant=house.tenant, tool_name="t__t", state=state, created_at=made, sealed_arguments="",
         finished_at=finished if state in {"succeeded", "failed"} else None, **OUTCOMES[state],
     )  # fmt: skip
-    contents.keep(row.pk, row.tenant_id, [contents.Piece(1, "text/plain", b"much", "d" * 64)])
+    piece = contents.Piece(1, "text/plain", b"much", "d" * 64)
+    StoredContent.objects.bulk_create(contents.sealed(row.pk, row.tenant_id, [piece]))
     return row
 
 

@@ -16,6 +16,8 @@ ROUNDS = 2  # calls of each caller
 IDLE_SECONDS = 12.0
 MOST_MEMORY = 400  # MB
 MOST_SLOWDOWN = 3  # times the idle p95
+BUSY = 10  # per cent of the machine that others may take before a latency says little
+TRIES = 3
 
 
 @dataclass
@@ -69,8 +71,11 @@ class Figures:
 
 
 def measure(house: House) -> Figures:
-    """Measure it all in one run."""
-    return asyncio.run(_measure(house))
+    """Measure it all in one run, and return the quietest of three where others keep the machine busy."""
+    tries: list[Figures] = []
+    while len(tries) < TRIES and all(figures.others[1] > BUSY for figures in tries):
+        tries.append(asyncio.run(_measure(house)))
+    return min(tries, key=lambda figures: figures.others[1])
 
 
 async def _measure(house: House) -> Figures:

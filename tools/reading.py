@@ -5,7 +5,10 @@ Who may read is decided by the page: it takes the call from the rows that this p
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+
+from django.utils import timezone
 
 from connections import audit
 from connections.errors import SealBroken
@@ -13,15 +16,20 @@ from connections.models import User
 from tools import contents
 from tools.models import Call, StoredContent
 
+SAME_READ = timedelta(minutes=10)  # an open page reads a call anew with each of its moves
+
 
 def read_by(user: User, call: Call) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Open a call's arguments and its result (None when there is none) for this person; raises SealBroken."""
+    """Open a call's arguments and its result (None when there is none) for this person; raises SealBroken.
+
+    What the same person opens of the same call within `SAME_READ` is one read.
+    """
     try:
         opened = call.arguments(), call.result()
     except SealBroken as broken:
-        audit.record(user, "call.read", call, tenant=call.tenant, outcome=broken.code)
+        _note(user, call, broken.code)
         raise
-    audit.record(user, "call.read", call, tenant=call.tenant)
+    _note(user, call)
     return opened
 
 
@@ -35,3 +43,12 @@ def download_by(user: User, content: StoredContent) -> bytes:
         raise
     audit.record(user, "call.read", call, tenant=call.tenant, content=content.number)
     return data
+
+
+def _note(user: User, call: Call, outcome: str = "ok", **what: Any) -> None:
+    noted = call.tenant.audit_events.filter(
+        at__gt=timezone.now() - SAME_READ, actor=user.get_username(), action="call.read", object_id=str(call.pk),
+        outcome=outcome, data=what,
+    )  # fmt: skip
+    if not noted.exists():
+        audit.record(user, "call.read", call, tenant=call.tenant, outcome=outcome, **what)

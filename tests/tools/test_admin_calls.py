@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.conftest import House
 from tests.servers.asking import asking
 from tests.servers.toolbox import Toolbox, schema
 from tests.tools.conftest import OpenShop, Shop
-from tools import calls, contents
+from tools import calls, contents, reading
 from tools.models import Call
 
 SignedIn = Callable[[User | None], Client]
@@ -228,6 +229,25 @@ def test_arguments_and_result_are_opened_on_demand_and_each_read_is_audited(
     assert "<script>alert" not in page
     event = AuditEvent.objects.get(action="call.read")
     assert (event.actor, event.object_id) == ("auditor@acme.example", str(shop.row.pk))
+
+
+def test_a_page_that_follows_its_call_is_one_read_of_each_person(
+    shop: Shop, acme: House, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.call("echo", {"text": "hush"})
+    for person in (acme.auditor, acme.admin):
+        client = signed_in(person)
+        for _ in range(3):
+            assert "hush" in text_of(client, url(shop.row, "contents"))
+    events = AuditEvent.objects.filter(action="call.read")
+    assert sorted(event.actor for event in events) == ["admin@acme.example", "auditor@acme.example"]
+    first = shop.row
+    shop.call("echo", {"text": "another"})
+    text_of(client, url(Call.objects.exclude(pk=first.pk).get(), "contents"))
+    assert reads() == 3
+    monkeypatch.setattr(reading, "SAME_READ", timedelta(0))
+    text_of(client, url(first, "contents"))
+    assert reads() == 4
 
 
 def test_a_large_content_is_downloaded_from_the_page(open_shop: OpenShop, acme: House, signed_in: SignedIn) -> None:

@@ -33,6 +33,21 @@ def read_by(user: User, call: Call) -> tuple[dict[str, Any], dict[str, Any] | No
     return opened
 
 
+def question_by(user: User, call: Call) -> dict[str, Any] | None:
+    """Open what the server of a call asks, None when it asks nothing, for this person; raises SealBroken.
+
+    What the same person opens of the same call within `SAME_READ` is one read.
+    """
+    try:
+        question = call.question()
+    except SealBroken as broken:
+        _note(user, call, broken.code, question=True)
+        raise
+    if question is not None:
+        _note(user, call, question=True)
+    return question
+
+
 def download_by(user: User, content: StoredContent) -> bytes:
     """Open one stored content of a call for this person; raises SealBroken."""
     call = content.call

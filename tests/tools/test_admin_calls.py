@@ -125,6 +125,27 @@ def test_the_form_is_built_from_the_servers_schema(asked: Call, acme: House, sig
     assert 'type="email"' in page
 
 
+def test_a_question_that_a_person_sees_is_one_audited_read(asked: Call, acme: House, signed_in: SignedIn) -> None:
+    text_of(signed_in(acme.auditor), url(asked))
+    assert reads() == 0  # an auditor is shown no question
+    client = signed_in(acme.admin)
+    for _ in range(2):
+        text_of(client, url(asked))
+    mark = mark_of(text_of(client, url(asked)))
+    assert "Nothing was sent" in said(client, url(asked, "answer"), mark=mark, action="accept")
+    event = AuditEvent.objects.get(action="call.read")
+    assert (event.actor, event.outcome, event.data) == ("admin@acme.example", "ok", {"question": True})
+    text_of(client, url(asked, "contents"))
+    assert reads() == 2  # the arguments are another read
+
+
+def test_a_question_that_no_key_opens_is_a_read_that_failed(asked: Call, acme: House, signed_in: SignedIn) -> None:
+    Call.objects.update(sealed_question="v1.broken")
+    text_of(signed_in(acme.admin), url(asked))
+    event = AuditEvent.objects.get(action="call.read")
+    assert (event.outcome, event.data) == ("seal_broken", {"question": True})
+
+
 def test_an_admins_answer_goes_to_the_server_as_the_schema_wants_it(
     asked: Call, acme: House, signed_in: SignedIn
 ) -> None:

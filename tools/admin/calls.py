@@ -90,7 +90,7 @@ class CallAdmin(DecisionAdmin):
             "decides": decides,
             "opens": opens,
             "opened": self._opened(request, call) if decides or opens else None,
-            "questions": self.questions_of(call) if may_decide else None,
+            "questions": self.questions_of(request, call) if may_decide else None,
             "refusal": RefusalForm(auto_id="refusal_%s"),
         }
         return TemplateResponse(request, self.change_form_template, context | more)

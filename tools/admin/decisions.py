@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 
 from connections.errors import SealBroken
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
-from tools import calls
+from tools import calls, reading
 from tools.admin.questions import ACTIONS, QuestionForm, answered, asked
 from tools.errors import AnswersRefused, NotAsked
 from tools.models import Call
@@ -64,9 +64,14 @@ class DecisionAdmin(ReadOnlyAdmin):
         """Return the page of a call."""
         raise NotImplementedError
 
-    def questions_of(self, call: Call, filled: list[QuestionForm] | None = None) -> dict[str, Any] | None:
-        """Return the forms of what the server asks, as they were filled in or new; None when it asks nothing."""
-        question = _question(call)
+    def questions_of(
+        self, request: HttpRequest, call: Call, filled: list[QuestionForm] | None = None
+    ) -> dict[str, Any] | None:
+        """Return the forms of what the server asks, as they were filled in or new; None when it asks nothing.
+
+        They are shown to this person, which is a read.
+        """
+        question = _question(request, call)
         return {"forms": filled or asked(question), "mark": _mark(call)} if question else None
 
     def approve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -95,7 +100,7 @@ class DecisionAdmin(ReadOnlyAdmin):
     def answer_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Answer exactly the question that the page showed; a field that does not fit is said at the field."""
         call = self._decided(request, object_id)
-        action, question = request.POST.get("action"), _question(call)
+        action, question = request.POST.get("action"), _question(request, call)
         if action not in ACTIONS:
             raise Http404
         if question is None or not constant_time_compare(request.POST.get("mark", ""), _mark(call)):
@@ -106,7 +111,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         if responses is not None and self._answer(request, call, responses, filled):
             return self._to_its_page(call)
         self.message_user(request, UNFIT, messages.ERROR)
-        return self.page(request, call, questions=self.questions_of(call, filled))
+        return self.page(request, call, questions=self.questions_of(request, call, filled))
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """End the call, within a second, wherever it runs."""
@@ -146,12 +151,12 @@ class DecisionAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(reverse("admin:tools_call_change", args=[call.pk]))
 
 
-def _question(call: Call) -> dict[str, Any] | None:
-    """Return what waits for an answer, if anything does and it can be opened."""
+def _question(request: HttpRequest, call: Call) -> dict[str, Any] | None:
+    """Return what waits for an answer, if anything does and it can be opened; this person's read is noted."""
     if call.state != CallState.INPUT_REQUIRED or call.sealed_answers:
         return None
     try:
-        return call.question()
+        return reading.question_by(person(request), call)
     except SealBroken:
         return None
 

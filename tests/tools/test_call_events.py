@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -89,6 +90,7 @@ def test_the_end_of_a_call_elsewhere_is_heard_at_once(
     with ThreadPoolExecutor() as pool, Redis.from_url(settings.REDIS_URL) as redis:
         waiting = pool.submit(shop.api.get, path.format(call), headers={"Prefer": "wait=30"})
         eventually(lambda: dict(redis.pubsub_numsub(pubsub.CHANNEL)).get(pubsub.CHANNEL.encode()), "a listener")
+        eventually(lambda: any(UUID(call) in watch.waiting for watch in watching._watches.values()), "who waits")
         tasks.run_call(call_id=call)
         answer = waiting.result(timeout=20)
     assert "succeeded" in answer.text

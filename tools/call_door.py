@@ -82,6 +82,7 @@ class CallTool(Door):
             OpenApiParameter(
                 "Idempotency-Key",
                 location=OpenApiParameter.HEADER,
+                pattern=r'^(?!""$)[!-~]{1,255}$',
                 description="1 to 255 visible ASCII characters, kept for 24 hours: the same key with the same tool and "
                 "arguments is the same call, also while it runs; with others it is refused.",
             ),

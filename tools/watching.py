@@ -122,6 +122,8 @@ class _Watch:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.soon.wait(), next_look - loop.time())
             self.soon.clear()
+            if not (self.waiting or self.running):
+                return
             at_all = loop.time() >= next_look or not self.moved.isdisjoint(self.running)
             waiting = self._in_turn() if at_all else list(self.moved & self.waiting.keys())
             running = self.running.values() if at_all else ()
@@ -190,6 +192,8 @@ async def until(call_id: UUID, enough: Enough, seconds: float) -> Seen | None:
         watch.waiting[call_id].remove(entry)
         if not watch.waiting[call_id]:
             del watch.waiting[call_id]
+        if not watch.waiting:
+            watch.soon.set()  # who looks for nobody stops
 
 
 def moved(call_id: UUID) -> None:

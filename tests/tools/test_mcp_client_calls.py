@@ -358,8 +358,8 @@ async def test_a_cancelled_modern_call_hangs_up(mcp_server: StartServer) -> None
 @pytest.mark.parametrize("how", ["cancelled", "timed out"])
 async def test_an_abandoned_legacy_call_tells_the_server(mcp_server: StartServer, how: str) -> None:
     server = mcp_server("legacy")
-    session = at(server, "legacy", idle_timeout=0.3 if how == "timed out" else 60)
-    await mcp_client.discover(session)
+    await mcp_client.discover(at(server, "legacy"))  # opens the session, however long that takes
+    session = at(server, "legacy", idle_timeout=2 if how == "timed out" else 60)
     call = asyncio.create_task(mcp_client.call_tool(session, "slow", {"steps": 1, "pause": 5}))
     await until(lambda: server.count("tools/call"))
     if how == "cancelled":

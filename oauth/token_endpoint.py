@@ -19,7 +19,7 @@ from joserfc import jwt
 from connections import egress, signing_keys
 from connections.errors import DuvoError
 from connections.models import TokenAuth
-from oauth.errors import ProviderRefused, ProviderUnavailable
+from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
 from oauth.metadata import ServerMetadata, valid_scopes
 from oauth.models import Tokens
 
@@ -102,8 +102,12 @@ async def _send(url: str, headers: Mapping[str, str], content: bytes, content_ty
 
 
 def _assertion(server: ServerMetadata, client: Client) -> str:
-    """Return a signed statement of who we are (RFC 7523, section 3); its audience is the issuer."""
-    key = signing_keys.load(client.signing_key)
+    """Return a signed statement of who we are (RFC 7523, section 3); for the issuer; raises CannotSignIn."""
+    try:
+        key = signing_keys.load(client.signing_key)
+    except signing_keys.BadKey as error:
+        unusable = "The signing key is missing or cannot be used. Enter another in Advanced settings."
+        raise CannotSignIn(unusable, code="signing_key_unusable") from error
     now = int(time.time())
     claims = {
         "iss": client.id,

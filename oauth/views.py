@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from connections import audit, checking, egress, signing_keys
+from connections import audit, checking, egress
 from connections.errors import DuvoError, SealBroken
 from connections.models import Authorization, Connection, Credential, Grant, User
 from connections.states import next_step
@@ -152,12 +152,11 @@ def client_metadata(request: HttpRequest) -> HttpResponse:
 @require_GET
 def key_set(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     """Answer with the public keys of a connection's client (RFC 7517); an unknown one has none."""
-    connection = Connection.objects.filter(pk=connection_id, authorization=Authorization.OAUTH).first()
-    try:
-        pem = connection.secret(Credential.Kind.OAUTH_SIGNING_KEY) if connection else None
-    except SealBroken:
-        pem = None
-    return _document(signing_keys.public_set(str(pem)) if pem else {"keys": []})
+    keys = Credential.objects.filter(
+        connection=connection_id, connection__authorization=Authorization.OAUTH, owner=None,
+        kind=Credential.Kind.OAUTH_SIGNING_KEY,
+    ).exclude(public_half={})  # fmt: skip
+    return _document({"keys": list(keys.values_list("public_half", flat=True))})
 
 
 def _document(body: dict[str, object]) -> HttpResponse:

@@ -62,6 +62,7 @@ class OAuthFields(forms.Form):
     oauth_signing_key = forms.CharField(
         label="Signing key",
         required=False,
+        max_length=signing_keys.LONGEST_PEM,
         widget=WriteOnlyTextarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),
         help_text="For private_key_jwt: a private key in PEM. Without one it is made here.",
     )
@@ -104,10 +105,13 @@ class OAuthFields(forms.Form):
     def clean_oauth_signing_key(self) -> str:
         """Return the key in PEM; raises ValidationError for what is none."""
         pem = str(self.cleaned_data["oauth_signing_key"]).strip()
+        if not pem:
+            return ""
         try:
-            return f"{pem}\n" if pem and signing_keys.load(pem) else ""
+            signing_keys.check(pem)
         except signing_keys.BadKey as fault:
             raise ValidationError(str(fault), code="bad_signing_key") from None
+        return f"{pem}\n"
 
     def clean_oauth_scopes(self) -> str:
         """Return the scopes with single spaces; raises ValidationError for what no scope can be."""

@@ -114,6 +114,7 @@ class Connection(models.Model):
     call_timeout = models.PositiveSmallIntegerField(default=300)
     max_concurrency = models.PositiveSmallIntegerField("concurrent calls", default=50)
     max_rate = models.PositiveIntegerField("calls per minute", null=True, blank=True)
+    max_answer = models.PositiveIntegerField("largest answer", default=2_000_000, db_default=2_000_000)  # bytes
     send_trace = models.BooleanField("send the trace context", default=False)
     era_choice = models.CharField("protocol era", max_length=6, choices=Era, default=Era.AUTO)
 

@@ -8,7 +8,7 @@ from django.db import models
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from connections import sealing
+from connections import sealing, signing_keys
 from connections.models.connection import Connection, SecretKind
 from connections.models.people import User
 
@@ -24,6 +24,7 @@ class Credential(models.Model):
     kind = models.CharField(max_length=25, choices=SecretKind)
     sealed = models.TextField()
     header_names = models.JSONField(default=list)
+    public_half = models.JSONField(default=dict)  # of a signing key, as it is published (JWK): no secret
     set_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     set_at = models.DateTimeField(default=timezone.now)
 
@@ -47,9 +48,10 @@ class Credential(models.Model):
         return f"{self.connection.tenant_id}/credential/{self.id}"
 
     def set(self, value: Any, *, by: User | None) -> None:
-        """Seal a new value (JSON: a string, or an object of headers) and save the row."""
+        """Seal a new value (JSON: a string, or an object of headers) and save the row; raises signing_keys.BadKey."""
         self.sealed = sealing.seal(value, context=self.seal_context)
         self.header_names = sorted(value) if isinstance(value, dict) else []
+        self.public_half = signing_keys.public_half(value) if self.kind == SecretKind.OAUTH_SIGNING_KEY else {}
         self.set_by, self.set_at = by, timezone.now()
         self.save()
 

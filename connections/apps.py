@@ -11,5 +11,5 @@ class ConnectionsConfig(AppConfig):
     name = "connections"
 
     def ready(self) -> None:
-        """Register the deploy checks."""
-        from connections import checks  # noqa: F401, PLC0415 - Django wants checks imported once apps are ready
+        """Register the deploy checks, and what writes sign-ins down."""
+        from connections import checks, sign_ins  # noqa: F401, PLC0415 - Django wants them imported once apps are ready

@@ -4,6 +4,9 @@ DuvoError                 every error of the product; carries a stable code and 
 ├── Refused               the egress will not go there: bad URL, private address, forbidden port
 │   └── AnswerRefused     the answer is too large or compressed; the request had been sent
 ├── Unreachable           DNS, TCP, TLS or HTTP failed on the way; `.sent` says if the request may have left
+├── TryLater              somebody has to wait; `.retry_after` says how many seconds
+│   ├── TooManyTries      a password or a token was wrong too often
+│   └── TooBusy           too many people sign in at this moment
 └── SealBroken            a sealed secret cannot be opened with the keys at hand
 """
 
@@ -48,6 +51,29 @@ class Unreachable(DuvoError):
         """Take also whether a byte of the request may have left: only if not, a repeat is harmless."""
         super().__init__(sentence, code=code)
         self.sent = sent
+
+
+class TryLater(DuvoError):
+    """This cannot be done now."""
+
+    code = "try_later"
+
+    def __init__(self, sentence: str | None = None, *, retry_after: float) -> None:
+        """Take also how many seconds to wait."""
+        super().__init__(sentence)
+        self.retry_after = max(1.0, retry_after)
+
+
+class TooManyTries(TryLater):
+    """Too many tries failed."""
+
+    code = "too_many_tries"
+
+
+class TooBusy(TryLater):
+    """Too many people sign in at this moment."""
+
+    code = "too_busy"
 
 
 class SealBroken(DuvoError):

@@ -31,6 +31,7 @@ LABELS: Final = {
             {"connection_busy", "connection_rate", "assignment_rate", "organization_busy", "circuit_open"}
         )
     },
+    "sign_ins": {"outcome": frozenset({"succeeded", "failed", "paused"})},
     "probes": {"outcome": frozenset({"passed", "failed"})},
     "token_refreshes": {"outcome": frozenset({"renewed", "refused", "failed"})},
 }

@@ -6,10 +6,12 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.contrib.auth.forms import AuthenticationForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver
 
 from connections.models import User
+from connections.passwords import take_a_try
+from connections.tenancy import person
 
 PAGES = [
     "Connection", "Tenant", "Membership", "User", "AuditEvent",
@@ -33,6 +35,12 @@ class DuvoAdminSite(AdminSite):
         if not (isinstance(user, User) and user.is_active):
             return False
         return user.is_superuser or user.is_reviewer or bool(user.roles)
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Change one's own password; raises TooManyTries when the old one was wrong too often."""
+        if request.method == "POST":
+            take_a_try(person(request))
+        return super().password_change(request, extra_context)
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
         """List the pages in the order in which people need them."""

@@ -28,6 +28,7 @@ _COUNTERS = {
     "calls": "Calls that have ended.",
     "limit_refusals": "Calls that a limit or an open circuit did not let in.",
     "probes": "Checks of connections that have ended.",
+    "sign_ins": "People who signed in, failed to, or had to wait.",
     "token_refreshes": "Tokens that were to be renewed.",
 }
 

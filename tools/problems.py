@@ -13,7 +13,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from connections.context import request_id
-from connections.errors import DuvoError, Refused
+from connections.errors import DuvoError, Refused, TooManyTries, TryLater
 from tools.errors import AnswersRefused, ArgumentsRefused, CallError
 from tools.ledger import LedgerUnavailable
 
@@ -77,6 +77,18 @@ class TooSlow(DuvoError):
     code = "too_slow"
 
 
+class TooManyBodies(DuvoError):
+    """Too much is being sent to this service at this moment. Try again in a few seconds."""
+
+    code = "bodies_busy"
+
+
+class NoWebSockets(DuvoError):
+    """There are no WebSockets here."""
+
+    code = "not_found"
+
+
 class UnknownHost(DuvoError):
     """This service does not answer under that host name."""
 
@@ -88,6 +100,10 @@ _STATUSES: dict[type[DuvoError], HTTPStatus] = {
     Unsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    TooManyBodies: HTTPStatus.SERVICE_UNAVAILABLE,
+    NoWebSockets: HTTPStatus.NOT_FOUND,
+    TooManyTries: HTTPStatus.TOO_MANY_REQUESTS,
+    TryLater: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Refused: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
@@ -122,7 +138,9 @@ def of(error: DuvoError) -> tuple[dict[str, Any], dict[str, str]]:
         status = error.status
         if error.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    elif isinstance(error, LedgerUnavailable):
+    elif isinstance(error, TryLater):
+        headers = {"Retry-After": str(math.ceil(error.retry_after))}
+    elif isinstance(error, LedgerUnavailable | TooManyBodies):
         headers = {"Retry-After": "1"}
     return problem(status, error.code, error.sentence, **more), headers
 

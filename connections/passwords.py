@@ -1,0 +1,146 @@
+"""Passwords: how often one may be tried, and how many are hashed at a time.
+
+Hashing is dear on purpose, half a second of a core. Before it, and before the database is asked, tries are counted: per
+address, per account, and per both. A lock-out must not be a weapon, so a browser in which the account was signed in
+before has tries of its own, and nobody else can use them up.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from django.core import signing
+from django.dispatch import Signal
+from django.http import HttpRequest, HttpResponseBase
+
+from connections import throttle
+from connections.clients import address_of, share_of
+from connections.digests import keyed
+from connections.errors import TooBusy, TooManyTries
+from connections.models import User
+from connections.throttle import Bucket
+
+MOST_WAITING = 8  # passwords that wait for their turn in one process
+PATIENCE = 10.0  # seconds that one waits
+
+COOKIE = "duvo_browser"
+COOKIE_AGE = 90 * 24 * 3600  # seconds
+_SALT = "connections.passwords.browser"
+
+
+paused = Signal()  # somebody tried too often: `name` as typed, `request`
+
+
+# --- how often ---
+
+
+class Backend(ModelBackend):
+    """Django's sign-in with a password, for who has tries left."""
+
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
+    ) -> User | None:
+        """Return the user whose password this is; raises TooManyTries before anything is looked up."""
+        if request is None or username is None or password is None:
+            return super().authenticate(request, username, password, **kwargs)  # type: ignore[return-value]
+        buckets = _buckets(request, username)
+        if wait := throttle.take(*buckets):
+            paused.send(sender=Backend, name=username, request=request)
+            raise TooManyTries("The name or the password was wrong too often.", retry_after=wait)
+        user = super().authenticate(request, username, password, **kwargs)
+        if user is not None:
+            throttle.give_back(*buckets)
+        return user  # type: ignore[return-value]
+
+
+def take_a_try(user: User) -> None:
+    """Count that a person who is signed in enters their password again; raises TooManyTries."""
+    if wait := throttle.take(Bucket(f"password:{user.pk}", 5, 1 / 60)):
+        raise TooManyTries("The password was wrong too often.", retry_after=wait)
+
+
+def account_digests(name: str) -> list[str]:
+    """Return the digests of an account's name, spelt as Django spells it; people type passwords there, too."""
+    return keyed("account", unicodedata.normalize("NFKC", name.strip()).casefold())
+
+
+def remember_browser(response: HttpResponseBase, user: User, *, secure: bool) -> None:
+    """Let this browser have tries of its own for the account that has signed in here."""
+    value = signing.dumps([account_digests(user.get_username())[0], secrets.token_urlsafe(12)], salt=_SALT)
+    response.set_cookie(COOKIE, value, max_age=COOKIE_AGE, secure=secure, httponly=True, samesite="Lax")
+
+
+def _buckets(request: HttpRequest, name: str) -> list[Bucket]:
+    digests = account_digests(name)
+    if browser := _browser_of(request, digests):
+        return [Bucket(f"browser:{browser}", 10, 1 / 60)]
+    account, address = digests[0], share_of(address_of(request)) or "unknown"
+    return [
+        Bucket(f"account:{account}:{address}", 5, 1 / 60),
+        Bucket(f"address:{address}", 20, 1 / 10),
+        Bucket(f"account:{account}", 30, 1 / 20),
+    ]
+
+
+def _browser_of(request: HttpRequest, digests: list[str]) -> str:
+    try:
+        account, browser = signing.loads(request.COOKIES.get(COOKIE, ""), salt=_SALT, max_age=COOKIE_AGE)
+    except (signing.BadSignature, ValueError, TypeError):
+        return ""
+    return str(browser) if account in digests else ""
+
+
+# --- how many at a time ---
+
+
+class Hasher(PBKDF2PasswordHasher):
+    """PBKDF2 in one thread per process, which gives way to calls; raises TooBusy when too many wait."""
+
+    def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
+        """Return the hash, when its turn has come."""
+        return _turns.take(super().encode, password, salt, iterations)
+
+
+class _Turns:
+    """One thread that hashes, and those that wait for it."""
+
+    def __init__(self) -> None:
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords", initializer=_give_way)
+
+    def take(self, hashing: Any, *args: Any) -> str:
+        if not self._waiting.acquire(blocking=False):
+            raise TooBusy(retry_after=PATIENCE)
+        try:
+            turn = self._thread.submit(hashing, *args)
+            try:
+                return str(turn.result(PATIENCE))
+            except TimeoutError as error:
+                turn.cancel()
+                raise TooBusy(retry_after=PATIENCE) from error
+        finally:
+            self._waiting.release()
+
+
+def _give_way() -> None:
+    with suppress(OSError, AttributeError):  # Linux knows a priority of each thread
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+_turns = _Turns()
+
+
+def _after_fork() -> None:
+    global _turns  # noqa: PLW0603 - the thread is the parent's
+    _turns = _Turns()
+
+
+os.register_at_fork(after_in_child=_after_fork)

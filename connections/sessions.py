@@ -1,0 +1,97 @@
+"""Sessions in the database, under a digest of the cookie: who reads the database cannot sign in with what they read.
+
+A session ends after SESSION_COOKIE_AGE without a request, and in any case SESSION_LONGEST after the sign-in.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore as StockStore
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+
+from connections.digests import keyed
+
+BEGAN = "_began"  # Unix time
+RENEW_EVERY = timedelta(minutes=10)  # a request writes the session down again at most so often
+
+
+class SessionStore(StockStore):
+    """Django's sessions; `session_key` is the cookie's value, and no row has it."""
+
+    @property
+    def key_salt(self) -> str:
+        """Return what the signature of the data is bound to."""
+        return "connections.sessions"
+
+    def load(self) -> dict[str, Any]:
+        """Return the session's data, {} when there is none or it is over; one in use is renewed."""
+        row = self._row()
+        if row is None:
+            self._session_key = None
+            return {}
+        data: dict[str, Any] = self.decode(row.session_data)
+        if self._end_of(data) <= timezone.now():
+            row.delete()
+            self._session_key = None
+            return {}
+        left = row.expire_date - timezone.now()
+        if left < timedelta(seconds=settings.SESSION_COOKIE_AGE) - RENEW_EVERY:
+            self.modified = True
+        return data
+
+    async def aload(self) -> dict[str, Any]:
+        """Refuse: pages are synchronous."""
+        raise NotImplementedError
+
+    async def acreate_model_instance(self, data: dict[str, Any]) -> Session:
+        """Refuse, as well."""
+        raise NotImplementedError
+
+    def exists(self, session_key: str) -> bool:
+        """Tell whether there is such a session."""
+        return Session.objects.filter(session_key__in=keyed("session", session_key)).exists()
+
+    def create_model_instance(self, data: dict[str, Any]) -> Session:
+        """Return the row of this session."""
+        key = self._get_or_create_session_key()
+        data.setdefault(BEGAN, int(time.time()))
+        return Session(
+            session_key=keyed("session", key)[0], session_data=self.encode(data), expire_date=self.get_expiry_date()
+        )
+
+    def delete(self, session_key: str | None = None) -> None:
+        """Forget a session, this one if no other is named."""
+        key = session_key or self.session_key
+        if key is not None:
+            Session.objects.filter(session_key__in=keyed("session", key)).delete()
+
+    def get_expiry_age(self, **kwargs: Any) -> int:
+        """Return the seconds until the session ends, as the cookie has it."""
+        left = int((self._end_of(self._session) - timezone.now()).total_seconds())
+        return max(1, min(super().get_expiry_age(**kwargs), left))
+
+    def get_expiry_date(self, **kwargs: Any) -> datetime:
+        """Return when the session ends unless it is used."""
+        date: datetime = super().get_expiry_date(**kwargs)
+        return min(date, self._end_of(self._session))
+
+    def _row(self) -> Session | None:
+        """Return the row; one that was stored under an older key moves to the current one."""
+        if self.session_key is None:
+            return None
+        digests = keyed("session", self.session_key)
+        row = Session.objects.filter(session_key__in=digests, expire_date__gt=timezone.now()).first()
+        if row is not None and row.session_key != digests[0]:
+            Session.objects.filter(session_key=row.session_key).update(session_key=digests[0])
+            row.session_key = digests[0]
+        return row
+
+    @staticmethod
+    def _end_of(data: dict[str, Any]) -> datetime:
+        began = data.get(BEGAN, time.time())
+        return datetime.fromtimestamp(began, UTC) + timedelta(seconds=settings.SESSION_LONGEST)

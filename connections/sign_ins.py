@@ -1,0 +1,96 @@
+"""Who signed in and out, who could not, and who changed a password: written down, whatever door it came through."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db.models.signals import post_save
+from django.dispatch import receiver
+from django.http import HttpRequest
+
+from connections import audit, metrics, throttle
+from connections.clients import address_of
+from connections.context import visitor
+from connections.models import Tenant, User
+from connections.passwords import account_digests, paused
+from connections.sessions import BEGAN
+from connections.throttle import Bucket
+
+# Failures that are written down over all accounts, so that nobody fills the table; metrics count all of them.
+_WRITTEN = Bucket("written-failures", 200, 1 / 2)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What somebody typed as an account's name and is none: only its keyed digest is kept."""
+
+    pk: str
+
+    def __str__(self) -> str:
+        return "unknown account"
+
+
+@receiver(user_logged_in)
+def _signed_in(*, request: HttpRequest, user: User, **_: Any) -> None:
+    request.session[BEGAN] = int(time.time())
+    if request.method is None:  # it came through no door: nobody has entered anything
+        return
+    request.signed_in = user  # type: ignore[attr-defined] # the middleware lets this browser be known
+    metrics.count("sign_ins", outcome="succeeded")
+    _record(user, "user.signed_in", user, request)
+
+
+@receiver(user_logged_out)
+def _signed_out(*, request: HttpRequest, user: User | None, **_: Any) -> None:
+    if user is not None and request.method is not None:
+        _record(user, "user.signed_out", user, request)
+
+
+@receiver(user_login_failed)
+def _failed(*, credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
+    metrics.count("sign_ins", outcome="failed")
+    _record_failure(str(credentials.get("username", "")), "user.sign_in_failed", request)
+
+
+@receiver(paused)
+def _paused(*, name: str, request: HttpRequest, **_: Any) -> None:
+    metrics.count("sign_ins", outcome="paused")
+    told = Bucket(f"told:{account_digests(name)[0]}", 1, 1 / 600)  # the rest of an attack is only counted
+    if throttle.take(told) == 0:
+        _record_failure(name, "user.sign_in_paused", request)
+
+
+@receiver(post_save, sender=User)
+def _password_changed(*, instance: User, created: bool, **_: Any) -> None:
+    # Django keeps the raw password until the row is saved; a hash that is only made anew at a sign-in has none.
+    if created or instance._password is None:  # type: ignore[attr-defined] # noqa: SLF001
+        return
+    request = visitor.get()
+    actor = getattr(request, "user", None)
+    _record(actor if isinstance(actor, User) else "system", "user.password_changed", instance, request)
+
+
+def _record_failure(name: str, action: str, request: HttpRequest | None) -> None:
+    if throttle.take(_WRITTEN):
+        return
+    user = User.objects.filter(username=name).first() if "\0" not in name else None
+    if user is not None:
+        _record("nobody", action, user, request, outcome="refused")
+        return
+    account = Account(account_digests(name)[0])
+    audit.record(
+        "nobody", action, account, tenant=None, outcome="unknown_account",
+        address=address_of(request) if request else "",
+    )  # fmt: skip
+
+
+def _record(actor: User | str, action: str, user: User, request: HttpRequest | None, *, outcome: str = "ok") -> None:
+    """Write an event down for each organization of the person, whose admins see it."""
+    tenants: list[Tenant | None] = list(Tenant.objects.filter(memberships__user=user))
+    for tenant in tenants or [None]:
+        audit.record(
+            actor, action, user, tenant=tenant, outcome=outcome, address=address_of(request) if request else ""
+        )

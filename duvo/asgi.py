@@ -20,18 +20,18 @@ from django.core.exceptions import DisallowedHost
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "duvo.settings")
 django_application = get_asgi_application()
 
-from django.conf import settings  # noqa: E402 - these need the applications loaded
-from django.core.handlers.asgi import ASGIRequest  # noqa: E402
+from django.core.handlers.asgi import ASGIRequest  # noqa: E402 - these need the applications loaded
 from django.http import HttpResponse, StreamingHttpResponse  # noqa: E402
+from django.middleware.security import SecurityMiddleware  # noqa: E402
 
 from connections.errors import DuvoError  # noqa: E402
+from duvo import bodies  # noqa: E402
+from duvo.bodies import Receive  # noqa: E402
+from duvo.caching import keep_private  # noqa: E402
 from duvo.logging import new_request_id  # noqa: E402
 from tools import call_door, event_door, problems  # noqa: E402
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
-_BODY_SECONDS = 60.0  # how long a body may take to arrive
 
 _View = Callable[..., Awaitable[HttpResponse | StreamingHttpResponse]]
 _ID = r"(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
@@ -46,6 +46,9 @@ _DOORS: list[tuple[re.Pattern[str], _View]] = [
     ]
 ]
 
+# The doors stand outside Django's middleware; what it says of https holds for them as for every page.
+_security = SecurityMiddleware(lambda _: HttpResponse())
+
 # What is loaded by now lives as long as the process: a full collection among 1,000 waiting calls would look at all of
 # it and keep everybody waiting for a quarter of a second. New objects are looked at less often for the same reason.
 gc.collect()
@@ -53,42 +56,96 @@ gc.freeze()
 gc.set_threshold(5_000, 5, 50)
 
 
-class ClientGone(Exception):
-    """The client has gone before its request was complete."""
-
-
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Serve one ASGI connection."""
-    for pattern, view in _DOORS if scope["type"] == "http" else ():
-        if match := pattern.fullmatch(scope["path"]):
-            await _call(scope, receive, send, view, match.groupdict())
-            return
-    await django_application(scope, receive, send)
+    if scope["type"] == "lifespan":
+        await _live(receive, send)
+    elif scope["type"] == "websocket":
+        await _no_websocket(scope, receive, send)
+    else:
+        await _answer(scope, receive, send)
 
 
-async def _call(scope: dict[str, Any], receive: Receive, send: Send, view: _View, names: dict[str, str]) -> None:
-    refusal: DuvoError | None = None
+async def _answer(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    headers = dict(scope["headers"])
     try:
-        body, refusal = await _body(receive), None
-    except ClientGone:
+        if headers.get(b"upgrade", b"").lower() == b"websocket":
+            raise problems.NoWebSockets
+        body = await bodies.read(scope, headers, receive)
+    except bodies.ClientGone:
         return
-    except DuvoError as error:
-        body, refusal = b"", error
+    except DuvoError as refusal:
+        await _refuse(scope, receive, send, refusal)
+        return
+    for pattern, view in _DOORS:
+        if match := pattern.fullmatch(scope["path"]):
+            await _call(scope, body, receive, send, view, match.groupdict())
+            return
+    await django_application(scope, bodies.again(body, receive), send)
+
+
+async def _call(
+    scope: dict[str, Any], body: bytes, receive: Receive, send: Send, view: _View, names: dict[str, str]
+) -> None:
     request = ASGIRequest(scope, io.BytesIO(body))
     new_request_id(request.headers.get("X-Request-ID"))
     try:
+        answer: HttpResponse | StreamingHttpResponse | None = _security.process_request(request)
         request.get_host()
     except DisallowedHost:
-        refusal = problems.UnknownHost()
-    answer = call_door.refuse(refusal) if refusal is not None else await view(request, **names)
-    headers = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in answer.items()]
-    if isinstance(answer, HttpResponse):
-        headers.append((b"content-length", str(len(answer.content)).encode()))
-    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+        answer = call_door.refuse(problems.UnknownHost())
+    if answer is None:
+        answer = await view(request, **names)
+    keep_private(answer)
+    _security.process_response(request, answer)
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": _headers(answer)})
     if isinstance(answer, HttpResponse):
         await send({"type": "http.response.body", "body": answer.content})
     else:
         await _stream(answer, receive, send)
+
+
+async def _refuse(scope: dict[str, Any], receive: Receive, send: Send, refusal: DuvoError) -> None:
+    """Answer a request whose body is not wanted; the answer is on its way while the rest of it is read and dropped."""
+    request = ASGIRequest(scope, io.BytesIO())
+    new_request_id(request.headers.get("X-Request-ID"))
+    answer = call_door.refuse(refusal)
+    if not scope["path"].startswith("/v1/"):
+        answer.content, answer["Content-Type"] = f"{refusal.sentence}\n".encode(), "text/plain; charset=utf-8"
+    answer["Connection"] = "close"
+    _security.process_response(request, answer)
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": _headers(answer)})
+    await send({"type": "http.response.body", "body": answer.content, "more_body": True})
+    await bodies.drain(receive)
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _headers(answer: HttpResponse | StreamingHttpResponse) -> list[tuple[bytes, bytes]]:
+    headers = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in answer.items()]
+    if isinstance(answer, HttpResponse) and not answer.has_header("Content-Length"):
+        headers.append((b"content-length", str(len(answer.content)).encode()))
+    return headers
+
+
+async def _no_websocket(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Refuse a WebSocket with 404; servers that cannot send that send 403."""
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close"})
+        return
+    said = f"{problems.NoWebSockets().sentence}\n".encode()
+    kind = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "websocket.http.response.start", "status": 404, "headers": kind})
+    await send({"type": "websocket.http.response.body", "body": said})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Begin and end with the server; there is nothing to prepare."""
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
 
 
 async def _stream(answer: StreamingHttpResponse, receive: Receive, send: Send) -> None:
@@ -108,24 +165,3 @@ async def _stream(answer: StreamingHttpResponse, receive: Receive, send: Send) -
         work.cancel()
     if work.done() and not work.cancelled():
         work.result()
-
-
-async def _body(receive: Receive) -> bytes:
-    """Return the body; raises TooLarge, TooSlow, and ClientGone for one that breaks off: that is not what was meant."""
-    chunks: list[bytes] = []
-    size, more, most = 0, True, settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while more and size <= 2 * most:  # what is only a little larger is read to its end, and then refused
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                size += len(message.get("body", b""))
-                if size <= most:
-                    chunks.append(message.get("body", b""))
-                more = message.get("more_body", False)
-    except TimeoutError as error:
-        raise problems.TooSlow from error
-    if size > most:
-        raise problems.TooLarge
-    return b"".join(chunks)

@@ -16,6 +16,11 @@ from uuid_utils.compat import uuid7
 
 from connections.context import request_id
 
+# Lines about requests as servers write them, with the query string: `code` and `state` of a sign-in travel in it. Web
+# servers set their loggers up before they load the product, which takes them away again, whatever their options say.
+_ACCESS = ("uvicorn.access", "gunicorn.access", "hypercorn.access", "daphne.access", "django.server")
+# These log bodies, headers and arguments at DEBUG: secrets. They stay at WARNING whatever the level.
+_TALKATIVE = ("httpcore2", "httpx2", "hpack", "asyncio", "mcp", "kombu", "amqp", "celery.pool", "uvicorn.asgi")
 _GOOD_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -37,6 +42,28 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class _Discreet(logging.Filter):
+    """Takes what others choose out of lines about requests and messages: query strings, hosts, arguments of tasks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == "django.security.DisallowedHost":
+            record.msg, record.args = "A request named a host that is not in ALLOWED_HOSTS.", ()
+            record.exc_info = record.exc_text = None
+        elif record.name.startswith(
+            "celery.worker"
+        ):  # what it does not understand it prints whole, below the first line
+            record.msg, record.args = record.getMessage().partition("\n")[0], ()
+        elif record.name.startswith(("uvicorn", "django.request", "django.security")):
+            record.msg = _without_query(record.msg)
+            if isinstance(record.args, tuple):
+                record.args = tuple(_without_query(value) for value in record.args)
+        return True
+
+
+def _without_query(value: Any) -> Any:
+    return value.partition("?")[0] if isinstance(value, str) else value
+
+
 def configure(options: dict[str, str]) -> None:
     """Apply `{"level": ..., "format": "json" | "text"}` to the root logger, as Django's LOGGING_CONFIG."""
     text = {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
@@ -45,12 +72,13 @@ def configure(options: dict[str, str]) -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"line": text if options["format"] == "text" else {"()": JsonFormatter}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "filters": {"discreet": {"()": _Discreet}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["discreet"]}},
             "root": {"handlers": ["stderr"], "level": options["level"]},
-            # These log bodies and headers of requests at DEBUG: secrets. They stay at WARNING whatever the level.
             "loggers": {
-                name: {"level": "WARNING"}
-                for name in ("httpcore2", "httpx2", "hpack", "asyncio", "mcp", "kombu", "amqp")
+                **{name: {"level": "WARNING"} for name in _TALKATIVE},
+                "uvicorn.error": {"filters": ["discreet"]},  # it may have a handler of its own
+                **{name: {"handlers": [], "level": "CRITICAL", "propagate": False} for name in _ACCESS},
             },
         }
     )

@@ -54,7 +54,7 @@ def programs(*, port: int, data: Path) -> list[Program]:
     """Return what serves pages and works, without Valkey."""
     python = sys.executable
     web = ["uvicorn", "duvo.asgi:application", "--host", HOST, "--port", str(port), "--loop", "uvloop"]
-    web += ["--http", "httptools", "--lifespan", "off", "--no-access-log", "--no-server-header"]
+    web += ["--http", "duvo.protocol:Protocol", "--lifespan", "off", "--no-server-header", "--no-proxy-headers"]
     web += ["--log-level", "warning", "--timeout-graceful-shutdown", "3"]
     celery = ["celery", "--quiet", "--app", "duvo"]
     worker = ["worker", "--without-gossip", "--without-mingle"]

@@ -56,8 +56,11 @@ def open_egress(settings: Any) -> None:
 def live_server_url() -> Iterator[str]:
     """Where the product answers."""
     from duvo.asgi import application
+    from duvo.protocol import Protocol
 
-    config = uvicorn.Config(application, host="127.0.0.1", port=0, lifespan="off", log_config=None, access_log=False)
+    config = uvicorn.Config(
+        application, host="127.0.0.1", port=0, http=Protocol, proxy_headers=False, log_config=None, access_log=False
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), name="live", daemon=True)
     thread.start()

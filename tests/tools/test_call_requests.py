@@ -293,7 +293,7 @@ def test_a_body_that_breaks_off_is_no_call(shop: Shop) -> None:
 
 
 def test_a_body_that_does_not_come_is_not_waited_for_for_ever(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duvo.asgi._BODY_SECONDS", 0.2)
+    monkeypatch.setattr("duvo.bodies.SECONDS", 0.2)
     client = half_a_body(shop)
     assert b"408" in client.recv(4096)
     client.close()

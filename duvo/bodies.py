@@ -1,0 +1,106 @@
+"""The body of a request, before anybody looks at it: one cap and one clock for every address.
+
+Without them Django writes bodies of any size to /tmp, and waits for slow ones for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.conf import settings
+
+from connections.clients import share_of
+from tools import problems
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Headers = Mapping[bytes, bytes]
+
+SECONDS = 60.0  # how long a body may take to arrive
+MOST_BYTES = 256 * 1024 * 1024  # of all bodies that are arriving in this process
+MOST_BYTES_OF_ONE = 64 * 1024 * 1024  # of those from one address
+LINGER_SECONDS = 3.0  # how long what is refused is still read, so that the client hears why
+
+_arriving: Counter[str] = Counter()
+
+
+class ClientGone(Exception):
+    """The client has gone before its request was complete."""
+
+
+async def read(scope: Mapping[str, Any], headers: Headers, receive: Receive) -> bytes:
+    """Return the body; raises TooLarge, TooSlow, TooManyBodies, and ClientGone for one that breaks off.
+
+    A body that says itself that it is too large is refused before a byte of it is read.
+    """
+    most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    said = headers.get(b"content-length", b"")
+    if said.isdigit() and (len(said) > 15 or int(said) > most):  # noqa: PLR2004 - more digits than any size has
+        raise problems.TooLarge
+    chunks: list[bytes] = []
+    size, more = 0, True
+    client = scope.get("client") or ("",)
+    try:
+        with _counted(share_of(client[0])) as count:
+            async with asyncio.timeout(SECONDS):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    chunk = message.get("body", b"")
+                    more = message.get("more_body", False)
+                    size += len(chunk)
+                    if size > most:
+                        raise problems.TooLarge
+                    if more or chunks:
+                        count(len(chunk))
+                    chunks.append(chunk)
+    except TimeoutError as error:
+        raise problems.TooSlow from error
+    return b"".join(chunks)
+
+
+def again(body: bytes, receive: Receive) -> Receive:
+    """Return what hands a body that was read to somebody else, and then what follows it."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Mapping[str, Any]:
+        return messages.pop() if messages else await receive()
+
+    return next_message
+
+
+async def drain(receive: Receive) -> None:
+    """Read and forget what still arrives, for a moment: a connection that is closed before loses the answer."""
+    most = size = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while size <= 2 * most:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                size += len(message.get("body", b""))
+
+
+@contextmanager
+def _counted(share: str) -> Iterator[Callable[[int], None]]:
+    """Give what counts bytes that are held; they are held no longer at the end."""
+    held = 0
+
+    def count(amount: int) -> None:
+        nonlocal held
+        if _arriving[share] + amount > MOST_BYTES_OF_ONE or _arriving.total() + amount > MOST_BYTES:
+            raise problems.TooManyBodies
+        held += amount
+        _arriving[share] += amount
+
+    try:
+        yield count
+    finally:
+        if held:
+            _arriving[share] -= held
+            if not _arriving[share]:
+                del _arriving[share]

@@ -1,0 +1,147 @@
+"""HTTP on one connection, with an end to everything that a stranger may draw out.
+
+uvicorn bounds neither the time nor the size of a request's head, nor how long an answer may stay unread. Name this
+protocol in its command: `uvicorn --http duvo.protocol:Protocol`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+HEAD_SECONDS = 20.0  # from the opening of the connection, or the first byte, to the end of a head
+BODY_SECONDS = 70.0  # to the end of a body; before, bodies.py has refused one that is too slow
+UNREAD_SECONDS = 60.0  # how long a client may take nothing of an answer
+LARGEST_HEAD = 64 * 1024  # bytes of a request line with its headers; also of what frames the parts of a body
+MOST_PIPELINED = 32  # requests that wait behind the one that is answered
+
+
+class _Part(Enum):
+    HEAD = "head"
+    BODY = "body"
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol with clocks and bounds; WebSockets are not spoken here."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what uvicorn gives."""
+        super().__init__(*args, **kwargs)
+        self._clock: asyncio.TimerHandle | None = None
+        self._awaited: _Part | None = None  # what the clock runs for
+        self._part: _Part | None = None  # of the request that is arriving; None between two
+        self._arrived = False  # a request is complete with the bytes at hand
+        self._head = 0  # bytes of names and values
+        self._unused = 0  # bytes of which nothing came yet: of a header that has no end, say
+        self._unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock of the first head."""
+        super().connection_made(transport)
+        self._wait_for(_Part.HEAD)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clocks."""
+        self._wait_for(None)
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; the clock runs while a request is incomplete, and bytes between two requests begin one."""
+        self._arrived = False
+        self._unused += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            self._wait_for(None)
+        elif self._unused > LARGEST_HEAD:
+            self.send_400_response("The head of the request is too large.")
+        else:
+            self._wait_for(None if self._arrived and self._part is None else self._part or _Part.HEAD)
+
+    def on_message_begin(self) -> None:
+        """Begin to count the head."""
+        self._part, self._head, self._unused = _Part.HEAD, 0, 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header; those that follow a body are of no use here and are dropped."""
+        self._head += len(name) + len(value)
+        if self._head > LARGEST_HEAD:
+            message = "the head is too large"
+            raise httptools.HttpParserError(message)
+        if self._part is _Part.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Have the request answered, or queued behind others on this connection."""
+        if len(self.pipeline) >= MOST_PIPELINED:
+            message = "too many requests wait on this connection"
+            raise httptools.HttpParserError(message)
+        self._part, self._unused = _Part.BODY, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._unused = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the request is here."""
+        self._part, self._arrived, self._unused = None, True, 0
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Start the clock of a client that does not read."""
+        super().pause_writing()
+        self._look_at_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Stop that clock."""
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        super().resume_writing()
+
+    def _look_at_reader(self, before: int) -> None:
+        def look() -> None:
+            left = self.transport.get_write_buffer_size()
+            if left < before:
+                self._look_at_reader(left)
+            else:
+                self.transport.abort()
+
+        self._unread = self.loop.call_later(UNREAD_SECONDS, look)
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: the request is answered as any other."""
+
+    def _wait_for(self, part: _Part | None) -> None:
+        """Have the clock run for this part; it is not set back while it does."""
+        if part is self._awaited:
+            return
+        self._awaited = part
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        if part is not None:
+            seconds = HEAD_SECONDS if part is _Part.HEAD else BODY_SECONDS
+            self._clock = self.loop.call_later(seconds, self._out_of_time, part)
+
+    def _out_of_time(self, part: _Part) -> None:
+        """End the connection, unless an earlier request on it is still being answered."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        self._awaited = None
+        if self.pipeline or (part is _Part.HEAD and answering):
+            self._wait_for(part)
+        elif part is _Part.HEAD:
+            self.transport.write(STATUS_LINE[408] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.close()
+        else:
+            self.transport.abort()

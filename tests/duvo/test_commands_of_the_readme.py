@@ -1,0 +1,105 @@
+"""README's commands, as written: what they print, and what strangers meet behind them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+from celery import current_app
+
+from duvo import stack
+from tests.conftest import House
+from tests.processes import PATIENCE, Processes
+
+MARK = "m4rker-of-a-secret"
+FROM_OUTSIDE = {"Host": "duvo.example.com", "X-Forwarded-Proto": "https"}
+
+
+def commands() -> list[list[str]]:
+    """The servers and workers of *In production*."""
+    readme = (stack.BASE_DIR / "README.md").read_text()
+    block = readme.partition("## In production")[2].partition("\n    ")[2].partition("\n\n")[0]
+    lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line) for line in lines if re.match(r"uvicorn |celery ", line)]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def until_it_answers(http: httpx2.Client) -> None:
+    deadline = time.monotonic() + 4 * PATIENCE
+    while True:
+        with suppress(httpx2.TransportError):
+            if http.get("/healthz").status_code == 200:
+                return
+        assert time.monotonic() < deadline, "the web process does not answer"
+        time.sleep(0.05)
+
+
+def printed(folder: Path) -> str:
+    return "".join(file.read_text() for file in sorted(folder.glob("*.log")))
+
+
+def test_what_runs_as_the_readme_says_prints_no_secret_and_names_itself_nowhere(
+    processes: Processes, acme: House, tmp_path: Path
+) -> None:
+    """One start for many questions: four web processes and the workers take a while."""
+    processes._environment |= {
+        "PUBLIC_URL": "https://duvo.example.com",
+        "ALLOWED_HOSTS": "duvo.example.com,127.0.0.1",
+        "TRUST_FORWARDED_PROTO": "true",
+        "LOG_LEVEL": "DEBUG",
+        "LOG_FORMAT": "json",
+    }
+    web, *workers = commands()
+    assert [words[0] for words in workers] == ["celery"] * len(workers)
+    port = free_port()
+    processes.start(*web, "--port", str(port))
+    for words in workers:
+        if "worker" in words:  # beat writes its schedule where it stands
+            processes.start(*words)
+    for task in ("tools.probe_connection", "no.such_task"):
+        current_app.send_task(task, kwargs={"connection_id": f"no-id-{MARK}"}, queue=queue_of(workers))
+    with httpx2.Client(trust_env=False, base_url=f"http://127.0.0.1:{port}", headers=FROM_OUTSIDE, timeout=60) as http:
+        until_it_answers(http)
+        query = {"code": MARK, "state": MARK, "access_token": MARK}
+        door = f"/v1/tools/{acme.connection().slug}__x/call"
+        answers = [
+            http.get("/v1/oauth/mcp/callback", params=query),
+            http.get("/v1/tools", params=query, headers={"Authorization": f"Bearer {MARK}"}),
+            http.post(door, params=query, json={"arguments": {"text": MARK}}),
+            http.get("/no/such/page", params=query),
+            http.get("/admin/", params=query),
+            http.post("/admin/login/", params=query, headers={"Referer": f"https://other.example/?{MARK}"}),
+            http.get("/healthz", params=query, headers={"Connection": "Upgrade", "Upgrade": "websocket"}),
+            http.get("/admin/", headers={"Host": f"{MARK}.example"}),
+            http.get("/v1/oauth/mcp/callback", params=query, headers={"X-Forwarded-Proto": "http"}),
+            http.post(door, params=query, json={}, headers={"X-Forwarded-Proto": "http"}),
+        ]
+    statuses = [400, 401, 401, 404, 302, 403, 404, 400, 301, 301]
+    assert [answer.status_code for answer in answers] == statuses, printed(tmp_path)
+    assert answers[-1].headers["location"].startswith(f"https://duvo.example.com{door}?")
+    for answer in answers:
+        assert "server" not in answer.headers
+    for answer in answers[:6]:
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"  # the domain's owner says more
+    deadline = time.monotonic() + 4 * PATIENCE
+    while not all(said in printed(tmp_path) for said in ("badly formed", "unregistered task")):
+        assert time.monotonic() < deadline, "the worker did not get to its task"
+        time.sleep(0.1)
+    assert MARK not in printed(tmp_path)
+    assert "A request named a host" in printed(tmp_path)  # the lines are there
+
+
+def queue_of(workers: list[list[str]]) -> str:
+    """A queue that one of the commands serves."""
+    (queues,) = [words[words.index("-Q") + 1] for words in workers if "-Q" in words][-1:]
+    return queues.partition(",")[0]

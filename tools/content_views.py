@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from typing import Any
 from uuid import UUID
@@ -63,6 +64,15 @@ def attachment(request: Request | HttpRequest, content: StoredContent, data: byt
         answer["X-Content-Type-Options"] = "nosniff"
         answer["Content-Security-Policy"] = "sandbox; default-src 'none'"
     answer["ETag"] = etag
+    answer["Cache-Control"] = "private, no-store"
+    return answer
+
+
+def whole(name: str, value: Any) -> HttpResponse:
+    """Return a JSON value as a download, which no browser shows."""
+    answer = HttpResponse(json.dumps(value), content_type="application/json")
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    answer["X-Content-Type-Options"] = "nosniff"
     answer["Cache-Control"] = "private, no-store"
     return answer
 

@@ -109,7 +109,7 @@ def _tools(connection: Connection) -> dict[str, Any]:
         "in_use": offered.all().usable().count(),
         "to_review": offered.all().to_review().count(),
         "more": max(0, total - TOOLS_SHOWN),
-        "shown": [_tool(tool) for tool in offered.select_related("connection")[:TOOLS_SHOWN]],
+        "shown": [_tool(tool) for tool in offered.defer("approved_definition")[:TOOLS_SHOWN]],
     }
 
 

@@ -116,6 +116,7 @@ READ = {
     "tools_probe_report": (200, 200, 200, 200, 404, 200, 302),
     "tools_call_life": (200, 200, 404, 200, 404, 404, 302),
     "tools_call_contents": (200, 200, 404, 200, 404, 404, 302),
+    "tools_call_whole": (302, 302, 404, 302, 404, 404, 302),  # what this call was sealed with opens nothing
     "tools_call_download": (200, 200, 404, 200, 404, 404, 302),
 }
 
@@ -151,5 +152,6 @@ def read(name: str, estate: Estate) -> tuple[str, object]:
         "tools_probe_report": ("/admin/tools/probe/report/{}/", estate.connection.pk),
         "tools_call_life": ("/admin/tools/call/{}/life/", call),
         "tools_call_contents": ("/admin/tools/call/{}/contents/", call),
+        "tools_call_whole": ("/admin/tools/call/{}/whole/", call),
         "tools_call_download": ("/admin/tools/call/{}/contents/1/", call),
     }[name]

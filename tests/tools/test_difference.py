@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.difference import Part, differences, pretty, visible
+from tools.difference import MOST_SHOWN, Part, differences, pretty, visible
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -77,3 +79,60 @@ def test_two_definitions_that_are_not_the_same_show_a_difference(before: Any, af
 )
 def test_lookalikes_are_told_apart(before: Any, after: Any) -> None:
     assert differences(before, after)
+
+
+DEEP = "[" * 200_000
+
+
+def test_texts_and_values_that_are_nested_without_end_are_shown_and_compared() -> None:
+    assert differences({"description": DEEP}, {"description": "Ships."})[0].path == "description"
+    assert "[[[[" in pretty({"description": DEEP})
+    value: Any = "x"
+    for _ in range(100_000):
+        value = [value]
+    assert "nested too deeply" in pretty(value)
+
+
+def shuffled(words: int, seed: int) -> str:
+    return " ".join(Random(seed).choices("abcdefgh", k=words))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"description": shuffled(30_000, 1)}, {"description": shuffled(30_000, 2)}),
+        ({f"f{n}": shuffled(1_900, n) for n in range(15)}, {f"f{n}": shuffled(1_900, -n - 1) for n in range(15)}),
+        ({f"f{n}": n for n in range(6_000)}, {f"f{n}": -n - 1 for n in range(6_000)}),
+        ({"a" * 20_000: {f"f{n}": 1 for n in range(5_000)}}, {"a" * 20_000: {f"f{n}": 2 for n in range(5_000)}}),
+        ({"title": "\u200b" * 20_000}, {"title": "\u200c" * 20_000}),
+    ],
+)
+def test_definitions_that_differ_in_everything_are_little_work(before: Any, after: Any) -> None:
+    started = time.thread_time()
+    changes = differences(before, after)
+    assert time.thread_time() - started < 3  # of this thread's own: a matcher of words alone takes minutes
+    assert changes
+    assert sum(len(part.text) for change in changes for part in change.parts) < 2_000_000
+
+
+def test_what_differs_in_too_many_fields_is_shown_whole_before_and_after() -> None:
+    before, after = {f"f{n}": n for n in range(2_000)}, {f"f{n}": -n for n in range(1, 2_000)}
+    [change] = differences(before, after)
+    assert (change.path, [part.kind for part in change.parts]) == ("", ["removed", "added"])
+    assert json.loads(change.parts[1].text) == after
+
+
+def test_a_few_words_changed_in_a_long_text_are_found() -> None:
+    old = " ".join(f"word{number}" for number in range(9_000))
+    [change] = differences({"description": old}, {"description": old.replace("word4500 ", "another ")})
+    assert [part.text for part in change.parts if part.kind != "same"] == ["word4500 ", "another "]
+
+
+def test_a_value_that_is_too_long_says_so_and_a_definition_is_shown_to_its_end() -> None:
+    deep: Any = [1] * 30_000
+    for _ in range(200):
+        deep = [deep]
+    assert "⟨…⟩" not in pretty(deep)
+    assert len(pretty(deep)) < MOST_SHOWN
+    assert pretty(["x" * 1_000_000]).endswith("⟨…⟩")
+    assert not pretty({"x": "⟨…⟩"}).endswith("⟨…⟩")

@@ -11,7 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 else:
     _ModelChoiceField = forms.ModelChoiceField
 
+MOST_OFFERED = 1_000  # tools to choose from on one page
+LONGEST_INSTRUCTIONS = 20_000  # characters
 EXPIRED_ALREADY = "Choose a day in the future, or leave it blank for a token without an end."
 
 
@@ -51,20 +53,29 @@ class AssignmentForm(TenantForm):
         help_text="How many calls it may make in a minute. Leave blank for no limit.",
     )
 
+    instructions = forms.CharField(
+        required=False,
+        max_length=LONGEST_INSTRUCTIONS,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text="What the agent is to do. Never put credentials here: connections hold them.",
+    )
+
     class Meta:
         model = Assignment
         fields = ["tenant", "name", "instructions", "enabled", "max_rate", "scope", "tools"]
-        widgets = {"scope": forms.RadioSelect, "instructions": forms.Textarea(attrs={"rows": 4})}
-        help_texts = {
-            "instructions": "What the agent is to do. Never put credentials here: connections hold them.",
-            "enabled": "The tokens of a disabled assignment open nothing.",
-        }
+        widgets = {"scope": forms.RadioSelect}
+        help_texts = {"enabled": "The tokens of a disabled assignment open nothing."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Offer the tools of the assignment's organization; before it is known, none."""
         super().__init__(*args, **kwargs)
         if self.tenant is not None and isinstance(self.fields["tools"], forms.ModelMultipleChoiceField):
-            self.fields["tools"].queryset = Tool.objects.filter(connection__tenant=self.tenant, gone_at=None)
+            offered = Tool.objects.filter(connection__tenant=self.tenant, gone_at=None)
+            first = offered.values("pk")[:MOST_OFFERED]
+            chosen = self.instance.tools.values("pk") if self.instance.pk and not self.instance._state.adding else []  # noqa: SLF001 - Django's own flag
+            self.fields["tools"].queryset = offered.filter(Q(pk__in=first) | Q(pk__in=chosen)).only("public_name")
+            if (total := offered.count()) > MOST_OFFERED:
+                self.fields["tools"].help_text = f"The first {MOST_OFFERED:,} of {total:,} tools, and those chosen."
 
 
 class TokenForm(forms.Form):
@@ -144,7 +155,11 @@ class AssignmentAdmin(TenantAdmin):
     ) -> Any:
         """Show the tokens below the form."""
         assignment = self.get_object(request, unquote(object_id))
-        context = {"tokens": assignment.access_tokens.all(), "token_form": TokenForm(auto_id="token_%s")}
+        context = {
+            "tokens": assignment.access_tokens.all(),
+            "token_form": TokenForm(auto_id="token_%s"),
+            "chosen": assignment.tools.values_list("public_name", flat=True)[:MOST_OFFERED],
+        }
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def get_urls(self) -> list[URLPattern]:

@@ -23,8 +23,8 @@ from connections.tenancy import TenantFilter, person
 from tools import calls, contents, reading
 from tools.admin.decisions import DecisionAdmin, RefusalForm
 from tools.admin.life import hints_of, life_of
-from tools.admin.readable import blocks_of
-from tools.content_views import attachment
+from tools.admin.readable import blocks_of, is_whole
+from tools.content_views import attachment, whole
 from tools.difference import pretty
 from tools.models import Call
 from tools.models.moves import CallState
@@ -106,6 +106,7 @@ class CallAdmin(DecisionAdmin):
                 name="tools_call_download",
             ),
             path("<path:object_id>/contents/", view(require_GET(self.contents_view)), name="tools_call_contents"),
+            path("<path:object_id>/whole/", view(require_GET(self.whole_view)), name="tools_call_whole"),
             *super().get_urls(),
         ]
 
@@ -128,6 +129,16 @@ class CallAdmin(DecisionAdmin):
             self.message_user(request, LOST, messages.ERROR)
         return HttpResponseRedirect(reverse("admin:tools_call_contents", args=[call.pk]))
 
+    def whole_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Give arguments and result, of which the page shows only the beginning where they are long, as a download."""
+        call: Call = self.get_object(request, unquote(object_id))
+        try:
+            arguments, result = reading.read_by(person(request), call)
+        except SealBroken:
+            self.message_user(request, LOST, messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:tools_call_contents", args=[call.pk]))
+        return whole(f"{call.pk}.json", {"arguments": arguments, "result": result})
+
     @staticmethod
     def _opened(request: HttpRequest, call: Call) -> dict[str, Any]:
         try:
@@ -136,7 +147,9 @@ class CallAdmin(DecisionAdmin):
             return {"lost": LOST}
         copies = {contents.address(call.pk, number): _download(call.pk, number) for number in _numbers(call)}
         blocks = blocks_of(result, copies) if result else []
-        return {"arguments": pretty(arguments), "blocks": blocks, "has_result": result is not None}
+        shown = pretty(arguments)
+        cut = not is_whole(shown, *(block.text for block in blocks))
+        return {"arguments": shown, "blocks": blocks, "has_result": result is not None, "cut": cut}
 
     # --- cancelling ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
@@ -23,11 +24,13 @@ from connections.models import Connection
 from connections.tenancy import ReadOnlyAdmin, TenantAdmin, TenantFilter, person
 from tools import catalogue
 from tools.admin.pace import PaceForm
+from tools.difference import MOST_SHOWN as MOST_OF_ONE
 from tools.difference import Change, differences, pretty, visible
 from tools.models import Policy, Probe, Tool
 from tools.report import STANDINGS, report_of
 
 MOST_AT_ONCE = 200  # tools on one page of differences; a form may have 1,000 fields
+MOST_SHOWN = 1_000_000  # bytes of their definitions
 _DECISIONS = {Policy.ALLOW: "allowed", Policy.ASK: "set_to_ask", Policy.DENY: "denied"}
 _MEANING = {
     Policy.ALLOW: "Assignments may call it.",
@@ -91,6 +94,10 @@ class ToolAdmin(TenantAdmin):
     fields = ["public_name"]
     readonly_fields = ["public_name"]
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the tools that this person sees; what was approved is read where it is shown."""
+        return super().get_queryset(request).defer("approved_definition")
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Tools come from servers, not from people."""
         return False
@@ -128,8 +135,8 @@ class ToolAdmin(TenantAdmin):
             "badge": standing_badge(tool),
             "changes": changes_of(tool),
             "seen": pretty(tool.definition),
-            "description": visible(tool.description, keep="\n"),
-            "versions": list(tool.versions.all()[:20]),
+            "description": visible(tool.description, keep="\n", most=MOST_OF_ONE),
+            "versions": list(tool.versions.defer("definition")[:20]),
             "may_decide": self.has_change_permission(request, tool),
             "policies": [(policy.value, policy.label, _MEANING[policy]) for policy in Policy],
             "pace": PaceForm(instance=tool),
@@ -202,9 +209,10 @@ class ToolAdmin(TenantAdmin):
     @admin.action(description="Review and approve…", permissions=["change"])
     def approve_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """Show the differences of the chosen tools first; then approve exactly what was shown."""
-        waiting: Any = self.changeable(request, queryset).select_related("connection__tenant")
-        tools = list(waiting.to_review())
+        chosen: Any = self.changeable(request, queryset).select_related("connection__tenant")
+        waiting = chosen.to_review()
         if "confirmed" in request.POST:
+            tools = list(waiting.defer("definition", "approved_definition"))
             late = [
                 tool for tool in tools if not self._approve(request, tool, request.POST.get(f"digest_{tool.pk}", ""))
             ]
@@ -212,12 +220,12 @@ class ToolAdmin(TenantAdmin):
                 self.message_user(request, CHANGED_AGAIN.format(tool), messages.WARNING)
             self.message_user(request, f"Approved: {len(tools) - len(late)}.", messages.SUCCESS)
             return None
+        tools, total = shown_together(waiting), waiting.count()
         if not tools:
             self.message_user(request, "None of these tools waits for a review.", messages.INFO)
             return None
-        if len(tools) > MOST_AT_ONCE:
-            self.message_user(request, f"These are the first {MOST_AT_ONCE} of {len(tools)}.", messages.INFO)
-            tools = tools[:MOST_AT_ONCE]
+        if len(tools) < total:
+            self.message_user(request, f"These are the first {len(tools)} of {total}.", messages.INFO)
         context = {
             **self.admin_site.each_context(request),
             "title": "Approve these tools?",
@@ -286,6 +294,17 @@ class ProbeAdmin(ReadOnlyAdmin):
         """Answer the report of a connection that this person sees."""
         connection: Any = self.admin_site.get_model_admin(Connection).get_object(request, unquote(connection_id))
         return JsonResponse(report_of(connection, timezone.now()))
+
+
+def shown_together(waiting: QuerySet[Any]) -> list[Tool]:
+    """Return the first of the tools, as many as one page of their definitions may hold; at least one."""
+    tools, size = list[Tool](), 0
+    for tool in waiting.defer(None)[:MOST_AT_ONCE].iterator(chunk_size=10):
+        size += len(orjson.dumps([tool.definition, tool.approved_definition]))
+        if tools and size > MOST_SHOWN:
+            break
+        tools.append(tool)
+    return tools
 
 
 def changes_of(tool: Tool) -> list[Change]:

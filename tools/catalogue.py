@@ -9,10 +9,10 @@ from connections.errors import DuvoError
 from connections.models import Connection
 from connections.states import ToolsState
 from tools import drift, mcp_client
-from tools.models import Tool
+from tools.models import Tool, ToolVersion
+from tools.models.catalogue import FIRST_LISTING
 from tools.policy import public_name
 
-FIRST_LISTING = "the first listing"
 _NAME_LENGTH = 200
 _WRITTEN_AT_ONCE = 500
 
@@ -37,14 +37,16 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     """Bring the tools in line with a listing and return a sentence about it.
 
     The first listing of a connection is approved as it is; a tool that appears or changes later keeps what was
-    approved and is out of use until an admin approves; one that disappears is kept as gone.
+    approved and is out of use until an admin approves; one that disappears is kept as gone, for a while if nobody ever
+    decided about it or used it.
     """
     # One listing at a time, and never the listing of a server that the connection no longer points to.
     if not Connection.objects.select_for_update().filter(pk=connection.pk, revision=connection.revision).exists():
         raise SettingsChanged
     now = timezone.now()
     trusted = connection.first_listed_at is None
-    known = {tool.name: tool for tool in connection.tools.all()}
+    # Only the digests are compared: the definitions of thousands of tools, most of them the same, are megabytes.
+    known = {tool.name: tool for tool in connection.tools.defer("definition", "approved_definition")}
     found = drift.compare({name: (tool.digest, tool.broken) for name, tool in known.items()}, _listed(listing))
 
     taken = {tool.public_name for tool in known.values()}
@@ -68,6 +70,8 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     connection.tools.filter(name__in=[listed.name for listed in found.same]).update(last_seen_at=now, gone_at=None)
     connection.tools.filter(name__in=found.gone, gone_at=None).update(gone_at=now)
     Tool.keep_versions(appeared + changed)
+    ToolVersion.objects.filter(tool__connection=connection).prune()
+    connection.tools.all().forget_gone(now)
 
     if trusted:
         connection.first_listed_at = now

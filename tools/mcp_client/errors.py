@@ -17,7 +17,8 @@
     ├── BadAnswer             the answer breaks the protocol
     │   └── BadQuestion       the server asks a person something that cannot be shown: the tool has not run
     ├── AnswerTooLarge        the answer passes the cap
-    ├── ListingNeverEnds      too many pages or tools, or a cursor that repeats
+    ├── ListingNeverEnds      too many pages, or a cursor that repeats
+    ├── ListingTooLarge       too many tools, or too many bytes of them
     ├── TimedOut              no answer in time; `kind` says which clock
     ├── ConnectionLost        the connection broke
     └── Unsendable            the arguments or a header cannot be written
@@ -198,9 +199,15 @@ class AnswerTooLarge(McpError):
 
 
 class ListingNeverEnds(McpError):
-    """The server's list of tools does not end: too many pages or tools, or a page that repeats."""
+    """The server's list of tools does not end: too many pages, or a page that repeats."""
 
     code = "listing_never_ends"
+
+
+class ListingTooLarge(McpError):
+    """The server lists more than 5,000 tools, or more than 10 MB of them. What was listed before stays as it is."""
+
+    code = "listing_too_large"
 
 
 class TimedOut(McpError):

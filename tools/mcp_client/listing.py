@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from typing import Any, Final
 
 import orjson
@@ -13,12 +14,13 @@ from pydantic import ValidationError
 from tools import schemas
 from tools.mcp_client import eras, sessions, wire
 from tools.mcp_client.calling import exchange, in_known_era
-from tools.mcp_client.errors import BadAnswer, ListingNeverEnds
+from tools.mcp_client.errors import BadAnswer, ListingNeverEnds, ListingTooLarge
 from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
 
 MAX_PAGES: Final = 200
-MAX_TOOLS: Final = 10_000
-MAX_BYTES: Final = 64_000_000  # over all pages; each page also keeps to the server's `max_bytes`
+MAX_TOOLS: Final = 5_000
+MAX_BYTES: Final = 10_000_000  # over all pages; each page also keeps to the server's `max_bytes`
+MAX_DEFINITION: Final = 64 * 1024  # bytes of one tool's definition as JSON
 MAX_NAME: Final = 128
 MIN_TIMEOUT: Final = 120.0  # seconds a listing of many pages is given, also where calls get less
 
@@ -26,7 +28,8 @@ MIN_TIMEOUT: Final = 120.0  # seconds a listing of many pages is given, also whe
 async def list_tools(server: Server) -> Listing:
     """List every tool of a server, page by page; a broken tool is set aside and spoils no other.
 
-    Raises `ListingNeverEnds` past 200 pages, 10,000 tools or 64 MB, or on a repeated cursor, and every `McpError`.
+    Raises `ListingTooLarge` past 5,000 tools or 10 MB, `ListingNeverEnds` past 200 pages or on a repeated cursor, and
+    every `McpError`.
     """
     server = await in_known_era(server)
     deadline = asyncio.get_running_loop().time() + max(server.timeout, MIN_TIMEOUT)
@@ -42,12 +45,14 @@ async def list_tools(server: Server) -> Listing:
         if not isinstance(tools, list):
             raise BadAnswer("The server's list of tools is no list.")
         listed.extend(tools)
+        if len(listed) > MAX_TOOLS or size > MAX_BYTES:
+            raise ListingTooLarge
         cursor = result.get("nextCursor")
         if not isinstance(cursor, str):
             # In a thread: thousands of schemas take a second, and the loop has calls to carry.
             good, broken = await asyncio.to_thread(sort_out, listed, modern=server.era == "modern")
             return Listing(good, broken, await _facts(server, result), page, _whole(result.get("ttlMs")))
-        if cursor in cursors or len(listed) > MAX_TOOLS or size > MAX_BYTES:
+        if cursor in cursors:
             raise ListingNeverEnds
         cursors.add(cursor)
         params = {"cursor": cursor}
@@ -63,7 +68,13 @@ def sort_out(definitions: list[Any], *, modern: bool) -> tuple[list[ListedTool],
         whole, mended = _storable(definition if isinstance(definition, dict) else {"definition": definition})
         name = whole.get("name")
         label = name[:MAX_NAME] if isinstance(name, str) and name else f"#{position}"
-        reason = "The definition contains a NUL character." if mended else fault_of(definition, modern=modern)
+        stub = _stub(label, whole)
+        if stub is not None:
+            whole, reason = stub, f"The definition is larger than {MAX_DEFINITION // 1024} KB, the most that is kept."
+        elif mended:
+            reason = "The definition contains a NUL character."
+        else:
+            reason = fault_of(definition, modern=modern)
         if not reason and label in seen:
             reason = "Another tool of this server has the same name."
         if reason:
@@ -84,6 +95,15 @@ def fault_of(definition: Any, *, modern: bool) -> str:
     if len(name) > MAX_NAME or not name.isprintable():
         return f"The name is longer than {MAX_NAME} characters or not printable."
     return _shape_fault(definition) or _schema_fault(definition) or (_header_fault(definition) if modern else "")
+
+
+def _stub(label: str, definition: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what is kept in the place of a definition that is too large, so that a change of it is still seen."""
+    size = len(orjson.dumps(definition))
+    if size <= MAX_DEFINITION:
+        return None
+    digest = sha256(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return {"name": label, "description": f"Not kept: its definition has {size:,} bytes, SHA-256 {digest}."}
 
 
 def _storable(definition: dict[str, Any]) -> tuple[dict[str, Any], bool]:

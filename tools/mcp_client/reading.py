@@ -13,7 +13,7 @@ import httpcore2
 
 from connections import egress
 from connections.errors import DuvoError
-from tools.mcp_client import sse, wire
+from tools.mcp_client import forms, sse, wire
 from tools.mcp_client.errors import (
     AnswerTooLarge,
     BadAnswer,
@@ -28,6 +28,7 @@ from tools.mcp_client.errors import (
 from tools.mcp_client.shapes import OnProgress, Progress, Server
 
 _MAX_ERROR_BODY: Final = 64 * 1024
+_MAX_PROGRESS: Final = 2_000  # characters of the message of one step, which is kept
 _LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
 _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed names none
 _SHORTEST_SECRET: Final = 12  # characters; what is shorter may stand in a challenge by chance
@@ -271,7 +272,7 @@ class Reading:
                 Progress(
                     done,
                     total if isinstance(total, int | float) else None,
-                    text if isinstance(text, str) else None,
+                    forms.shown(text, _MAX_PROGRESS) if isinstance(text, str) else None,
                 )
             )
 

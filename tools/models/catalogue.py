@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q, Sum, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from connections.models import Connection
 from tools.drift import Listed, digest
 from tools.policy import Standing, standing
+
+FIRST_LISTING = "the first listing"  # who approved what came with it
+GONE_FOR = timedelta(days=30)  # after which a tool that is gone, and that nobody decided about or used, is forgotten
+MOST_GONE = 500  # such tools of one connection
+MOST_VERSIONS = 20  # of one tool
+MOST_OF_A_TOOL = 1_000_000  # bytes of its versions
+MOST_OF_A_CONNECTION = 10_000_000  # bytes of the versions of all its tools
+LONGEST_SENTENCE = 500  # characters of one stage of a check; a server's words may be in it
 
 
 class Probe(models.Model):
@@ -51,6 +61,7 @@ class Probe(models.Model):
 
     def add_stage(self, stage: str, outcome: str, sentence: str, milliseconds: int) -> None:
         """Append one stage and save it at once, so that the page shows it live."""
+        sentence = sentence[:LONGEST_SENTENCE]
         self.stages.append({"stage": stage, "outcome": outcome, "sentence": sentence, "milliseconds": milliseconds})
         self.save(update_fields=["stages"])
 
@@ -92,6 +103,21 @@ class ToolQuerySet(models.QuerySet["Tool"]):
     def to_review(self) -> ToolQuerySet:
         """Return the tools whose definition last seen waits for an admin."""
         return self.filter(gone_at__isnull=True, broken="").exclude(approved_digest=F("digest"))
+
+    def forgettable(self) -> ToolQuerySet:
+        """Return the tools that are gone, and that no person has decided about, chosen or used."""
+        undecided = Q(approved_digest="") | Q(approved_by=FIRST_LISTING)
+        untouched = Q(policy=Policy.ALLOW, placement=Placement.AUTO, idle_timeout=None, call_timeout=None)
+        chosen = Tool.assignments.through.objects.filter(tool=OuterRef("pk"))  # type: ignore[attr-defined]
+        used = Tool.calls.rel.related_model.objects.filter(tool=OuterRef("pk"))  # type: ignore[attr-defined]
+        return self.filter(undecided, untouched, ~Exists(chosen), ~Exists(used), gone_at__isnull=False)
+
+    def forget_gone(self, now: datetime) -> None:
+        """Delete what is gone for longer than `GONE_FOR`, and of the rest all but the newest `MOST_GONE`."""
+        forgettable = self.forgettable()
+        forgettable.filter(gone_at__lt=now - GONE_FOR).delete()
+        surplus = list(forgettable.order_by("-gone_at", "-pk").values_list("pk", flat=True)[MOST_GONE:])
+        self.filter(pk__in=surplus).delete()
 
 
 class Tool(models.Model):
@@ -197,8 +223,32 @@ class Tool(models.Model):
     @staticmethod
     def keep_versions(tools: Iterable[Tool]) -> None:
         """Keep the definitions last seen in the history, once per digest."""
-        versions = [ToolVersion(tool=tool, digest=tool.digest, definition=tool.definition) for tool in tools]
+        versions = [
+            ToolVersion(
+                tool=tool, digest=tool.digest, definition=tool.definition, size=len(orjson.dumps(tool.definition))
+            )
+            for tool in tools
+        ]
         ToolVersion.objects.bulk_create(versions, ignore_conflicts=True, batch_size=500)
+
+
+class ToolVersionQuerySet(models.QuerySet["ToolVersion"]):
+    """Sets of versions."""
+
+    def prune(self) -> None:
+        """Delete the oldest that are too many or too large together; what is approved and what was last seen stay."""
+        newest: Any = {"order_by": [F("seen_at").desc(), F("pk").desc()]}
+        ranked = self.annotate(
+            place=Window(RowNumber(), partition_by="tool", **newest),
+            of_its_tool=Window(Sum("size"), partition_by="tool", **newest),
+            of_all=Window(Sum("size"), **newest),
+        ).order_by()
+        surplus = ranked.filter(
+            Q(place__gt=MOST_VERSIONS) | Q(of_its_tool__gt=MOST_OF_A_TOOL) | Q(of_all__gt=MOST_OF_A_CONNECTION)
+        )
+        old = list(surplus.values_list("pk", flat=True))
+        still_needed = Q(digest=F("tool__digest")) | Q(digest=F("tool__approved_digest"))
+        ToolVersion.objects.filter(pk__in=old).exclude(still_needed).delete()
 
 
 class ToolVersion(models.Model):
@@ -207,7 +257,10 @@ class ToolVersion(models.Model):
     tool = models.ForeignKey(Tool, on_delete=models.CASCADE, related_name="versions")
     digest = models.CharField(max_length=64)
     definition: Any = models.JSONField()
+    size = models.PositiveIntegerField(db_default=0)  # bytes of the definition as JSON
     seen_at = models.DateTimeField(default=timezone.now)
+
+    objects = ToolVersionQuerySet.as_manager()
 
     class Meta:
         ordering = ["-seen_at"]

@@ -91,6 +91,7 @@ _NEXT_STEPS = {
     "client_forgotten": "Press Sign in again: the provider has forgotten our registration, and we register anew.",
     "client_refused": "Check the client ID and the client secret in Advanced settings with the provider.",
     "token_refused": "Press Sign in again. If that does not help, ask the server's owner.",
+    "signer_left": "Press Sign in again as somebody who stays: an admin of the organization, or a service account.",
     "refresh_failing": "Wait: we keep trying to renew the sign-in. If it goes on, sign in again.",
     "insufficient_scope": "Press Sign in again and allow the permission that is missing.",
     "scope_not_granted": "Ask the server's owner to grant the permission: the provider did not, several times.",

@@ -31,8 +31,11 @@ class NotTaken(DuvoError):
 def send(tenant: Tenant, *, message_id: str, kind: str, at: datetime, data: dict[str, Any]) -> None:
     """Send one message to the organization's webhook; returns if it was taken (2xx).
 
-    `at` is when the event happened. Raises NotTaken, Refused, Unreachable and SealBroken.
+    `at` is when the event happened. Raises NotTaken, Refused, Unreachable and SealBroken; NotTaken, too, while the
+    organization is suspended: then nothing is sent.
     """
+    if tenant.suspended_at is not None:
+        raise NotTaken("The organization is suspended: nothing is sent.")
     body = json.dumps({"type": kind, "timestamp": at.isoformat(), "data": data}, ensure_ascii=False).encode()
     headers = {
         "content-type": "application/json",

@@ -23,6 +23,7 @@ from connections.models import Authorization, Connection, Membership, User
 from connections.states import CredentialState
 from oauth import standing
 from oauth.models import Notice, NoticeQuerySet, SignIn
+from oauth.standing import SIGNER_LEFT
 
 TASK = "oauth.deliver_notice"
 KEPT_FOR = timedelta(days=90)
@@ -51,6 +52,7 @@ _SCOPE_MISSING = About(
 )
 _ABOUT = {
     "sign_in_ends": About("connection.sign_in.ending", "Ends soon", "the sign-in ends soon"),
+    SIGNER_LEFT: About("connection.sign_in.owner_left", "Owner left", "the person who signed in has left"),
     "refresh_failing": About("connection.sign_in.renewal_failing", "Not renewed", "the sign-in cannot be renewed"),
     "token_refused": About("connection.sign_in.refused", "Refused", "the server refuses the sign-in"),
     "insufficient_scope": _SCOPE_MISSING,
@@ -71,14 +73,43 @@ def tell(sign_in: SignIn) -> None:
     now = timezone.now()
     found = standing.of_sign_in(sign_in, now)
     if found.state == CredentialState.READY:
-        _open(sign_in.connection_id, sign_in.owner_id).resolve(now)
+        _open(sign_in.connection_id, sign_in.owner_id).exclude(reason=SIGNER_LEFT).resolve(now)
         return
     if sign_in.owner and sign_in.connection.tenant_id not in sign_in.owner.roles:
         return
     until = sign_in.expires_at if found.state == CredentialState.EXPIRING else None
     with transaction.atomic():
-        _open(sign_in.connection_id, sign_in.owner_id).exclude(reason=found.reason).resolve(now)
+        _open(sign_in.connection_id, sign_in.owner_id).exclude(reason__in=[found.reason, SIGNER_LEFT]).resolve(now)
         _say(sign_in, found.reason, about(found.reason).sentence or found.sentence, until, now)
+
+
+def about_leavers() -> list[UUID]:
+    """Return the sign-ins of people who have left of which nothing was told yet, and of those who have returned."""
+    left = SignIn.objects.left_behind().filter(
+        connection__enabled=True, connection__authorization=Authorization.OAUTH, connection__tenant__suspended_at=None
+    )
+    told = Notice.objects.open().filter(reason=SIGNER_LEFT)
+    untold = left.exclude(connection__in=told.values("connection"))
+    returned = SignIn.objects.filter(owner=None, connection__in=told.values("connection")).exclude(
+        pk__in=SignIn.objects.left_behind().values("pk")
+    )
+    return list((untold | returned).order_by().values_list("pk", flat=True)[:200])
+
+
+def tell_who_left(sign_in_id: UUID) -> None:
+    """Tell the admins that an organization's sign-in is that of a person who has left; take it back if not."""
+    sign_in = (
+        SignIn.objects.select_related("connection__tenant", "person", "registration").filter(pk=sign_in_id).first()
+    )
+    if sign_in is None:
+        return
+    standing.settle(sign_in.connection)
+    now = timezone.now()
+    if not sign_in.was_left_behind():
+        _open(sign_in.connection_id, None).filter(reason=SIGNER_LEFT).resolve(now)
+        return
+    with transaction.atomic():
+        _say(sign_in, SIGNER_LEFT, standing.who_left(sign_in), None, now)
 
 
 def resolve(connection: Connection, owner: User | None) -> None:

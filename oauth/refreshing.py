@@ -104,7 +104,7 @@ def due(now: datetime) -> list[UUID]:
 def attend(sign_in_id: UUID) -> None:
     """Renew a sign-in before it ends, or, where that is not possible, say that it ends; never raises for a provider."""
     sign_in = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in_id, ended_at=None).first()
-    if sign_in is None:
+    if sign_in is None or not _may_send(sign_in):
         return
     if sign_in.renewable:
         with suppress(DuvoError):  # it is written down already
@@ -145,6 +145,8 @@ async def renew(sign_in_id: UUID, generation: int) -> Bearer:
         sign_in = await in_thread(_look, sign_in_id)
         if sign_in.generation != generation:
             return _bearer(sign_in)
+        if not _may_send(sign_in):
+            raise ProviderUnavailable("The connection is disabled, so its sign-in is not renewed.")
         if sign_in.not_before is not None and timezone.now() < sign_in.not_before:
             raise ProviderUnavailable("The sign-in server did not renew the token a moment ago. We try again soon.")
         lease, now = uuid4(), timezone.now()
@@ -238,6 +240,11 @@ def _look(sign_in_id: UUID) -> SignIn:
     if row.ended_at is not None:
         raise NeedsSignIn(_why(row))
     return row
+
+
+def _may_send(sign_in: SignIn) -> bool:
+    """Whether its provider may be asked: not for a disabled connection or a suspended organization."""
+    return sign_in.connection.enabled and sign_in.connection.tenant.suspended_at is None
 
 
 def _successor(bearer: Bearer) -> Bearer | None:

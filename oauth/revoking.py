@@ -44,10 +44,8 @@ def prune(connection: Connection) -> None:
 
 
 def abandoned() -> list[UUID]:
-    """Return the connections that have sign-ins of people who have been deactivated."""
-    return list(
-        SignIn.objects.filter(owner__is_active=False).order_by().values_list("connection", flat=True).distinct()
-    )
+    """Return the connections that have sign-ins of people who may no longer act."""
+    return list(SignIn.objects.abandoned().order_by().values_list("connection", flat=True).distinct())
 
 
 def forget_abandoned(connection_id: UUID) -> None:

@@ -14,6 +14,7 @@ from oauth import choices
 from oauth.models import Discovery, SignIn
 
 _FAILURES_BEFORE_ALARM = 2
+SIGNER_LEFT = "signer_left"
 
 
 class Standing(NamedTuple):
@@ -41,9 +42,18 @@ def standing(connection: Connection, now: datetime) -> Standing:
     if not sign_ins:
         return _without(connection)
     each = [of_sign_in(row, now) for row in sign_ins]
-    if connection.sharing != Sharing.PERSONAL:
-        return each[0]
-    return _of_many(each)
+    if connection.sharing == Sharing.PERSONAL:
+        return _of_many(each)
+    if each[0].state == CredentialState.READY and sign_ins[0].was_left_behind():
+        return Standing(CredentialState.EXPIRING, SIGNER_LEFT, who_left(sign_ins[0]))
+    return each[0]
+
+
+def who_left(sign_in: SignIn) -> str:
+    """Return the sentence about a sign-in of the organization that is the account of a person who has left."""
+    person = sign_in.person
+    name = person.get_username() if person else "a person"
+    return f"Signed in by {name}, who has left. The account at the provider is theirs and may end any day."[:300]
 
 
 def of_sign_in(sign_in: SignIn, now: datetime) -> Standing:

@@ -15,6 +15,8 @@ def dispatch_renewals() -> None:
     """Enqueue the sign-ins that have to be looked at: to be renewed, said to end, or given back."""
     for connection_id in revoking.abandoned():
         forget_abandoned.apply_async(kwargs={"connection_id": str(connection_id)}, expires=5)
+    for sign_in_id in notices.about_leavers():
+        tell_who_left.apply_async(kwargs={"sign_in_id": str(sign_in_id)}, expires=5)
     for sign_in_id in refreshing.due(timezone.now()):
         attend_sign_in.apply_async(kwargs={"sign_in_id": str(sign_in_id)}, expires=90)
 
@@ -27,8 +29,14 @@ def attend_sign_in(*, sign_in_id: str) -> None:
 
 @shared_task(name="oauth.forget_abandoned")
 def forget_abandoned(*, connection_id: str) -> None:
-    """Give back the tokens of people who have been deactivated."""
+    """Give back the tokens of people who may no longer act."""
     revoking.forget_abandoned(UUID(connection_id))
+
+
+@shared_task(name="oauth.tell_who_left")
+def tell_who_left(*, sign_in_id: str) -> None:
+    """Say that an organization's sign-in is that of a person who has left, or no longer is."""
+    notices.tell_who_left(UUID(sign_in_id))
 
 
 @shared_task(name="oauth.look_again")

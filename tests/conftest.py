@@ -43,8 +43,9 @@ class House:
         return Assignment.objects.create(tenant=self.tenant, name=name, owner=self.admin, **more)
 
     def token(self, assignment: Assignment | None = None) -> str:
-        """A token of an assignment of this house."""
-        return AccessToken.issue(assignment=assignment or self.assignment())[1]
+        """A token of an assignment of this house, issued by its owner."""
+        assignment = assignment or self.assignment()
+        return AccessToken.issue(assignment=assignment, by=assignment.owner)[1]
 
     def member_token(self, user: User) -> str:
         """A token of one of its people."""

@@ -34,6 +34,12 @@ class CredentialMissing(DuvoError):
     code = "credential_missing"
 
 
+class CheckStopped(DuvoError):
+    """The connection was disabled while it was checked."""
+
+    code = "connection_disabled"
+
+
 class Access:
     """The way to a connection's server for one check, with the token of its sign-in where it has one."""
 
@@ -50,7 +56,13 @@ class Access:
         self._era_unknown = connection.era_choice == Era.AUTO  # a server may have been upgraded, or rolled back
 
     def ask(self, work: Callable[[mcp_client.Server], Coroutine[Any, Any, Value]]) -> Value:
-        """Return what the server answers; a token that it refuses is renewed once. Raises as the wire client does."""
+        """Return what the server answers; a token that it refuses is renewed once.
+
+        Raises as the wire client does, and CheckStopped when the connection was disabled meanwhile.
+        """
+        still = Connection.objects.filter(pk=self.connection.pk, enabled=True, tenant__suspended_at=None)
+        if not still.exists():
+            raise CheckStopped
         try:
             return egress.run(work(self._server()))
         except mcp_client.Unauthorized as refusal:

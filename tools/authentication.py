@@ -15,6 +15,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from connections.models import Role
+from tools.errors import OrganizationSuspended
 from tools.fresh import Fresh
 from tools.models import AccessToken
 from tools.models.assignments import digest_of
@@ -31,13 +32,15 @@ class Principal:
     assignment_id: UUID | None
     role: str | None
     user_id: int | None
+    suspended: bool = False  # its organization: then the door stays closed, with a word of its own
 
     is_authenticated = True  # what DRF asks of a user
 
 
 def _load(digest: str) -> Principal | None:
     now = timezone.now()
-    token = AccessToken.objects.live(now).filter(digest=digest).select_related("assignment", "membership").first()
+    live = AccessToken.objects.live(now).select_related("assignment__tenant", "membership__tenant")
+    token = live.filter(digest=digest).first()
     if token is None:
         return None
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _NOTE_USE_EVERY)
@@ -50,11 +53,17 @@ def _load(digest: str) -> Principal | None:
         assignment_id=token.assignment.pk if token.assignment else None,
         role=token.membership.role if token.membership else None,
         user_id=token.membership.user_id if token.membership else None,
+        suspended=owner.tenant.suspended_at is not None,
     )
 
 
 # One second: a token that is revoked in one process stops in every other within it.
 principals: Fresh[str, Principal | None] = Fresh(_load, seconds=1.0)
+
+
+def welcome(principal: Principal | None) -> bool:
+    """Whether the door is open to this caller."""
+    return principal is not None and not principal.suspended
 
 
 def token_digest(header: str | None) -> str | None:
@@ -67,13 +76,18 @@ class TokenAuthentication(BaseAuthentication):
     """DRF's door to the same principals as the call path."""
 
     def authenticate(self, request: Request) -> tuple[Principal, None] | None:
-        """Return the principal; None without a token; raises AuthenticationFailed for one that opens nothing."""
+        """Return the principal; None without a token.
+
+        Raises AuthenticationFailed for one that opens nothing, and OrganizationSuspended.
+        """
         digest = token_digest(request.headers.get("Authorization"))
         if digest is None:
             return None
         principal = principals.get_now(digest)
         if principal is None:
             raise AuthenticationFailed
+        if principal.suspended:
+            raise OrganizationSuspended
         return principal, None
 
     def authenticate_header(self, request: Request) -> str:

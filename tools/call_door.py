@@ -7,6 +7,7 @@ needs: a waiting caller holds no thread. `duvo.asgi` brings requests here withou
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, ClassVar, cast
 
 import orjson
@@ -21,13 +22,14 @@ from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools import calls, prefer, problems, schemas, tracing
 from tools.authentication import IsAssignment, Principal, principals, token_digest
-from tools.errors import CallNotFound
+from tools.errors import CallerGone, CallNotFound, OrganizationSuspended
 from tools.ledger import LedgerUnavailable
 from tools.models import Call
 from tools.outcomes import Report
 from tools.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_body
 
 CANCEL_WAIT = 2.0  # seconds that a cancel waits for the end, which comes within one
+_A_WHILE = 1.0  # seconds after which it is asked again who the caller is, before anything is told
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +50,15 @@ class Door(APIView):
         try:
             digest = token_digest(request.headers.get("Authorization"))
             principal = await principals.get(digest) if digest else None
-            if principal is None:
-                return answer(problems.unauthenticated(), 401, {"WWW-Authenticate": 'Bearer realm="duvo"'})
-            if principal.assignment_id is None:
-                return answer(problems.problem(403, "forbidden", IsAssignment.message), 403)
+            if (turned_away := self._turned_away(principal)) is not None or principal is None or digest is None:
+                return turned_away or _unauthenticated()
             self.principal, self.token_digest = principal, digest
-            return cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
+            began = time.monotonic()
+            said = cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
+            if time.monotonic() - began > _A_WHILE:
+                return self._turned_away(await principals.get(digest)) or said
+        except CallerGone:
+            return _unauthenticated()
         except DuvoError as error:
             return refuse(error)
         except DatabaseFailed:
@@ -62,6 +67,19 @@ class Door(APIView):
         except Exception:
             logger.exception("A call failed inside")
             return problems.server_error()
+        else:
+            return said
+
+    @staticmethod
+    def _turned_away(principal: Principal | None) -> HttpResponse | None:
+        """Return what is said to who may not come in, None to an assignment that may."""
+        if principal is None:
+            return _unauthenticated()
+        if principal.suspended:
+            return refuse(OrganizationSuspended())
+        if principal.assignment_id is None:
+            return answer(problems.problem(403, "forbidden", IsAssignment.message), 403)
+        return None
 
 
 class CallTool(Door):
@@ -133,7 +151,7 @@ class CallDetail(Door):
     )
     async def get(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Look at a call, or wait for its end."""
-        return await _followed(request, await in_thread(own, self.principal, id))
+        return await _followed(request, await in_thread(own, self.principal, id), self.principal)
 
 
 class CancelCall(Door):
@@ -147,7 +165,8 @@ class CancelCall(Door):
         call = await in_thread(own, self.principal, id)
         await in_thread(calls.cancel, call)
         call = await in_thread(own, self.principal, id)
-        return answer(call_body(await calls.follow(call, wait=CANCEL_WAIT, to_the_end=True)), 200)
+        report = await calls.follow(call, wait=CANCEL_WAIT, to_the_end=True, by=self.principal.token_id)
+        return answer(call_body(report), 200)
 
 
 class AnswerCall(Door):
@@ -161,7 +180,7 @@ class AnswerCall(Door):
         call = await in_thread(own, self.principal, id)
         responses = _member(request, "responses", "The responses are not a JSON object.")
         await in_thread(calls.answer, call, responses)
-        return await _followed(request, await in_thread(own, self.principal, id))
+        return await _followed(request, await in_thread(own, self.principal, id), self.principal)
 
 
 def own(principal: Principal, call_id: str) -> Call:
@@ -172,10 +191,15 @@ def own(principal: Principal, call_id: str) -> Call:
         raise CallNotFound from error
 
 
-async def _followed(request: HttpRequest, call: Call) -> HttpResponse:
+async def _followed(request: HttpRequest, call: Call, principal: Principal) -> HttpResponse:
     preference = prefer.parse(request.headers.get("Prefer"))
-    report = await calls.follow(call, wait=preference.wait if preference and not preference.respond_async else 0)
+    wait = preference.wait if preference and not preference.respond_async else 0
+    report = await calls.follow(call, wait=wait, by=principal.token_id)
     return answer(call_body(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
+
+
+def _unauthenticated() -> HttpResponse:
+    return answer(problems.unauthenticated(), 401, {"WWW-Authenticate": 'Bearer realm="duvo"'})
 
 
 def refuse(error: DuvoError) -> HttpResponse:

@@ -33,16 +33,19 @@ from connections import egress
 from connections.context import request_id
 from connections.errors import DuvoError, SealBroken
 from connections.threads import in_thread
-from tools import ledger, limits, mcp_client, offers, pubsub, repeats, runs, watching
+from tools import ending, ledger, limits, mcp_client, offers, pubsub, repeats, runs, watching
 from tools.authentication import Principal
 from tools.errors import (
     AnswersRefused,
     ArgumentsRefused,
     CallCancelled,
+    CallerGone,
+    Ended,
     InputDeclined,
     LimitReached,
     NotApproved,
     NotAsked,
+    OrganizationSuspended,
     OutcomeUnknown,
     ToolNotFound,
 )
@@ -84,8 +87,8 @@ async def start(
     if key is not None:  # before the tool is looked at: what was done stays done when the tool is set aside
         first = await in_thread(repeats.named, principal.assignment_id, key, timezone.now())
         if first is not None:
-            return await follow(first, wait=wait)
-    offer = await offers.find(principal.assignment_id, name)
+            return await follow(first, wait=wait, by=principal.token_id)
+    offer = await offers.find(principal.assignment_id, principal.token_id, name)
     if faults := offer.validator.faults(arguments):
         raise ArgumentsRefused(faults)
     opening = _opening(principal, offer, arguments, traceparent, in_worker=in_worker or offer.queued)
@@ -102,24 +105,27 @@ async def start(
         raise
     if first is not None:
         await _give_back(place)
-        return await follow(first, wait=wait)
+        return await follow(first, wait=wait, by=principal.token_id)
     if at_once:
         return await _run_here(opening, offer, arguments, place, wait)
     if opening.state == CallState.QUEUED:
         await asyncio.to_thread(_enqueue, opening.id)  # a hanging broker must not hold the database's few threads
     if not wait:
         return Report(opening.id, name, CallState(opening.state), opening.created_at, waits_until=opening.waits_until)
-    return await follow(await in_thread(lambda: Call.objects.get(pk=opening.id)), wait=wait)
+    return await follow(await in_thread(lambda: Call.objects.get(pk=opening.id)), wait=wait, by=principal.token_id)
 
 
-async def follow(call: Call, *, wait: float, to_the_end: bool = False) -> Report:
-    """Return the report of a call as soon as it has ended (or asks something), at the latest after `wait` seconds."""
+async def follow(call: Call, *, wait: float, to_the_end: bool = False, by: UUID | None = None) -> Report:
+    """Return the report of a call as soon as it has ended (or asks something), at the latest after `wait` seconds.
+
+    Raises CallerGone as soon as the token `by` which somebody waits opens nothing any more.
+    """
 
     def enough(seen: watching.Seen) -> bool:
         return seen.finished or (seen.state == CallState.INPUT_REQUIRED and not (seen.answered or to_the_end))
 
     if wait and not enough(watching.Seen.of(call)):
-        await watching.until(call.pk, enough, wait)
+        await watching.until(call.pk, enough, wait, by=by)
         call = await in_thread(lambda: Call.objects.get(pk=call.pk))
     return await in_thread(report_of, call)
 
@@ -142,8 +148,13 @@ def cancel(call: Call) -> None:
 
 
 def approve(call: Call, *, by: str) -> bool:
-    """Let a call be made that awaits approval, and enqueue it; False when somebody has decided before."""
+    """Let a call be made that awaits approval, and enqueue it; False when somebody has decided before.
+
+    Raises Ended, or OrganizationSuspended, when there is nobody any more for whom it would be made.
+    """
     now = timezone.now()
+    if call.state == CallState.AWAITING_APPROVAL:
+        ending.check(call)
     approved = Call.objects.filter(pk=call.pk).approve(by, now, now + _ENQUEUE_AGAIN)
     if approved:
         _enqueue(call.pk)
@@ -160,11 +171,13 @@ def refuse(call: Call, *, by: str, reason: str) -> bool:
 def answer(call: Call, responses: dict[str, Any]) -> None:
     """Take the responses, by key, to what a call's server asked, and have the call go on.
 
-    Raises NotAsked when nothing is asked (any more), and AnswersRefused when a response does not fit its question.
+    Raises NotAsked when nothing is asked (any more), AnswersRefused when a response does not fit its question, and
+    Ended or OrganizationSuspended when no answer may be sent any more.
     """
     question = call.question() if call.state == CallState.INPUT_REQUIRED and not call.sealed_answers else None
     if question is None:
         raise NotAsked
+    _still_stands(call)
     if faults := mcp_client.answer_faults(Questions.restored(question), responses):
         raise AnswersRefused(faults)
     now = timezone.now()
@@ -188,7 +201,7 @@ def resume(call_id: UUID) -> None:
         call = queued.get()
         run = _prepared(call)
         place = egress.run(limits.enter(run.offer.bounds, lease=settings.CALL_LEASE, counted=True))
-    except Call.DoesNotExist:
+    except (Call.DoesNotExist, OrganizationSuspended):  # a suspended organization's calls wait
         return
     except LimitReached as full:
         later = _pause(call, full)
@@ -223,6 +236,7 @@ def sweep(now: datetime) -> list[UUID]:
     sent, or their caller gave a key and the tool is idempotent. No call is made more than three times.
     """
     repeats.forget(now)
+    ending.sweep(now)
     unapproved = Call.objects.waiting_too_long(now, CallState.AWAITING_APPROVAL)
     unapproved.end(CallState.FAILED, "approval_expired", "No organization admin approved the call in time.", now)
     for call in Call.objects.waiting_too_long(now, CallState.INPUT_REQUIRED)[:_SWEPT_AT_ONCE]:
@@ -248,13 +262,21 @@ def sweep(now: datetime) -> list[UUID]:
 
 def _unheard(now: datetime) -> list[UUID]:
     """Return queued calls whose message may be lost; the longer they wait, the rarer they get another one."""
-    silent = Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now)
+    silent = Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now, tenant__suspended_at=None)
     chosen = list(silent.values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
     for pause in (timedelta(hours=1), timedelta(minutes=15), _ENQUEUE_AGAIN):
         old = silent.filter(pk__in=chosen, created_at__lt=now - pause)
         old.update(lease_until=now + pause)
     silent.filter(pk__in=chosen).update(lease_until=now + _ENQUEUE_AGAIN)
     return chosen
+
+
+def _still_stands(call: Call) -> None:
+    """Raise what speaks against sending anything more for a call, and end it."""
+    if (end := ending.of(call)) is not None:
+        if not end.held:
+            ending.stop(call, end, timezone.now())
+        raise ending.error_of(end)
 
 
 def _visit_is_declined(question: dict[str, Any], responses: dict[str, Any]) -> bool:
@@ -267,7 +289,7 @@ def _answer_for_nobody(call: Call) -> None:
     try:
         question = call.question() or {"requests": {}}
         answer(call, {key: {"action": "cancel"} for key in question["requests"]})
-    except NotAsked:  # somebody was quicker
+    except (NotAsked, Ended, OrganizationSuspended):  # somebody was quicker, or nothing may be sent
         return
     except SealBroken as broken:  # one row that no key opens must not keep the others from their end
         Call.objects.filter(pk=call.pk).end(CallState.OUTCOME_UNKNOWN, broken.code, broken.sentence, timezone.now())
@@ -284,6 +306,7 @@ def _opening(
         id=uuid7(),
         tenant_id=principal.tenant_id,
         assignment_id=principal.assignment_id,
+        token_id=principal.token_id,
         connection_id=offer.connection_id,
         tool_id=offer.tool_id,
         tool_name=offer.public_name,
@@ -310,10 +333,10 @@ async def _run_here(
     opening: ledger.Opening, offer: Offer, arguments: dict[str, Any], place: limits.Place | None, wait: float
 ) -> Report:
     """Set the call going in this process; even a caller that waits zero seconds is told of a row that exists."""
-    asks: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asks: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     run = Run(
         opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer, arguments,
-        place=place, traceparent=opening.traceparent, sent=True, asks=asks,
+        place=place, traceparent=opening.traceparent, sent=True, asks=asks, token_id=opening.token_id,
     )  # fmt: skip
     task = asyncio.create_task(runs.perform(run))
     _tasks.add(task)
@@ -322,6 +345,8 @@ async def _run_here(
     await asyncio.wait(either, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         return task.result()
+    if asks.done() and not asks.result():
+        raise CallerGone
     if asks.done():
         return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
     return Report(opening.id, offer.public_name, CallState.RUNNING, opening.created_at)
@@ -329,9 +354,10 @@ async def _run_here(
 
 def _prepared(call: Call) -> Run:
     """Return the run of a queued call; raises what speaks against it by now."""
-    if call.assignment_id is None:  # deleted while the call was queued
+    ending.check(call)
+    if call.assignment_id is None:  # deleted this very moment
         raise ToolNotFound
-    offer = offers.find_now(call.assignment_id, call.tool_name)
+    offer = offers.find_now(call.assignment_id, call.token_id, call.tool_name)
     if offer.asks and call.decided_at is None:  # since it was queued
         raise NotApproved("Since the call was queued, calls of this tool need an approval. Make it again.")
     arguments = call.arguments()

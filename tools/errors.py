@@ -8,6 +8,10 @@ CallError                 carries the HTTP status of the problem it becomes
 │   └── ToolDenied        an admin has denied its use
 ├── ConnectionNotReady    the connection waits for a credential or has never been checked
 ├── ArgumentsRefused      the arguments do not fit the tool's JSON Schema; names each fault
+├── OrganizationSuspended the platform's staff have suspended the organization; nothing runs
+├── CallerGone            the caller's token stopped opening the door while it waited
+├── ActingRefused         the token may not act through the personal sign-in of its assignment's owner
+├── Ended                 who asked for the call, or what it needs, has ended meanwhile; the code says what
 ├── NotApproved           an admin refused the call, or nobody approved it in time
 ├── InputDeclined         what the tool needs before it runs was declined
 ├── CallCancelled         somebody asked for the call to be cancelled
@@ -95,6 +99,34 @@ class ArgumentsRefused(CallError):
         """Keep the faults, each with a JSON Pointer into the arguments."""
         super().__init__()
         self.faults = faults
+
+
+class OrganizationSuspended(CallError):
+    """This organization is suspended: nothing runs, and nothing is lost. Ask the staff of the platform."""
+
+    code = "organization_suspended"
+    status = HTTPStatus.FORBIDDEN
+
+
+class CallerGone(CallError):
+    """The token was revoked or has expired."""
+
+    code = "unauthenticated"
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class ActingRefused(CallError):
+    """This token may not act through the personal sign-in of its assignment's owner."""
+
+    code = "acting_refused"
+    status = HTTPStatus.FORBIDDEN
+
+
+class Ended(CallError):
+    """Who asked for this call, or what it needs, has ended meanwhile."""
+
+    code = "asker_gone"
+    status = HTTPStatus.CONFLICT
 
 
 class NotApproved(CallError):

@@ -17,8 +17,9 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from connections.context import request_id
 from connections.threads import in_thread
 from tools import watching
-from tools.authentication import Principal, principals
+from tools.authentication import Principal, principals, welcome
 from tools.call_door import Door, own
+from tools.errors import CallerGone
 from tools.models import Call, CallEvent
 from tools.models.moves import FINAL_STATES
 
@@ -56,7 +57,7 @@ class CallEvents(Door):
         last = request.headers.get("Last-Event-ID", "")
         known = int(last[:9]) if last.isascii() and last.isdigit() else 0
         call, first = await in_thread(_open, self.principal, id, known)
-        events = _stream(call, known, first, self.token_digest or "")
+        events = _stream(call, known, first, self.token_digest or "", self.principal.token_id)
         answer: Any = StreamingHttpResponse(events, content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"
         answer["X-Accel-Buffering"] = "no"
@@ -65,9 +66,9 @@ class CallEvents(Door):
         return answer  # type: ignore[no-any-return]
 
 
-async def _stream(call: Call, last: int, news: News, token_digest: str) -> AsyncIterator[bytes]:
+async def _stream(call: Call, last: int, news: News, token_digest: str, by: UUID) -> AsyncIterator[bytes]:
     yield _RETRY
-    while await principals.get(token_digest) is not None:  # a revoked token hears nothing more
+    while welcome(await principals.get(token_digest)):  # a revoked token hears nothing more
         events, over = news
         for event in events:
             yield _written(event)
@@ -75,7 +76,10 @@ async def _stream(call: Call, last: int, news: News, token_digest: str) -> Async
         if over:
             return
         if not events:
-            seen = await watching.until(call.pk, lambda seen: seen.seq > last, HEARTBEAT)  # noqa: B023 - read at once
+            try:
+                seen = await watching.until(call.pk, lambda seen: seen.seq > last, HEARTBEAT, by=by)  # noqa: B023 - read at once
+            except CallerGone:
+                return
             if seen is None:
                 yield b": still here\n\n"
         news = await in_thread(_after, call, last)

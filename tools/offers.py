@@ -16,7 +16,7 @@ from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
-from tools import limits, mcp_client, schemas
+from tools import acting, limits, mcp_client, schemas
 from tools.access import UNAUTHORIZED_ON_CALL
 from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolSetAside
 from tools.fresh import Fresh
@@ -46,14 +46,17 @@ class Offer:
     doubted: bool  # the last call was answered with 401
 
 
-async def find(assignment_id: UUID, name: str) -> Offer:
-    """Return the offer of a tool by its public name; raises ToolNotFound, ToolSetAside, ConnectionNotReady."""
-    return _given(await _offers.get((assignment_id, name)))
+async def find(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
+    """Return the offer of a tool by its public name to who holds a token of the assignment.
+
+    Raises ToolNotFound, ToolSetAside, ConnectionNotReady, and ActingRefused for a token that may not act as the owner.
+    """
+    return _given(await _offers.get((assignment_id, token_id, name)))
 
 
-def find_now(assignment_id: UUID, name: str) -> Offer:
+def find_now(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
     """Return what `find` does, from plain code."""
-    return _given(_offers.get_now((assignment_id, name)))
+    return _given(_offers.get_now((assignment_id, token_id, name)))
 
 
 def forget() -> None:
@@ -67,14 +70,14 @@ def _given(offer: Offer | DuvoError) -> Offer:
     return offer
 
 
-def _load(key: tuple[UUID, str]) -> Offer | DuvoError:
+def _load(key: tuple[UUID, UUID | None, str]) -> Offer | DuvoError:
     try:
         return _look(*key)
     except DuvoError as refusal:
         return refusal
 
 
-def _look(assignment_id: UUID, name: str) -> Offer:
+def _look(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
     assignment = Assignment.objects.filter(pk=assignment_id, enabled=True).select_related("tenant").first()
     tool = (
         assignment.granted_tools().select_related("connection").filter(public_name=name).first() if assignment else None
@@ -84,23 +87,24 @@ def _look(assignment_id: UUID, name: str) -> Offer:
     if not tool.standing.usable:
         raise set_aside(tool)
     _check_ready(tool)
-    return _offer(tool, assignment)
+    return _offer(tool, assignment, token_id)
 
 
 def of(call: Call) -> Offer:
     """Return the offer of a call that is under way, also when its tool would not be offered any more.
 
-    Raises ToolNotFound when tool, connection or assignment are gone, and ConnectionNotReady without a sign-in.
+    Raises ToolNotFound when tool, connection or assignment are gone, ConnectionNotReady without a sign-in, and
+    ActingRefused.
     """
     tool = Tool.objects.filter(calls=call).select_related("connection").first()
     assignment = Assignment.objects.filter(calls=call).select_related("tenant").first()
     if tool is None or assignment is None:
         raise ToolNotFound
-    return _offer(tool, assignment)
+    return _offer(tool, assignment, call.token_id)
 
 
-def _offer(tool: Tool, assignment: Assignment) -> Offer:
-    bearer = _bearer(tool.connection, assignment)
+def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
+    bearer = _bearer(tool.connection, assignment, token_id)
     definition: dict[str, Any] = tool.approved_definition or {}
     return Offer(
         tool_id=tool.pk,
@@ -157,9 +161,11 @@ def _check_ready(tool: Tool) -> None:
         raise ConnectionNotReady(connection.reachability_sentence, code=connection.reachability_reason)
 
 
-def _bearer(connection: Connection, assignment: Assignment) -> Bearer | None:
+def _bearer(connection: Connection, assignment: Assignment, token_id: UUID | None) -> Bearer | None:
     if connection.authorization != Authorization.OAUTH:
         return None
+    if acting.is_personal(connection):
+        acting.check(token_id, assignment)
     try:
         return refreshing.held(connection, assignment.owner_id)
     except NeedsSignIn as refusal:
@@ -172,4 +178,4 @@ def _compiled(schema: bytes) -> schemas.Validator:
     return schemas.compile(orjson.loads(schema))
 
 
-_offers: Fresh[tuple[UUID, str], Offer | DuvoError] = Fresh(_load, seconds=1.0)
+_offers: Fresh[tuple[UUID, UUID | None, str], Offer | DuvoError] = Fresh(_load, seconds=1.0)

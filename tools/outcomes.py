@@ -10,16 +10,20 @@ from uuid import UUID
 from connections.errors import DuvoError, Refused, Unreachable
 from oauth import challenges
 from oauth.errors import OAuthError, ProviderUnavailable
-from tools import limits, mcp_client
+from tools import ending, limits, mcp_client
 from tools.errors import (
+    ActingRefused,
     CallCancelled,
     CallError,
     CallFailed,
     CallTimedOut,
     ConnectionNotReady,
+    Ended,
     InputDeclined,
     NotApproved,
+    OrganizationSuspended,
     OutcomeUnknown,
+    ToolDenied,
 )
 from tools.models import Call
 from tools.models.moves import CallState
@@ -33,6 +37,11 @@ _ERRORS_BY_CODE: dict[str, type[CallError]] = {
     NotApproved.code: NotApproved,
     "approval_expired": NotApproved,
     InputDeclined.code: InputDeclined,
+    Ended.code: Ended,
+    ending.CONNECTION_DISABLED: Ended,
+    OrganizationSuspended.code: OrganizationSuspended,
+    ToolDenied.code: ToolDenied,
+    ActingRefused.code: ActingRefused,
 }
 _BAD_GATEWAY = 502  # with 503, 504 and the 52x family: what stands in front of the server fails
 

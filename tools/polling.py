@@ -18,7 +18,7 @@ from mcp_types import INVALID_PARAMS
 
 from connections import egress
 from connections.errors import DuvoError
-from tools import mcp_client, offers, runs
+from tools import ending, mcp_client, offers, runs
 from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound
 from tools.mcp_client import Questions, Task
 from tools.models import Call
@@ -43,6 +43,10 @@ def look(call_id: UUID) -> None:
     call = Call.objects.filter(pk=call_id, state=CallState.RUNNING).exclude(sealed_task="").first()
     if call is None:
         return
+    if (end := ending.of(call)) is not None:
+        if not end.held:
+            ending.stop(call, end, timezone.now())
+        return
     run, failure = None, None
     try:
         run, handle = _run_of(call), call.task() or {}
@@ -62,8 +66,11 @@ def look(call_id: UUID) -> None:
 
 
 def cancel(call_id: UUID) -> None:
-    """Tell the server that nobody wants the call's task any more."""
+    """Tell the server that nobody wants the call's task any more; not one that nothing is sent to any more."""
     call = Call.objects.filter(pk=call_id).exclude(sealed_task="").first()
+    end = ending.of(call) if call is not None else None
+    if end is not None and not end.tells_server:
+        return
     with suppress(DuvoError):  # its connection may be gone
         if call is not None:
             egress.run(runs.cancel_task(_run_of(call), (call.task() or {})["id"]))

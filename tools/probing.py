@@ -41,7 +41,7 @@ def due(now: datetime, spread: random.Random | None = None) -> list[UUID]:
     with transaction.atomic():
         rows = list(
             Connection.objects.due(now).select_for_update(
-                skip_locked=database.features.has_select_for_update_skip_locked
+                of=("self",), skip_locked=database.features.has_select_for_update_skip_locked
             )[:_AT_ONCE]
         )
         for row in rows:
@@ -83,7 +83,8 @@ def probe(connection_id: UUID) -> Probe | None:
 def _claim(connection_id: UUID) -> Connection | None:
     now = timezone.now()
     free = Q(probe_lease_until__isnull=True) | Q(probe_lease_until__lt=now)
-    claimed = Connection.objects.filter(free, pk=connection_id, enabled=True).update(probe_lease_until=now + LEASE)
+    wanted = Connection.objects.filter(free, pk=connection_id, enabled=True, tenant__suspended_at=None)
+    claimed = wanted.update(probe_lease_until=now + LEASE)
     if not claimed:
         return None
     Probe.objects.filter(connection=connection_id, outcome=Probe.Outcome.RUNNING).update(

@@ -76,8 +76,8 @@ def open_once(opening: Opening, key: Key) -> Call | None:
     """
     call = Call(
         id=opening.id, tenant_id=opening.tenant_id, assignment_id=opening.assignment_id,
-        connection_id=opening.connection_id, tool_id=opening.tool_id, tool_name=opening.tool_name,
-        state=opening.state, request_id=opening.request_id, created_at=opening.created_at,
+        token_id=opening.token_id, connection_id=opening.connection_id, tool_id=opening.tool_id,
+        tool_name=opening.tool_name, state=opening.state, request_id=opening.request_id, created_at=opening.created_at,
         started_at=opening.started_at, sent_at=opening.started_at, lease_until=opening.lease_until,
         waits_until=opening.waits_until, traceparent=opening.traceparent,
         idempotency_key=key.value, body_digest=key.digest,

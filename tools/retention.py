@@ -27,7 +27,7 @@ def purge(now: datetime, *, at_once: int = AT_ONCE, most_batches: int = MOST_BAT
     Open calls stay, however old. What a run does not get to is left to the next; files that no row names go, too.
     """
     purged = 0
-    for tenant in Tenant.objects.only("name", "retention_days"):
+    for tenant in Tenant.objects.filter(suspended_at=None).only("name", "retention_days"):
         purged += _purge_tenant(tenant, now - timedelta(days=tenant.retention_days), at_once, most_batches)
     if sealed_files.set_up():
         _delete_orphans(sealed_files.storage(), now - _ORPHANED_AFTER, at_once)

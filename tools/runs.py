@@ -60,7 +60,8 @@ class Run:
     traceparent: str = ""
     sent: bool = False  # whether the row says from the start that bytes may have left: it runs in the web process
     sent_before: bool = False  # whether an earlier attempt may have been sent
-    asks: asyncio.Future[None] | None = None  # done when the server asks on the open stream
+    asks: asyncio.Future[bool] | None = None  # done when the server asks on the open stream; False: the caller is gone
+    token_id: UUID | None = None  # whose caller waits for `asks`
     one_question: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def seal(self, value: Any) -> str:
@@ -78,7 +79,9 @@ async def perform(run: Run) -> Report:
     try:
         with (
             spans.of_call(run.offer.public_name, run.traceparent) as span,
-            watching.running(run.call_id, run.attempt, seal=run.seal, place=run.place) as alive,
+            watching.running(
+                run.call_id, run.attempt, seal=run.seal, place=run.place, caller=run.token_id, hang_up=run.asks
+            ) as alive,
         ):
             said = await _ask(run, alive, span.traceparent)
             if isinstance(said, ToolResult) and said.is_error:
@@ -190,7 +193,7 @@ async def _ask_on_stream(run: Run, questions: Questions) -> dict[str, dict[str, 
         if not asked:
             return dict.fromkeys(questions.requests, _CANCELLED)
         if run.asks is not None and not run.asks.done():
-            run.asks.set_result(None)
+            run.asks.set_result(True)
         watching.moved(run.call_id)
         seconds = (until - timezone.now()).total_seconds() + settings.CALL_LEASE * 2  # the sweeper answers the rest
         await watching.until(run.call_id, lambda seen: seen.answered or seen.finished, seconds)

@@ -26,16 +26,18 @@ from django.db import Error as DatabaseFailed
 from django.utils import timezone
 
 from connections.threads import in_thread
-from tools import limits, pubsub
-from tools.errors import CallCancelled, LeaseLost
+from tools import ending, limits, pubsub
+from tools.errors import CallCancelled, CallerGone, LeaseLost
 from tools.mcp_client import Progress
 from tools.models import Call
 from tools.models.moves import FINAL_STATES, UNDER_WAY, CallState
 
 LOOK_EVERY = 0.25  # seconds
+ENDS_EVERY = 0.75  # seconds between two looks at what has ended for the calls that run here, and for who waits here
 PROGRESS_EVERY = 1.0  # seconds between two steps of one call that are written down
 _STEPS_AT_ONCE = 50
 _LOOKED_AT_ONCE = 250
+_MOST_RUNNING = 1_000  # calls that one look at what has ended may cost
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,14 @@ class Seen(NamedTuple):
 Enough = Callable[[Seen], bool]
 
 
+class _Waiter(NamedTuple):
+    """Somebody who waits for a call, and the token by which."""
+
+    enough: Enough
+    seen: asyncio.Future[Seen]
+    by: UUID | None
+
+
 @dataclass(slots=True)
 class Running:
     """A call that runs in this event loop, with what is to be told of it."""
@@ -73,13 +83,15 @@ class Running:
     alive_after: float  # when its lease is renewed next, by the loop's clock
     step: Progress | None = None
     step_after: float = 0.0
-    interrupted: type[CallCancelled | LeaseLost] | None = None
+    caller: UUID | None = None  # the token of who waits for it
+    hang_up: asyncio.Future[bool] | None = None  # given False when that token opens nothing any more
+    interrupted: CallCancelled | LeaseLost | None = None
 
     def progress(self, step: Progress) -> None:
         """Take a step of progress; the next look writes the newest one down."""
         self.step = step
 
-    def interrupt(self, reason: type[CallCancelled | LeaseLost]) -> None:
+    def interrupt(self, reason: CallCancelled | LeaseLost) -> None:
         """Stop what runs."""
         if self.interrupted is None:
             self.interrupted = reason
@@ -90,11 +102,10 @@ class Running:
 class _Watch:
     """What one event loop waits for and what it runs."""
 
-    waiting: defaultdict[UUID, list[tuple[Enough, asyncio.Future[Seen]]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    waiting: defaultdict[UUID, list[_Waiter]] = field(default_factory=lambda: defaultdict(list))
     running: dict[UUID, Running] = field(default_factory=dict)
     moved: set[UUID] = field(default_factory=set)  # to be looked at before the others
+    ends_after: float = 0.0  # when to look at what has ended, by the loop's clock
     soon: asyncio.Event = field(default_factory=asyncio.Event)
     looking: asyncio.Task[None] | None = None
     listening: asyncio.Task[None] | None = None
@@ -124,7 +135,11 @@ class _Watch:
             self.soon.clear()
             if not (self.waiting or self.running):
                 return
-            at_all = loop.time() >= next_look or not self.moved.isdisjoint(self.running)
+            told = not self.moved.isdisjoint(self.running)
+            at_all = loop.time() >= next_look or told
+            if told or (at_all and loop.time() >= self.ends_after):
+                self.ends_after = loop.time() + ENDS_EVERY
+                await self._look_at_ends()
             waiting = self._in_turn() if at_all else list(self.moved & self.waiting.keys())
             running = self.running.values() if at_all else ()
             self.moved.clear()
@@ -146,10 +161,32 @@ class _Watch:
             await limits.keep(places, lease=settings.CALL_LEASE)
             self._tell(seen)
             for call_id in unwanted & self.running.keys():
-                self.running[call_id].interrupt(CallCancelled)
+                self.running[call_id].interrupt(CallCancelled())
             for run in due:
                 if run.id in lost and self.running.get(run.id) is run:
-                    run.interrupt(LeaseLost)
+                    run.interrupt(LeaseLost())
+
+    async def _look_at_ends(self) -> None:
+        """Interrupt the calls here for which something has ended, and send away who waits by a token that has."""
+        runs = list(islice(self.running.values(), _MOST_RUNNING))
+        for run in runs:  # those that do not fit come first in the next look
+            self.running[run.id] = self.running.pop(run.id)
+        waiters = [waiter for waiters in self.waiting.values() for waiter in waiters]
+        callers = {run.caller for run in runs} | {waiter.by for waiter in waiters}
+        try:
+            ends, gone = await in_thread(_ends, [run.id for run in runs], callers - {None})
+        except DatabaseFailed:
+            logger.warning("What has ended could not be read; trying again.")
+            return
+        for call_id in ends.keys() & self.running.keys():
+            end = ends[call_id]
+            self.running[call_id].interrupt(CallCancelled(ending.in_part(end), code=end.code))
+        for run in runs:
+            if run.caller in gone and run.hang_up is not None and not run.hang_up.done():
+                run.hang_up.set_result(False)
+        for waiter in waiters:
+            if waiter.by in gone and not waiter.seen.done():
+                waiter.seen.set_exception(CallerGone())
 
     def _in_turn(self) -> list[UUID]:
         """Return the calls waited for, as many as one look may cost; the others come first in the next one."""
@@ -169,23 +206,26 @@ class _Watch:
 
     def _tell(self, rows: dict[UUID, Seen]) -> None:
         for call_id, seen in rows.items():
-            for enough, future in self.waiting.get(call_id, ()):
-                if not future.done() and enough(seen):
-                    future.set_result(seen)
+            for waiter in self.waiting.get(call_id, ()):
+                if not waiter.seen.done() and waiter.enough(seen):
+                    waiter.seen.set_result(seen)
 
 
 _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
 
 
-async def until(call_id: UUID, enough: Enough, seconds: float) -> Seen | None:
-    """Return what was seen of the call as soon as that is enough, in whatever process it runs; None in time's end."""
+async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | None = None) -> Seen | None:
+    """Return what was seen of the call as soon as that is enough, in whatever process it runs; None in time's end.
+
+    Raises CallerGone when the token `by` which somebody waits opens nothing any more.
+    """
     watch = _watch()
-    entry = (enough, asyncio.get_running_loop().create_future())
+    entry = _Waiter(enough, asyncio.get_running_loop().create_future(), by)
     watch.waiting[call_id].append(entry)
     watch.look()
     watch.listen()
     try:
-        return await asyncio.wait_for(entry[1], seconds)
+        return await asyncio.wait_for(entry.seen, seconds)
     except TimeoutError:
         return None
     finally:
@@ -203,17 +243,25 @@ def moved(call_id: UUID) -> None:
 
 @contextmanager
 def running(
-    call_id: UUID, attempt: int, *, seal: Callable[[Any], str], place: limits.Place | None = None
+    call_id: UUID,
+    attempt: int,
+    *,
+    seal: Callable[[Any], str],
+    place: limits.Place | None = None,
+    caller: UUID | None = None,
+    hang_up: asyncio.Future[bool] | None = None,
 ) -> Iterator[Running]:
     """Keep a call alive while it runs inside, and let others interrupt it.
 
-    Raises CallCancelled when somebody no longer wants it, and LeaseLost when it is no longer ours.
+    Raises CallCancelled when somebody no longer wants it or something has ended for it (the code says what), and
+    LeaseLost when it is no longer ours. `hang_up` becomes False when the token of its `caller` opens nothing any more.
     """
     watch, task = _watch(), asyncio.current_task()
     assert task is not None  # noqa: S101 - calls run in tasks
     if (older := watch.running.get(call_id)) is not None:  # its lease ran out, and the call has come here again
-        older.interrupt(LeaseLost)
-    run = watch.running[call_id] = Running(call_id, attempt, seal, task, place, _next_heartbeat())
+        older.interrupt(LeaseLost())
+    run = Running(call_id, attempt, seal, task, place, _next_heartbeat(), caller=caller, hang_up=hang_up)
+    watch.running[call_id] = run
     watch.look()
     try:
         yield run
@@ -237,6 +285,13 @@ def _watch() -> _Watch:
 def _next_heartbeat() -> float:
     """Return when to renew a lease: within a third of it, and not for all calls that came together at once."""
     return asyncio.get_running_loop().time() + settings.CALL_LEASE / 3 * random.uniform(0.5, 1)  # noqa: S311 - spreads load, no secret
+
+
+def _ends(running: list[UUID], callers: set[UUID]) -> tuple[dict[UUID, ending.End], set[UUID]]:
+    """Return which of the calls have been ended, and which of the tokens open nothing any more."""
+    now = timezone.now()
+    ends = ending.decided(running, now) if running else {}
+    return ends, ending.callers_gone(callers, now) if callers else set()
 
 
 def _news(

@@ -9,9 +9,10 @@ The tenant is stored once, on its own rows; every query starts from it (`tenant.
 from connections.models.audit import AuditEvent
 from connections.models.connection import Authorization, Connection, ConnectionQuerySet, Era, Grant, Sharing, TokenAuth
 from connections.models.credential import Credential
-from connections.models.people import Membership, Role, Tenant, User
+from connections.models.people import ACTING, Membership, Role, Tenant, User
 
 __all__ = [
+    "ACTING",
     "AuditEvent",
     "Authorization",
     "Connection",

@@ -72,7 +72,7 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
 
     def due(self, now: datetime) -> ConnectionQuerySet:
         """Return the enabled connections whose next probe is due, the longest waiting first."""
-        return self.filter(enabled=True, next_probe_at__lte=now).order_by("next_probe_at")
+        return self.filter(enabled=True, tenant__suspended_at=None, next_probe_at__lte=now).order_by("next_probe_at")
 
     def showing(self, word: Headline) -> ConnectionQuerySet:
         """Return the connections whose headline is this word; the rules are asked, not repeated in SQL."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
@@ -24,11 +26,33 @@ class User(AbstractUser):
         default=False,
         help_text="May see the connections of all organizations with their status, read-only.",
     )
+    password_changed_at = models.DateTimeField(null=True, editable=False)  # API tokens from before open nothing
 
     @cached_property
     def roles(self) -> dict[UUID, str]:
-        """The user's role in each of their tenants; read once, as a user object lives for one request."""
-        return dict(self.memberships.values_list("tenant", "role"))
+        """The user's role in each of their tenants; read once, as a user object lives for one request.
+
+        An admin of a suspended tenant sees everything and changes nothing, as an auditor does.
+        """
+        rows = self.memberships.values_list("tenant", "role", "tenant__suspended_at")
+        return {
+            tenant: Role.AUDITOR.value if suspended_at is not None and role == Role.ADMIN else role
+            for tenant, role, suspended_at in rows
+        }
+
+    def set_unusable_password(self) -> None:
+        """Take the password away, which changes it as well."""
+        super().set_unusable_password()
+        self.password_changed_at = timezone.now()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, and remember when the password was changed; a stronger hash of the same password is no change."""
+        if self._password is not None and self.pk is not None:
+            self.password_changed_at = timezone.now()
+        fields = kwargs.get("update_fields")
+        if fields is not None and "password" in fields:
+            kwargs["update_fields"] = {*fields, "password_changed_at"}
+        super().save(*args, **kwargs)
 
 
 class Tenant(models.Model):
@@ -42,6 +66,9 @@ class Tenant(models.Model):
     max_concurrency = models.PositiveIntegerField("concurrent calls", default=1_000)
     decision_hours = models.PositiveSmallIntegerField("hours to decide or answer", default=24)
     retention_days = models.PositiveSmallIntegerField("days that calls are kept", default=30)
+    max_token_days = models.PositiveSmallIntegerField("days that an API token lives", default=365)
+    suspended_at = models.DateTimeField(null=True, editable=False)  # since then nothing runs for it
+    suspended_reason = models.CharField(max_length=300, blank=True, editable=False)
 
     sealed_fields = ("sealed_webhook_secret",)
 
@@ -69,6 +96,17 @@ class Tenant(models.Model):
         self.sealed_webhook_secret = ""
         self.save(update_fields=["sealed_webhook_secret"])
 
+    def suspend(self, reason: str) -> None:
+        """Stop everything of this organization, and lose nothing: its rows wait until it is resumed."""
+        self.suspended_at, self.suspended_reason = self.suspended_at or timezone.now(), reason[:300]
+        self.save(update_fields=["suspended_at", "suspended_reason"])
+
+    def resume(self) -> timedelta:
+        """Let everything go on, and return how long it was suspended."""
+        since, self.suspended_at, self.suspended_reason = self.suspended_at, None, ""
+        self.save(update_fields=["suspended_at", "suspended_reason"])
+        return timezone.now() - since if since else timedelta()
+
     def webhook_secret(self) -> str:
         """Return the secret that signs webhooks; raises SealBroken, also when there is none."""
         return str(sealing.unseal(self.sealed_webhook_secret, context=self.seal_context))
@@ -80,6 +118,9 @@ class Role(models.TextChoices):
     ADMIN = "admin", "Admin"
     MEMBER = "member", "Member"
     AUDITOR = "auditor", "Auditor"
+
+
+ACTING = (Role.ADMIN, Role.MEMBER)  # the roles with which a person signs in and has assignments act for them
 
 
 class Membership(models.Model):

@@ -21,7 +21,8 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
 
     def due(self, now: datetime) -> NoticeQuerySet:
         """Return those that are to be sent, the longest waiting first."""
-        return self.open().filter(deliver_at__lte=now).order_by("deliver_at")
+        heard = Q(connection__enabled=True, connection__tenant__suspended_at=None)  # the others wait
+        return self.open().filter(heard, deliver_at__lte=now).order_by("deliver_at")
 
     def resolve(self, now: datetime) -> int:
         """Close those that are open: they are true no longer, and what was not sent yet is not sent any more."""

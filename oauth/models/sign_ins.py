@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from connections import sealing
-from connections.models import Authorization, Connection, Grant, Sharing, User
+from connections.models import ACTING, Authorization, Connection, Grant, Membership, Sharing, User
 from oauth.models.registrations import Kind, Registration
 
 _GOES_ON = Q(ended_at=None) | Q(ended_because="sign_in_revoked")
@@ -39,12 +39,30 @@ class SignInQuerySet(models.QuerySet["SignIn"]):
         return found if found is not None and found.fits(connection) else None
 
     def within(self, connection: Connection) -> SignInQuerySet:
-        """Return the organization's own and those of people who still belong to it and have not been deactivated."""
-        return self.filter(Q(owner=None) | Q(owner__is_active=True, owner__memberships__tenant=connection.tenant_id))
+        """Return the organization's own and those of people who may still act in it and have not been deactivated."""
+        here = Membership.objects.filter(
+            user=OuterRef("owner"), tenant=connection.tenant_id, role__in=ACTING, user__is_active=True
+        )
+        return self.filter(Q(owner=None) | Exists(here))
+
+    def abandoned(self) -> SignInQuerySet:
+        """Return those of people who have left, have been deactivated or may no longer act in the organization."""
+        here = Membership.objects.filter(
+            user=OuterRef("owner"), tenant=OuterRef("connection__tenant"), role__in=ACTING, user__is_active=True
+        )
+        return self.filter(~Exists(here), owner__isnull=False, connection__tenant__suspended_at=None)
+
+    def left_behind(self) -> SignInQuerySet:
+        """Return the organizations' own that were made by a person who has left: the account there is that person's."""
+        here = Membership.objects.filter(user=OuterRef("person"), tenant=OuterRef("connection__tenant"))
+        stays = Q(Exists(here)) | Q(person__isnull=False, person__is_superuser=True)
+        made_by_people = self.filter(owner=None, grant=Grant.AUTHORIZATION_CODE, ended_at=None)
+        return made_by_people.exclude(stays, person__isnull=False, person__is_active=True)
 
     def due(self, now: datetime) -> SignInQuerySet:
         """Return those that beat is to look at, the longest waiting first."""
         oauth = Q(connection__enabled=True, connection__authorization=Authorization.OAUTH)
+        oauth &= Q(connection__tenant__suspended_at=None)
         kept = Q(owner=None) | Q(owner__is_active=True)
         return self.filter(oauth, kept, ended_at=None, renew_at__lte=now).order_by("renew_at")
 
@@ -117,6 +135,10 @@ class SignIn(models.Model):
             and (self.owner_id is not None) == (connection.sharing == Sharing.PERSONAL)
             and self.grant == connection.oauth_grant
         )
+
+    def was_left_behind(self) -> bool:
+        """Whether it is the organization's own, made by a person who has left."""
+        return SignIn.objects.left_behind().filter(pk=self.pk).exists()
 
     def tokens(self) -> Tokens:
         """Return the tokens; raises SealBroken."""

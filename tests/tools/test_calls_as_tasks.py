@@ -190,11 +190,11 @@ def test_a_task_that_takes_longer_than_the_tool_may_is_cancelled(desk: Shop, box
     assert (call.state, box.only.status) == ("timed_out", "cancelled")
 
 
-def test_a_tool_that_was_denied_meanwhile_still_tells_its_result(desk: Shop, box: TaskBox) -> None:
+def test_the_task_of_a_tool_that_was_denied_meanwhile_is_looked_at_no_more(desk: Shop, box: TaskBox) -> None:
     call = begun(desk)
     desk.set_tool("report", policy="deny")
     box.only.complete()
-    assert looked(call).state == "succeeded"
+    assert (looked(call).state, call.error_code, box.used["tasks/get"]) == ("cancelled", "tool_denied", 0)
 
 
 def test_what_the_task_says_of_itself_is_progress(desk: Shop, box: TaskBox) -> None:

@@ -2,17 +2,20 @@
 
 Connection ──┬── Probe                    one check, with its report
              └── Tool ─── ToolVersion     what the server offers, and what was approved
-Tenant ──┬── Assignment ─── AccessToken   a caller and its keys
+Tenant ──┬── Assignment ──┬── AccessToken   a caller and its keys
+         │                ├── Consent       whom its owner lets act in their name,
+         │                └── OwnerNotice   and what the owner was told of it
          └── Call ──┬── CallEvent         one request to run one tool, its moves,
                     └── StoredContent     and what is too large for its result
 """
 
-from tools.models.assignments import AccessToken, Assignment
+from tools.models.assignments import AccessToken, Assignment, Consent
 from tools.models.calls import Call, CallEvent
 from tools.models.catalogue import Placement, Policy, Probe, Tool, ToolVersion
 from tools.models.contents import StoredContent
+from tools.models.owner_notices import OwnerNotice
 
 __all__ = [
-    "AccessToken", "Assignment", "Call", "CallEvent", "Placement", "Policy", "Probe", "StoredContent", "Tool",
-    "ToolVersion",
+    "AccessToken", "Assignment", "Call", "CallEvent", "Consent", "OwnerNotice", "Placement", "Policy", "Probe",
+    "StoredContent", "Tool", "ToolVersion",
 ]  # fmt: skip

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from connections.models import Membership, Tenant, User
+from connections.models import ACTING, Membership, Role, Tenant, User
 from tools.models.catalogue import Tool, ToolQuerySet
 
 _RANDOM_BYTES = 32
@@ -55,14 +55,65 @@ class Assignment(models.Model):
         return tools if self.scope == self.Scope.ALL else tools.filter(assignments=self)
 
 
+class Consent(models.Model):
+    """The owner of an assignment lets another admin edit it and issue tokens for it that act as the owner.
+
+    Both are memberships: who leaves the organization takes their consents along, and does not find them on return.
+    """
+
+    assignment = models.ForeignKey(Assignment, on_delete=models.CASCADE, related_name="consents")
+    owner = models.ForeignKey(Membership, on_delete=models.CASCADE, related_name="+")
+    person = models.ForeignKey(Membership, on_delete=models.CASCADE, related_name="+")
+    given_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["given_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["assignment", "owner", "person"], name="an_owner_consents_once_to_a_person"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.person.user.get_username()} for {self.assignment}"
+
+
 class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
     """Sets of tokens."""
 
     def live(self, now: datetime) -> AccessTokenQuerySet:
         """Return the tokens that open the door at this moment."""
         return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now), revoked_at__isnull=True).exclude(
-            Q(assignment__enabled=False) | Q(membership__user__is_active=False)
+            Q(assignment__enabled=False)
+            | Q(membership__user__is_active=False)
+            | Q(membership__user__password_changed_at__gt=F("created_at"))
         )
+
+    def acting(self) -> AccessTokenQuerySet:
+        """Return the tokens that act through the personal sign-ins of their assignment's owner.
+
+        Issued by the owner, or by an admin to whom the owner had consented then and consents now; and the owner
+        has belonged to the organization ever since, in a role that acts.
+        """
+        consented = Consent.objects.filter(
+            assignment=OuterRef("assignment"), owner=OuterRef("acts_as"), given_at__lte=OuterRef("created_at"),
+            person__user=OuterRef("created_by"), person__user__is_active=True, person__role=Role.ADMIN,
+        )  # fmt: skip
+        owners = self.filter(
+            acts_as__user=F("assignment__owner"), acts_as__tenant=F("assignment__tenant"),
+            acts_as__role__in=ACTING, acts_as__user__is_active=True,
+        )  # fmt: skip
+        return owners.filter(Q(created_by=F("assignment__owner")) | Exists(consented))
+
+    def hold_to(self, tenant: Tenant) -> int:
+        """End the tokens of an organization no later than it lets them live, and return how many that shortened."""
+        shortened = 0
+        longest = timedelta(days=tenant.max_token_days)
+        mine = self.filter(Q(assignment__tenant=tenant) | Q(membership__tenant=tenant), revoked_at=None)
+        for token in mine.only("created_at", "expires_at"):
+            if token.expires_at is None or token.expires_at > token.created_at + longest:
+                shortened += self.filter(pk=token.pk).update(expires_at=token.created_at + longest)
+        return shortened
 
 
 class AccessToken(models.Model):
@@ -86,6 +137,9 @@ class AccessToken(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, editable=False)
     last_used_at = models.DateTimeField(null=True, editable=False)
+    # As whom it may act through personal sign-ins; who leaves and returns has another membership.
+    acts_as = models.ForeignKey(Membership, null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
+    calls_go_on = models.BooleanField(default=False, editable=False)  # what it began, although it is revoked
 
     objects = AccessTokenQuerySet.as_manager()
 
@@ -112,8 +166,16 @@ class AccessToken(models.Model):
         expires_at: datetime | None = None,
         by: User | None = None,
     ) -> tuple[AccessToken, str]:
-        """Make a token for exactly one of assignment and membership; return the row and the token, shown only now."""
-        token = f"duvo_{secrets.token_urlsafe(_RANDOM_BYTES)}"
+        """Make a token for exactly one of assignment and membership; return the row and the token, shown only now.
+
+        It lives no longer than its organization lets tokens live. Issued by the owner of its assignment, or with the
+        owner's consent, it acts through the owner's personal sign-ins.
+        """
+        token, issued_at = f"duvo_{secrets.token_urlsafe(_RANDOM_BYTES)}", timezone.now()
+        whose = assignment or membership
+        if whose is not None:
+            latest = issued_at + timedelta(days=whose.tenant.max_token_days)
+            expires_at = min(expires_at or latest, latest)
         row = cls.objects.create(
             assignment=assignment,
             membership=membership,
@@ -122,13 +184,55 @@ class AccessToken(models.Model):
             digest=digest_of(token),
             expires_at=expires_at,
             created_by=by,
+            created_at=issued_at,
+            acts_as=_acts_as(assignment, by) if assignment is not None and by is not None else None,
         )
         return row, token
 
-    def revoke(self) -> None:
-        """Close the door for this token; every process stops taking it within a second."""
-        self.revoked_at = self.revoked_at or timezone.now()
-        self.save(update_fields=["revoked_at"])
+    @property
+    def tenant(self) -> Tenant:
+        """Whose it is."""
+        owner = self.assignment or self.membership
+        assert owner is not None  # noqa: S101 - the database keeps this promise
+        return owner.tenant
+
+    @property
+    def whose(self) -> str:
+        """Who is known by it: an assignment, or a person."""
+        return self.membership.user.get_username() if self.membership else str(self.assignment)
+
+    def state(self, now: datetime) -> str:
+        """Whether it opens the door, and if not, since when or why."""
+        if self.revoked_at is not None:
+            return f"Revoked {self.revoked_at:%Y-%m-%d}"
+        if self.expires_at is not None and self.expires_at <= now:
+            return f"Expired {self.expires_at:%Y-%m-%d}"
+        if self.assignment is not None:
+            return "Live" if self.assignment.enabled else "Closed: its assignment is disabled"
+        person = self.membership.user if self.membership else None
+        if person is not None and not person.is_active:
+            return "Closed: the person is deactivated"
+        changed = person.password_changed_at if person else None
+        if changed is not None and changed > self.created_at:
+            return f"Ended {changed:%Y-%m-%d}: the password was changed"
+        return "Live"
+
+    def revoke(self, *, calls_go_on: bool = False) -> None:
+        """Close the door for this token; every process stops taking it within a second.
+
+        What it began is ended, unless `calls_go_on`; a call that awaits approval is ended in any case.
+        """
+        self.revoked_at, self.calls_go_on = self.revoked_at or timezone.now(), calls_go_on
+        self.save(update_fields=["revoked_at", "calls_go_on"])
+
+
+def _acts_as(assignment: Assignment, by: User) -> Membership | None:
+    """Return the owner's membership if this person is the owner, or has the owner's consent."""
+    owner = Membership.objects.filter(user=assignment.owner_id, tenant=assignment.tenant_id, role__in=ACTING).first()
+    if owner is None or by.pk == assignment.owner_id:
+        return owner
+    consents = Consent.objects.filter(assignment=assignment, owner=owner, person__user=by, person__role=Role.ADMIN)
+    return owner if consents.exists() else None
 
 
 def digest_of(token: str) -> str:

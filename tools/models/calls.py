@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from connections import sealing
 from connections.models import Connection, Tenant
-from tools.models.assignments import Assignment
+from tools.models.assignments import AccessToken, Assignment
 from tools.models.catalogue import Tool
 from tools.models.moves import FINAL_STATES, OPEN_STATES, AskedIn, CallQuerySet, CallState
 
@@ -28,6 +28,10 @@ class Call(models.Model):
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="calls", db_index=False)
     assignment = models.ForeignKey(
         Assignment, null=True, on_delete=models.SET_NULL, related_name="calls", db_index=False
+    )
+    # By which token it was asked for. Without a constraint and an index: a token goes only with its assignment.
+    token = models.ForeignKey(
+        AccessToken, null=True, on_delete=models.DO_NOTHING, related_name="calls", db_constraint=False, db_index=False
     )
     connection = models.ForeignKey(Connection, null=True, on_delete=models.SET_NULL, related_name="calls")
     tool = models.ForeignKey(Tool, null=True, on_delete=models.SET_NULL, related_name="calls")

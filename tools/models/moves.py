@@ -67,11 +67,11 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     def waiting_too_long(self, now: datetime, state: CallState) -> CallQuerySet:
         """Return the calls in this state that nobody has decided or answered in time."""
-        return self.filter(state=state, waits_until__lt=now)
+        return self.filter(state=state, waits_until__lt=now, tenant__suspended_at=None)
 
     def tasks_due(self, now: datetime) -> CallQuerySet:
-        """Return the calls whose task on the server is to be looked at."""
-        return self.filter(state=CallState.RUNNING, poll_at__lte=now)
+        """Return the calls whose task on the server is to be looked at; not while their organization is suspended."""
+        return self.filter(state=CallState.RUNNING, poll_at__lte=now, tenant__suspended_at=None)
 
     # --- moves ---
 

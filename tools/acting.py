@@ -1,0 +1,105 @@
+"""In whose name: an assignment acts through its owner's personal sign-ins, and nobody else may make it do so.
+
+Who may edit such an assignment, or holds a token of it, acts as its owner at the provider. So both are the owner's,
+and theirs to whom the owner has consented; the owner is told each time. Others may only take away: revoke, disable,
+delete. Which tokens act is said in one place, `AccessTokenQuerySet.acting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from uuid import UUID
+
+from celery import current_app
+from django.db import transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from connections.models import ACTING, Authorization, Connection, Membership, Sharing, Tenant, User
+from tools.errors import ActingRefused
+from tools.models import AccessToken, Assignment, Consent, OwnerNotice, Tool
+
+
+def is_personal(connection: Connection) -> bool:
+    """Whether calls on this connection act through the sign-in of their assignment's owner."""
+    return connection.authorization == Authorization.OAUTH and connection.sharing == Sharing.PERSONAL
+
+
+def reaches(assignment: Assignment) -> bool:
+    """Whether a tool of the assignment is one of a personal connection, used at this moment or not."""
+    return would_reach(assignment.tenant, assignment.scope, assignment.tools.all())
+
+
+def would_reach(tenant: Tenant, scope: str, chosen: Iterable[Tool]) -> bool:
+    """Whether an assignment with this scope and these chosen tools would reach personal sign-ins."""
+    personal = tenant.connections.filter(authorization=Authorization.OAUTH, sharing=Sharing.PERSONAL)
+    if scope != Assignment.Scope.ALL:
+        personal = personal.filter(tools__in=[tool.pk for tool in chosen])
+    return personal.exists()
+
+
+def owner_of(assignment: Assignment) -> Membership | None:
+    """Return the owner's membership, None when the owner has left: then nobody is there to be acted for."""
+    mine = Membership.objects.filter(user=assignment.owner_id, tenant=assignment.tenant_id)
+    return mine.select_related("user").first()
+
+
+def stands_in(person: User, assignment: Assignment) -> bool:
+    """Whether this person is the owner, or has the owner's consent."""
+    owner = owner_of(assignment)
+    if owner is None or owner.user_id == person.pk:
+        return owner is not None
+    return Consent.objects.filter(assignment=assignment, owner=owner, person__user=person).exists()
+
+
+def keeps_out(person: User, assignment: Assignment) -> str:
+    """Return why this person may not do what would be done in the owner's name, "" if nothing speaks against it."""
+    owner = owner_of(assignment)
+    if owner is None or stands_in(person, assignment):
+        return ""
+    name = owner.user.get_username()
+    return (
+        f"It acts through the personal sign-ins of {name}, so only {name} may do this. "
+        f"{name} can consent on the page of the assignment. You may disable or delete it, and revoke its tokens."
+    )
+
+
+def check(token_id: UUID | None, assignment: Assignment) -> None:
+    """Raise ActingRefused unless calls of this token act through the personal sign-ins of the assignment's owner."""
+    if AccessToken.objects.acting().filter(pk=token_id).exists():
+        return
+    owner = Membership.objects.filter(user=assignment.owner_id, tenant=assignment.tenant_id, user__is_active=True)
+    if not owner.filter(role__in=ACTING).exists():
+        raise ActingRefused(
+            "The owner of this assignment has left the organization or may no longer act in it, so nothing is done "
+            "through their personal sign-in."
+        )
+    raise ActingRefused(
+        "This token was not issued by the owner of its assignment, or without the owner's consent, so it does not act "
+        "through the owner's personal sign-in. The owner can issue another."
+    )
+
+
+def consent(assignment: Assignment, owner: Membership, person: Membership) -> Consent:
+    """Let this person act in the owner's name in this assignment from now on."""
+    return Consent.objects.get_or_create(assignment=assignment, owner=owner, person=person)[0]
+
+
+def tell(assignment: Assignment, by: User, what: str) -> None:
+    """Tell the owner, on the start page and by mail, what somebody else did (a verb and what it was done to)."""
+    owner = owner_of(assignment)
+    if owner is None or owner.user_id == by.pk:
+        return
+    sentence = f"{by.get_username()} {what}. The assignment “{assignment.name}” acts through your personal sign-ins."
+    notice = OwnerNotice.objects.create(
+        assignment=assignment, owner=owner.user, sentence=sentence[:300], mail_at=timezone.now()
+    )
+    transaction.on_commit(partial(_send, notice.pk))
+
+
+def _send(notice_id: UUID) -> None:
+    try:
+        current_app.send_task("tools.mail_owner", kwargs={"notice_id": str(notice_id)}, retry=False)
+    except (OperationalError, OSError):
+        return  # the row is due: beat's dispatcher sends it once the broker is back

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -22,7 +25,7 @@ from connections.forms import OrganizationForm
 from connections.models import Tenant
 from connections.tenancy import TenantAdmin, person
 
-_BOUNDS = ("retention_days", "decision_hours", "max_concurrency")
+_BOUNDS = ("retention_days", "decision_hours", "max_token_days", "max_concurrency")
 
 
 class OrganizationAdmin(TenantAdmin):
@@ -59,8 +62,12 @@ class OrganizationAdmin(TenantAdmin):
     # --- saving ---
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save, and forget the secret of a webhook that is gone."""
+        """Save, forget the secret of a webhook that is gone, and end tokens that are older than they may be."""
         super().save_model(request, obj, form, change)
+        if change and "max_token_days" in form.changed_data:
+            # Tokens live in a higher room; they are asked for by name.
+            shortened = apps.get_model("tools", "AccessToken").objects.hold_to(obj)
+            self.audit(request, "tokens_shortened", obj, count=shortened)
         if not obj.webhook_url and obj.sealed_webhook_secret:
             obj.forget_webhook_secret()
 
@@ -82,7 +89,10 @@ class OrganizationAdmin(TenantAdmin):
         """Add the addresses of the buttons."""
         secret = self.admin_site.admin_view(require_POST(self.secret_view))
         test = self.admin_site.admin_view(require_POST(self.test_view))
+        view = self.admin_site.admin_view
         return [
+            path("<path:object_id>/suspend/", view(require_POST(self.suspend_view)), name="connections_tenant_suspend"),
+            path("<path:object_id>/resume/", view(require_POST(self.resume_view)), name="connections_tenant_resume"),
             path("<path:object_id>/webhook-secret/", secret, name="connections_tenant_webhook_secret"),
             path("<path:object_id>/webhook-test/", test, name="connections_tenant_webhook_test"),
             *super().get_urls(),
@@ -113,6 +123,36 @@ class OrganizationAdmin(TenantAdmin):
             level, sentence, outcome = messages.ERROR, failure.sentence, failure.code
         self.audit(request, "webhook_tested", tenant, outcome=outcome)
         return self._to_its_page(request, tenant, sentence, level)
+
+    def suspend_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Stop everything of an organization: staff may, and say why."""
+        tenant = self._by_staff(request, object_id)
+        reason = " ".join(request.POST.get("reason", "").split())[:300]
+        if not reason:
+            return self._to_its_page(request, tenant, "Say why: its admins read it.", messages.ERROR)
+        with transaction.atomic():
+            tenant.suspend(reason)
+            self.audit(request, "suspended", tenant, reason=reason)
+        return self._to_its_page(request, tenant, "Suspended: nothing runs for it any more.", messages.SUCCESS)
+
+    def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let everything of an organization go on; what waited for a person waits as much longer."""
+        tenant = self._by_staff(request, object_id)
+        if tenant.suspended_at is not None:
+            with transaction.atomic():
+                pause = tenant.resume()
+                # Calls live in a higher room; they are reached through the organization.
+                waiting = tenant.calls.filter(waits_until__isnull=False, finished_at=None)
+                waiting.update(waits_until=F("waits_until") + pause)
+                tenant.calls.filter(state="queued", finished_at=None).update(lease_until=timezone.now())
+                self.audit(request, "resumed", tenant)
+        return self._to_its_page(request, tenant, "Resumed: everything goes on.", messages.SUCCESS)
+
+    def _by_staff(self, request: HttpRequest, object_id: str) -> Tenant:
+        tenant: Tenant = self.get_object(request, unquote(object_id))
+        if not person(request).is_superuser:
+            raise PermissionDenied
+        return tenant
 
     def _new_secret(self, request: HttpRequest, tenant: Tenant) -> HttpResponse:
         """Answer with the secret itself; no cache, session or message keeps it."""

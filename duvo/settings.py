@@ -384,6 +384,7 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch-task-looks": {"task": "tools.dispatch_task_looks", "schedule": 1.0, "options": {"expires": 1}},
     "sweep-calls": {"task": "tools.sweep_calls", "schedule": 10.0, "options": {"expires": 10}},
     "forget-sessions": {"task": "connections.forget_sessions", "schedule": 3600.0, "options": {"expires": 3600}},
+    "dispatch-owner-mail": {"task": "tools.dispatch_owner_mail", "schedule": 60.0, "options": {"expires": 60}},
     "purge-calls": {"task": "tools.purge_calls", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 

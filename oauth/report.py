@@ -10,7 +10,7 @@ from django.db.models import Count, Q
 
 from connections.ages import ago
 from connections.models import Authorization, Connection, Grant, Membership, Role, Sharing, User
-from connections.states import CredentialState
+from connections.states import CredentialState, next_step
 from oauth import flow, providers, registering, standing
 from oauth.models import Discovery, Kind, Registration, SignIn
 
@@ -116,6 +116,9 @@ def _account(connection: Connection, sign_in: SignIn | None, who: str, now: date
     if sign_in is None:
         return Account(who, CredentialState.NEEDS_SIGN_IN, "Not signed in." if who else _nobody(connection))
     state, _, sentence = standing.of_sign_in(sign_in, now)
+    if state == CredentialState.READY and sign_in.was_left_behind():
+        step = next_step(standing.SIGNER_LEFT)
+        state, sentence = CredentialState.EXPIRING, f"{standing.who_left(sign_in)} {step}"
     name = sign_in.person.get_username() if sign_in.person else ""
     return Account(
         who or name,

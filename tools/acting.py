@@ -67,7 +67,7 @@ def keeps_out(person: User, assignment: Assignment) -> str:
 
 def check(token_id: UUID | None, assignment: Assignment) -> None:
     """Raise ActingRefused unless calls of this token act through the personal sign-ins of the assignment's owner."""
-    if AccessToken.objects.acting().filter(pk=token_id).exists():
+    if token_id is not None and AccessToken.objects.acting().filter(pk=token_id).exists():
         return
     owner = Membership.objects.filter(user=assignment.owner_id, tenant=assignment.tenant_id, user__is_active=True)
     if not owner.filter(role__in=ACTING).exists():

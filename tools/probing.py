@@ -22,7 +22,7 @@ from connections.models import Connection
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth.errors import OAuthError
 from tools import catalogue, mcp_client
-from tools.access import Access
+from tools.access import Access, CheckStopped
 from tools.models import Probe
 
 LEASE = timedelta(minutes=5)
@@ -143,7 +143,7 @@ def _discover(access: Access, report: Probe) -> None:
         report.add_stage("protocol", "passed", "The server answers over HTTP.", clock.milliseconds)
         _not_let_in(access, report, error)
         raise
-    except OAuthError as error:
+    except (OAuthError, CheckStopped) as error:
         report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
         raise
     except DuvoError as error:
@@ -166,7 +166,7 @@ def _list_tools(access: Access, report: Probe) -> None:
     except mcp_client.Challenged as error:
         _not_let_in(access, report, error)
         raise
-    except OAuthError as error:
+    except (OAuthError, CheckStopped) as error:
         report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
         raise
     except DuvoError as error:

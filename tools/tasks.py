@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from tools import calls, polling, probing, pubsub, retention
+from tools import calls, owner_mail, polling, probing, pubsub, retention
 
 
 @shared_task(name="tools.dispatch_probes")
@@ -55,6 +55,19 @@ def sweep_calls() -> None:
     """End the calls of dead processes, enqueue again the calls whose message got lost."""
     for call_id in calls.sweep(timezone.now()):
         run_call.delay(call_id=str(call_id))
+
+
+@shared_task(name="tools.dispatch_owner_mail")
+def dispatch_owner_mail() -> None:
+    """Enqueue the mails to owners of assignments that are to be sent again, or whose message was lost."""
+    for notice_id in owner_mail.due(timezone.now()):
+        mail_owner.apply_async(kwargs={"notice_id": str(notice_id)}, expires=60)
+
+
+@shared_task(name="tools.mail_owner")
+def mail_owner(*, notice_id: str) -> None:
+    """Mail an owner what somebody did in their name."""
+    owner_mail.deliver(UUID(notice_id))
 
 
 @shared_task(name="tools.purge_calls")

@@ -290,8 +290,8 @@ def _next_heartbeat() -> float:
 def _ends(running: list[UUID], callers: set[UUID]) -> tuple[dict[UUID, ending.End], set[UUID]]:
     """Return which of the calls have been ended, and which of the tokens open nothing any more."""
     now = timezone.now()
-    ends = ending.decided(running, now) if running else {}
-    return ends, ending.callers_gone(callers, now) if callers else set()
+    gone = ending.callers_gone(callers, now) if callers else set()  # first: who is told so now finds the call ended
+    return ending.decided(running, now) if running else {}, gone
 
 
 def _news(

@@ -59,6 +59,10 @@ class OrganizationForm(_ModelForm):
         label="Hours to decide or answer", min_value=1, max_value=720,
         help_text="1 to 720. How long a call waits for an admin's approval, or for the answer to a question.",
     )  # fmt: skip
+    max_token_days = forms.IntegerField(
+        label="Days that an API token lives at most", min_value=1, max_value=3650,
+        help_text="1 to 3650. Tokens that were issued longer ago end at once, and a higher number brings none back.",
+    )  # fmt: skip
     max_concurrency = forms.IntegerField(
         label="Concurrent calls", min_value=1, max_value=100_000,
         help_text="How many calls of all connections may run at once. More are told to come back in a moment.",
@@ -66,7 +70,7 @@ class OrganizationForm(_ModelForm):
 
     class Meta:
         model = Tenant
-        fields = ["name", "webhook_url", "retention_days", "decision_hours", "max_concurrency"]
+        fields = ["name", "webhook_url", "retention_days", "decision_hours", "max_token_days", "max_concurrency"]
         help_texts = {
             "webhook_url": "We send a signed message there when a sign-in will end or has died. Leave blank for none."
         }

@@ -47,7 +47,7 @@ class User(AbstractUser):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save, and remember when the password was changed; a stronger hash of the same password is no change."""
-        if self._password is not None and self.pk is not None:
+        if getattr(self, "_password", None) is not None and self.pk is not None:
             self.password_changed_at = timezone.now()
         fields = kwargs.get("update_fields")
         if fields is not None and "password" in fields:

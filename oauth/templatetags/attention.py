@@ -18,7 +18,7 @@ from oauth.models import Notice
 
 SHOWN = 20
 _TROUBLE = (Headline.ACTION_REQUIRED, Headline.UNREACHABLE, Headline.UNSUPPORTED)
-_SOON = frozenset({"sign_in_ends", "refresh_failing", "insufficient_scope"})
+_SOON = frozenset({"sign_in_ends", "refresh_failing", "insufficient_scope", "signer_left"})
 
 register = template.Library()
 

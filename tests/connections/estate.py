@@ -15,7 +15,7 @@ from connections.models import AuditEvent, Connection, Membership, Tenant, User
 from oauth.models import Notice
 from tests.conftest import House
 from tools import contents
-from tools.models import AccessToken, Assignment, Call, Probe, StoredContent, Tool
+from tools.models import AccessToken, Assignment, Call, Consent, OwnerNotice, Probe, StoredContent, Tool
 
 MARK = "acme-only"  # stands in every row of acme that is shown anywhere
 
@@ -30,6 +30,7 @@ class Estate:
     assignment: Assignment
     token: AccessToken
     own_token: AccessToken
+    consent: Consent
     call: Call
     event: AuditEvent
     notice: Notice
@@ -53,6 +54,10 @@ def settle(house: House, mark: str = MARK) -> Estate:
     assignment = house.assignment(f"{mark} assignment")
     token, _ = AccessToken.issue(assignment=assignment, label=f"{mark} token")
     own_token, _ = AccessToken.issue(membership=house.membership(house.admin), label=f"{mark} own token")
+    consent = Consent.objects.create(
+        assignment=assignment, owner=house.membership(house.admin), person=house.membership(house.member)
+    )
+    OwnerNotice.objects.create(assignment=assignment, owner=house.admin, sentence=f"{mark} was told.")
     now = timezone.now()
     call = Call.objects.create(
         tenant=house.tenant, assignment=assignment, connection=connection, tool=tool, tool_name=f"orders__{mark}",
@@ -62,7 +67,7 @@ def settle(house: House, mark: str = MARK) -> Estate:
     StoredContent.objects.bulk_create(contents.sealed(call.pk, call.tenant_id, [piece]))
     event = audit.record(house.admin, "connection.created", connection, tenant=house.tenant)
     notice = Notice.objects.create(connection=connection, reason="sign_in_ended", sentence=mark)
-    return Estate(connection, tool, probe, assignment, token, own_token, call, event, notice)
+    return Estate(connection, tool, probe, assignment, token, own_token, consent, call, event, notice)
 
 
 def rows(house: House, estate: Estate) -> dict[type[Model], Model]:

@@ -58,11 +58,11 @@ PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
         "change": (200, 200, 404, 200, 404, 404, 302),
         "delete": (403, 403, 404, 403, 404, 404, 302),
     },
-    AccessToken: {  # everybody sees only their own; this one is the admin's
-        "changelist": (403, 200, 200, 200, 200, 403, 302),
+    AccessToken: {  # everybody sees their own, admins all of their organization; this one is the admin's
+        "changelist": (200, 200, 200, 200, 200, 403, 302),
         "add": (403, 200, 200, 200, 200, 403, 302),
-        "change": (404, 200, 404, 404, 404, 404, 302),
-        "delete": (404, 403, 404, 404, 404, 404, 302),
+        "change": (200, 200, 404, 404, 404, 404, 302),
+        "delete": (403, 403, 404, 404, 404, 404, 302),
     },
     Tenant: {
         "changelist": (200, 200, 200, 200, 200, 403, 302),
@@ -100,12 +100,17 @@ BUTTONS = {
     "connections_connection_check": (302, 302, 403, 403, 404, 403, 302),
     "connections_tenant_webhook_secret": (200, 200, 403, 403, 404, 404, 302),
     "connections_tenant_webhook_test": (302, 302, 403, 403, 404, 404, 302),
+    "connections_tenant_suspend": (302, 403, 403, 403, 404, 404, 302),
+    "connections_tenant_resume": (302, 403, 403, 403, 404, 404, 302),
     "tools_tool_approve": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_policy": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_pace": (302, 302, 403, 403, 404, 403, 302),
     "tools_assignment_token": (200, 200, 403, 403, 404, 404, 302),
     "tools_assignment_revoke": (302, 302, 403, 403, 404, 404, 302),
-    "tools_accesstoken_revoke": (404, 302, 404, 404, 404, 404, 302),
+    "tools_assignment_consent": (403, 302, 403, 403, 404, 404, 302),
+    "tools_assignment_withdraw": (403, 302, 403, 403, 404, 404, 302),
+    "tools_assignment_seen": (403, 302, 403, 403, 404, 404, 302),
+    "tools_accesstoken_revoke": (302, 302, 404, 404, 404, 404, 302),
     "tools_call_approve": (302, 302, 404, 403, 404, 404, 302),
     "tools_call_refuse": (302, 302, 404, 403, 404, 404, 302),
     "tools_call_answer": (302, 302, 404, 403, 404, 404, 302),
@@ -125,10 +130,14 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
     """Where a button leads, and what it sends."""
     organization = f"/admin/connections/tenant/{estate.connection.tenant_id}"
     call = f"/admin/tools/call/{estate.call.pk}"
+    assignment = f"/admin/tools/assignment/{estate.assignment.pk}"
     return {
         "connections_connection_check": (f"/admin/connections/connection/{estate.connection.pk}/check/", {}),
         "connections_tenant_webhook_secret": (f"{organization}/webhook-secret/", {}),
         "connections_tenant_webhook_test": (f"{organization}/webhook-test/", {}),
+        # Suspended in the middle of the table, others could not press what they may.
+        "connections_tenant_suspend": (f"{organization}/suspend/", {"reason": ""}),
+        "connections_tenant_resume": (f"{organization}/resume/", {}),
         "tools_tool_approve": (f"/admin/tools/tool/{estate.tool.pk}/approve/", {"digest": "d" * 64}),
         "tools_tool_policy": (f"/admin/tools/tool/{estate.tool.pk}/policy/", {"policy": "deny"}),
         "tools_tool_pace": (f"/admin/tools/tool/{estate.tool.pk}/pace/", {"placement": "queue"}),
@@ -137,6 +146,9 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
             f"/admin/tools/assignment/{estate.assignment.pk}/tokens/{estate.token.pk}/revoke/",
             {},
         ),
+        "tools_assignment_consent": (f"{assignment}/consent/", {"person": "1"}),
+        "tools_assignment_withdraw": (f"{assignment}/withdraw/", {"consent": str(estate.consent.pk)}),
+        "tools_assignment_seen": (f"{assignment}/seen/", {}),
         "tools_accesstoken_revoke": (f"/admin/tools/accesstoken/{estate.own_token.pk}/revoke/", {}),
         "tools_call_approve": (f"{call}/approve/", {}),
         "tools_call_refuse": (f"{call}/refuse/", {"reason": "x"}),

@@ -125,6 +125,7 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
     "page",
     [
         "change", "history", "delete", "check", "approve", "policy", "pace", "tokens", "revoke", "webhook-secret",
+        "consent", "withdraw", "seen", "suspend", "resume",
         "webhook-test", "refuse", "answer", "cancel", "life", "contents", "contents/1", "",
     ],
 )  # fmt: skip

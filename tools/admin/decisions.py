@@ -15,9 +15,9 @@ from django.views.decorators.http import require_POST
 
 from connections.errors import SealBroken
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
-from tools import calls, reading
+from tools import acting, calls, reading
 from tools.admin.questions import ACTIONS, QuestionForm, answered, asked
-from tools.errors import AnswersRefused, NotAsked
+from tools.errors import AnswersRefused, Ended, NotAsked, OrganizationSuspended
 from tools.models import Call
 from tools.models.moves import CallState
 
@@ -77,7 +77,13 @@ class DecisionAdmin(ReadOnlyAdmin):
     def approve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Let the call be made."""
         call = self._decided(request, object_id)
-        if calls.approve(call, by=person(request).get_username()):
+        try:
+            approved = calls.approve(call, by=person(request).get_username())
+        except (Ended, OrganizationSuspended) as end:
+            self.audit(request, "approved", call, outcome=end.code)
+            self.message_user(request, f"Nothing was sent. {end.sentence}", messages.ERROR)
+            return self._to_its_page(call)
+        if approved:
             self.audit(request, "approved", call)
             self.message_user(request, "Approved: the call is on its way.", messages.SUCCESS)
         else:
@@ -108,6 +114,9 @@ class DecisionAdmin(ReadOnlyAdmin):
             return self._to_its_page(call)
         filled = asked(question, request.POST)
         responses = answered(filled, action)
+        if responses is not None and (refusal := self._not_in_ones_name(request, call, responses)):
+            self.message_user(request, refusal, messages.ERROR)
+            return self._to_its_page(call)
         if responses is not None and self._answer(request, call, responses, filled):
             return self._to_its_page(call)
         self.message_user(request, UNFIT, messages.ERROR)
@@ -135,10 +144,21 @@ class DecisionAdmin(ReadOnlyAdmin):
             return False
         except NotAsked:
             self.message_user(request, ASKED_ANOTHER, messages.WARNING)
+        except (Ended, OrganizationSuspended) as end:
+            self.message_user(request, f"Nothing was sent. {end.sentence}", messages.ERROR)
         else:
             self.audit(request, "answered", call, actions=actions)
             self.message_user(request, _SENT["accept" if "accept" in actions else actions[0]], messages.SUCCESS)
         return True
+
+    @staticmethod
+    def _not_in_ones_name(request: HttpRequest, call: Call, responses: dict[str, Any]) -> str:
+        """Return why this person may not answer: what the answer does is done as the owner. Declining is anybody's."""
+        accepts = any(response["action"] == "accept" for response in responses.values())
+        if not accepts or call.assignment is None or call.connection is None or not acting.is_personal(call.connection):
+            return ""
+        refusal = acting.keeps_out(person(request), call.assignment)
+        return f"Nothing was sent. {refusal} You may decline, or answer nothing." if refusal else ""
 
     def _decided(self, request: HttpRequest, object_id: str) -> Call:
         call: Call = self.get_object(request, unquote(object_id))

@@ -20,6 +20,10 @@ class OwnerNoticeQuerySet(models.QuerySet["OwnerNotice"]):
         """Return those that are to be mailed, the longest waiting first."""
         return self.filter(mail_at__lte=now).order_by("mail_at")
 
+    def see(self) -> int:
+        """Remember that the owner has seen them."""
+        return self.update(seen_at=timezone.now())
+
 
 class OwnerNotice(models.Model):
     """Somebody with the owner's consent edited an assignment or issued a token for it; shown until it was seen."""

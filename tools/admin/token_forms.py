@@ -1,0 +1,119 @@
+"""What a person says of a new token, and what is done with one: shown once, revoked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.cache import add_never_cache_headers
+
+from connections.models import Membership, User
+from connections.tenancy import TenantAdmin
+from tools import ending
+from tools.models import AccessToken
+
+if TYPE_CHECKING:
+    _ModelChoiceField = forms.ModelChoiceField[Membership]
+else:
+    _ModelChoiceField = forms.ModelChoiceField
+
+EXPIRED_ALREADY = "Choose a day in the future, or leave it blank for the longest time."
+TOO_LONG = "Your organization lets a token live for {} days. Choose an earlier day, or leave it blank."
+
+
+class TokenForm(forms.Form):
+    """What a person says of a new token."""
+
+    label = forms.CharField(label="What is it for?", max_length=80, required=False)
+    expires_on = forms.DateField(
+        label="Last day of use",
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}),
+    )
+
+    def __init__(self, *args: Any, longest: int | None = None, **kwargs: Any) -> None:
+        """Take for how many days a token may live, where that is known already."""
+        super().__init__(*args, **kwargs)
+        self.longest = longest
+        days = f"{longest} days" if longest else "the days that its organization says"
+        self.fields["expires_on"].help_text = f"Leave blank for the longest time: {days}."
+
+    def clean_expires_on(self) -> datetime | None:
+        """Return the end of that day (UTC); raises ValidationError for a day in the past."""
+        day = self.cleaned_data["expires_on"]
+        if day is None:
+            return None
+        end = datetime.combine(day, time.max, tzinfo=UTC)
+        if end <= timezone.now():
+            raise ValidationError(EXPIRED_ALREADY, code="in_the_past")
+        self.check_length(end, self.longest)
+        return end
+
+    @staticmethod
+    def check_length(end: datetime | None, longest: int | None) -> None:
+        """Raise ValidationError for an end that is later than a token may live."""
+        if end is not None and longest and end > timezone.now() + timedelta(days=longest + 1):
+            raise ValidationError(TOO_LONG.format(longest), code="too_long")
+
+
+class MembershipField(_ModelChoiceField):
+    """A choice among a person's organizations, each with the role they have there."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        """Return organization and role."""
+        return f"{obj.tenant} ({obj.get_role_display()})"
+
+
+class OwnTokenForm(TokenForm):
+    """A token of a person, for one of their organizations."""
+
+    membership = MembershipField(label="Organization", queryset=Membership.objects.none(), empty_label=None)
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        """Offer this person's organizations."""
+        super().__init__(*args, **kwargs)
+        field = self.fields["membership"]
+        if isinstance(field, MembershipField):
+            field.queryset = user.memberships.select_related("tenant").filter(tenant__suspended_at=None)
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a day that is later than the chosen organization lets tokens live."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        if (membership := data.get("membership")) is not None:
+            try:
+                self.check_length(data.get("expires_on"), membership.tenant.max_token_days)
+            except ValidationError as refusal:
+                self.add_error("expires_on", refusal)
+        return data
+
+
+def show_once(request: HttpRequest, page: TenantAdmin, row: AccessToken, token: str, back: str) -> HttpResponse:
+    """Answer with the token itself; no cache, session or message keeps it."""
+    context = {
+        **page.admin_site.each_context(request),
+        "title": "Copy this token now",
+        "token": token,
+        "row": row,
+        "back": back,
+        "opts": page.opts,
+    }
+    response = TemplateResponse(request, "admin/tools/token.html", context)
+    add_never_cache_headers(response)
+    return response
+
+
+def revoke(request: HttpRequest, token: AccessToken) -> int:
+    """Revoke a token and end what it began, unless the box for that is not ticked; return how many calls ended."""
+    asked = "ends_calls_asked" in request.POST  # a page with the box; without one, everything ends
+    return ending.revoke(token, calls_go_on=asked and "ends_calls" not in request.POST)
+
+
+def revoked(token: AccessToken, calls: int) -> str:
+    """Return the sentence about it."""
+    ended = f" {calls} of its calls were open and are ended." if calls else ""
+    return f"The token {token} is revoked.{ended}"

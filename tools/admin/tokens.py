@@ -1,0 +1,155 @@
+"""The pages of API tokens: one's own, and for admins all of their organizations'."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from connections.columns import stamp
+from connections.models import Tenant
+from connections.tenancy import ADMINS, TenantAdmin, person, tenants_of
+from tools.admin.token_forms import OwnTokenForm, revoke, revoked, show_once
+from tools.models import AccessToken
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Live tokens first: what opens nothing any more is only shown when it is asked for."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        """Return the choice beside the live ones."""
+        return [("ended", "Ended"), ("all", "All")]
+
+    def choices(self, changelist: Any) -> Any:
+        """Name the choice without a value for what it shows."""
+        for number, choice in enumerate(super().choices(changelist)):
+            yield choice | {"display": "Live"} if number == 0 else choice
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow the list."""
+        live = AccessToken.objects.live(timezone.now()).values("pk")
+        if self.value() == "all":
+            return queryset
+        return queryset.exclude(pk__in=live) if self.value() == "ended" else queryset.filter(pk__in=live)
+
+
+@admin.register(AccessToken)
+class AccessTokenAdmin(TenantAdmin):
+    """One's own tokens, which script the set-up with one's own role; admins see and revoke all of an organization."""
+
+    change_form_template = "admin/tools/accesstoken/change_form.html"
+    empty_sentence = "No tokens yet. A token of your own lets your scripts set up connections with your role."
+    list_display = [
+        "prefix", "whose", "label", "organization", "issued_by", stamp("created_at", "created"),
+        stamp("expires_at", "expires"), stamp("last_used_at", "last used"), "state",
+    ]  # fmt: skip
+    list_filter = [StateFilter]
+    list_select_related = ["membership__tenant", "membership__user", "assignment__tenant", "created_by"]
+    fields = [
+        "prefix", "whose", "label", "organization", "issued_by", "created_at", "expires_at", "last_used_at", "state",
+    ]  # fmt: skip
+    readonly_fields = (
+        "prefix", "whose", "label", "organization", "issued_by", "created_at", "expires_at", "last_used_at", "state",
+    )  # fmt: skip
+    actions = None
+
+    def tenant_of(self, row: Any) -> Tenant | None:
+        """Return whose row this is."""
+        return row.tenant if isinstance(row, AccessToken) else None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return one's own tokens, and those of the organizations that one is an admin of."""
+        user, rows = person(request), AccessToken.objects.all()
+        if user.is_superuser:
+            return rows
+        mine = tenants_of(user, ADMINS)
+        own = Q(membership__user=user)
+        return rows.filter(own | Q(membership__tenant__in=mine) | Q(assignment__tenant__in=mine))
+
+    def changeable(self, request: HttpRequest, rows: QuerySet[Any] | None = None) -> QuerySet[Any]:
+        """Return no row: a token is never changed, and nothing points at one."""
+        return AccessToken.objects.none()
+
+    @admin.display(description="of")
+    def whose(self, token: AccessToken) -> str:
+        """Show the assignment or the person."""
+        return token.whose
+
+    @admin.display(description="organization")
+    def organization(self, token: AccessToken) -> str:
+        """Show for which organization it speaks."""
+        return str(token.tenant)
+
+    @admin.display(description="issued by")
+    def issued_by(self, token: AccessToken) -> str:
+        """Show who made it."""
+        return token.created_by.get_username() if token.created_by else "–"
+
+    @admin.display(description="state")
+    def state(self, token: AccessToken) -> str:
+        """Show whether it opens the door."""
+        return token.state(timezone.now())
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Let those add who belong to an organization."""
+        return bool(person(request).roles)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let people see their own, and admins those of their organizations."""
+        user = person(request)
+        if user.is_superuser or obj is None:
+            return user.is_superuser or bool(user.roles)
+        own = obj.membership is not None and obj.membership.user_id == user.pk
+        return own or self._has_role(request, ADMINS, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody changes a token; it can be revoked."""
+        return False
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
+        """Ask what the token is for; make it and show it, this once."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = OwnTokenForm(request.POST or None, user=person(request))
+        if request.method == "POST" and form.is_valid():
+            with transaction.atomic():
+                row, token = AccessToken.issue(
+                    membership=form.cleaned_data["membership"],
+                    label=form.cleaned_data["label"],
+                    expires_at=form.cleaned_data["expires_on"],
+                    by=person(request),
+                )
+                self.audit(request, "issued", row, prefix=row.prefix)
+            return show_once(request, self, row, token, reverse("admin:tools_accesstoken_changelist"))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "New API token",
+            "form": form,
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "admin/tools/accesstoken/add.html", context | (extra_context or {}))
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address of the button."""
+        revoke = self.admin_site.admin_view(require_POST(self.revoke_view))
+        return [path("<path:object_id>/revoke/", revoke, name="tools_accesstoken_revoke"), *super().get_urls()]
+
+    def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Revoke a token that one sees: one's own, or one of an organization that one is an admin of."""
+        token: AccessToken = self.get_object(request, unquote(object_id))
+        began = revoke(request, token)
+        self.audit(request, "revoked", token, prefix=token.prefix, of=token.whose, calls_ended=began)
+        self.message_user(request, revoked(token, began), messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:tools_accesstoken_changelist"))

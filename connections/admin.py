@@ -13,6 +13,7 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin as StockUserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -24,7 +25,7 @@ from django.views.decorators.http import require_POST
 from connections import checking
 from connections.ages import ago
 from connections.columns import stamp
-from connections.forms import ConnectionForm, MembershipForm, UserForm
+from connections.forms import SHOWN, ConnectionForm, MembershipForm, Superseded, UserForm
 from connections.models import AuditEvent, Authorization, Connection, Era, Membership, Tenant, User
 from connections.organizations import OrganizationAdmin
 from connections.states import Headline
@@ -156,14 +157,18 @@ class ConnectionAdmin(TenantAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show or save the form; when somebody was quicker with the same name, show it again with that sentence.
+        """Show or save the form; when somebody was quicker, show it again with that sentence.
 
         Without the stock transaction around it: the form asks DNS, which may be slow, and saves in one of its own.
         """
         try:
             return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
         except ValidationError:
-            return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
+            pass
+        except Superseded as late:
+            request.POST = request.POST.copy()  # type: ignore[assignment]
+            request.POST[SHOWN] = late.shown
+        return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -234,20 +239,22 @@ class ConnectionAdmin(TenantAdmin):
     @admin.action(description="Enable", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Take the chosen connections into use, and check them."""
-        chosen = list(self.changeable(request, queryset).filter(enabled=False))
-        for connection in chosen:
-            connection.set_enabled(True)
-            checking.ask(connection)
-            self.audit(request, "enabled", connection)
+        with transaction.atomic():
+            found = self.changeable(request, queryset).filter(enabled=False)
+            chosen = [row for row in found if row.set_enabled(True)]
+            for connection in chosen:
+                checking.ask(connection)
+                self.audit(request, "enabled", connection)
         self.message_user(request, f"Enabled: {len(chosen)}.", messages.SUCCESS)
 
     @admin.action(description="Disable", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Take the chosen connections out of use."""
-        chosen = list(self.changeable(request, queryset).filter(enabled=True))
-        for connection in chosen:
-            connection.set_enabled(False)
-            self.audit(request, "disabled", connection)
+        with transaction.atomic():
+            found = self.changeable(request, queryset).filter(enabled=True)
+            chosen = [row for row in found if row.set_enabled(False)]
+            for connection in chosen:
+                self.audit(request, "disabled", connection)
         self.message_user(request, f"Disabled: {len(chosen)}.", messages.SUCCESS)
 
 

@@ -8,6 +8,7 @@ DuvoError                 every error of the product; carries a stable code and 
 │   ├── TooManyTries      a password or a token was wrong too often
 │   └── TooBusy           too many people sign in at this moment
 └── SealBroken            a sealed secret cannot be opened with the keys at hand
+    └── SecretOfAnotherServer  it was entered for another server than the one it would go to
 """
 
 from __future__ import annotations
@@ -80,3 +81,9 @@ class SealBroken(DuvoError):
     """A stored secret cannot be opened: it was sealed with a key that is gone. Enter it again."""
 
     code = "seal_broken"
+
+
+class SecretOfAnotherServer(SealBroken):
+    """What is stored was entered for another server, so it was not sent. Enter it again."""
+
+    code = "secret_of_another_server"

@@ -18,13 +18,14 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_POST
 from uuid_utils.compat import uuid7
 
-from connections import webhooks
+from connections import egress, webhooks
 from connections.columns import stamp
 from connections.errors import DuvoError
 from connections.forms import OrganizationForm
 from connections.models import Tenant
 from connections.tenancy import TenantAdmin, person
 
+QUICKER = "Somebody else has made a new secret, or has changed the webhook, at this moment. Nothing was done."
 _BOUNDS = ("retention_days", "decision_hours", "max_token_days", "max_concurrency")
 
 
@@ -62,13 +63,14 @@ class OrganizationAdmin(TenantAdmin):
     # --- saving ---
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save, forget the secret of a webhook that is gone, and end tokens that are older than they may be."""
+        """Save, forget the secret of a webhook that is gone or leads elsewhere, and end tokens that live too long."""
         super().save_model(request, obj, form, change)
         if change and "max_token_days" in form.changed_data:
             # Tokens live in a higher room; they are asked for by name.
             shortened = apps.get_model("tools", "AccessToken").objects.hold_to(obj)
             self.audit(request, "tokens_shortened", obj, count=shortened)
-        if not obj.webhook_url and obj.sealed_webhook_secret:
+        moved = egress.origin(obj.webhook_url) != egress.origin(form.initial.get("webhook_url") or "")
+        if moved and obj.sealed_webhook_secret:
             obj.forget_webhook_secret()
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
@@ -157,6 +159,8 @@ class OrganizationAdmin(TenantAdmin):
     def _new_secret(self, request: HttpRequest, tenant: Tenant) -> HttpResponse:
         """Answer with the secret itself; no cache, session or message keeps it."""
         secret = tenant.make_webhook_secret()
+        if not secret:
+            return self._to_its_page(request, tenant, QUICKER, messages.WARNING)
         self.audit(request, "webhook_secret_made", tenant)
         context = {
             **self.admin_site.each_context(request),

@@ -54,6 +54,7 @@ class Bearer:
     connection_id: UUID
     owner_id: int | None
     generation: int
+    server_url: str  # the one server that may see it
     token: str = field(repr=False)
     obtained_at: datetime
     expires_at: datetime | None
@@ -248,9 +249,10 @@ def _may_send(sign_in: SignIn) -> bool:
 
 
 def _successor(bearer: Bearer) -> Bearer | None:
-    """Return the token of the sign-in that has taken the place of this one meanwhile."""
+    """Return the token of the sign-in that has taken the place of this one meanwhile, at the same server."""
     rows = SignIn.objects.select_related("connection", "registration").exclude(pk=bearer.sign_in_id)
-    row = rows.filter(connection=bearer.connection_id, owner=bearer.owner_id, ended_at=None).first()
+    same = rows.filter(connection=bearer.connection_id, owner=bearer.owner_id, server_url=bearer.server_url)
+    row = same.filter(ended_at=None).first()
     return _bearer(row) if row is not None and row.fits(row.connection) else None
 
 
@@ -271,7 +273,7 @@ def _bearer(sign_in: SignIn) -> Bearer:
     token = sign_in.tokens().access_token
     doubted = sign_in.refused_at is not None
     return Bearer(
-        sign_in.pk, sign_in.connection_id, sign_in.owner_id, sign_in.generation, token,
+        sign_in.pk, sign_in.connection_id, sign_in.owner_id, sign_in.generation, sign_in.server_url, token,
         sign_in.obtained_at, sign_in.expires_at, doubted,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from connections import audit, egress
+from connections.errors import SecretOfAnotherServer
 from connections.models import Connection, Credential, TokenAuth
 from oauth import choices, looking, token_endpoint
 from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
@@ -94,8 +95,13 @@ def obtain(connection: Connection, server: ServerMetadata, kind: Kind) -> Regist
 def client_of(registration: Registration, server: ServerMetadata) -> Client:
     """Return the client of a registration, its secrets opened; raises SealBroken and CannotSignIn."""
     connection = registration.connection
-    secret = registration.secret()
-    key = str(connection.secret(Credential.Kind.OAUTH_SIGNING_KEY) or "")
+    if registration.issuer != server.issuer:
+        raise _of_another_issuer()
+    try:
+        secret = registration.secret()
+        key = _signing_key(registration)
+    except SecretOfAnotherServer as refusal:
+        raise _of_another_issuer() from refusal
     method = registration.auth_method
     if registration.kind == Kind.PREREGISTERED:  # what is set in Advanced settings now
         supported = server.token_endpoint_auth_methods_supported
@@ -105,6 +111,21 @@ def client_of(registration: Registration, server: ServerMetadata) -> Client:
     if method in choices.SECRET_METHODS and not secret:
         raise CannotSignIn("The client secret is missing.", code="client_secret_needed")
     return Client(registration.client_id, method, secret, key)
+
+
+def _signing_key(registration: Registration) -> str:
+    """Return the key to sign with: an admin's is for one issuer, and what we registered ourselves is ours anywhere."""
+    if registration.kind == Kind.PREREGISTERED:
+        return registration.of_advanced_settings(Credential.Kind.OAUTH_SIGNING_KEY)
+    return str(registration.connection.secret(Credential.Kind.OAUTH_SIGNING_KEY) or "")
+
+
+def _of_another_issuer() -> CannotSignIn:
+    return CannotSignIn(
+        "The server now names another sign-in server than the one the client secret was entered for. "
+        "It is not sent there.",
+        code="client_of_another_issuer",
+    )
 
 
 def forget(registration: Registration) -> bool:
@@ -131,18 +152,10 @@ def _current(connection: Connection, server: ServerMetadata) -> Registration | N
 
 def _check_issuer(connection: Connection, server: ServerMetadata) -> None:
     """Refuse to show a client's secret to another issuer than the first it was used with."""
-    secret = connection.credentials.filter(kind=Credential.Kind.OAUTH_CLIENT_SECRET).first()
-    if secret is None:
-        return
-    elsewhere = connection.registrations.filter(
-        kind=Kind.PREREGISTERED, client_id=connection.oauth_client_id, made_at__gte=secret.set_at
-    ).exclude(issuer=server.issuer)
-    if elsewhere.exists():
-        raise CannotSignIn(
-            "The server now names another sign-in server than the one the client secret was entered for. "
-            "It is not sent there.",
-            code="client_of_another_issuer",
-        )
+    for kind in (Credential.Kind.OAUTH_CLIENT_SECRET, Credential.Kind.OAUTH_SIGNING_KEY):
+        credential = connection.stored(kind)
+        if credential is not None and (not credential.fits or credential.issuer not in {"", server.issuer}):
+            raise _of_another_issuer()
 
 
 def _register(connection: Connection, server: ServerMetadata, made: Registration) -> None:

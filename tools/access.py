@@ -52,6 +52,7 @@ class Access:
             )
             raise CredentialMissing
         self.connection = connection
+        connection.request_headers()  # what cannot be opened, or is another server's, is found out before anything
         self.bearer = _token(connection) if connection.authorization == Authorization.OAUTH else None
         self._era_unknown = connection.era_choice == Era.AUTO  # a server may have been upgraded, or rolled back
 

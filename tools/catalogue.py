@@ -24,12 +24,14 @@ class SettingsChanged(DuvoError):
 
 
 def learn(connection: Connection, facts: mcp_client.ServerFacts) -> None:
-    """Record what the server says of itself, and the era it speaks."""
-    connection.era = facts.era
-    connection.protocol_version = facts.protocol_version[:20]
-    connection.server_name = (facts.title or facts.name)[:200]
-    connection.server_version = facts.version[:100]
-    connection.save(update_fields=["era", "protocol_version", "server_name", "server_version", "updated_at"])
+    """Record what the server says of itself, and the era it speaks; raises SettingsChanged."""
+    if not connection.record(
+        era=facts.era,
+        protocol_version=facts.protocol_version[:20],
+        server_name=(facts.title or facts.name)[:200],
+        server_version=facts.version[:100],
+    ):
+        raise SettingsChanged
 
 
 @transaction.atomic

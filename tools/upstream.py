@@ -8,6 +8,7 @@ from typing import Literal, TypeVar, cast
 
 from django.utils import timezone
 
+from connections.errors import SecretOfAnotherServer
 from connections.models import Connection, Era
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
@@ -20,8 +21,9 @@ RESULT_BYTES = 10_000_000  # the largest answer of a server that is read, in byt
 
 
 def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.Server:
-    """Return the server behind a connection, opened secrets included, with the tool's own clocks; raises SealBroken.
+    """Return the server behind a connection, opened secrets included, with the tool's own clocks.
 
+    Raises SealBroken, and SecretOfAnotherServer for a secret that was entered for another one.
     The key changes with the connection's revision, so that no session outlives the credential it was opened with.
     """
     era = connection.era if connection.era_choice == Era.AUTO else connection.era_choice
@@ -39,9 +41,14 @@ def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.S
 
 
 def bearing(server: mcp_client.Server, bearer: Bearer | None) -> mcp_client.Server:
-    """Return the server with the token of a sign-in (RFC 6750, section 2.1); sessions belong to one sign-in."""
+    """Return the server with the token of a sign-in (RFC 6750, section 2.1); sessions belong to one sign-in.
+
+    Raises SecretOfAnotherServer for a token that was got for another server.
+    """
     if bearer is None:
         return server
+    if bearer.server_url != server.url:
+        raise SecretOfAnotherServer
     own = [(name, value) for name, value in server.headers if name.lower() != "authorization"]
     headers = (*own, ("Authorization", f"Bearer {bearer.token}"))
     return replace(server, key=f"{server.key.partition('@')[0]}@{bearer.sign_in_id}", headers=headers)

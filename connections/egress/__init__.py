@@ -1,6 +1,7 @@
 """The only door out: every request to a URL that somebody else chose passes here.
 
 check_url     what a person entered, judged without I/O
+origin        whose server a URL leads to: what a secret is kept for
 pool, client  connections of the running event loop; https to public addresses, TLS against the URL's host name
 fetch         one whole exchange with caps on size and time
 reach         DNS, TCP and TLS only; `observe` collects their stages for a report
@@ -12,7 +13,7 @@ from connections.egress.loop import run, submit
 from connections.egress.network import PinnedBackend, Resolver, reach, resolve, tls_context
 from connections.egress.pool import GuardedPool, aclose, explained, pool
 from connections.egress.record import Step, observe
-from connections.egress.urls import check_hop, check_url
+from connections.egress.urls import check_hop, check_url, origin
 from connections.errors import AnswerRefused, Refused, Unreachable
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "explained",
     "fetch",
     "observe",
+    "origin",
     "pool",
     "reach",
     "resolve",

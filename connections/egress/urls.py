@@ -100,6 +100,20 @@ def check_hop(url: str) -> str:
     return f"{scheme}://{authority}{path}{query}"
 
 
+def origin(url: str) -> str:
+    """Return scheme, host and port of a URL in normal form (RFC 6454, section 4); "" for what has none."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower().removesuffix("."), parts.port
+    except ValueError:
+        return ""
+    usual = {"https": 443, "http": 80}.get(parts.scheme)
+    if not host or usual is None:
+        return ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" if port in {None, usual} else f"{parts.scheme}://{host}:{port}"
+
+
 def _scheme(url: str) -> str:
     match = SCHEME.match(url)
     if match is None or "." in match[1]:

@@ -1,6 +1,17 @@
 """The forms of the room; `ConnectionForm` is the one way a connection is made or changed."""
 
 from connections.forms.connection import NAME_TAKEN, ConnectionForm
+from connections.forms.shown import SHOWN, ShownForm, Superseded
 from connections.forms.tenants import MembershipForm, OrganizationForm, TenantForm, UserForm
 
-__all__ = ["NAME_TAKEN", "ConnectionForm", "MembershipForm", "OrganizationForm", "TenantForm", "UserForm"]
+__all__ = [
+    "NAME_TAKEN",
+    "SHOWN",
+    "ConnectionForm",
+    "MembershipForm",
+    "OrganizationForm",
+    "ShownForm",
+    "Superseded",
+    "TenantForm",
+    "UserForm",
+]

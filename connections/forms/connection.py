@@ -4,11 +4,13 @@
     if form.is_valid():
         connection = form.save()
 
+A change is judged on the row as it was given; if that has moved on when it is saved, nothing is (`Superseded`).
 Secrets only go in: a blank one means keep, a box removes it, and none is ever sent to a server it was not entered for.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +19,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import transaction
-from django.db.models import Value
+from django.db.models import Model, Value
 from django.db.models.functions import Lower
 from django.utils.text import slugify
 
@@ -27,8 +29,10 @@ from connections.ages import ago
 from connections.errors import DuvoError
 from connections.forms.fields import HeadersField, seconds
 from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON, OAuthFields
+from connections.forms.shown import SHOWN, Superseded
 from connections.forms.tenants import TenantForm
-from connections.models import Authorization, Connection, Credential, Era, Tenant
+from connections.models import AuditEvent, Authorization, Connection, Credential, Era, Tenant
+from connections.models.credential import NOT_SENT
 from connections.states import CredentialState, ReachabilityState, ToolsState
 
 Kind = Credential.Kind
@@ -39,7 +43,6 @@ METHOD_OF = {
     Kind.OAUTH_CLIENT_SECRET: Authorization.OAUTH,
     Kind.OAUTH_SIGNING_KEY: Authorization.OAUTH,
 }
-NOT_SENT = {Kind.OAUTH_SIGNING_KEY}  # it signs; what leaves shows nothing of it
 ADVANCED = ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice")
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
 
@@ -131,10 +134,13 @@ class ConnectionForm(OAuthFields, TenantForm):
             "enabled": "A disabled connection is neither checked nor called.",
         }
 
+    changed_by = ("changed", "enabled", "disabled")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Tell beside each secret whether one is stored."""
         super().__init__(*args, **kwargs)
-        self.before = Connection.objects.get(pk=self.instance.pk) if self.is_change else None
+        # The very row that the caller has looked at, and not a newer one: `save` compares it with what is stored then.
+        self.before = copy(self.instance) if self.is_change else None
         rows = self.instance.credentials.filter(owner=None).select_related("set_by") if self.is_change else []
         self.stored = {Kind(row.kind): row for row in rows}
         for kind in Kind:
@@ -145,11 +151,6 @@ class ConnectionForm(OAuthFields, TenantForm):
         for name in ADVANCED:
             self.fields[name].initial = getattr(Connection, name).field.default
         self.fields["name"].widget.attrs.setdefault("autocomplete", "off")
-
-    @property
-    def is_change(self) -> bool:
-        """Whether the form changes a connection that exists."""
-        return not self.instance._state.adding  # noqa: SLF001 - Django's own flag
 
     @property
     def has_advanced_errors(self) -> bool:
@@ -202,6 +203,9 @@ class ConnectionForm(OAuthFields, TenantForm):
     def clean(self) -> dict[str, Any]:
         """Check what depends on several fields."""
         data = self.cleaned_data
+        if self.before is not None:  # without a lock, as DNS may be slow: `save` locks and compares again
+            self.compare(self.before)
+        data.pop(SHOWN, None)
         for name in (*ADVANCED, *CHOICES):
             if data.get(name) in (None, "") and name not in self.errors:  # left blank: as before, or the default
                 data[name] = getattr(self.before or Connection(), name)
@@ -254,12 +258,14 @@ class ConnectionForm(OAuthFields, TenantForm):
     def _clean_origin(self, data: dict[str, Any]) -> None:
         """Refuse to send a stored secret to another server than the one it was entered for."""
         url = data.get("server_url")
-        if self.before is None or not url or _origin(url) == _origin(self.before.server_url):
+        if self.before is None or not url:
             return
-        for kind in self.stored.keys() - NOT_SENT:
+        for kind, row in self.stored.items():
+            if kind in NOT_SENT or row.origin == egress.origin(url):
+                continue
             used = self._is_used(kind, data.get("authorization", ""))
             if used and not data.get(kind) and not data.get(f"remove_{kind}") and kind not in self.errors:
-                host = urlsplit(self.before.server_url).netloc
+                host = urlsplit(row.origin or self.before.server_url).netloc
                 self.add_error(
                     kind,
                     ValidationError(
@@ -278,6 +284,14 @@ class ConnectionForm(OAuthFields, TenantForm):
         named = tenant.connections.annotate(lower_name=Lower("name")).filter(lower_name=Lower(Value(name)))
         return named.exclude(pk=self.instance.pk).exists()
 
+    def _values(self, row: Model) -> dict[str, Any]:
+        # The revision moves with secrets, too, of which no page shows anything.
+        return super()._values(row) | {"revision": getattr(row, "revision", 0)}
+
+    def also_changed(self, event: AuditEvent) -> list[str]:
+        """Return which secrets this event changed."""
+        return [Kind(said.partition(" ")[0]).label for said in event.data.get("secrets", [])]
+
     def _get_validation_exclusions(self) -> set[str]:
         # The database's constraint is not asked here: `save` asks again where nobody can come in between.
         return super()._get_validation_exclusions() | {"name"}
@@ -285,9 +299,10 @@ class ConnectionForm(OAuthFields, TenantForm):
     # --- saving ---
 
     def save(self, commit: bool = True) -> Connection:
-        """Store the connection and its secrets, and ask for a check.
+        """Store what was changed of the connection, and its secrets, and ask for a check.
 
-        Raises ValidationError when somebody was quicker with the same name; the form then says so at its field.
+        Raises ValidationError when somebody was quicker with the same name (the form then says so at its field), and
+        Superseded when the connection is no longer as it was when this form was made. Then nothing is stored.
         """
         with transaction.atomic():
             connection: Connection = self.instance
@@ -300,9 +315,7 @@ class ConnectionForm(OAuthFields, TenantForm):
                 connection.created_by = self.user
                 connection.save(force_insert=True)
             else:
-                connection.revision = self.before.revision + 1
-                names = [name for name in self.Meta.fields if name != "tenant"]
-                connection.save(update_fields=[*names, "revision", "updated_at"])
+                self._write_changes(connection, self.before)
             changed_secrets = self._save_secrets(connection)
             self._reset_states(connection, secret_changed=bool(changed_secrets))
             fields = [name for name in self.changed_data if name not in {*Kind.values, *(f"remove_{k}" for k in Kind)}]
@@ -312,6 +325,18 @@ class ConnectionForm(OAuthFields, TenantForm):
             )
             checking.ask(connection)
         return connection
+
+    def _write_changes(self, connection: Connection, before: Connection) -> None:
+        """Write the fields that were changed, with the row locked; raises Superseded if it was not as `before`."""
+        now = Connection.objects.select_for_update(no_key=True).filter(pk=connection.pk).first()
+        if now is None or now.revision != before.revision:
+            raise Superseded(self.marks(before))
+        changed = [name for name in self.Meta.fields if getattr(connection, name) != getattr(now, name)]
+        for field in Connection._meta.concrete_fields:  # noqa: SLF001 - Django's documented name
+            if field.name not in changed:  # such as the states, which checks and calls move
+                setattr(connection, field.attname, getattr(now, field.attname))
+        connection.revision = now.revision + 1
+        connection.save(update_fields=[*changed, "revision", "updated_at"])
 
     def _save_secrets(self, connection: Connection) -> list[str]:
         """Store, keep or forget each secret; return which changed."""
@@ -335,8 +360,7 @@ class ConnectionForm(OAuthFields, TenantForm):
         before = self.before
         moved = before is not None and before.server_url != connection.server_url
         if moved or (before is not None and before.era_choice != connection.era_choice):
-            connection.era = connection.protocol_version = connection.server_name = connection.server_version = ""
-            connection.save(update_fields=["era", "protocol_version", "server_name", "server_version"])
+            connection.record(era="", protocol_version="", server_name="", server_version="")
         if moved:
             connection.set_reachability(ReachabilityState.UNKNOWN)
             connection.set_tools_state(ToolsState.NEVER_LISTED)
@@ -356,7 +380,7 @@ def _credential_state(connection: Connection) -> tuple[CredentialState, str, str
     if method == Authorization.OAUTH:
         return CredentialState.NEEDS_SIGN_IN, "sign_in_needed", "Nobody is signed in."
     kind = next(kind for kind, its_method in METHOD_OF.items() if its_method == method)
-    if connection.credentials.filter(kind=kind, owner=None).exists():
+    if (stored := connection.credentials.filter(kind=kind, owner=None).first()) is not None and stored.fits:
         return CredentialState.READY, "", ""
     return CredentialState.MISSING, "credential_missing", f"{method.label}: nothing is stored yet."
 
@@ -366,11 +390,6 @@ def _stored(row: Credential) -> str:
     who = f" by {row.set_by.get_username()}" if row.set_by else ""
     names = f" ({', '.join(row.header_names)})" if row.header_names else ""
     return f"Set {ago(row.set_at)}{who}{names}. Leave blank to keep it."
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 def _free_slug(tenant: Tenant, name: str) -> str:

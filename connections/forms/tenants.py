@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
@@ -12,15 +12,11 @@ from django.core.exceptions import ValidationError
 
 from connections import egress, tenancy
 from connections.errors import DuvoError
+from connections.forms.shown import ShownForm
 from connections.models import Membership, Role, Tenant, User
 
-if TYPE_CHECKING:
-    _ModelForm = forms.ModelForm[Any]
-else:
-    _ModelForm = forms.ModelForm
 
-
-class TenantForm(_ModelForm):
+class TenantForm(ShownForm):
     """A form of a row that belongs to a tenant; it asks which one only where there is a choice, and never again."""
 
     user: User
@@ -30,7 +26,7 @@ class TenantForm(_ModelForm):
         """Take the tenant when it is known, and who fills in the form."""
         super().__init__(*args, **kwargs)
         self.user = user or self.user
-        if self.instance.pk and not self.instance._state.adding:  # noqa: SLF001 - Django's own flag
+        if self.is_change:
             self.tenant = self.instance.tenant
         else:
             self.tenant = tenant or self.tenant or tenancy.only_tenant(self.user)
@@ -47,7 +43,7 @@ class TenantForm(_ModelForm):
         return excluded - {"tenant"}
 
 
-class OrganizationForm(_ModelForm):
+class OrganizationForm(ShownForm):
     """An organization's name, where its own systems want to be told, and the bounds of its calls."""
 
     retention_days = forms.IntegerField(
@@ -94,7 +90,7 @@ class OrganizationForm(_ModelForm):
         return url
 
 
-class MembershipForm(_ModelForm):
+class MembershipForm(ShownForm):
     """A member's role; an organization keeps at least one admin."""
 
     LAST_ADMIN = "This is the organization's only admin. Make somebody else an admin first."
@@ -121,7 +117,7 @@ class PasswordIsSet(ReadOnlyPasswordHashWidget):
         return context
 
 
-class UserForm(UserChangeForm):  # type: ignore[type-arg]
+class UserForm(ShownForm, UserChangeForm):  # type: ignore[type-arg]
     """A person of the platform."""
 
     password = ReadOnlyPasswordHashField(label="Password", widget=PasswordIsSet)

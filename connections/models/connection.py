@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from connections.models.people import Tenant, User
 from connections.states import CredentialState, Headline, ReachabilityState, ToolsState, headline, next_step
+
+if TYPE_CHECKING:
+    from connections.models.credential import Credential
 
 
 class Authorization(models.TextChoices):
@@ -222,34 +225,49 @@ class Connection(models.Model):
 
     def _set_state(self, which: str, state: str, reason: str, sentence: str) -> None:
         now = timezone.now()
-        changed = getattr(self, f"{which}_state") != state
-        setattr(self, f"{which}_state", state)
-        setattr(self, f"{which}_reason", reason[:60])
-        setattr(self, f"{which}_sentence", sentence[:300])
-        fields = [f"{which}_state", f"{which}_reason", f"{which}_sentence", "updated_at"]
-        if changed:
-            setattr(self, f"{which}_since", now)
-            fields.append(f"{which}_since")
-        self.save(update_fields=fields)
+        told = {f"{which}_state": state, f"{which}_reason": reason[:60], f"{which}_sentence": sentence[:300]}
+        if getattr(self, f"{which}_state") != state:
+            told[f"{which}_since"] = now
+        self.record(**told)
 
-    def set_enabled(self, enabled: bool) -> None:
-        """Take the connection into use or out of it."""
-        self.enabled = enabled
-        self.revision += 1
-        self.save(update_fields=["enabled", "revision", "updated_at"])
+    def record(self, **found: Any) -> bool:
+        """Write down what was found out of the server; no when its settings, or the server, are others by now.
+
+        Whoever changed them has forgotten what was known, and asked for a check of its own.
+        """
+        for name, value in found.items():
+            setattr(self, name, value)
+        same = Connection.objects.filter(pk=self.pk, revision=self.revision)
+        return bool(same.update(**found, updated_at=timezone.now()))
+
+    def set_enabled(self, enabled: bool) -> bool:
+        """Take the connection into use or out of it; no when it is there already. No other change is undone by it."""
+        other = Connection.objects.filter(pk=self.pk, enabled=not enabled)
+        moved = other.update(enabled=enabled, revision=F("revision") + 1, updated_at=timezone.now())
+        now = Connection.objects.filter(pk=self.pk).values_list("enabled", "revision").first()
+        self.enabled, self.revision = now or (enabled, self.revision)
+        return bool(moved)
 
     def request_probe(self) -> None:
         """Make the next probe due now."""
         self.next_probe_at = timezone.now()
-        self.save(update_fields=["next_probe_at", "updated_at"])
+        Connection.objects.filter(pk=self.pk).update(next_probe_at=self.next_probe_at)
+
+    def stored(self, kind: str) -> Credential | None:
+        """Return the row of the organization's secret of this kind, if there is one."""
+        return next((row for row in self.credentials.all() if row.kind == kind and row.owner_id is None), None)
 
     def secret(self, kind: str) -> Any:
-        """Return the opened secret of this kind, or None; raises SealBroken."""
-        credential = next((row for row in self.credentials.all() if row.kind == kind and row.owner_id is None), None)
+        """Return the opened secret of this kind, or None; raises SealBroken and SecretOfAnotherServer."""
+        credential = self.stored(kind)
         return credential.open() if credential else None
 
     def request_headers(self) -> list[tuple[str, str]]:
-        """Return the headers that every request to the server carries, secrets included; raises SealBroken."""
+        """Return the headers that every request to the server carries, secrets included.
+
+        Raises SealBroken, and SecretOfAnotherServer for a secret that was entered for another server: what this row
+        and the secret's row say is compared here, whenever they were read.
+        """
         headers: dict[str, str] = self.secret(SecretKind.EXTRA_HEADERS) or {}
         if self.authorization == Authorization.HEADERS:
             headers |= self.secret(SecretKind.HEADERS) or {}

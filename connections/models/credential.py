@@ -8,13 +8,21 @@ from django.db import models
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from connections import sealing, signing_keys
+from connections import egress, sealing, signing_keys
+from connections.errors import SecretOfAnotherServer
 from connections.models.connection import Connection, SecretKind
 from connections.models.people import User
 
+NOT_SENT = frozenset({SecretKind.OAUTH_SIGNING_KEY})  # it signs; what leaves shows nothing of it
+OF_CLIENTS = frozenset({SecretKind.OAUTH_CLIENT_SECRET, SecretKind.OAUTH_SIGNING_KEY})
+
 
 class Credential(models.Model):
-    """One secret of one connection, sealed, with who set it when; shared by the tenant or personal to its owner."""
+    """One secret of one connection, sealed, with who set it when; shared by the tenant or personal to its owner.
+
+    `origin` is the server that it was entered for, `issuer` the sign-in server that a client's own is used at; both are
+    in the seal, so that neither a moved ciphertext nor a changed column opens it for another.
+    """
 
     Kind = SecretKind
 
@@ -22,6 +30,8 @@ class Credential(models.Model):
     connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="credentials")
     owner = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")
     kind = models.CharField(max_length=25, choices=SecretKind)
+    origin = models.CharField(max_length=300, blank=True, db_default="")
+    issuer = models.CharField(max_length=2048, blank=True, db_default="")
     sealed = models.TextField()
     header_names = models.JSONField(default=list)
     public_half = models.JSONField(default=dict)  # of a signing key, as it is published (JWK): no secret
@@ -44,17 +54,45 @@ class Credential(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seal is bound to: a ciphertext copied to another tenant or row does not open."""
-        return f"{self.connection.tenant_id}/credential/{self.id}"
+        """What the seal is bound to: a ciphertext copied to another tenant, row, use or server does not open."""
+        return f"{self.connection.tenant_id}/credential/{self.id}/{self.kind}/{self.origin}/{self.issuer}"
+
+    @property
+    def fits(self) -> bool:
+        """Whether the connection leads to the server that it was entered for."""
+        return self.kind in NOT_SENT or self.origin == egress.origin(self.connection.server_url) != ""
 
     def set(self, value: Any, *, by: User | None) -> None:
-        """Seal a new value (JSON: a string, or an object of headers) and save the row; raises signing_keys.BadKey."""
+        """Seal a new value (JSON: a string, or an object of headers) for the connection's server and save the row.
+
+        Raises signing_keys.BadKey.
+        """
+        self.origin, self.issuer = egress.origin(self.connection.server_url), ""
         self.sealed = sealing.seal(value, context=self.seal_context)
         self.header_names = sorted(value) if isinstance(value, dict) else []
         self.public_half = signing_keys.public_half(value) if self.kind == SecretKind.OAUTH_SIGNING_KEY else {}
         self.set_by, self.set_at = by, timezone.now()
         self.save()
 
-    def open(self) -> Any:
-        """Return the value; raises SealBroken."""
+    def open(self, *, issuer: str = "") -> Any:
+        """Return the value, to be used at the connection's server, or at this `issuer` and no other.
+
+        Raises SealBroken, and SecretOfAnotherServer for what was entered for another.
+        """
+        if not self.fits or (issuer and self.issuer != issuer):
+            raise SecretOfAnotherServer
         return sealing.unseal(self.sealed, context=self.seal_context)
+
+    def bind(self, issuer: str) -> None:
+        """Keep a client's secret that was used nowhere yet for this issuer, and for no other from now on.
+
+        Raises SealBroken, and SecretOfAnotherServer when somebody was quicker with another issuer or secret.
+        """
+        bound = Credential(id=self.id, connection=self.connection, kind=self.kind, origin=self.origin, issuer=issuer)
+        value = sealing.unseal(self.sealed, context=self.seal_context)
+        same = Credential.objects.filter(pk=self.pk, sealed=self.sealed, issuer="")
+        same.update(issuer=issuer, sealed=sealing.seal(value, context=bound.seal_context))
+        now = Credential.objects.filter(pk=self.pk, issuer=issuer, origin=self.origin).first()
+        if now is None:
+            raise SecretOfAnotherServer
+        self.issuer, self.sealed = now.issuer, now.sealed

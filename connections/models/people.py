@@ -15,7 +15,8 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
 
-from connections import sealing
+from connections import egress, sealing
+from connections.errors import SealBroken
 
 
 class User(AbstractUser):
@@ -81,15 +82,20 @@ class Tenant(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seal is bound to."""
-        return f"{self.id}/webhook"
+        """What the seal is bound to: what signs for one receiver signs nothing for another."""
+        return f"{self.id}/webhook/{egress.origin(self.webhook_url)}"
 
     def make_webhook_secret(self) -> str:
-        """Make, keep and return the secret that signs webhooks from now on; it can be shown this once only."""
+        """Make, keep and return the secret that signs webhooks from now on; it can be shown this once only.
+
+        Returns "" when somebody else has made one, or has changed the receiver, at this moment.
+        """
         secret = f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
-        self.sealed_webhook_secret = sealing.seal(secret, context=self.seal_context)
-        self.save(update_fields=["sealed_webhook_secret"])
-        return secret
+        before, self.sealed_webhook_secret = (
+            self.sealed_webhook_secret, sealing.seal(secret, context=self.seal_context)
+        )  # fmt: skip
+        same = Tenant.objects.filter(pk=self.pk, sealed_webhook_secret=before, webhook_url=self.webhook_url)
+        return secret if same.update(sealed_webhook_secret=self.sealed_webhook_secret) else ""
 
     def forget_webhook_secret(self) -> None:
         """Forget the secret, as there is nowhere to send webhooks to."""
@@ -108,8 +114,14 @@ class Tenant(models.Model):
         return timezone.now() - since if since else timedelta()
 
     def webhook_secret(self) -> str:
-        """Return the secret that signs webhooks; raises SealBroken, also when there is none."""
-        return str(sealing.unseal(self.sealed_webhook_secret, context=self.seal_context))
+        """Return the secret that signs webhooks to the receiver; raises SealBroken, also for another's or for none."""
+        try:
+            return str(sealing.unseal(self.sealed_webhook_secret, context=self.seal_context))
+        except SealBroken as broken:
+            raise SealBroken(
+                "The webhook's secret cannot be opened: it was made for another receiver, or its key is gone. "
+                "Make a new one."
+            ) from broken
 
 
 class Role(models.TextChoices):

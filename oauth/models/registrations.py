@@ -73,23 +73,42 @@ class Registration(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seal is bound to."""
-        return f"{self.connection.tenant_id}/registration/{self.id}"
+        """What the seal is bound to: the secret of one issuer opens nothing at another."""
+        return f"{self.connection.tenant_id}/registration/{self.id}/{self.issuer}"
 
     def keep_secret(self, secret: str) -> None:
         """Seal a client secret that the authorization server issued; the caller saves the row."""
         self.sealed_secret = sealing.seal(secret, context=self.seal_context) if secret else ""
 
     def secret(self) -> str:
-        """Return the client secret, empty for a client without; raises SealBroken.
+        """Return the client secret, empty for a client without; raises SealBroken and SecretOfAnotherServer.
 
         A pre-registered client's secret is the one in Advanced settings now: it can be renewed there.
         """
         if self.kind == Kind.PREREGISTERED:
-            return str(self.connection.secret(Credential.Kind.OAUTH_CLIENT_SECRET) or "")
+            return self.of_advanced_settings(Credential.Kind.OAUTH_CLIENT_SECRET)
         return str(sealing.unseal(self.sealed_secret, context=self.seal_context)) if self.sealed_secret else ""
+
+    def of_advanced_settings(self, kind: str) -> str:
+        """Return the secret or key that an admin entered for this issuer's client, empty without; raises as `secret`.
+
+        What was entered a moment ago, and used nowhere yet, is from now on this issuer's if it is the one that the last
+        look at the server found.
+        """
+        credential = self.connection.stored(kind)
+        if credential is None:
+            return ""
+        if not credential.issuer and credential.fits and self.issuer == _issuer_found(self.connection):
+            credential.bind(self.issuer)
+        return str(credential.open(issuer=self.issuer))
 
     def retire(self, because: str) -> None:
         """Take it out of use; `because` is a code such as "client_forgotten"."""
         self.retired_at, self.retired_because = timezone.now(), because
         self.save(update_fields=["retired_at", "retired_because"])
+
+
+def _issuer_found(connection: Connection) -> str:
+    """Return the issuer that the last look at the connection's server found, "" for none."""
+    found = Discovery.objects.filter(connection=connection, server_url=connection.server_url).first()
+    return str((found.found.get("server") or {}).get("issuer") or "") if found else ""

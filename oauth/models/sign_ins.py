@@ -121,8 +121,8 @@ class SignIn(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seal is bound to."""
-        return f"{self.connection.tenant_id}/sign-in/{self.id}"
+        """What the seal is bound to: tokens of one server and issuer open nothing for another."""
+        return f"{self.connection.tenant_id}/sign-in/{self.id}/{self.server_url}/{self.server.get('issuer', '')}"
 
     def fits(self, connection: Connection) -> bool:
         """Whether it was made for the server, the client and the grant that the connection has now."""
@@ -198,12 +198,13 @@ class SignIn(models.Model):
             same.update(sealed="", renew_at=None, ended_at=now, ended_because=because, lease=None, lease_until=None)
         )
 
-    def misses(self, scopes: str) -> None:
-        """Remember the scopes that the server asked for and did not find."""
+    def misses(self, scopes: str) -> bool:
+        """Remember the scopes that the server asked for and did not find; no if they are others by now."""
+        same = SignIn.objects.filter(pk=self.pk, missing_scopes=self.missing_scopes)
         self.missing_scopes = scopes[:4000]
-        self.save(update_fields=["missing_scopes"])
+        return bool(same.update(missing_scopes=self.missing_scopes))
 
     def was_refused(self, now: datetime | None) -> None:
         """Remember that the MCP server refused a fresh token; None when it has accepted one again."""
         self.refused_at = now
-        self.save(update_fields=["refused_at"])
+        SignIn.objects.filter(pk=self.pk, ended_at=None).update(refused_at=now)

@@ -52,5 +52,6 @@ class DuvoAdminSite(AdminSite):
         return rooms
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Leave out the redirect "view on site": it would tell which ids of any model exist."""
-        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", None) != "view_on_site"]
+        """Leave out "view on site", which tells which ids of any model exist, and look-ups that no form makes."""
+        unwanted = {"view_on_site", "autocomplete"}
+        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", None) not in unwanted]

@@ -73,7 +73,7 @@ def _nothing_remembered() -> None:
     """Caches of the call path know rows of the test before."""
     from tools import authentication, offers
 
-    authentication.principals.clear()
+    authentication.forget()
     offers.forget()
 
 

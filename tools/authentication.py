@@ -1,26 +1,41 @@
-"""Who calls the API: `Authorization: Bearer duvo_…` becomes a principal, or nobody."""
+"""Who calls the API: `Authorization: Bearer duvo_…` becomes a principal, or nobody.
+
+What is no token at all is never looked up, and each address may try only so many that nobody has: those of one process
+keep it from asking the database for everybody. A token that was good lately is looked up whatever its neighbours try.
+"""
 
 from __future__ import annotations
 
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from cachetools import TTLCache
 from django.db.models import Q
+from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
+from connections.clients import address_of, share_of
+from connections.errors import TooManyTries
 from connections.models import Role
+from connections.throttle import Bucket, Local
 from tools.errors import OrganizationSuspended
 from tools.fresh import Fresh
 from tools.models import AccessToken
 from tools.models.assignments import digest_of
 
+UNKNOWN_AT_ONCE = 20  # unknown tokens that one address may try in this process, and then one a second
 _NOTE_USE_EVERY = timedelta(minutes=1)
+_TOKEN = re.compile(r"duvo_[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +76,64 @@ def _load(digest: str) -> Principal | None:
 principals: Fresh[str, Principal | None] = Fresh(_load, seconds=1.0)
 
 
+_good_lately: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=3600.0)  # by digest
+_lock = threading.Lock()
+_tries = Local()
+
+
 def welcome(principal: Principal | None) -> bool:
     """Whether the door is open to this caller."""
     return principal is not None and not principal.suspended
 
 
 def token_digest(header: str | None) -> str | None:
-    """Return the digest of the bearer token in an Authorization header, or None when there is none."""
+    """Return the digest of the bearer token in an Authorization header, or None for what is none of ours."""
     scheme, _, token = (header or "").partition(" ")
-    return digest_of(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
+    return digest_of(token.strip()) if scheme.lower() == "bearer" and _TOKEN.fullmatch(token.strip()) else None
+
+
+async def recognize(digest: str, request: HttpRequest) -> Principal | None:
+    """Return whose token this is; raises TooManyTries where too many came that are nobody's."""
+    try:
+        return principals.kept(digest)
+    except KeyError:
+        with _counted(digest, request) as found:
+            found.append(await principals.get(digest))
+        return found[0]
+
+
+def recognize_now(digest: str, request: HttpRequest) -> Principal | None:
+    """Return the same to plain code."""
+    try:
+        return principals.kept(digest)
+    except KeyError:
+        with _counted(digest, request) as found:
+            found.append(principals.get_now(digest))
+        return found[0]
+
+
+def forget() -> None:
+    """Forget whatever is known of tokens."""
+    principals.clear()
+    _good_lately.clear()
+    _tries.clear()
+
+
+@contextmanager
+def _counted(digest: str, request: HttpRequest) -> Iterator[list[Principal | None]]:
+    """Count a try before the database is asked, and take it back when what is found is somebody."""
+    found: list[Principal | None] = []
+    with _lock:
+        known = digest in _good_lately
+    bucket = Bucket(share_of(address_of(request)), UNKNOWN_AT_ONCE, 1.0)
+    if not known and (wait := _tries.ask(1, bucket)):
+        raise TooManyTries("Too many unknown tokens came from your address.", retry_after=wait)
+    yield found
+    if any(found):
+        with _lock:
+            _good_lately[digest] = True
+        if not known:
+            _tries.ask(-1, bucket)
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -78,12 +142,12 @@ class TokenAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Principal, None] | None:
         """Return the principal; None without a token.
 
-        Raises AuthenticationFailed for one that opens nothing, and OrganizationSuspended.
+        Raises AuthenticationFailed for one that opens nothing, OrganizationSuspended and TooManyTries.
         """
         digest = token_digest(request.headers.get("Authorization"))
         if digest is None:
             return None
-        principal = principals.get_now(digest)
+        principal = recognize_now(digest, request)
         if principal is None:
             raise AuthenticationFailed
         if principal.suspended:

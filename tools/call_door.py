@@ -21,7 +21,7 @@ from connections.context import request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools import calls, prefer, problems, schemas, tracing
-from tools.authentication import IsAssignment, Principal, principals, token_digest
+from tools.authentication import IsAssignment, Principal, principals, recognize, token_digest
 from tools.errors import CallerGone, CallNotFound, OrganizationSuspended
 from tools.ledger import LedgerUnavailable
 from tools.models import Call
@@ -49,7 +49,7 @@ class Door(APIView):
             return answer(body, 405, {"Allow": self.method})
         try:
             digest = token_digest(request.headers.get("Authorization"))
-            principal = await principals.get(digest) if digest else None
+            principal = await recognize(digest, request) if digest else None
             if (turned_away := self._turned_away(principal)) is not None or principal is None or digest is None:
                 return turned_away or _unauthenticated()
             self.principal, self.token_digest = principal, digest

@@ -18,21 +18,22 @@ Value = TypeVar("Value")
 class Fresh(Generic[Key, Value]):
     """A bounded cache over a loader; a value is at most `seconds` old, and concurrent misses load once.
 
-    Whatever the loader returns is kept, a refusal (None) too; what it raises is not.
+    Whatever the loader returns is kept, a refusal (None) too, but apart: strangers who ask for what there is not push
+    out nothing that there is. What it raises is not kept.
     """
 
     def __init__(self, load: Callable[[Key], Value], *, seconds: float, most: int = 10_000) -> None:
         """Take the loader (plain code that may use the ORM), the age in seconds, and how many values to keep."""
         self._load = load
         self._values: TTLCache[Key, Value] = TTLCache(maxsize=most, ttl=seconds)
+        self._refused: TTLCache[Key, Value] = TTLCache(maxsize=most, ttl=seconds)
         self._lock = threading.Lock()
         self._loading: dict[tuple[asyncio.AbstractEventLoop, Key], asyncio.Future[Value]] = {}
 
     async def get(self, key: Key) -> Value:
         """Return the value, loading it in a thread if it is not fresh."""
         try:
-            with self._lock:
-                return self._values[key]
+            return self.kept(key)
         except KeyError:
             pass
         place = (asyncio.get_running_loop(), key)
@@ -45,15 +46,21 @@ class Fresh(Generic[Key, Value]):
     def get_now(self, key: Key) -> Value:
         """Return the value from plain code, loading it here if it is not fresh."""
         try:
-            with self._lock:
-                return self._values[key]
+            return self.kept(key)
         except KeyError:
             value = self._load(key)
             with self._lock:
-                self._values[key] = value
+                (self._refused if value is None else self._values)[key] = value
             return value
+
+    def kept(self, key: Key) -> Value:
+        """Return the value that is fresh; raises KeyError when none is."""
+        with self._lock:
+            value = self._values.get(key)
+            return self._refused[key] if value is None else value
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._values.clear()
+            self._refused.clear()

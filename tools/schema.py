@@ -11,17 +11,22 @@ from drf_spectacular.utils import Direction, OpenApiResponse
 from tools.problems import CONTENT_TYPE
 from tools.serializers import ProblemSerializer
 
-_EVERYWHERE = {401: "No token, or one that is unknown, expired or revoked."}
+_EVERYWHERE = {
+    401: "No token, or one that is unknown, expired or revoked.",
+    429: "Too many unknown tokens came from this address; see `Retry-After`.",
+}
 _WITH_A_BODY = {
     400: "The body is not JSON.",
+    408: "The body did not arrive within a minute.",
     413: "The body is larger than 5 MB.",
     415: "The body is not application/json.",
     422: "The request has faults; `errors` names each by a JSON Pointer.",
+    503: "Too much is being sent at this moment.",
 }
 _LIST = {400: "`limit` or a filter is out of bounds.", 404: "The cursor is made up."}
 _CALL = {
     409: "The tool is set aside; the code says why.",
-    429: "Too many calls of this connection are running.",
+    429: "A limit of calls is reached, or too many unknown tokens came from this address.",
     500: "Something went wrong on our side.",
     502: "The server gave no result; the code says why.",
     503: "The connection is not ready, or the call could not be written down.",

@@ -98,6 +98,7 @@ _NEXT_STEPS = {
     "scope_not_granted": "Ask the server's owner to grant the permission: the provider did not, several times.",
     "client_id_needed": "Open Advanced settings and follow the guide to enter a client ID.",
     "client_secret_needed": "Open Advanced settings and enter the client secret or choose private_key_jwt.",
+    "signing_key_needed": "Open Advanced settings and save: with private_key_jwt a key is made or entered there.",
     "client_of_another_issuer": "Enter client ID and secret again: they were entered for another sign-in server.",
     "pkce_missing": "Ask the server's owner: the sign-in server does not support PKCE with S256, which MCP requires.",
     "metadata_unavailable": "Press Check sign-in in a while: what the server says about signing in could not be read.",

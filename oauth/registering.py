@@ -110,6 +110,8 @@ def client_of(registration: Registration, server: ServerMetadata) -> Client:
         )
     if method in choices.SECRET_METHODS and not secret:
         raise CannotSignIn("The client secret is missing.", code="client_secret_needed")
+    if method == TokenAuth.PRIVATE_KEY_JWT and not key:
+        raise CannotSignIn("The key that signs for us is missing.", code="signing_key_needed")
     return Client(registration.client_id, method, secret, key)
 
 
@@ -175,6 +177,12 @@ def _register(connection: Connection, server: ServerMetadata, made: Registration
         raise CannotSignIn("The client ID that the sign-in server gave cannot be sent.", code="registration_refused")
     made.client_id = answer["client_id"]
     made.auth_method = _method(answer, asked, server)
+    if made.auth_method == TokenAuth.PRIVATE_KEY_JWT != asked:  # it has no key of ours to check with
+        raise CannotSignIn(
+            "The sign-in server registered us for private_key_jwt, which we did not ask for. Choose it in Advanced "
+            "settings, or enter a client ID there.",
+            code="registration_refused",
+        )
     made.keep_secret(secret if isinstance(secret, str) else "")
     made.secret_expires_at = _moment(answer.get("client_secret_expires_at")) if secret else None
 

@@ -283,6 +283,27 @@ def test_client_credentials_with_a_key_of_ours(scene: StartScene) -> None:
     assert scene.auth.assertions[0]["sub"] == "robot-1"
 
 
+@pytest.mark.parametrize("method", ["private_key_jwt", "client_secret_jwt", "tls_client_auth"])
+def test_a_server_that_registers_us_for_a_method_that_we_did_not_ask_for_is_told_and_no_failure(
+    scene: StartScene, method: str
+) -> None:
+    scene = scene(echo_method=method)
+    if method == "private_key_jwt":
+        assert scene.press("sign-in").status_code == 302
+        assert "registered us for private_key_jwt" in scene.said()[-1]
+        assert not Registration.objects.exists()
+    else:  # a method that nobody here knows: what else the answer says decides
+        assert scene.sign_in().status_code == 302
+        assert scene.auth.token_requests
+
+
+def test_a_key_that_is_gone_is_told_before_the_browser_leaves(scene: StartScene) -> None:
+    settings = {"oauth_client_id": "robot-1", "oauth_token_auth": "private_key_jwt"}
+    scene = scene(connection=settings, dcr=False, auth_methods=["private_key_jwt"])
+    assert scene.press("sign-in").status_code == 302
+    assert "key that signs for us is missing" in scene.said()[-1]
+
+
 def test_wrong_client_credentials_are_told_with_a_reason(scene: StartScene) -> None:
     scene = scene(
         connection={"oauth_client_id": "robot-1", "oauth_grant": "client_credentials"},

@@ -20,7 +20,7 @@ class Behaviour(Served):
     dcr: bool = True
     cimd: bool = False
     auth_methods: Sequence[str] | None = (BASIC, POST, NONE)  # None: not said in the metadata, everything accepted
-    echo_method: bool = True  # a registration's answer names the method
+    echo_method: bool | str = True  # a registration's answer names the method; a text: this one, whatever was asked
     secret_expires_at: int | None = None  # seconds since 1970, of secrets issued by registration
     client_credentials: bool = False
 

@@ -73,6 +73,8 @@ class Provider(OAuthAuthorizationServerProvider[Code, Refresh, Access]):
         if not self.behaviour.echo_method:
             client_info.token_endpoint_auth_method = None
             methods = [BASIC, POST] if client_info.client_secret else [NONE]
+        elif isinstance(self.behaviour.echo_method, str):
+            client_info.token_endpoint_auth_method = self.behaviour.echo_method
         self.clients[client_info.client_id] = Client(**client_info.model_dump(), methods=methods)
 
     # --- codes --------------------------------------------------------------------------------------------------

@@ -35,3 +35,17 @@ def mail_is_sent(**_: Any) -> list[CheckMessage]:
             id="connections.W002",
         )
     ]
+
+
+@register(Tags.security, deploy=True)
+def clients_are_told_apart(**_: Any) -> list[CheckMessage]:
+    """Warn when a proxy is in front and nobody has said which."""
+    if settings.SECURE_PROXY_SSL_HEADER is None or settings.TRUSTED_PROXIES:
+        return []
+    return [
+        Warning(
+            "TRUST_FORWARDED_PROTO is set and TRUSTED_PROXIES is not, so all clients seem to come from the proxy.",
+            hint="Set TRUSTED_PROXIES to the proxy's address: limits of tries are kept for each client's address.",
+            id="connections.W003",
+        )
+    ]

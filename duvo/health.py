@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 import redis
+from cachetools import TTLCache, cached
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -19,8 +22,8 @@ def alive(request: HttpRequest) -> HttpResponse:
 
 @never_cache
 def ready(request: HttpRequest) -> HttpResponse:
-    """Answer 200 when database and broker answer, else 503 with which one does not."""
-    checks = {"database": _database(), "broker": _broker()}
+    """Answer 200 when database and broker answer, else 503 with which one does not; asked once a second."""
+    checks = _checks()
     return JsonResponse({"checks": checks}, status=200 if all(checks.values()) else 503)
 
 
@@ -35,6 +38,11 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def failed(request: HttpRequest) -> HttpResponse:
     """Answer 500, as a problem where programs ask."""
     return problems.server_error() if request.path.startswith("/v1/") else defaults.server_error(request)
+
+
+@cached(TTLCache(maxsize=1, ttl=1.0), condition=threading.Condition())
+def _checks() -> dict[str, bool]:
+    return {"database": _database(), "broker": _broker()}
 
 
 def _database() -> bool:

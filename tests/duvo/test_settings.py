@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ GOOD = {
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Environment]:
     """Read the settings from good values with these changes; None leaves a value out."""
+    monkeypatch.setitem(Environment.model_config, "env_file", None)  # a developer's own
 
     def read(**changes: str | None) -> Environment:
         for name in Environment.model_fields:
@@ -41,22 +43,31 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Environment]:
     return read
 
 
-def test_a_process_without_settings_does_not_start_and_names_each(tmp_path: Path) -> None:
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The product without a developer's `.env`, and without what `make up` has left in `var/`."""
+    (tmp_path / "manage.py").write_bytes((ROOT / "manage.py").read_bytes())
+    for room in ("duvo", "tools", "oauth", "connections"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "static"))
+    return tmp_path
+
+
+def test_a_process_without_settings_does_not_start_and_names_each(copy: Path) -> None:
     outcome = subprocess.run(
         [sys.executable, "manage.py", "migrate"],
-        env={"PATH": os.environ["PATH"]}, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env={"PATH": os.environ["PATH"]}, cwd=copy, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert outcome.returncode != 0
     assert all(name in outcome.stderr.splitlines()[-1] for name in ("SECRET_KEY", "SEAL_KEYS", "PUBLIC_URL"))
 
 
-def test_what_the_address_of_the_database_asks_for_is_kept() -> None:
+def test_what_the_address_of_the_database_asks_for_is_kept(copy: Path) -> None:
     printing = "from duvo import settings; options = settings.DATABASES['default']['OPTIONS']; print(sorted(options))"
     address = "postgres://duvo@db.example.com/duvo?sslmode=verify-full"
     environment = {"PATH": os.environ["PATH"], **GOOD, "DATABASE_URL": address}
     printed = subprocess.run(
         [sys.executable, "-c", printing],
-        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+        env=environment, cwd=copy, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert printed.stdout.strip() == "['pool', 'prepare_threshold', 'sslmode']"
 
@@ -85,6 +96,7 @@ def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable
         ({"DEBUG": "perhaps"}, "DEBUG"),
         ({"PROBE_INTERVAL": "often"}, "PROBE_INTERVAL"),
         ({"EGRESS_ALLOWED_NETWORKS": "10.0.0.0/99"}, "EGRESS_ALLOWED_NETWORKS"),
+        ({"TRUSTED_PROXIES": "proxy.example.com"}, "TRUSTED_PROXIES"),
         ({"DATABSE_URL": "sqlite:///x"}, "Unknown setting DATABSE_URL: did you mean DATABASE_URL?"),
         ({"EMAIL_PORT": "smtp"}, "EMAIL_PORT"),
         ({"EMAIL_HOST_USR": "x"}, "Unknown setting EMAIL_HOST_USR: did you mean EMAIL_HOST_USER?"),
@@ -122,3 +134,17 @@ def test_a_deploy_check_names_that_nobody_is_mailed(settings: Any) -> None:
     assert [warning.id for warning in checks.mail_is_sent()] == ["connections.W002"]
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     assert checks.mail_is_sent() == []
+
+
+def test_a_deploy_check_names_that_all_clients_look_like_one(settings: Any) -> None:
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    assert [warning.id for warning in checks.clients_are_told_apart()] == ["connections.W003"]
+    settings.TRUSTED_PROXIES = ["10.0.0.0/8"]
+    assert checks.clients_are_told_apart() == []
+
+
+def test_what_is_said_of_https_holds_for_this_host_only() -> None:
+    """Other hosts of the domain, and browsers' lists of it, are for its owner to decide."""
+    from duvo import settings as product
+
+    assert (product.SECURE_HSTS_INCLUDE_SUBDOMAINS, product.SECURE_HSTS_PRELOAD) == (False, False)

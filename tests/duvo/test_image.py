@@ -1,0 +1,64 @@
+"""What is deployed: no sample servers and no secrets in the image, and bounds around every container."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from django.test import Client
+
+from duvo import health, stack
+
+pytestmark = pytest.mark.smoke
+
+
+def ignored() -> set[str]:
+    lines = (stack.BASE_DIR / ".dockerignore").read_text().splitlines()
+    return {
+        str(path.relative_to(stack.BASE_DIR))
+        for line in lines
+        if line and not line.startswith("#")
+        for path in stack.BASE_DIR.glob(line)
+    }
+
+
+def test_the_image_has_no_sample_servers_and_no_demo() -> None:
+    dear = {str(path.relative_to(stack.BASE_DIR)) for path in (stack.BASE_DIR / "duvo").rglob("*.py")}
+    left = {path for path in dear - ignored() if "sample" in path or "demo" in path}
+    assert left == set()
+    assert {"tests"} <= ignored()
+
+
+def services() -> dict[str, dict[str, Any]]:
+    return dict(yaml.safe_load((stack.BASE_DIR / "compose.yaml").read_text())["services"])
+
+
+@pytest.mark.parametrize("name", services())
+def test_every_container_has_bounds(name: str) -> None:
+    service = services()[name]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert all("size=" in folder for folder in service.get("tmpfs", []))
+
+
+def test_nobody_reads_the_broker_without_its_password() -> None:
+    valkey = services()["valkey"]
+    assert valkey["command"][-2:] == ["--requirepass", "${VALKEY_PASSWORD:?}"]
+    assert "ports" not in valkey
+    assert "ports" not in services()["postgres"]
+    assert ":${VALKEY_PASSWORD:?}@" in services()["web"]["environment"]["REDIS_URL"]
+
+
+def test_what_strangers_ask_is_asked_of_the_database_once_a_second(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def database() -> bool:
+        asked.append(True)
+        return True
+
+    monkeypatch.setattr(health, "_database", database)
+    health._checks.cache_clear()
+    assert [Client().get("/readyz").status_code for _ in range(30)] == [200] * 30
+    assert len(asked) < 30
+    health._checks.cache_clear()

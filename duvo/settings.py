@@ -191,6 +191,7 @@ MIDDLEWARE = [
     "servestatic.middleware.ServeStaticMiddleware",
     "csp.middleware.CSPMiddleware",
     "duvo.logging.RequestIdMiddleware",
+    "duvo.pages.PagesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -247,6 +248,7 @@ def _database() -> dict[str, Any]:
 
 
 DATABASES = {"default": _database()}
+DATABASE_POOL_SIZE = env.database_pool_size  # pages take at most half of it
 
 # Where contents go that are too large for a result; without the storage `results` they stay in the database.
 if env.result_folder is not None:

@@ -53,7 +53,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     if threading.current_thread().name == THREAD:
         coroutine.close()
         raise RuntimeError("Await the coroutine: this is the background loop.")
-    _release_database()
+    release_database()
     future = submit(coroutine)
     try:
         return future.result()
@@ -62,7 +62,10 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _release_database() -> None:
-    """A few slow servers would else hold all connections of the pool, and with them every page of the process."""
+def release_database() -> None:
+    """Give this thread's connection back to the pool, unless a transaction is open; the next query takes one again.
+
+    A few slow servers, or slow readers, would else hold all connections of the process.
+    """
     if database.settings_dict["OPTIONS"].get("pool") and not database.in_atomic_block:
         database.close()

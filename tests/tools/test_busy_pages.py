@@ -1,0 +1,144 @@
+"""How many pages there are at a time, and that pages of one organization keep neither calls nor others waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx2
+import psycopg
+import pytest
+from django.conf import settings
+from django.db import connection as database
+from django.test import Client
+
+from connections.models import User
+from duvo.pages import Busy, Places
+from tests.conftest import House
+from tests.tools.conftest import Shop, eventually
+
+SignedIn = Callable[[User | None], Client]
+MANY = 25
+PAGE = "/admin/connections/auditevent/"
+
+
+async def test_a_place_is_taken_until_it_is_given_back_and_who_waits_longest_is_next() -> None:
+    places, one = Places(), {"all": 1}
+    await places.take(one, patience=0)
+    second, third = (asyncio.ensure_future(places.take(one, patience=30)) for _ in range(2))
+    await asyncio.sleep(0)
+    places.give_back(one)
+    await second
+    assert not third.done()
+    places.give_back(one)
+    await third
+
+
+async def test_one_organization_has_its_share_and_another_is_let_in_past_those_that_wait() -> None:
+    places = Places()
+    for _ in range(2):
+        await places.take({"all": 5, "rival": 2}, patience=0)
+    waiting = asyncio.ensure_future(places.take({"all": 5, "rival": 2}, patience=30))
+    await asyncio.sleep(0)
+    await places.take({"all": 5, "acme": 2}, patience=0)
+    assert not waiting.done()
+    with pytest.raises(Busy):
+        await places.take({"all": 5, "rival": 2}, patience=0)
+    waiting.cancel()
+
+
+async def test_who_stops_waiting_takes_no_place() -> None:
+    places, one = Places(), {"all": 1}
+    await places.take(one, patience=0)
+    gone = asyncio.ensure_future(places.take(one, patience=30))
+    await asyncio.sleep(0)
+    places.give_back(one)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    await places.take(one, patience=0)
+
+
+@contextmanager
+def held_up() -> Iterator[None]:
+    """Have every page of audit events wait for its rows."""
+    with psycopg.connect(**_address(), autocommit=False) as other:
+        other.execute("LOCK TABLE connections_auditevent IN ACCESS EXCLUSIVE MODE")
+        yield
+        other.rollback()
+
+
+def _address() -> dict[str, object]:
+    known = database.settings_dict
+    return {
+        "dbname": known["NAME"], "user": known["USER"], "password": known["PASSWORD"], "host": known["HOST"],
+        "port": known["PORT"] or None,
+    }  # fmt: skip
+
+
+class Browsers:
+    """Open pages of one person, all at once, each in a thread."""
+
+    def __init__(self, base: str, client: Client) -> None:
+        self.cookies = {settings.SESSION_COOKIE_NAME: client.cookies[settings.SESSION_COOKIE_NAME].value}
+        self.base, self.answers, self.threads = base, list[httpx2.Response](), list[threading.Thread]()
+
+    def get(self, path: str) -> httpx2.Response:
+        with httpx2.Client(trust_env=False, timeout=60, cookies=self.cookies) as client:
+            return client.get(f"{self.base}{path}")
+
+    def open(self, many: int) -> None:
+        def one() -> None:
+            self.answers.append(self.get(PAGE))
+
+        self.threads = [threading.Thread(target=one) for _ in range(many)]
+        for thread in self.threads:
+            thread.start()
+
+    def close(self) -> None:
+        for thread in self.threads:
+            thread.join(timeout=60)
+
+
+@pytest.mark.skipif(database.vendor != "postgresql", reason="SQLite has no rows to wait for.")
+def test_pages_that_one_organization_keeps_busy_stop_neither_calls_nor_pages_of_another(
+    shop: Shop, acme: House, rival: House, signed_in: SignedIn
+) -> None:
+    theirs = Browsers(shop.api.base, signed_in(rival.admin))
+    ours = Browsers(shop.api.base, signed_in(acme.admin))
+    assert (theirs.get(PAGE).status_code, ours.get(PAGE).status_code) == (200, 200)
+    with held_up():
+        theirs.open(MANY)
+        refused = eventually(lambda: [answer for answer in theirs.answers if answer.status_code == 503], "busy")
+        assert "Too much is asked at this moment" in refused[0].text
+        assert refused[0].headers["retry-after"] == "2"
+        assert shop.call("echo", {"text": "still here"}).status_code == 200
+        assert ours.get("/admin/").status_code == 200
+        assert shop.api.get("/v1/tools").status_code == 200
+    theirs.close()
+    assert {answer.status_code for answer in theirs.answers} == {200, 503}
+    assert theirs.get(PAGE).status_code == 200
+
+
+@pytest.mark.skipif(database.vendor != "postgresql", reason="SQLite has no rows to wait for.")
+def test_a_client_that_hangs_up_keeps_its_place_as_long_as_its_page_is_at_work(
+    shop: Shop, rival: House, signed_in: SignedIn
+) -> None:
+    theirs = Browsers(shop.api.base, signed_in(rival.admin))
+    assert theirs.get(PAGE).status_code == 200
+    with held_up():
+        for _ in range(MANY):
+            with (
+                pytest.raises(httpx2.TimeoutException),
+                httpx2.Client(trust_env=False, cookies=theirs.cookies) as client,
+            ):
+                client.get(f"{theirs.base}{PAGE}", timeout=0.1)
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        with database.cursor() as cursor:
+            cursor.execute(waiting)
+            assert cursor.fetchone()[0] <= 4
+        assert shop.call("echo", {"text": "still here"}).status_code == 200
+    assert eventually(lambda: theirs.get(PAGE).status_code == 200, "the places are free again")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import islice
 from typing import Any, ClassVar, cast
 
 import orjson
@@ -220,11 +221,11 @@ def _member(request: HttpRequest, name: str, not_an_object: str) -> dict[str, An
         raise problems.Invalid([{"pointer": "", "code": "type", "detail": "The body is not a JSON object."}])
     faults = [
         {
-            "pointer": schemas.pointer([key]),
+            "pointer": schemas.pointer([key[:200]]),
             "code": "unknown",
             "detail": f"There is no such member; send only `{name}`.",
         }
-        for key in body
+        for key in islice(body, problems.MOST_FAULTS)
         if key != name
     ]
     value = body.get(name, {})

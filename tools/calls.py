@@ -178,6 +178,7 @@ def answer(call: Call, responses: dict[str, Any]) -> None:
     if question is None:
         raise NotAsked
     _still_stands(call)
+    _check_depth(responses)
     if faults := mcp_client.answer_faults(Questions.restored(question), responses):
         raise AnswersRefused(faults)
     now = timezone.now()
@@ -381,6 +382,13 @@ def _written(arguments: dict[str, Any]) -> bytes:
         return orjson.dumps(arguments)
     except TypeError as error:  # JSON is read more deeply than it is written
         raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error
+
+
+def _check_depth(responses: dict[str, Any]) -> None:
+    try:
+        orjson.dumps(responses)
+    except TypeError as error:  # JSON is read more deeply than it is written
+        raise AnswersRefused([Fault("", "The answers are nested too deeply.")]) from error
 
 
 def _lease() -> timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -18,6 +19,7 @@ from tools.errors import AnswersRefused, ArgumentsRefused, CallError
 from tools.ledger import LedgerUnavailable
 
 CONTENT_TYPE = "application/problem+json"
+MOST_FAULTS = 50  # named in one answer: a body may have a million
 _CODES = {
     HTTPStatus.BAD_REQUEST: "bad_request",
     HTTPStatus.UNAUTHORIZED: "unauthenticated",
@@ -38,7 +40,7 @@ class Invalid(DuvoError):
     def __init__(self, errors: list[dict[str, str]]) -> None:
         """Take objects of pointer, code and detail."""
         super().__init__("The request has faults.")
-        self.errors = errors
+        self.errors = errors[:MOST_FAULTS]
 
     @classmethod
     def of(cls, faults: Mapping[str, Iterable[ValidationError]]) -> Invalid:
@@ -130,7 +132,8 @@ def of(error: DuvoError) -> tuple[dict[str, Any], dict[str, str]]:
     if isinstance(error, ArgumentsRefused | AnswersRefused):
         within = "/arguments" if isinstance(error, ArgumentsRefused) else "/responses"
         more["errors"] = [
-            {"pointer": f"{within}{fault.pointer}", "code": "schema", "detail": fault.message} for fault in error.faults
+            {"pointer": f"{within}{fault.pointer}"[:1_000], "code": "schema", "detail": fault.message}
+            for fault in error.faults[:MOST_FAULTS]
         ]
     elif isinstance(error, Invalid):
         more["errors"] = error.errors
@@ -151,7 +154,9 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     if isinstance(error, DuvoError):
         body, headers = of(error)
     elif isinstance(error, exceptions.ValidationError):
-        body = problem(422, "invalid", "The request has faults.", errors=list(_faults(error.detail)))
+        body = problem(
+            422, "invalid", "The request has faults.", errors=list(islice(_faults(error.detail), MOST_FAULTS))
+        )
     elif isinstance(error, Http404 | exceptions.NotFound):
         body = problem(404, "not_found", "There is nothing here for you.")
     elif isinstance(error, PermissionDenied):

@@ -250,3 +250,20 @@ def test_the_box_is_real(open_shop: OpenShop) -> None:
     box: AskingBox = asking()
     shop = open_shop(box)
     assert shop.call("ask_state", {"times": 2}).json()["content"][0]["text"] == "after 2"
+
+
+def test_answers_that_are_nested_too_deeply_or_full_of_faults_are_refused_in_few_words(open_shop: OpenShop) -> None:
+    shop = open_shop(asking())
+    asked = shop.call("ask_form").json()
+    address, key = f"/v1/calls/{asked['id']}/input", question(asked)[0]
+    headers = {"content-type": "application/json"}
+    for depth in (300, 900):
+        deep = b'{"responses":{"%s":{"action":"accept","content":{"name":%s%s}}}}' % (
+            key.encode(), b"[" * depth, b"]" * depth,
+        )  # fmt: skip
+        refused = shop.api.request("POST", address, content=deep, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (422, "answers_invalid")
+    for body in ({f"k{n}": 1 for n in range(50_000)}, {"responses": {f"k{n}": 1 for n in range(50_000)}}):
+        refused = shop.api.post(address, body)
+        assert (refused.status_code, len(refused.json()["errors"])) == (422, 50)
+    assert reply(shop, asked["id"], wait=0, **{key: NAME}).status_code == 200

@@ -26,11 +26,14 @@ from connections.models import Tenant
 from connections.tenancy import TenantAdmin, person
 
 QUICKER = "Somebody else has made a new secret, or has changed the webhook, at this moment. Nothing was done."
-_BOUNDS = ("retention_days", "decision_hours", "max_token_days", "max_concurrency")
+_QUOTAS = (
+    "max_concurrency", "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_stored",
+)  # fmt: skip
+_BOUNDS = ("retention_days", "decision_hours", "max_token_days", *_QUOTAS)
 
 
 class OrganizationAdmin(TenantAdmin):
-    """Organizations: their admins rename them and set all but `max_concurrency`; superusers make and delete them."""
+    """Organizations: their admins rename them and set all but their quotas; superusers make and delete them."""
 
     tenant_path = "pk"
     form = OrganizationForm
@@ -52,8 +55,8 @@ class OrganizationAdmin(TenantAdmin):
         return ["name", "webhook_url" if may_change else "webhook", *_BOUNDS]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Only say whether there is a webhook where its URL is not shown; the platform's share is the platform's."""
-        return ["webhook"] if person(request).is_superuser else ["webhook", "max_concurrency"]
+        """Only say whether there is a webhook where its URL is not shown; quotas are the platform's."""
+        return ["webhook"] if person(request).is_superuser else ["webhook", *_QUOTAS]
 
     @admin.display(description="webhook")
     def webhook(self, tenant: Tenant) -> str:

@@ -128,6 +128,7 @@ _NEXT_STEPS = {
     "private_address": "Use an address that is reachable over the internet.",
     # tools
     "tools_to_review": "Open Tools, look at what is new or changed, and approve what may be used.",
+    "quota_reached": "Delete what your organization does not need, or ask the platform's staff for more.",
     "listing_too_large": "Ask the server's owner: it lists too many tools for one connection.",
     "listing_never_ends": "Ask the server's owner: its list of tools does not end.",
     "listing_failed": "Press Check now; if it fails again, ask the server's owner.",

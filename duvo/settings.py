@@ -387,6 +387,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-calls": {"task": "tools.sweep_calls", "schedule": 10.0, "options": {"expires": 10}},
     "forget-sessions": {"task": "connections.forget_sessions", "schedule": 3600.0, "options": {"expires": 3600}},
     "dispatch-owner-mail": {"task": "tools.dispatch_owner_mail", "schedule": 60.0, "options": {"expires": 60}},
+    "count-open-calls": {"task": "tools.count_open_calls", "schedule": 10.0, "options": {"expires": 10}},
     "purge-calls": {"task": "tools.purge_calls", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 

@@ -23,7 +23,7 @@ from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools import calls, prefer, problems, schemas, tracing
 from tools.authentication import IsAssignment, Principal, principals, recognize, token_digest
-from tools.errors import CallerGone, CallNotFound, OrganizationSuspended
+from tools.errors import CallerGone, CallNotFound, LimitReached, OrganizationSuspended
 from tools.ledger import LedgerUnavailable
 from tools.models import Call
 from tools.outcomes import Report
@@ -181,7 +181,11 @@ class AnswerCall(Door):
         call = await in_thread(own, self.principal, id)
         responses = _member(request, "responses", "The responses are not a JSON object.")
         await in_thread(calls.answer, call, responses)
-        return await _followed(request, await in_thread(own, self.principal, id), self.principal)
+        call = await in_thread(own, self.principal, id)
+        try:
+            return await _followed(request, call, self.principal)
+        except LimitReached:  # the answer is taken, and nothing is left to be refused but the wait
+            return answer(call_body(await calls.follow(call, wait=0)), 200)
 
 
 def own(principal: Principal, call_id: str) -> Call:

@@ -61,6 +61,7 @@ _ENQUEUE_AGAIN = timedelta(minutes=2)  # a message that has not arrived by then 
 _SWEPT_AT_ONCE = 500
 _TRIES = 100  # per second, of all the queued calls together that wait for a place at one connection
 _MOST_COUNTED = 30_000
+_LINGERS = 10.0  # seconds that a seat outlives the wait of a client whose process died
 _NOT_MADE = "The call was cancelled before it was made."
 
 _tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
@@ -95,9 +96,10 @@ async def start(
     at_once = opening.state == CallState.RUNNING
     place = None
     if at_once:
-        place = await limits.enter(offer.bounds, lease=settings.CALL_LEASE)
+        place = await limits.enter(offer.bounds, lease=settings.CALL_LEASE, size=len(opening.arguments))
     else:
-        await limits.count(offer.bounds)
+        await limits.count(offer.bounds, size=len(opening.arguments))
+    seat = None if at_once or not wait else await _seat(principal.assignment_id, wait)
     try:
         first = await _write_down(opening, key)
     except BaseException:
@@ -105,28 +107,43 @@ async def start(
         raise
     if first is not None:
         await _give_back(place)
-        return await follow(first, wait=wait, by=principal.token_id)
+        return await follow(first, wait=wait, by=principal.token_id, seat=seat)
     if at_once:
         return await _run_here(opening, offer, arguments, place, wait)
     if opening.state == CallState.QUEUED:
         await asyncio.to_thread(_enqueue, opening.id)  # a hanging broker must not hold the database's few threads
     if not wait:
         return Report(opening.id, name, CallState(opening.state), opening.created_at, waits_until=opening.waits_until)
-    return await follow(await in_thread(lambda: Call.objects.get(pk=opening.id)), wait=wait, by=principal.token_id)
+    opened = await in_thread(lambda: Call.objects.get(pk=opening.id))
+    return await follow(opened, wait=wait, by=principal.token_id, seat=seat)
 
 
-async def follow(call: Call, *, wait: float, to_the_end: bool = False, by: UUID | None = None) -> Report:
+async def follow(
+    call: Call,
+    *,
+    wait: float,
+    to_the_end: bool = False,
+    by: UUID | None = None,
+    seat: limits.Seat | None = None,
+) -> Report:
     """Return the report of a call as soon as it has ended (or asks something), at the latest after `wait` seconds.
 
-    Raises CallerGone as soon as the token `by` which somebody waits opens nothing any more.
+    Raises CallerGone as soon as the token `by` which somebody waits opens nothing any more, and LimitReached when its
+    assignment waits for as many calls as it may, unless it waits for the very end.
     """
 
     def enough(seen: watching.Seen) -> bool:
         return seen.finished or (seen.state == CallState.INPUT_REQUIRED and not (seen.answered or to_the_end))
 
-    if wait and not enough(watching.Seen.of(call)):
-        await watching.until(call.pk, enough, wait, by=by)
-        call = await in_thread(lambda: Call.objects.get(pk=call.pk))
+    try:
+        if wait and not enough(watching.Seen.of(call)):
+            if seat is None and call.assignment_id is not None and not to_the_end:
+                seat = await _seat(call.assignment_id, wait)
+            await watching.until(call.pk, enough, wait, by=by)
+            call = await in_thread(lambda: Call.objects.get(pk=call.pk))
+    finally:
+        if seat is not None:
+            limits.part(seat)
     return await in_thread(report_of, call)
 
 
@@ -370,6 +387,10 @@ def _prepared(call: Call) -> Run:
         attempt=call.attempts, traceparent=call.traceparent, sent_before=call.sent_at is not None,
         answers=Answers(given, asked["state"]) if asked and given else None,
     )  # fmt: skip
+
+
+async def _seat(assignment_id: UUID, wait: float) -> limits.Seat:
+    return await limits.join(limits.Seat("waiters", assignment_id), lease=wait + _LINGERS)
 
 
 async def _give_back(place: limits.Place | None) -> None:

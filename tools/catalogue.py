@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils import timezone
 
+from connections import quotas
 from connections.errors import DuvoError
 from connections.models import Connection
 from connections.states import ToolsState
@@ -51,6 +52,8 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     known = {tool.name: tool for tool in connection.tools.defer("definition", "approved_definition")}
     found = drift.compare({name: (tool.digest, tool.broken) for name, tool in known.items()}, _listed(listing))
 
+    if found.appeared or found.changed:
+        quotas.check_stored(connection.tenant)
     taken = {tool.public_name for tool in known.values()}
     appeared = []
     for listed in found.appeared:

@@ -20,6 +20,7 @@ CallError                 carries the HTTP status of the problem it becomes
 ├── AnswersRefused        the answers do not fit the questions; names each fault
 ├── KeyReused             the idempotency key belongs to another request
 ├── LimitReached          too many calls run, or too many were made; the code says which limit it was
+│   └── QuotaFull         the organization has as many open calls, or as many bytes stored, as it may
 ├── CircuitOpen           the server could not be reached several times in a row; calls pause
 ├── CallFailed            the server did not give a result; the call's row says the same
 ├── CallTimedOut          the server did not answer in time
@@ -187,6 +188,12 @@ class LimitReached(CallError):
 
     code = "limit_reached"
     status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class QuotaFull(LimitReached):
+    """A quota of your organization is reached."""
+
+    code = "quota_reached"
 
 
 class CircuitOpen(CallError):

@@ -5,6 +5,7 @@ Each event has the number of the call's move as its id, so a client that comes b
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 
 from connections.context import request_id
 from connections.threads import in_thread
-from tools import watching
+from tools import limits, watching
 from tools.authentication import Principal, principals, welcome
 from tools.call_door import Door, own
 from tools.errors import CallerGone
@@ -26,6 +27,7 @@ from tools.models.moves import FINAL_STATES
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps proxies from closing the stream
 _RETRY = b"retry: 1000\n\n"  # milliseconds after which a client comes back
 _AT_ONCE = 500
+_SEAT = 4 * HEARTBEAT  # seconds that a seat outlives the last sign of life of its stream
 
 News = tuple[list[CallEvent], bool]  # what has come, and whether nothing more will
 
@@ -57,7 +59,9 @@ class CallEvents(Door):
         last = request.headers.get("Last-Event-ID", "")
         known = int(last[:9]) if last.isascii() and last.isdigit() else 0
         call, first = await in_thread(_open, self.principal, id, known)
-        events = _stream(call, known, first, self.token_digest or "", self.principal.token_id)
+        assert call.assignment_id is not None  # noqa: S101 - it is the caller's own
+        seat = await limits.join(limits.Seat("streams", call.assignment_id), lease=_SEAT)
+        events = _stream(call, known, first, self.token_digest or "", self.principal.token_id, seat)
         answer: Any = StreamingHttpResponse(events, content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"
         answer["X-Accel-Buffering"] = "no"
@@ -66,8 +70,21 @@ class CallEvents(Door):
         return answer  # type: ignore[no-any-return]
 
 
-async def _stream(call: Call, last: int, news: News, token_digest: str, by: UUID) -> AsyncIterator[bytes]:
-    yield _RETRY
+async def _stream(
+    call: Call, last: int, news: News, token_digest: str, by: UUID, seat: limits.Seat
+) -> AsyncIterator[bytes]:
+    try:
+        yield _RETRY
+        async for part in _events(call, last, news, token_digest, by, seat):
+            yield part
+    finally:
+        limits.part(seat)
+
+
+async def _events(
+    call: Call, last: int, news: News, token_digest: str, by: UUID, seat: limits.Seat
+) -> AsyncIterator[bytes]:
+    keep_at = time.monotonic() + HEARTBEAT
     while welcome(await principals.get(token_digest)):  # a revoked token hears nothing more
         events, over = news
         for event in events:
@@ -82,6 +99,9 @@ async def _stream(call: Call, last: int, news: News, token_digest: str, by: UUID
                 return
             if seen is None:
                 yield b": still here\n\n"
+        if time.monotonic() >= keep_at:
+            keep_at = time.monotonic() + HEARTBEAT
+            await limits.join(seat, lease=_SEAT)
         news = await in_thread(_after, call, last)
 
 

@@ -62,6 +62,22 @@ local function take(bucket, tokens, rate)
   end
 end
 
+-- Quotas: how many calls of an organization are open, counted anew every few seconds (usage.py; while nobody counts
+-- there is no bound), and the bytes that its calls have added since what it stores was last measured.
+
+local OPEN_CALLS = 'duvo:limits:open'
+
+local function is_full(tenant, room)
+  return room >= 0 and tonumber(redis.call('GET', key('stored', tenant)) or 0) >= room
+end
+
+local function store(tenant, size)
+  if size > 0 then
+    redis.call('INCRBY', key('stored', tenant), math.floor(size))
+    redis.call('PEXPIRE', key('stored', tenant), 48 * HOUR / 1000)
+  end
+end
+
 -- Breakers: a hash with the failures in a row; once open also pause, end of the pause, probe and the probe's end.
 
 local function open(breaker, connection, pause)
@@ -94,17 +110,53 @@ end
 
 local verbs = {}
 
-function verbs.count(assignment, rate)
+function verbs.count(assignment, rate, tenant, most_open, room, size)
+  if is_full(tenant, room) then
+    return {'stored', 3600, room, 0}
+  end
+  local counted = most_open >= 0 and redis.call('EXISTS', OPEN_CALLS) == 1
+  if counted and tonumber(redis.call('HGET', OPEN_CALLS, tenant) or 0) >= most_open then
+    return {'open_calls', 10, most_open, 0}
+  end
   local bucket = key('assignment', assignment)
   local tokens = tokens_in(bucket, rate)
   if is_empty(tokens, rate) then
     return {'assignment_rate', seconds_to_token(tokens, rate), rate, 0}
   end
   take(bucket, tokens, rate)
+  store(tenant, size)
+  if counted then
+    redis.call('HINCRBY', OPEN_CALLS, tenant, 1)
+  end
   return 0
 end
 
-function verbs.enter(id, lease, tenant, most_of_tenant, connection, most_of_connection, rate, assignment, own_rate)
+-- Who follows: streams and waiters of one assignment, each a place of its own.
+
+function verbs.join(id, lease, kind, assignment, most)
+  local places = key(kind, assignment)
+  if not redis.call('ZSCORE', places, id) and not has_room(places, most) then
+    return {kind, 1, most, 0}
+  end
+  hold(places, most, id, lease)
+  return 0
+end
+
+function verbs.part(id, kind, assignment)
+  redis.call('ZREM', key(kind, assignment), id)
+  return 0
+end
+
+function verbs.store(tenant, size)
+  store(tenant, size)
+  return 0
+end
+
+function verbs.enter(id, lease, tenant, most_of_tenant, connection, most_of_connection, rate, assignment, own_rate,
+    room, size)
+  if is_full(tenant, room) then
+    return {'stored', 3600, room, 0}
+  end
   local breaker = key('breaker', connection)
   local over, probed_until, failures = unpack(redis.call('HMGET', breaker, 'over', 'probe_until', 'failures'))
   if over and tonumber(over) > now then
@@ -127,6 +179,7 @@ function verbs.enter(id, lease, tenant, most_of_tenant, connection, most_of_conn
   end
   take(bucket, tokens, rate)
   take(own_bucket, own_tokens, own_rate)
+  store(tenant, size)
   hold(of_tenant, most_of_tenant, id, lease)
   hold(of_connection, most_of_connection, id, lease)
   if over then

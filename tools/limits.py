@@ -3,6 +3,7 @@
     enter     a call is about to be made: it takes a place and tokens, or is refused and takes nothing
     leave     the call has ended: its place is free, and the circuit breaker learns whether the server was reached
     keep      calls go on: their places live longer; those of a dead process fall free
+    join      a client follows a call, by a stream of events or by waiting; `part` when it no longer does
     count     a call is queued for a worker: it takes the token of its assignment, and its place later
     breakers  how many circuit breakers are open
 
@@ -20,11 +21,11 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid4
 from weakref import WeakKeyDictionary
 
@@ -37,13 +38,14 @@ from redis.exceptions import ConnectionError as ConnectionBroken
 from redis.exceptions import NoScriptError
 
 from connections import metrics
-from tools.errors import CallError, CircuitOpen, LimitReached
+from tools.errors import CallError, CircuitOpen, LimitReached, QuotaFull
 
 FAILURES = 5  # transport failures in a row that open a breaker
 FIRST_PAUSE = 15.0  # seconds; doubled each time that the one call which is let through fails as well
 LONGEST_PAUSE = 300.0
 PATIENCE = 0.5  # seconds for Redis to answer
 ASK_AGAIN = 2.0  # seconds after it did not
+MOST_FOLLOWING = {"streams": 50, "waiters": 200}  # of one assignment, over all processes
 
 _MOST_AT_ONCE = 256
 _MOST_OWED = 1_000  # departures that are told late; more than that and the leases have to do
@@ -53,6 +55,10 @@ _SENTENCES = {
     "organization_busy": "Your organization's limit of {} calls at a time is reached. Try again in a moment.",
     "connection_busy": "This connection's limit of {} calls at a time is reached. Try again in a moment.",
     "connection_rate": "This connection's limit of {} calls a minute is reached.",
+    "streams": "This assignment has {} streams of events open, the most it may have. Close one.",
+    "waiters": "This assignment waits for {} calls, the most it may at a time. Ask again without waiting.",
+    "open_calls": "Your organization has reached its quota of {} open calls. Try again when some have ended.",
+    "stored": "Your organization has reached its quota of stored bytes. An admin can have calls kept for fewer days.",
     "assignment_rate": "This assignment's limit of {} calls a minute is reached.",
 }
 
@@ -81,6 +87,8 @@ class Bounds:
     connection_concurrency: int | None
     connection_rate: int | None
     assignment_rate: int | None
+    tenant_open: int | None = None  # open calls
+    tenant_room: int | None = None  # bytes that the organization might still store when that was last measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,15 @@ class Place:
     bounds: Bounds
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The place of one client of an assignment that follows a call."""
+
+    kind: Literal["streams", "waiters"]
+    assignment_id: UUID
+    id: str = field(default_factory=lambda: uuid4().hex)
+
+
 class Breakers(NamedTuple):
     """How many breakers keep calls back, and how many wait for one call to try."""
 
@@ -98,14 +115,40 @@ class Breakers(NamedTuple):
     half_open: int
 
 
-async def count(bounds: Bounds) -> None:
-    """Take a token of the assignment's rate, for a call that is made later; raises LimitReached."""
-    if bounds.assignment_rate is not None:
-        _raise_refusal(await _line().ask(("count", bounds.assignment_id, bounds.assignment_rate)))
+async def count(bounds: Bounds, *, size: int = 0) -> None:
+    """Take a token of the assignment's rate, for a call that is made later with so many bytes; raises LimitReached."""
+    words = (
+        "count", bounds.assignment_id, _bound(bounds.assignment_rate), bounds.tenant_id, _bound(bounds.tenant_open),
+        _bound(bounds.tenant_room), size,
+    )  # fmt: skip
+    _raise_refusal(await _line().ask(words))
 
 
-async def enter(bounds: Bounds, *, lease: float, counted: bool = False) -> Place:
+async def join(seat: Seat, *, lease: float) -> Seat:
+    """Take a seat for `lease` seconds, or again; raises LimitReached when the assignment has as many as it may."""
+    try:
+        words = ("join", seat.id, lease, seat.kind, seat.assignment_id, MOST_FOLLOWING[seat.kind])
+        _raise_refusal(await _line().ask(words))
+    except asyncio.CancelledError:
+        part(seat)
+        raise
+    return seat
+
+
+def part(seat: Seat) -> None:
+    """Give a seat back, in the background of the running loop."""
+    _line().tell(("part", seat.id, seat.kind, seat.assignment_id, Verdict.NEITHER))
+
+
+def stored(tenant_id: UUID, size: int) -> None:
+    """Tell how many bytes a call has added to what its organization stores."""
+    _line().tell(("store", tenant_id, size, Verdict.NEITHER))
+
+
+async def enter(bounds: Bounds, *, lease: float, counted: bool = False, size: int = 0) -> Place:
     """Take a place for `lease` seconds and a token of each rate, of the assignment's only if it was not `counted`.
+
+    `size` is how many bytes the call adds to what is stored; who was counted has added them.
 
     Raises LimitReached or CircuitOpen, then nothing was taken.
     """
@@ -114,7 +157,7 @@ async def enter(bounds: Bounds, *, lease: float, counted: bool = False) -> Place
     words = (
         "enter", place.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
         bounds.connection_id, _bound(bounds.connection_concurrency), _bound(bounds.connection_rate),
-        bounds.assignment_id, _bound(rate),
+        bounds.assignment_id, _bound(rate), -1 if counted else _bound(bounds.tenant_room), size,
     )  # fmt: skip
     try:
         refusal = await _line().ask(words)
@@ -163,6 +206,8 @@ def _raise_refusal(refusal: Any) -> None:
 
 
 def _refused(code: str, seconds: float, number: int, next_try: float) -> CallError:
+    if code in ("open_calls", "stored"):
+        return QuotaFull(_SENTENCES[code].format(number), retry_after=seconds)
     if code != CircuitOpen.code:
         return LimitReached(_SENTENCES[code].format(number), code=code, retry_after=seconds)
     sentence = f"The server could not be reached {number} times in a row. "

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection
+from connections.quotas import MEGABYTE
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
@@ -135,6 +136,8 @@ def _bounds(assignment: Assignment, connection: Connection) -> limits.Bounds:
         connection_concurrency=connection.max_concurrency,
         connection_rate=connection.max_rate,
         assignment_rate=assignment.max_rate,
+        tenant_open=assignment.tenant.max_open_calls,
+        tenant_room=max(0, assignment.tenant.max_stored * MEGABYTE - assignment.tenant.stored_bytes),
     )
 
 

@@ -19,6 +19,7 @@ from django.utils import timezone
 from connections import egress, metrics
 from connections.errors import DuvoError, SealBroken
 from connections.models import Connection
+from connections.quotas import QuotaReached
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth.errors import OAuthError
 from tools import catalogue, mcp_client
@@ -175,7 +176,12 @@ def _list_tools(access: Access, report: Probe) -> None:
         raise
     passed, sentence = access.let_in()
     report.add_stage("authorization", "passed" if passed else "failed", sentence, 0)
-    synced = catalogue.apply(connection, listing)
+    try:
+        synced = catalogue.apply(connection, listing)
+    except QuotaReached as full:
+        report.add_stage("tools", "failed", full.sentence, clock.milliseconds)
+        connection.set_tools_state(ToolsState.FAILED, full.code, full.sentence)
+        raise
     report.add_stage("tools", "passed", synced, clock.milliseconds)
 
 

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from connections.context import request_id
 from connections.errors import DuvoError, Refused, TooManyTries, TryLater
+from connections.quotas import QuotaReached
 from tools.errors import AnswersRefused, ArgumentsRefused, CallError
 from tools.ledger import LedgerUnavailable
 
@@ -44,7 +45,9 @@ class Invalid(DuvoError):
 
     @classmethod
     def of(cls, faults: Mapping[str, Iterable[ValidationError]]) -> Invalid:
-        """Take the faults of a form, by field."""
+        """Take the faults of a form, by field; raises QuotaReached when one of them is that."""
+        for fault in (fault for errors in faults.values() for fault in errors if fault.code == QuotaReached.code):
+            raise QuotaReached(fault.messages[0])
         return cls(
             [
                 {"pointer": "" if field == "__all__" else f"/{field}", "code": fault.code or "invalid", "detail": line}
@@ -107,6 +110,7 @@ _STATUSES: dict[type[DuvoError], HTTPStatus] = {
     TooManyTries: HTTPStatus.TOO_MANY_REQUESTS,
     TryLater: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    QuotaReached: HTTPStatus.FORBIDDEN,
     Refused: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 

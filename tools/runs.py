@@ -138,6 +138,7 @@ async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
         finished_at=finished_at,
     )
     seconds = (finished_at - run.started_at).total_seconds()
+    limits.stored(run.tenant_id, len(written) + sum(content.size for content in stored))
     try:
         if await ledger.write(outcome):
             metrics.call_ended(state, "web" if run.sent else "queue", seconds)

@@ -7,7 +7,8 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from tools import calls, owner_mail, polling, probing, pubsub, retention
+from connections.models import Tenant
+from tools import calls, owner_mail, polling, probing, pubsub, retention, usage
 
 
 @shared_task(name="tools.dispatch_probes")
@@ -72,5 +73,13 @@ def mail_owner(*, notice_id: str) -> None:
 
 @shared_task(name="tools.purge_calls")
 def purge_calls() -> None:
-    """Delete the calls that their organizations no longer want kept."""
+    """Delete the calls that their organizations no longer want kept, and measure what each stores."""
     retention.purge(timezone.now())
+    for tenant in Tenant.objects.all():
+        usage.measure(tenant)
+
+
+@shared_task(name="tools.count_open_calls")
+def count_open_calls() -> None:
+    """Count the open calls of each organization."""
+    usage.count_open()

@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import transaction
 from django.db.models import Model, Value
 from django.db.models.functions import Lower
 from django.utils.text import slugify
 
-from connections import audit, checking, egress
+from connections import audit, checking, egress, quotas
 from connections import headers as header_rules
 from connections.ages import ago
 from connections.errors import DuvoError
@@ -206,6 +206,8 @@ class ConnectionForm(OAuthFields, TenantForm):
         if self.before is not None:  # without a lock, as DNS may be slow: `save` locks and compares again
             self.compare(self.before)
         data.pop(SHOWN, None)
+        if self.before is None and (tenant := self.tenant or data.get("tenant")):
+            self._check_quota(tenant)
         for name in (*ADVANCED, *CHOICES):
             if data.get(name) in (None, "") and name not in self.errors:  # left blank: as before, or the default
                 data[name] = getattr(self.before or Connection(), name)
@@ -292,6 +294,13 @@ class ConnectionForm(OAuthFields, TenantForm):
         """Return which secrets this event changed."""
         return [Kind(said.partition(" ")[0]).label for said in event.data.get("secrets", [])]
 
+    @staticmethod
+    def _check_quota(tenant: Tenant) -> None:
+        try:
+            quotas.look(quotas.CONNECTIONS, tenant, tenant.connections.all())
+        except quotas.QuotaReached as full:
+            raise ValidationError({NON_FIELD_ERRORS: ValidationError(full.sentence, code=full.code)}) from full
+
     def _get_validation_exclusions(self) -> set[str]:
         # The database's constraint is not asked here: `save` asks again where nobody can come in between.
         return super()._get_validation_exclusions() | {"name"}
@@ -301,8 +310,9 @@ class ConnectionForm(OAuthFields, TenantForm):
     def save(self, commit: bool = True) -> Connection:
         """Store what was changed of the connection, and its secrets, and ask for a check.
 
-        Raises ValidationError when somebody was quicker with the same name (the form then says so at its field), and
-        Superseded when the connection is no longer as it was when this form was made. Then nothing is stored.
+        Raises ValidationError when somebody was quicker with the same name, or with the last place of the
+        organization's quota (the form then says so), and Superseded when the connection is no longer as it was when
+        this form was made. Then nothing is stored.
         """
         with transaction.atomic():
             connection: Connection = self.instance
@@ -311,6 +321,7 @@ class ConnectionForm(OAuthFields, TenantForm):
             if self._name_is_taken(tenant, connection.name):
                 raise ValidationError({"name": ValidationError(NAME_TAKEN, code="duplicate")})
             if self.before is None:
+                self._check_quota(tenant)
                 connection.slug = _free_slug(tenant, connection.name)
                 connection.created_by = self.user
                 connection.save(force_insert=True)

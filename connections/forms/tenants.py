@@ -43,6 +43,10 @@ class TenantForm(ShownForm):
         return excluded - {"tenant"}
 
 
+def _quota(label: str, **more: Any) -> forms.IntegerField:
+    return forms.IntegerField(label=label, min_value=0, max_value=10_000_000, required=False, **more)
+
+
 class OrganizationForm(ShownForm):
     """An organization's name, where its own systems want to be told, and the bounds of its calls."""
 
@@ -64,12 +68,29 @@ class OrganizationForm(ShownForm):
         help_text="How many calls of all connections may run at once. More are told to come back in a moment.",
     )  # fmt: skip
 
+    max_connections = _quota("Connections")
+    max_assignments = _quota("Assignments")
+    max_tokens = _quota("API tokens")
+    max_open_calls = _quota("Open calls", help_text="Queued, running, or waiting for a person.")
+    max_stored = _quota("MB stored", help_text="Calls with all that hangs on them, and definitions of tools.")
+
     class Meta:
         model = Tenant
-        fields = ["name", "webhook_url", "retention_days", "decision_hours", "max_token_days", "max_concurrency"]
+        fields = [
+            "name", "webhook_url", "retention_days", "decision_hours", "max_token_days", "max_concurrency",
+            "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_stored",
+        ]  # fmt: skip
         help_texts = {
             "webhook_url": "We send a signed message there when a sign-in will end or has died. Leave blank for none."
         }
+
+    def clean(self) -> dict[str, Any]:
+        """Keep the quotas that were left blank."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        for name in self.fields.keys() & cleaned.keys():
+            if name.startswith("max_") and cleaned[name] is None:
+                cleaned[name] = getattr(self.instance, name)
+        return cleaned
 
     def clean_name(self) -> str:
         """Return the name in one line."""

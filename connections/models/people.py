@@ -70,6 +70,12 @@ class Tenant(models.Model):
     max_token_days = models.PositiveSmallIntegerField("days that an API token lives", default=365)
     suspended_at = models.DateTimeField(null=True, editable=False)  # since then nothing runs for it
     suspended_reason = models.CharField(max_length=300, blank=True, editable=False)
+    max_connections = models.PositiveIntegerField("connections", default=200)
+    max_assignments = models.PositiveIntegerField("assignments", default=500)
+    max_tokens = models.PositiveIntegerField("API tokens", default=1_000)
+    max_open_calls = models.PositiveIntegerField("open calls", default=10_000)
+    max_stored = models.PositiveIntegerField("MB stored", default=5_000)
+    stored_bytes = models.PositiveBigIntegerField(default=0, editable=False)  # as measured within the last hour
 
     sealed_fields = ("sealed_webhook_secret",)
 

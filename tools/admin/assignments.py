@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 
 from connections.columns import stamp
 from connections.forms import TenantForm
+from connections.quotas import ASSIGNMENTS, QuotaReached, take
 from connections.tenancy import TenantFilter, only_tenant, person
 from tools import acting
 from tools.admin.consents import ConsentAdmin
@@ -72,10 +73,19 @@ class AssignmentForm(TenantForm):
                 self.fields["tools"].help_text = f"The first {MOST_OFFERED:,} of {total:,} tools, and those chosen."
 
     def clean(self) -> dict[str, Any]:
-        """Refuse what would be done in the name of another person who has not consented."""
+        """Refuse what would be done in the name of another person who has not consented, or is one assignment too many.
+
+        The page saves in the same transaction, so nobody else takes the last place meanwhile.
+        """
         data: dict[str, Any] = super().clean() or self.cleaned_data
         if self.is_change and self.reaches_a_person and (refusal := acting.keeps_out(self.user, self.instance)):
             raise ValidationError(refusal, code="in_the_owners_name")
+        tenant = self.tenant or data.get("tenant")
+        if tenant is not None and not self.is_change:
+            try:
+                take(ASSIGNMENTS, tenant.pk, tenant.assignments.all())
+            except QuotaReached as full:
+                raise ValidationError(full.sentence, code=full.code) from full
         return data
 
     @property
@@ -171,16 +181,20 @@ class AssignmentAdmin(ConsentAdmin):
             for errors in form.errors.values():
                 self.message_user(request, str(errors[0]), messages.ERROR)
             return self._to_its_page(assignment)
-        with transaction.atomic():
-            row, token = AccessToken.issue(
-                assignment=assignment,
-                label=form.cleaned_data["label"],
-                expires_at=form.cleaned_data["expires_on"],
-                by=person(request),
-            )
-            self.audit(request, "token_issued", assignment, prefix=row.prefix)
-            if row.acts_as_id is not None:
-                acting.tell(assignment, person(request), f"issued the token {row}")
+        try:
+            with transaction.atomic():
+                row, token = AccessToken.issue(
+                    assignment=assignment,
+                    label=form.cleaned_data["label"],
+                    expires_at=form.cleaned_data["expires_on"],
+                    by=person(request),
+                )
+                self.audit(request, "token_issued", assignment, prefix=row.prefix)
+                if row.acts_as_id is not None:
+                    acting.tell(assignment, person(request), f"issued the token {row}")
+        except QuotaReached as full:
+            self.message_user(request, full.sentence, messages.ERROR)
+            return self._to_its_page(assignment)
         back = reverse("admin:tools_assignment_change", args=[assignment.pk])
         return show_once(request, self, row, token, back)
 

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST
 
 from connections.columns import stamp
 from connections.models import Tenant
+from connections.quotas import QuotaReached
 from connections.tenancy import ADMINS, TenantAdmin, person, tenants_of
 from tools.admin.token_forms import OwnTokenForm, revoke, revoked, show_once
 from tools.models import AccessToken
@@ -124,15 +125,18 @@ class AccessTokenAdmin(TenantAdmin):
             raise PermissionDenied
         form = OwnTokenForm(request.POST or None, user=person(request))
         if request.method == "POST" and form.is_valid():
-            with transaction.atomic():
-                row, token = AccessToken.issue(
-                    membership=form.cleaned_data["membership"],
-                    label=form.cleaned_data["label"],
-                    expires_at=form.cleaned_data["expires_on"],
-                    by=person(request),
-                )
-                self.audit(request, "issued", row, prefix=row.prefix)
-            return show_once(request, self, row, token, reverse("admin:tools_accesstoken_changelist"))
+            try:
+                with transaction.atomic():
+                    row, token = AccessToken.issue(
+                        membership=form.cleaned_data["membership"],
+                        label=form.cleaned_data["label"],
+                        expires_at=form.cleaned_data["expires_on"],
+                        by=person(request),
+                    )
+                    self.audit(request, "issued", row, prefix=row.prefix)
+                return show_once(request, self, row, token, reverse("admin:tools_accesstoken_changelist"))
+            except QuotaReached as full:
+                form.add_error(None, full.sentence)
         context = {
             **self.admin_site.each_context(request),
             "title": "New API token",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from connections import quotas
 from connections.models import ACTING, Membership, Role, Tenant, User
 from tools.models.catalogue import Tool, ToolQuerySet
 
@@ -115,6 +117,10 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
                 shortened += self.filter(pk=token.pk).update(expires_at=token.created_at + longest)
         return shortened
 
+    def of(self, tenant_id: UUID) -> AccessTokenQuerySet:
+        """Return the tokens of an organization: of its assignments and of its people."""
+        return self.filter(Q(assignment__tenant=tenant_id) | Q(membership__tenant=tenant_id))
+
 
 class AccessToken(models.Model):
     """A key to the API, of an assignment (calls tools) or of a member (scripts the set-up with the member's role).
@@ -169,8 +175,37 @@ class AccessToken(models.Model):
         """Make a token for exactly one of assignment and membership; return the row and the token, shown only now.
 
         It lives no longer than its organization lets tokens live. Issued by the owner of its assignment, or with the
-        owner's consent, it acts through the owner's personal sign-ins.
+        owner's consent, it acts through the owner's personal sign-ins. Raises QuotaReached when the organization has as
+        many tokens as it may; the oldest that open nothing make room first.
         """
+        owner = assignment or membership
+        with transaction.atomic():
+            if owner is not None:
+                cls._make_room(owner.tenant_id)
+            return cls._issue(assignment, membership, label, expires_at, by)
+
+    @classmethod
+    def _make_room(cls, tenant_id: UUID) -> None:
+        mine = cls.objects.of(tenant_id)
+        try:
+            quotas.take(quotas.TOKENS, tenant_id, mine)
+        except quotas.QuotaReached:
+            dead = mine.exclude(pk__in=mine.live(timezone.now()).values("pk"))
+            oldest = list(dead.order_by("created_at").values_list("pk", flat=True)[:100])
+            if not oldest:
+                raise
+            mine.filter(pk__in=oldest).delete()
+            quotas.take(quotas.TOKENS, tenant_id, mine)
+
+    @classmethod
+    def _issue(
+        cls,
+        assignment: Assignment | None,
+        membership: Membership | None,
+        label: str,
+        expires_at: datetime | None,
+        by: User | None,
+    ) -> tuple[AccessToken, str]:
         token, issued_at = f"duvo_{secrets.token_urlsafe(_RANDOM_BYTES)}", timezone.now()
         whose = assignment or membership
         if whose is not None:

@@ -108,7 +108,7 @@ class ToolQuerySet(models.QuerySet["Tool"]):
         """Return the tools that are gone, and that no person has decided about, chosen or used."""
         undecided = Q(approved_digest="") | Q(approved_by=FIRST_LISTING)
         untouched = Q(policy=Policy.ALLOW, placement=Placement.AUTO, idle_timeout=None, call_timeout=None)
-        chosen = Tool.assignments.through.objects.filter(tool=OuterRef("pk"))  # type: ignore[attr-defined]
+        chosen = Tool.assignments.through.objects.filter(tool=OuterRef("pk"))
         used = Tool.calls.rel.related_model.objects.filter(tool=OuterRef("pk"))  # type: ignore[attr-defined]
         return self.filter(undecided, untouched, ~Exists(chosen), ~Exists(used), gone_at__isnull=False)
 

@@ -1,8 +1,9 @@
 """Secrets at rest: sealed with FernetBytes under keys of our own, bound to the row they belong to.
 
-A sealed value is the text `v1.<key id>.<base64 of iv, ciphertext, time and MAC>`. Two keys are derived by HKDF-SHA256
+A sealed value is the text `v1.<key id>.<base64 of iv, ciphertext, time and MAC>`. Three keys are derived by HKDF-SHA256
 from each entry of SEAL_KEYS: one encrypts (AES-256-CBC), one signs (HMAC-SHA256 over the context and the ciphertext),
-so a ciphertext that is copied to another tenant or row does not open. The first entry seals, all open.
+so a ciphertext that is copied to another tenant or row does not open, and one makes digests of what is sealed, which
+tell nothing without it. The first entry seals, all open.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class _Key(NamedTuple):
     id: str
     encryption: bytes
     signing: bytes
+    digesting: bytes
 
 
 class _ContextSigner:
@@ -84,6 +86,22 @@ def unseal_bytes(sealed: str, *, context: str) -> bytes:
         raise SealBroken from error
 
 
+def keyed_digest(data: bytes, *, context: str) -> str:
+    """Return a digest of what is sealed elsewhere, made with the first key: `<key id>.<base64>`, 52 characters.
+
+    It tells whether two are the same to who has the key, and nothing to who guesses with the database alone.
+    """
+    key = _keys(tuple(settings.SEAL_KEYS))[0]
+    return f"{key.id}.{_digested(key, data, context)}"
+
+
+def same_digest(digest: str, data: bytes, *, context: str) -> bool | None:
+    """Tell whether a digest is of this data in this context; None when the key that made it is gone."""
+    key_id, _, rest = digest.partition(".")
+    key = next((key for key in _keys(tuple(settings.SEAL_KEYS)) if key.id == key_id), None)
+    return None if key is None else hmac.compare_digest(rest, _digested(key, data, context))
+
+
 def sealed_with_current_key(sealed: str) -> bool:
     """Tell whether the first of SEAL_KEYS sealed this value; rotation re-seals the others."""
     return sealed.startswith(current_prefix())
@@ -99,6 +117,11 @@ def _fernet(key: _Key, context: str) -> FernetBytes:
     return FernetBytes(key.encryption, cast("Any", _ContextSigner(key.signing, context)))
 
 
+def _digested(key: _Key, data: bytes, context: str) -> str:
+    mac = hmac.digest(key.digesting, struct.pack(">I", len(context.encode())) + context.encode() + data, "sha256")
+    return urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
 @lru_cache(maxsize=8)
 def _keys(entries: tuple[str, ...]) -> list[_Key]:
     return [_derive(urlsafe_b64decode(entry)) for entry in entries]
@@ -108,4 +131,5 @@ def _derive(secret: bytes) -> _Key:
     def hkdf(purpose: bytes) -> bytes:
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"duvo seal " + purpose).derive(secret)
 
-    return _Key(id=sha256(hkdf(b"id")).hexdigest()[:8], encryption=hkdf(b"encrypt"), signing=hkdf(b"sign"))
+    key_id = sha256(hkdf(b"id")).hexdigest()[:8]
+    return _Key(id=key_id, encryption=hkdf(b"encrypt"), signing=hkdf(b"sign"), digesting=hkdf(b"digest"))

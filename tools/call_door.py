@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, cast
 
@@ -118,7 +119,7 @@ class CallTool(Door):
         What is not finished in time, waits for an admin's approval or asks something is answered with 202 and the
         call's address.
         """
-        arguments = _member(request, "arguments", "The arguments are not a JSON object.")
+        arguments, _ = _member(request, "arguments", "The arguments are not a JSON object.")
         preference = prefer.parse(request.headers.get("Prefer"))
         at_once = preference is not None and preference.respond_async
         report = await calls.start(
@@ -179,8 +180,8 @@ class AnswerCall(Door):
     async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Answer every question of the call at once; it goes on, and `Prefer: wait=N` waits for what comes of it."""
         call = await in_thread(own, self.principal, id)
-        responses = _member(request, "responses", "The responses are not a JSON object.")
-        await in_thread(calls.answer, call, responses)
+        responses, asked = _member(request, "responses", "The responses are not a JSON object.", also="id")
+        await in_thread(partial(calls.answer, call, responses, asked=asked))
         call = await in_thread(own, self.principal, id)
         try:
             return await _followed(request, call, self.principal)
@@ -213,8 +214,8 @@ def refuse(error: DuvoError) -> HttpResponse:
     return answer(body, body["status"], headers)
 
 
-def _member(request: HttpRequest, name: str, not_an_object: str) -> dict[str, Any]:
-    """Return the one member that the body may have, an object."""
+def _member(request: HttpRequest, name: str, not_an_object: str, *, also: str = "") -> tuple[dict[str, Any], str]:
+    """Return the one member that the body may have, an object, and the text that it may have `also`."""
     if request.content_type != "application/json":
         raise problems.Unsupported
     try:
@@ -230,14 +231,17 @@ def _member(request: HttpRequest, name: str, not_an_object: str) -> dict[str, An
             "detail": f"There is no such member; send only `{name}`.",
         }
         for key in islice(body, problems.MOST_FAULTS)
-        if key != name
+        if key not in {name, also or name}
     ]
+    text = body.get(also, "") if also else ""
+    if not isinstance(text, str):
+        faults.append({"pointer": f"/{also}", "code": "type", "detail": "It is not text."})
     value = body.get(name, {})
     if not isinstance(value, dict):
         faults.append({"pointer": f"/{name}", "code": "type", "detail": not_an_object})
     if faults:
         raise problems.Invalid(faults)
-    return dict(value)
+    return dict(value), text
 
 
 def _report(report: Report, headers: dict[str, str]) -> HttpResponse:

@@ -47,11 +47,11 @@ from tools.errors import (
     NotAsked,
     OrganizationSuspended,
     OutcomeUnknown,
-    ToolNotFound,
+    ToolReplaced,
 )
 from tools.mcp_client import Answers, Questions
 from tools.models import Call
-from tools.models.moves import MOST_ATTEMPTS, AskedIn, CallState
+from tools.models.moves import MOST_ATTEMPTS, AskedIn, CallQuerySet, CallState
 from tools.offers import Offer
 from tools.outcomes import Report, report_of
 from tools.runs import Run
@@ -167,11 +167,14 @@ def cancel(call: Call) -> None:
 def approve(call: Call, *, by: str) -> bool:
     """Let a call be made that awaits approval, and enqueue it; False when somebody has decided before.
 
-    Raises Ended, or OrganizationSuspended, when there is nobody any more for whom it would be made.
+    Raises Ended, or OrganizationSuspended, when there is nobody any more for whom it would be made, and ToolReplaced,
+    with the call ended, when what would run is not what it was opened for.
     """
     now = timezone.now()
     if call.state == CallState.AWAITING_APPROVAL:
         ending.check(call)
+    if other := offers.replaced(call):
+        raise _ended_as_replaced(call, Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL), other)
     approved = Call.objects.filter(pk=call.pk).approve(by, now, now + _ENQUEUE_AGAIN)
     if approved:
         _enqueue(call.pk)
@@ -185,21 +188,26 @@ def refuse(call: Call, *, by: str, reason: str) -> bool:
     return bool(waiting.end(CallState.FAILED, NotApproved.code, sentence, timezone.now(), decided_by=by[:200]))
 
 
-def answer(call: Call, responses: dict[str, Any]) -> None:
+def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
     """Take the responses, by key, to what a call's server asked, and have the call go on.
 
-    Raises NotAsked when nothing is asked (any more), AnswersRefused when a response does not fit its question, and
-    Ended or OrganizationSuspended when no answer may be sent any more.
+    With `asked`, the id of a question, they are for that one only. Raises NotAsked when nothing (or something else) is
+    asked, AnswersRefused when a response does not fit its question, Ended or OrganizationSuspended when no answer may
+    be sent any more, and ToolReplaced, with the call ended, when another server than the one that asked would be told.
     """
     question = call.question() if call.state == CallState.INPUT_REQUIRED and not call.sealed_answers else None
     if question is None:
         raise NotAsked
     _still_stands(call)
     _check_depth(responses)
+    if asked and asked != question.get("id"):
+        raise NotAsked("The call asks something else by now. Look at it again; nothing was sent.")
     if faults := mcp_client.answer_faults(Questions.restored(question), responses):
         raise AnswersRefused(faults)
     now = timezone.now()
     same = Call.objects.filter(pk=call.pk, sealed_question=call.sealed_question)  # not one that was asked meanwhile
+    if call.asked_in != AskedIn.STREAM and (other := offers.replaced(call, under_way=call.asked_in == AskedIn.TASK)):
+        raise _ended_as_replaced(call, same.filter(state=CallState.INPUT_REQUIRED), other)
     if call.asked_in == AskedIn.RESULT and _visit_is_declined(question, responses):
         if not same.filter(state=CallState.INPUT_REQUIRED).end(
             CallState.FAILED, InputDeclined.code, InputDeclined().sentence, now
@@ -231,12 +239,25 @@ def resume(call_id: UUID) -> None:
         if queued.exclude(sent_at=None).claim(now, now + _lease()):
             unknown = f"An earlier attempt may have run, and no other can be made: {error.sentence}"
             row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, unknown, now)
-        queued.end(CallState.FAILED, error.code, error.sentence, now)
+        nothing = " Nothing was sent." if isinstance(error, ToolReplaced) else ""
+        queued.end(CallState.FAILED, error.code, f"{error.sentence}{nothing}", now)
         return
     if not queued.filter(attempts=run.attempt).claim(run.started_at, timezone.now() + _lease()):
         egress.run(_give_back(place))
         return
     egress.run(runs.perform(replace(run, place=place)))
+
+
+def _ended_as_replaced(call: Call, row: CallQuerySet, other: ToolReplaced) -> ToolReplaced:
+    """End a call that would go to another tool or server than it was opened for, and return the error that says so."""
+    now = timezone.now()
+    if call.sealed_task:
+        sentence = f"{other.sentence} Its server works on it as a task: the tool may have run."
+        row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, sentence, now)
+    else:
+        sentence = f"{other.sentence} Nothing was sent."
+        row.end(CallState.FAILED, other.code, sentence, now)
+    return ToolReplaced(sentence)
 
 
 def _pause(call: Call, full: LimitReached) -> float:
@@ -307,7 +328,7 @@ def _answer_for_nobody(call: Call) -> None:
     try:
         question = call.question() or {"requests": {}}
         answer(call, {key: {"action": "cancel"} for key in question["requests"]})
-    except (NotAsked, Ended, OrganizationSuspended):  # somebody was quicker, or nothing may be sent
+    except (NotAsked, Ended, OrganizationSuspended, ToolReplaced):  # somebody was quicker, or nothing may be sent
         return
     except SealBroken as broken:  # one row that no key opens must not keep the others from their end
         Call.objects.filter(pk=call.pk).end(CallState.OUTCOME_UNKNOWN, broken.code, broken.sentence, timezone.now())
@@ -328,6 +349,8 @@ def _opening(
         connection_id=offer.connection_id,
         tool_id=offer.tool_id,
         tool_name=offer.public_name,
+        tool_digest=offer.digest,
+        server_url=offer.server.url,
         state=state,
         arguments=_written(arguments),
         request_id=request_id.get(),
@@ -373,9 +396,7 @@ async def _run_here(
 def _prepared(call: Call) -> Run:
     """Return the run of a queued call; raises what speaks against it by now."""
     ending.check(call)
-    if call.assignment_id is None:  # deleted this very moment
-        raise ToolNotFound
-    offer = offers.find_now(call.assignment_id, call.token_id, call.tool_name)
+    offer = offers.opened_for(call)
     if offer.asks and call.decided_at is None:  # since it was queued
         raise NotApproved("Since the call was queued, calls of this tool need an approval. Make it again.")
     arguments = call.arguments()

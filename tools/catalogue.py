@@ -44,7 +44,7 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     decided about it or used it.
     """
     # One listing at a time, and never the listing of a server that the connection no longer points to.
-    if not Connection.objects.select_for_update().filter(pk=connection.pk, revision=connection.revision).exists():
+    if hold(connection) != connection.revision:
         raise SettingsChanged
     now = timezone.now()
     trusted = connection.first_listed_at is None
@@ -79,10 +79,19 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     connection.tools.all().forget_gone(now)
 
     if trusted:
-        connection.first_listed_at = now
-        connection.save(update_fields=["first_listed_at"])
+        connection.record(first_listed_at=now)
     refresh_state(connection)
     return _summary(connection, found)
+
+
+def hold(connection: Connection) -> int | None:
+    """Let nobody else list, or decide about, the connection's tools until this transaction ends; return its revision.
+
+    Whoever touches tools holds their connection first, so that two never wait for each other, and none counts what
+    waits for review beside another.
+    """
+    row = Connection.objects.select_for_update(no_key=True).filter(pk=connection.pk)
+    return row.values_list("revision", flat=True).first()
 
 
 def refresh_state(connection: Connection) -> None:

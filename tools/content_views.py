@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -54,13 +55,15 @@ def attachment(request: Request | HttpRequest, content: StoredContent, data: byt
 
     Type and bytes are the server's, which nobody trusts: the answer is saved and never shown, and runs nothing.
     """
-    etag = f'"{content.digest}"'
+    data = _opened(content) if data is None else data
+    digest = sha256(data)
+    etag = f'"{digest.hexdigest()}"'
     answer = get_conditional_response(request, etag=etag)
     if answer is None:
-        answer = HttpResponse(_opened(content) if data is None else data)
+        answer = HttpResponse(data)
         answer["Content-Type"] = _with_charset(content.media_type, answer.content)
         answer["Content-Disposition"] = f'attachment; filename="{content.call_id}-{content.number}"'
-        answer["Repr-Digest"] = f"sha-256=:{b64encode(bytes.fromhex(content.digest)).decode()}:"
+        answer["Repr-Digest"] = f"sha-256=:{b64encode(digest.digest()).decode()}:"
         answer["X-Content-Type-Options"] = "nosniff"
         answer["Content-Security-Policy"] = "sandbox; default-src 'none'"
     answer["ETag"] = etag

@@ -12,6 +12,7 @@ CallError                 carries the HTTP status of the problem it becomes
 ├── CallerGone            the caller's token stopped opening the door while it waited
 ├── ActingRefused         the token may not act through the personal sign-in of its assignment's owner
 ├── Ended                 who asked for the call, or what it needs, has ended meanwhile; the code says what
+├── ToolReplaced          another tool, definition or server stands where the call's was
 ├── NotApproved           an admin refused the call, or nobody approved it in time
 ├── InputDeclined         what the tool needs before it runs was declined
 ├── CallCancelled         somebody asked for the call to be cancelled
@@ -127,6 +128,13 @@ class Ended(CallError):
     """Who asked for this call, or what it needs, has ended meanwhile."""
 
     code = "asker_gone"
+    status = HTTPStatus.CONFLICT
+
+
+class ToolReplaced(CallError):
+    """Since the call was made, its tool, the tool's definition or its server has been replaced. Make it again."""
+
+    code = "tool_replaced"
     status = HTTPStatus.CONFLICT
 
 

@@ -37,8 +37,8 @@ _GATHER_SECONDS = 0.002
 _OPEN = """
     INSERT INTO tools_call (id, tenant_id, assignment_id, token_id, connection_id, tool_id, tool_name, state,
         sealed_arguments, sealed_result, error_code, error_sentence, request_id, created_at, started_at, sent_at,
-        lease_until, waits_until, traceparent, attempts, idempotency_key, body_digest)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, %s, %s, %s, 1, '', '')
+        lease_until, waits_until, traceparent, tool_digest, server_url, attempts, idempotency_key, body_digest)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, '', '')
 """
 # A commit whose confirmation was lost has happened: a call that is then said not to be made would be, by a worker.
 _OPEN_AGAIN = f"{_OPEN} ON CONFLICT (id) DO NOTHING"
@@ -67,6 +67,8 @@ class Opening:
     connection_id: UUID
     tool_id: UUID
     tool_name: str
+    tool_digest: str
+    server_url: str
     state: str
     arguments: bytes  # JSON, not sealed yet
     request_id: str
@@ -157,7 +159,7 @@ def _commit(rows: Sequence[Opening | Outcome], *, again: bool = False) -> set[UU
             adapt(row.id), adapt(row.tenant_id), adapt(row.assignment_id), adapt(row.token_id),
             adapt(row.connection_id), adapt(row.tool_id), row.tool_name, row.state, _sealed(row, row.arguments),
             row.request_id, row.created_at, row.started_at, row.started_at, row.lease_until, row.waits_until,
-            row.traceparent,
+            row.traceparent, row.tool_digest, row.server_url,
         )
         for row in rows
         if isinstance(row, Opening)

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 from django.utils import timezone
 
-from connections.errors import DuvoError
+from connections.errors import DuvoError, SecretOfAnotherServer
 from connections.models import Authorization, Connection
 from connections.quotas import MEGABYTE
 from connections.states import CredentialState, ReachabilityState, ToolsState
@@ -19,7 +19,7 @@ from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
 from tools import acting, limits, mcp_client, schemas
 from tools.access import UNAUTHORIZED_ON_CALL
-from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolSetAside
+from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolReplaced, ToolSetAside
 from tools.fresh import Fresh
 from tools.models import Assignment, Call, Placement, Policy, Tool
 from tools.upstream import bearing, server_for
@@ -33,6 +33,7 @@ class Offer:
     connection_id: UUID
     public_name: str
     upstream_name: str
+    digest: str  # of the definition that was approved
     mirrored: mcp_client.HeaderMap = field(repr=False)
     validator: schemas.Validator = field(repr=False)
     server: mcp_client.Server = field(repr=False)
@@ -55,9 +56,36 @@ async def find(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
     return _given(await _offers.get((assignment_id, token_id, name)))
 
 
-def find_now(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
-    """Return what `find` does, from plain code."""
-    return _given(_offers.get_now((assignment_id, token_id, name)))
+def opened_for(call: Call) -> Offer:
+    """Return the offer of a call that is to be made by now: of the tool, definition and server that it was opened for.
+
+    Raises ToolReplaced when another stands in that place, and what `find` raises.
+    """
+    if call.assignment_id is None:  # deleted while the call was queued
+        raise ToolNotFound
+    if other := replaced(call):
+        raise other
+    offer = _given(_offers.get_now((call.assignment_id, call.token_id, call.tool_name)))
+    # Looked at a moment ago, it may be older than the rows; what is compared here is what is called.
+    found = (offer.tool_id, offer.connection_id, offer.digest, offer.server.url)
+    if found != (call.tool_id, call.connection_id, call.tool_digest, call.server_url):
+        raise ToolReplaced
+    return offer
+
+
+def replaced(call: Call, *, under_way: bool = False) -> ToolReplaced | None:
+    """Return what says that a call's tool, its definition or its server is another by now, None when it is the same.
+
+    Of a call that is `under_way` only the server counts: it knows what it was asked to do.
+    """
+    tool = Tool.objects.filter(pk=call.tool_id, connection=call.connection_id).select_related("connection").first()
+    if tool is None:
+        return ToolReplaced("The tool that this call was made for has been deleted since. Make it again.")
+    if tool.connection.server_url != call.server_url:
+        return ToolReplaced("Since this call was made, its connection leads to another server. Make it again.")
+    if tool.approved_digest != call.tool_digest and not under_way:
+        return ToolReplaced("Since this call was made, another definition of its tool was approved. Make it again.")
+    return None
 
 
 def forget() -> None:
@@ -94,27 +122,34 @@ def _look(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
 def of(call: Call) -> Offer:
     """Return the offer of a call that is under way, also when its tool would not be offered any more.
 
-    Raises ToolNotFound when tool, connection or assignment are gone, ConnectionNotReady without a sign-in, and
-    ActingRefused.
+    Raises ToolNotFound when tool, connection or assignment are gone, ToolReplaced when the connection leads to another
+    server, ConnectionNotReady without a sign-in, and ActingRefused.
     """
     tool = Tool.objects.filter(calls=call).select_related("connection").first()
     assignment = Assignment.objects.filter(calls=call).select_related("tenant").first()
     if tool is None or assignment is None:
         raise ToolNotFound
-    return _offer(tool, assignment, call.token_id)
+    if other := replaced(call, under_way=True):
+        raise other
+    offer = _offer(tool, assignment, call.token_id)
+    if offer.server.url != call.server_url:  # moved at this moment
+        raise ToolReplaced
+    return offer
 
 
 def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
     bearer = _bearer(tool.connection, assignment, token_id)
+    server = bearing(_server(tool), bearer)
     definition: dict[str, Any] = tool.approved_definition or {}
     return Offer(
         tool_id=tool.pk,
         connection_id=tool.connection_id,
         public_name=tool.public_name,
         upstream_name=tool.name,
+        digest=tool.approved_digest,
         mirrored=mcp_client.header_map(definition["inputSchema"]),
         validator=_compiled(orjson.dumps(definition["inputSchema"])),
-        server=bearing(server_for(tool.connection, tool), bearer),
+        server=server,
         bearer=bearer,
         bounds=_bounds(assignment, tool.connection),
         asks=tool.policy == Policy.ASK,
@@ -162,6 +197,13 @@ def _check_ready(tool: Tool) -> None:
         raise ConnectionNotReady("The connection has not been checked since its server changed.", code="not_checked")
     if connection.reachability_state == ReachabilityState.UNSUPPORTED:
         raise ConnectionNotReady(connection.reachability_sentence, code=connection.reachability_reason)
+
+
+def _server(tool: Tool) -> mcp_client.Server:
+    try:
+        return server_for(tool.connection, tool)
+    except SecretOfAnotherServer as refusal:
+        raise ConnectionNotReady(f"The connection is not signed in: {refusal.sentence}", code=refusal.code) from refusal
 
 
 def _bearer(connection: Connection, assignment: Assignment, token_id: UUID | None) -> Bearer | None:

@@ -24,6 +24,7 @@ from tools.errors import (
     OrganizationSuspended,
     OutcomeUnknown,
     ToolDenied,
+    ToolReplaced,
 )
 from tools.models import Call
 from tools.models.moves import CallState
@@ -42,6 +43,7 @@ _ERRORS_BY_CODE: dict[str, type[CallError]] = {
     OrganizationSuspended.code: OrganizationSuspended,
     ToolDenied.code: ToolDenied,
     ActingRefused.code: ActingRefused,
+    ToolReplaced.code: ToolReplaced,
 }
 _BAD_GATEWAY = 502  # with 503, 504 and the 52x family: what stands in front of the server fails
 

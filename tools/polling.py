@@ -19,7 +19,7 @@ from mcp_types import INVALID_PARAMS
 from connections import egress
 from connections.errors import DuvoError
 from tools import ending, mcp_client, offers, runs
-from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound
+from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound, ToolReplaced
 from tools.mcp_client import Questions, Task
 from tools.models import Call
 from tools.models.moves import AskedIn, CallState
@@ -51,9 +51,11 @@ def look(call_id: UUID) -> None:
     try:
         run, handle = _run_of(call), call.task() or {}
         task = egress.run(_look(run, handle, call.answers()))
-    except ToolNotFound:
-        removed = "The tool or its assignment was removed while the server worked on its task."
-        Call.objects.filter(pk=call_id).end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, removed, timezone.now())
+    except (ToolNotFound, ToolReplaced) as gone:
+        sentence = "The tool or its assignment was removed while the server worked on its task."
+        if isinstance(gone, ToolReplaced):
+            sentence = f"{gone.sentence} Its server works on it as a task: the tool may have run."
+        Call.objects.filter(pk=call_id).end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, sentence, timezone.now())
     except mcp_client.RpcError as error:
         failure = error
     except DuvoError:

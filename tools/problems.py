@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from connections.context import request_id
 from connections.errors import DuvoError, Refused, TooManyTries, TryLater
+from connections.forms import Superseded
 from connections.quotas import QuotaReached
 from tools.errors import AnswersRefused, ArgumentsRefused, CallError
 from tools.ledger import LedgerUnavailable
@@ -94,6 +95,12 @@ class NoWebSockets(DuvoError):
     code = "not_found"
 
 
+class PreconditionFailed(DuvoError):
+    """This has been changed since you looked at it (`If-Match`). Nothing was done; look at it again."""
+
+    code = "precondition_failed"
+
+
 class UnknownHost(DuvoError):
     """This service does not answer under that host name."""
 
@@ -102,6 +109,8 @@ class UnknownHost(DuvoError):
 
 _STATUSES: dict[type[DuvoError], HTTPStatus] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    Superseded: HTTPStatus.CONFLICT,
     Unsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -242,8 +243,8 @@ async def cancel_task(run: Run, task_id: str) -> None:
 
 
 def sealed_question(run: Run, questions: Questions) -> str:
-    """Return what a server asks as the row keeps it."""
-    return run.seal(asdict(questions))
+    """Return what a server asks as the row keeps it, with an id that tells it from the next question."""
+    return run.seal({**asdict(questions), "id": secrets.token_hex(8)})
 
 
 async def _learn(run: Run, said: ToolResult | DuvoError, seconds: float) -> None:

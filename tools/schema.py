@@ -57,6 +57,10 @@ class Schema(AutoSchema):
             problems |= _WITH_A_BODY
         if self.method != "GET" or "/tools" in self.path or "/calls" in self.path:
             problems[403] = "This token may not do this."
+        if "/connections/{" in self.path and self.method != "GET":
+            problems[412] = "It was changed since you looked at it: `If-Match` names another revision."
+        if "/connections/{" in self.path and self.method == "PATCH":
+            problems[409] = "Others change it all the time; nothing was saved."
         if self._is_call():
             problems |= _CALL
         elif self.path.endswith("/tools/{name}"):

@@ -86,6 +86,7 @@ class QuestionSerializer(serializers.Serializer[Any]):
 class InputRequiredSerializer(serializers.Serializer[Any]):
     """What the server asks, by key; all of it is answered at once at `/v1/calls/{id}/input`."""
 
+    id = serializers.CharField(help_text="Tells this question from the next one of the call.")
     requests = serializers.DictField(child=QuestionSerializer())
 
 
@@ -100,6 +101,9 @@ class InputSerializer(serializers.Serializer[Any]):
     """The answers to what a call asks."""
 
     responses = serializers.DictField(child=ResponseSerializer(), help_text="One for each key of `requests`.")
+    id = serializers.CharField(
+        required=False, help_text="The `id` of the question that is answered; when the call asks another by then: 409."
+    )
 
 
 class CallSerializer(serializers.ModelSerializer[Call]):
@@ -160,6 +164,7 @@ def call_body(report: Report) -> dict[str, Any]:
         "error": {"code": error.code, "detail": error.sentence} if error and not result else None,
         "progress": report.progress,
         "input_required": question and {
+            "id": question.get("id", ""),
             "requests": {key: {name: one[name] for name in asked} for key, one in question["requests"].items()}
         },
         "waits_until": report.waits_until.isoformat(timespec="milliseconds") if report.waits_until else None,

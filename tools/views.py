@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 from uuid import UUID
 
 import orjson
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import DataError
+from django.db import DataError, transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
@@ -21,14 +22,25 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
-from connections import audit, checking
-from connections.forms import ConnectionForm
-from connections.models import Connection, Tenant, User
-from tools import offers, problems
+from connections import audit, checking, egress
+from connections.errors import SecretOfAnotherServer
+from connections.forms import ConnectionForm, Superseded
+from connections.models import Connection, Credential, Tenant, User
+from tools import conditional, offers, problems
 from tools.authentication import IsAdminToChange, IsAssignment, Principal
 from tools.models import Assignment, Call, Tool
 from tools.models.moves import CallState
 from tools.serializers import CallSummarySerializer, ConnectionChangeSerializer, ConnectionSerializer, ToolSerializer
+
+_TRIES = 10  # of a change beside others; each time at least one of them gets through
+ETAG = OpenApiParameter(
+    "ETag", location=OpenApiParameter.HEADER, response=[200, 201, 202],
+    description="The revision of the settings, for `If-Match`; the states move without it.",
+)  # fmt: skip
+IF_MATCH = OpenApiParameter(
+    "If-Match", location=OpenApiParameter.HEADER,
+    description="The `ETag` that you have seen: when the settings are others by now, nothing is done (412).",
+)  # fmt: skip
 
 
 class Pages(CursorPagination):
@@ -182,7 +194,6 @@ class CallList(ListAPIView[Call]):
 
 @extend_schema_view(
     list=extend_schema(description="The connections of the caller's organization, with their states."),
-    retrieve=extend_schema(description="One connection."),
 )
 class Connections(ReadOnlyModelViewSet[Connection]):
     """Connections: every token reads, an organization admin's token changes."""
@@ -206,38 +217,67 @@ class Connections(ReadOnlyModelViewSet[Connection]):
             return connections
         return connections.filter(tools__assignments=assignment).distinct()
 
-    @extend_schema(request=ConnectionChangeSerializer, responses={201: ConnectionSerializer})
+    @extend_schema(description="One connection.", parameters=[ETAG])
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show it, with the tag of its settings."""
+        return self._shown(self.get_object())
+
+    @extend_schema(request=ConnectionChangeSerializer, responses={201: ConnectionSerializer}, parameters=[ETAG])
     def create(self, request: Request) -> Response:
         """Add a connection; a probe starts at once, its result shows in the states."""
-        connection = self._save(request, None, partial=False)
-        return Response(self.get_serializer(connection).data, status=201)
+        return self._shown(self._save(request, None), status=201)
 
-    @extend_schema(request=ConnectionChangeSerializer(partial=True), responses=ConnectionSerializer)
+    @extend_schema(
+        request=ConnectionChangeSerializer(partial=True), responses=ConnectionSerializer, parameters=[ETAG, IF_MATCH]
+    )
     def partial_update(self, request: Request, id: UUID) -> Response:  # noqa: A002 - the URL's own word
-        """Change a connection; what is left out stays, secrets included."""
-        connection = self._save(request, self.get_object(), partial=True)
-        return Response(self.get_serializer(connection).data)
+        """Change a connection; what is left out stays, secrets included.
 
-    @extend_schema(responses={204: None})
+        Of two who change it at once the second is judged on what the first has left; with `If-Match` it is refused.
+        """
+        first: Connection = self.get_object()
+        connection = first
+        for _ in range(_TRIES):
+            conditional.check(request, connection)
+            with suppress(Superseded):
+                return self._shown(self._save(request, connection, asked_of=first.server_url))
+            connection = self.get_object()
+        raise Superseded
+
+    @extend_schema(responses={204: None}, parameters=[IF_MATCH])
+    @transaction.atomic
     def destroy(self, request: Request, id: UUID) -> Response:  # noqa: A002
         """Delete a connection with its secrets and tools; its calls stay."""
-        connection = self.get_object()
+        connection = self._held()
+        conditional.check(request, connection)
         audit.record(self._user(request), "connection.deleted", connection, tenant=connection.tenant)
         connection.delete()
         return Response(status=204)
 
-    @extend_schema(request=None, responses={202: ConnectionSerializer})
+    @extend_schema(request=None, responses={202: ConnectionSerializer}, parameters=[ETAG, IF_MATCH])
     @action(detail=True, methods=["post"])
+    @transaction.atomic
     def probe(self, request: Request, id: UUID) -> Response:  # noqa: A002
         """Check the connection now; the result shows in its states."""
-        connection = self.get_object()
+        connection = self._held()
+        conditional.check(request, connection)
         checking.ask(connection)
-        return Response(self.get_serializer(connection).data, status=202)
+        return self._shown(connection, status=202)
 
-    def _save(self, request: Request, connection: Connection | None, *, partial: bool) -> Connection:
-        shape = ConnectionChangeSerializer(data=request.data, partial=partial)
+    def _held(self) -> Connection:
+        """Return the connection with its row locked: nobody changes it before this transaction ends."""
+        connection = self.get_object()
+        return get_object_or_404(Connection.objects.select_for_update(), pk=connection.pk)
+
+    def _shown(self, connection: Connection, status: int = 200) -> Response:
+        return conditional.tagged(Response(self.get_serializer(connection).data, status=status), connection)
+
+    def _save(self, request: Request, connection: Connection | None, *, asked_of: str = "") -> Connection:
+        shape = ConnectionChangeSerializer(data=request.data, partial=connection is not None)
         shape.is_valid(raise_exception=True)
         given: dict[str, Any] = shape.validated_data
+        if connection is not None and egress.origin(connection.server_url) != egress.origin(asked_of):
+            _refuse_secrets_of(asked_of, given)
         before = ConnectionForm.data_of(connection) if connection else {"authorization": "none", "enabled": True}
         form = ConnectionForm(before | given, instance=connection, tenant=tenant_of(request), user=self._user(request))
         if not form.is_valid():
@@ -250,3 +290,12 @@ class Connections(ReadOnlyModelViewSet[Connection]):
     @staticmethod
     def _user(request: Request) -> User:
         return get_object_or_404(User, pk=principal_of(request).user_id)
+
+
+def _refuse_secrets_of(server_url: str, given: dict[str, Any]) -> None:
+    """Raise Invalid for secrets that were sent for a server from which the connection has moved at this moment."""
+    secrets = [kind for kind in Credential.Kind.values if given.get(kind)]
+    if secrets and "server_url" not in given:
+        sentence = f"The connection was moved to another server at this moment; this was sent for {server_url}."
+        code = SecretOfAnotherServer.code
+        raise problems.Invalid([{"pointer": f"/{kind}", "code": code, "detail": sentence} for kind in secrets])

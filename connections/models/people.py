@@ -47,9 +47,15 @@ class User(AbstractUser):
         self.password_changed_at = timezone.now()
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, and remember when the password was changed; a stronger hash of the same password is no change."""
-        if getattr(self, "_password", None) is not None and self.pk is not None:
+        """Write the row; of a person who gets a new password, only that and when it was, unless fields are named.
+
+        Making its hash takes most of a second, in which somebody else may deactivate them: Django's own forms would
+        write the whole row back as it was before. A stronger hash of the same password is no change.
+        """
+        if self._password is not None and not self._state.adding:
             self.password_changed_at = timezone.now()
+            if not (args or kwargs):
+                kwargs["update_fields"] = ["password"]
         fields = kwargs.get("update_fields")
         if fields is not None and "password" in fields:
             kwargs["update_fields"] = {*fields, "password_changed_at"}

@@ -30,13 +30,15 @@ def ended(call_id: str) -> Call:
 
 def open_call(shop: Shop, state: CallState, lease: timedelta) -> UUID:
     """Leave a row as a process leaves it that died; the lease ends this long from now."""
-    now = timezone.now()
+    now, tool = timezone.now(), shop.connection.tools.get(name="echo")
     call = Call(
         tenant=shop.connection.tenant,
         assignment=shop.assignment,
         connection=shop.connection,
-        tool=shop.connection.tools.get(name="echo"),
+        tool=tool,
         tool_name="orders__echo",
+        tool_digest=tool.approved_digest,
+        server_url=shop.connection.server_url,
         state=state,
         started_at=now if state == CallState.RUNNING else None,
         sent_at=now if state == CallState.RUNNING else None,

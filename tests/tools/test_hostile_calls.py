@@ -20,11 +20,14 @@ from tools.models import Call, Tool
 def queued(acme: House, **more: object) -> Call:
     connection = acme.connection(tools_state="in_sync")
     definition = {"name": "echo", "inputSchema": {"type": "object"}}
-    Tool.objects.create(
+    tool = Tool.objects.create(
         connection=connection, name="echo", public_name="orders__echo", definition=definition, digest="d",
         approved_definition=definition, approved_digest="d", approved_at=timezone.now(),
     )  # fmt: skip
-    call = Call(tenant=acme.tenant, assignment=acme.assignment(), connection=connection, tool_name="orders__echo")
+    call = Call(
+        tenant=acme.tenant, assignment=acme.assignment(), connection=connection, tool=tool, tool_name="orders__echo",
+        tool_digest="d", server_url=connection.server_url,
+    )  # fmt: skip
     call.sealed_arguments = sealing.seal({}, context=call.seal_context)
     for name, value in more.items():
         setattr(call, name, value)

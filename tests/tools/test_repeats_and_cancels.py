@@ -281,9 +281,11 @@ def test_the_organizations_admin_cancels_and_nobody_else(
 
 def orphan(shop: Shop, **members: Any) -> Call:
     """A call whose process died in the middle."""
+    tool = shop.connection.tools.get(name="echo")
     call = Call(
         tenant=shop.connection.tenant, assignment=shop.assignment, connection=shop.connection,
-        tool=shop.connection.tools.get(name="echo"), tool_name="orders__echo", state="running",
+        tool=tool, tool_name="orders__echo", tool_digest=tool.approved_digest, state="running",
+        server_url=shop.connection.server_url,
         started_at=timezone.now(), sent_at=timezone.now(), lease_until=timezone.now() - timedelta(seconds=1),
     )  # fmt: skip
     call.sealed_arguments = sealing.seal({"text": "x"}, context=call.seal_context)

@@ -65,10 +65,12 @@ class AssignmentForm(TenantForm):
         """Offer the tools of the assignment's organization; before it is known, none."""
         super().__init__(*args, **kwargs)
         if self.tenant is not None and isinstance(self.fields["tools"], forms.ModelMultipleChoiceField):
-            offered = Tool.objects.filter(connection__tenant=self.tenant, gone_at=None)
+            mine = Tool.objects.filter(connection__tenant=self.tenant)
+            offered = mine.filter(gone_at=None)
             first = offered.values("pk")[:MOST_OFFERED]
-            chosen = self.instance.tools.values("pk") if self.instance.pk and not self.instance._state.adding else []  # noqa: SLF001 - Django's own flag
-            self.fields["tools"].queryset = offered.filter(Q(pk__in=first) | Q(pk__in=chosen)).only("public_name")
+            # One that the server does not offer at this moment stays chosen: else any saving would take it away.
+            chosen = self.instance.tools.values("pk") if self.is_change else []
+            self.fields["tools"].queryset = mine.filter(Q(pk__in=first) | Q(pk__in=chosen)).only("public_name")
             if (total := offered.count()) > MOST_OFFERED:
                 self.fields["tools"].help_text = f"The first {MOST_OFFERED:,} of {total:,} tools, and those chosen."
 

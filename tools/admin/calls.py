@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET
 from connections.columns import stamp
 from connections.errors import SealBroken
 from connections.tenancy import TenantFilter, person
-from tools import calls, contents, ending, reading
+from tools import calls, contents, ending, offers, reading
 from tools.admin.decisions import DecisionAdmin, RefusalForm
 from tools.admin.life import hints_of, life_of
 from tools.admin.readable import blocks_of, is_whole
@@ -89,6 +89,7 @@ class CallAdmin(DecisionAdmin):
             "may_decide": may_decide,
             "decides": decides,
             "end": None if call.finished else ending.of(call),
+            "replaced": offers.replaced(call) if call.state == CallState.AWAITING_APPROVAL else None,
             "opens": opens,
             "opened": self._opened(request, call) if decides or opens else None,
             "questions": self.questions_of(request, call) if may_decide else None,

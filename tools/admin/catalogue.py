@@ -175,11 +175,11 @@ class ToolAdmin(TenantAdmin):
 
     def pace_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Say where calls of the tool run and how long they may take."""
-        tool = self._decided(request, object_id)
-        form = PaceForm(request.POST, instance=tool)
-        if not form.is_valid():
-            return self._page(request, tool, pace=form)
         with transaction.atomic():
+            tool = self._decided(request, object_id)
+            form = PaceForm(request.POST, instance=tool)
+            if not form.is_valid():
+                return self._page(request, tool, pace=form)
             tool.set_pace(**form.cleaned_data)
             self.audit(request, "pace_set", tool, **form.cleaned_data)
         self.message_user(request, "Saved.", messages.SUCCESS)
@@ -193,6 +193,7 @@ class ToolAdmin(TenantAdmin):
 
     def _approve(self, request: HttpRequest, tool: Tool, digest: str) -> bool:
         with transaction.atomic():
+            catalogue.hold(tool.connection)
             if not tool.approve(by=person(request).get_username(), digest=digest):
                 return False
             self.audit(request, "approved", tool, digest=digest)

@@ -17,7 +17,7 @@ from connections.errors import SealBroken
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
 from tools import acting, calls, reading
 from tools.admin.questions import ACTIONS, QuestionForm, answered, asked
-from tools.errors import AnswersRefused, Ended, NotAsked, OrganizationSuspended
+from tools.errors import AnswersRefused, Ended, NotAsked, OrganizationSuspended, ToolReplaced
 from tools.models import Call
 from tools.models.moves import CallState
 
@@ -83,6 +83,9 @@ class DecisionAdmin(ReadOnlyAdmin):
             self.audit(request, "approved", call, outcome=end.code)
             self.message_user(request, f"Nothing was sent. {end.sentence}", messages.ERROR)
             return self._to_its_page(call)
+        except ToolReplaced as other:
+            self.message_user(request, other.sentence, messages.ERROR)
+            return self._to_its_page(call)
         if approved:
             self.audit(request, "approved", call)
             self.message_user(request, "Approved: the call is on its way.", messages.SUCCESS)
@@ -146,6 +149,8 @@ class DecisionAdmin(ReadOnlyAdmin):
             self.message_user(request, ASKED_ANOTHER, messages.WARNING)
         except (Ended, OrganizationSuspended) as end:
             self.message_user(request, f"Nothing was sent. {end.sentence}", messages.ERROR)
+        except ToolReplaced as other:
+            self.message_user(request, other.sentence, messages.ERROR)
         else:
             self.audit(request, "answered", call, actions=actions)
             self.message_user(request, _SENT["accept" if "accept" in actions else actions[0]], messages.SUCCESS)

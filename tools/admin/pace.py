@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from django import forms
 from django.conf import settings
 
+from connections.forms import ShownForm
 from connections.forms.fields import seconds
 from tools.models import Tool
 
-if TYPE_CHECKING:
-    _ToolForm = forms.ModelForm[Tool]
-else:
-    _ToolForm = forms.ModelForm
 
-
-class PaceForm(_ToolForm):
+class PaceForm(ShownForm):
     """Where calls of a tool run, and its own clocks."""
 
+    changed_by = ("pace_set",)
     idle_timeout = seconds("Idle timeout", 600, "Seconds without any sign of life. Blank: the connection's.")
     call_timeout = seconds("Call timeout", settings.LONGEST_CALL, "Seconds in all. Blank: the connection's.")
 

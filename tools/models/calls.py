@@ -36,6 +36,9 @@ class Call(models.Model):
     connection = models.ForeignKey(Connection, null=True, on_delete=models.SET_NULL, related_name="calls")
     tool = models.ForeignKey(Tool, null=True, on_delete=models.SET_NULL, related_name="calls")
     tool_name = models.CharField(max_length=64)
+    # What it was opened, and approved, for: it runs for nothing else that has come into the place of these rows.
+    tool_digest = models.CharField(max_length=64, blank=True, db_default="")
+    server_url = models.CharField(max_length=2048, blank=True, db_default="")
     state = models.CharField(max_length=20, choices=CallState, default=CallState.QUEUED)
     sealed_arguments = models.TextField()
     sealed_result = models.TextField(blank=True)

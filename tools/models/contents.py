@@ -16,7 +16,6 @@ class StoredContent(models.Model):
     number = models.PositiveIntegerField()
     media_type = models.CharField(max_length=200)
     size = models.PositiveBigIntegerField()  # bytes of the content itself
-    digest = models.CharField(max_length=64)  # SHA-256 of the content itself, hex
     sealed = models.TextField(blank=True)
     file = models.CharField(max_length=300, blank=True)
 

@@ -135,6 +135,6 @@ def test_keys_that_were_stored_before_are_published_by_the_migration_if_they_are
     sealed = sealing.seal(HOSTILE["RSA of 8,192 bits"](), context=large.seal_context)
     Credential.objects.filter(pk=large.pk).update(sealed=sealed)
     Credential.objects.update(public_half={})
-    import_module("connections.migrations.0006_walls_d_what_may_be_read_at_once").publish(apps, None)
+    import_module("connections.migrations.0006_what_may_be_read_at_once").publish(apps, None)
     assert published(connection) == before
     assert published(other) == []

@@ -23,7 +23,7 @@ def fill(apps: Any, schema_editor: Any) -> None:
 class Migration(migrations.Migration):
     """Two columns more, one less."""
 
-    dependencies = [("tools", "0006_fewer_indexes_of_calls"), ("connections", "0006_walls_b_origins")]
+    dependencies = [("tools", "0006_fewer_indexes_of_calls"), ("connections", "0007_origins")]
 
     operations = [
         migrations.AddField("call", "tool_digest", models.CharField(blank=True, db_default="", max_length=64)),

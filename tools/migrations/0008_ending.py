@@ -35,8 +35,8 @@ def set_ends(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("connections", "0006_walls_c_suspension"),
-        ("tools", "0006_fewer_indexes_of_calls"),
+        ("connections", "0008_suspension"),
+        ("tools", "0007_what_a_call_is_for"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -16,7 +16,7 @@ def measure(apps: Any, editor: Any) -> None:
 class Migration(migrations.Migration):
     """Add the size."""
 
-    dependencies = [("tools", "0006_fewer_indexes_of_calls")]
+    dependencies = [("tools", "0008_ending")]
 
     operations = [
         migrations.AddField("toolversion", "size", models.PositiveIntegerField(db_default=0)),

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("connections", "0005_life_of_a_call"),
+        ("connections", "0007_origins"),
     ]
 
     operations = [

@@ -34,7 +34,7 @@ def keep_origins(apps: Any, schema_editor: Any) -> None:
 class Migration(migrations.Migration):
     """Two columns, and the seals bound to them."""
 
-    dependencies = [("connections", "0005_life_of_a_call")]
+    dependencies = [("connections", "0006_what_may_be_read_at_once")]
 
     operations = [
         migrations.AddField("credential", "origin", models.CharField(blank=True, db_default="", max_length=300)),

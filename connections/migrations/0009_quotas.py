@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """Add the quotas, and how much is stored."""
 
-    dependencies = [("connections", "0005_life_of_a_call")]
+    dependencies = [("connections", "0008_suspension")]
 
     operations = [
         *(

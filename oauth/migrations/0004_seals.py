@@ -32,6 +32,6 @@ def _seal_anew(row: Any, field: str, before: str, after: str) -> None:
 class Migration(migrations.Migration):
     """No column changes."""
 
-    dependencies = [("oauth", "0003_what_a_sign_in_is_made_for"), ("connections", "0006_walls_b_origins")]
+    dependencies = [("oauth", "0003_what_a_sign_in_is_made_for"), ("connections", "0007_origins")]
 
     operations = [migrations.RunPython(bind, migrations.RunPython.noop)]

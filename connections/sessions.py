@@ -5,6 +5,7 @@ A session ends after SESSION_COOKIE_AGE without a request, and in any case SESSI
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from django.utils import timezone
 
 from connections.digests import keyed
 
+_KEY = re.compile("[0-9a-z]{32}")
 BEGAN = "_began"  # Unix time
 RENEW_EVERY = timedelta(minutes=10)  # a request writes the session down again at most so often
 
@@ -82,7 +84,7 @@ class SessionStore(StockStore):
 
     def _row(self) -> Session | None:
         """Return the row; one that was stored under an older key moves to the current one."""
-        if self.session_key is None:
+        if self.session_key is None or not _KEY.fullmatch(self.session_key):
             return None
         digests = keyed("session", self.session_key)
         row = Session.objects.filter(session_key__in=digests, expire_date__gt=timezone.now()).first()

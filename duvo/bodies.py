@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
-from connections.clients import share_of
+from connections.clients import past_proxies, share_of
 from tools import problems
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -42,9 +42,8 @@ async def read(scope: Mapping[str, Any], headers: Headers, receive: Receive) -> 
         raise problems.TooLarge
     chunks: list[bytes] = []
     size, more = 0, True
-    client = scope.get("client") or ("",)
     try:
-        with _counted(share_of(client[0])) as count:
+        with _counted(scope) as count:
             async with asyncio.timeout(SECONDS):
                 while more:
                     message = await receive()
@@ -86,12 +85,13 @@ async def drain(receive: Receive) -> None:
 
 
 @contextmanager
-def _counted(share: str) -> Iterator[Callable[[int], None]]:
-    """Give what counts bytes that are held; they are held no longer at the end."""
-    held = 0
+def _counted(scope: Mapping[str, Any]) -> Iterator[Callable[[int], None]]:
+    """Give what counts bytes that are held for a client; they are held no longer at the end."""
+    held, share = 0, ""
 
     def count(amount: int) -> None:
-        nonlocal held
+        nonlocal held, share
+        share = share or share_of(_address(scope)) or "unknown"
         if _arriving[share] + amount > MOST_BYTES_OF_ONE or _arriving.total() + amount > MOST_BYTES:
             raise problems.TooManyBodies
         held += amount
@@ -104,3 +104,9 @@ def _counted(share: str) -> Iterator[Callable[[int], None]]:
             _arriving[share] -= held
             if not _arriving[share]:
                 del _arriving[share]
+
+
+def _address(scope: Mapping[str, Any]) -> str:
+    forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    client = scope.get("client") or ("",)
+    return past_proxies(client[0], b",".join(forwarded).decode("latin-1"))

@@ -78,7 +78,7 @@ def configure(options: dict[str, str]) -> None:
             "loggers": {
                 **{name: {"level": "WARNING"} for name in _TALKATIVE},
                 "uvicorn.error": {"filters": ["discreet"]},  # it may have a handler of its own
-                **{name: {"handlers": [], "level": "CRITICAL", "propagate": False} for name in _ACCESS},
+                **{name: {"handlers": [], "level": logging.CRITICAL + 1, "propagate": False} for name in _ACCESS},
             },
         }
     )

@@ -83,7 +83,7 @@ def running(database_url: str, redis_url: str, echo_url: str) -> Iterator[Produc
     token, port = furnish(environment, "make", echo_url), stack.free_port()
     web = [
         "uvicorn", "duvo.asgi:application", "--host", HOST, "--port", str(port), "--loop", "uvloop",
-        "--http", "httptools", "--lifespan", "off", "--no-access-log", "--log-level", "warning",
+        "--http", "duvo.protocol:Protocol", "--lifespan", "off", "--no-access-log", "--log-level", "warning",
     ]  # fmt: skip
     worker = [
         "celery", "--quiet", "--app", "duvo", "worker", "--queues", "calls", "--pool", "threads", "--concurrency", "64",

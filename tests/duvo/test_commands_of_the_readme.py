@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -103,3 +106,36 @@ def queue_of(workers: list[list[str]]) -> str:
     """A queue that one of the commands serves."""
     (queues,) = [words[words.index("-Q") + 1] for words in workers if "-Q" in words][-1:]
     return queues.partition(",")[0]
+
+
+VARIANTS = """
+import logging, sys, django
+from uvicorn import Config
+from uvicorn.config import LOGGING_CONFIG
+from django.conf import settings
+from duvo.logging import configure
+django.setup()
+mark = sys.argv[1]
+for options in ({}, {"access_log": True}, {"log_level": "trace"}, {"log_config": LOGGING_CONFIG, "reload": True}):
+    Config("duvo.asgi:application", **options)  # sets the loggers up, and then the product is loaded
+    configure({"level": "DEBUG", "format": "text"})
+    for name in ("uvicorn.access", "gunicorn.access", "hypercorn.access", "daphne.access", "django.server"):
+        assert not logging.getLogger(name).hasHandlers(), (name, options)
+        logging.getLogger(name).critical("GET /callback?code=%s", mark)
+    logging.getLogger("uvicorn.asgi").log(5, "scope=%s", {"query_string": mark})
+    logging.getLogger("uvicorn.error").info('%s - "WebSocket %s" [accepted]', "127.0.0.1", f"/x?code={mark}")
+    logging.getLogger("django.request").warning("Not Found: %s", f"/x?code={mark}")
+    logging.getLogger("django.security.csrf").warning("Forbidden (%s): %s", f"Referer https://x/?{mark}", "/x")
+    logging.getLogger("celery.worker.consumer.consumer").error("Received %s\\n\\nwhole body: %s", "x", mark)
+"""
+
+
+def test_no_option_of_a_server_brings_the_query_strings_back() -> None:
+    command = [sys.executable, "-c", VARIANTS, MARK]
+    said = subprocess.run(
+        command, capture_output=True, text=True, timeout=4 * PATIENCE, check=False, cwd=stack.BASE_DIR,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "duvo.settings"},
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert "Not Found: /x" in said.stderr
+    assert MARK not in said.stdout + said.stderr

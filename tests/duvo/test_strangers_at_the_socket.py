@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -219,6 +220,21 @@ def test_a_few_piled_up_requests_are_answered_in_turn(connect: Connect) -> None:
     connection = connect()
     connection.sendall(head("/healthz", method="GET") * 3 + head("/healthz", "Connection: close", method="GET"))
     assert answer(connection).count(b"HTTP/1.1 200") == 4
+
+
+def test_a_client_that_reads_nothing_of_its_answer_is_let_go(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = threading.Event()
+    original = protocol.Protocol.connection_lost
+
+    def noted(self: protocol.Protocol, exc: Exception | None) -> None:
+        original(self, exc)
+        lost.set()
+
+    monkeypatch.setattr(protocol.Protocol, "connection_lost", noted)
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    bundle = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"  # over a megabyte
+    connect().sendall(head(bundle, method="GET") * 20)
+    assert lost.wait(20), "it is still waited for"
 
 
 # --- upgrades ---

@@ -138,7 +138,7 @@ class House:
         port = stack.free_port()
         process = self.start(
             "uvicorn", "duvo.asgi:application", "--host", HOST, "--port", str(port), "--lifespan", "off",
-            "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
+            "--loop", "uvloop", "--http", "duvo.protocol:Protocol", "--no-access-log", "--log-level", "warning",
         )  # fmt: skip
         web = Web(process, port, self.token)
         eventually(web.answers, "the web process")

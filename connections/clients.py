@@ -6,7 +6,7 @@ TRUSTED_PROXIES names them. Without it `X-Forwarded-For` is nobody's word, and t
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -59,5 +59,5 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
 
 
 @lru_cache(maxsize=8)
-def _networks(named: tuple[str, ...]) -> list[object]:
+def _networks(named: tuple[str, ...]) -> list[IPv4Network | IPv6Network]:
     return [ip_network(name) for name in named]

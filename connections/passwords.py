@@ -28,6 +28,12 @@ from connections.errors import TooBusy, TooManyTries
 from connections.models import User
 from connections.throttle import Bucket
 
+# How many tries at once, and how many per second after that.
+OF_BOTH = (5, 1 / 60)  # one account from one address
+OF_ADDRESS = (20, 1 / 10)
+OF_ACCOUNT = (30, 1 / 20)  # from wherever
+OF_BROWSER = (10, 1 / 60)  # one account from a browser in which it was signed in
+OF_PERSON = (5, 1 / 60)  # who is signed in and enters the password again
 MOST_WAITING = 8  # passwords that wait for their turn in one process
 PATIENCE = 10.0  # seconds that one waits
 
@@ -50,7 +56,7 @@ class Backend(ModelBackend):
     ) -> User | None:
         """Return the user whose password this is; raises TooManyTries before anything is looked up."""
         if request is None or username is None or password is None:
-            return super().authenticate(request, username, password, **kwargs)  # type: ignore[return-value]
+            return super().authenticate(request, username, password, **kwargs)
         buckets = _buckets(request, username)
         if wait := throttle.take(*buckets):
             paused.send(sender=Backend, name=username, request=request)
@@ -58,12 +64,12 @@ class Backend(ModelBackend):
         user = super().authenticate(request, username, password, **kwargs)
         if user is not None:
             throttle.give_back(*buckets)
-        return user  # type: ignore[return-value]
+        return user
 
 
 def take_a_try(user: User) -> None:
     """Count that a person who is signed in enters their password again; raises TooManyTries."""
-    if wait := throttle.take(Bucket(f"password:{user.pk}", 5, 1 / 60)):
+    if wait := throttle.take(Bucket(f"password:{user.pk}", *OF_PERSON)):
         raise TooManyTries("The password was wrong too often.", retry_after=wait)
 
 
@@ -81,12 +87,12 @@ def remember_browser(response: HttpResponseBase, user: User, *, secure: bool) ->
 def _buckets(request: HttpRequest, name: str) -> list[Bucket]:
     digests = account_digests(name)
     if browser := _browser_of(request, digests):
-        return [Bucket(f"browser:{browser}", 10, 1 / 60)]
+        return [Bucket(f"browser:{browser}", *OF_BROWSER)]
     account, address = digests[0], share_of(address_of(request)) or "unknown"
     return [
-        Bucket(f"account:{account}:{address}", 5, 1 / 60),
-        Bucket(f"address:{address}", 20, 1 / 10),
-        Bucket(f"account:{account}", 30, 1 / 20),
+        Bucket(f"account:{account}:{address}", *OF_BOTH),
+        Bucket(f"address:{address}", *OF_ADDRESS),
+        Bucket(f"account:{account}", *OF_ACCOUNT),
     ]
 
 

@@ -60,7 +60,7 @@ class SessionStore(StockStore):
 
     def create_model_instance(self, data: dict[str, Any]) -> Session:
         """Return the row of this session."""
-        key = self._get_or_create_session_key()
+        key = self._get_or_create_session_key()  # type: ignore[attr-defined] # Django's own, unknown to its stubs
         data.setdefault(BEGAN, int(time.time()))
         return Session(
             session_key=keyed("session", key)[0], session_data=self.encode(data), expire_date=self.get_expiry_date()
@@ -74,13 +74,13 @@ class SessionStore(StockStore):
 
     def get_expiry_age(self, **kwargs: Any) -> int:
         """Return the seconds until the session ends, as the cookie has it."""
-        left = int((self._end_of(self._session) - timezone.now()).total_seconds())
+        left = int((self._end_of(dict(self.items())) - timezone.now()).total_seconds())
         return max(1, min(super().get_expiry_age(**kwargs), left))
 
     def get_expiry_date(self, **kwargs: Any) -> datetime:
         """Return when the session ends unless it is used."""
         date: datetime = super().get_expiry_date(**kwargs)
-        return min(date, self._end_of(self._session))
+        return min(date, self._end_of(dict(self.items())))
 
     def _row(self) -> Session | None:
         """Return the row; one that was stored under an older key moves to the current one."""

@@ -23,7 +23,7 @@ from connections.throttle import Bucket
 _WRITTEN = Bucket("written-failures", 200, 1 / 2)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Account:
     """What somebody typed as an account's name and is none: only its keyed digest is kept."""
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.contrib.auth.forms import AuthenticationForm
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver
 
 from connections.models import User
@@ -36,7 +37,7 @@ class DuvoAdminSite(AdminSite):
             return False
         return user.is_superuser or user.is_reviewer or bool(user.roles)
 
-    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Change one's own password; raises TooManyTries when the old one was wrong too often."""
         if request.method == "POST":
             take_a_try(person(request))

@@ -97,7 +97,7 @@ async def _call(
     if answer is None:
         answer = await view(request, **names)
     keep_private(answer)
-    _security.process_response(request, answer)
+    _security.process_response(request, cast("HttpResponse", answer))
     await send({"type": "http.response.start", "status": answer.status_code, "headers": _headers(answer)})
     if isinstance(answer, HttpResponse):
         await send({"type": "http.response.body", "body": answer.content})

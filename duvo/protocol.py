@@ -140,6 +140,8 @@ class Protocol(HttpToolsProtocol):
         self._awaited = None
         if self.pipeline or (part is _Part.HEAD and answering):
             self._wait_for(part)
+        elif part is _Part.HEAD and not self._unused and self._part is None:
+            self.transport.close()  # nobody has asked anything
         elif part is _Part.HEAD:
             self.transport.write(STATUS_LINE[408] + b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()

@@ -24,8 +24,10 @@ NEW = "another horse battery staple"
 
 
 @pytest.fixture(autouse=True)
-def _no_tries_yet(settings: Any) -> Iterator[None]:
-    """Buckets of the tests before are full again."""
+def _no_tries_yet(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Buckets of the tests before are full again; those of this one hardly fill up, however slow the machine is."""
+    for name in ("OF_BOTH", "OF_ADDRESS", "OF_ACCOUNT", "OF_BROWSER", "OF_PERSON"):
+        monkeypatch.setattr(passwords, name, (getattr(passwords, name)[0], 1 / 1000))
 
     address = settings.REDIS_URL
 
@@ -46,6 +48,10 @@ def enter(name: str, password: str, *, address: str = "198.51.100.7", browser: C
     )
 
 
+def words(answer: Any) -> str:
+    return str(answer.context["form"].non_field_errors().as_text())
+
+
 def tries(name: str, *, address: str = "198.51.100.7", most: int = 40) -> int:
     """How many wrong passwords are looked at before somebody has to wait."""
     for number in range(most):
@@ -58,17 +64,20 @@ def test_after_five_wrong_passwords_even_the_right_one_has_to_wait(acme: House) 
     assert tries(acme.admin.username) == 5
     refused = enter(acme.admin.username, PASSWORD)
     assert refused.status_code == 429
-    assert 1 <= int(refused["Retry-After"]) <= 60
+    assert 1 <= int(refused["Retry-After"]) <= 1000
     assert f"Try again in {refused['Retry-After']} second" in refused.content.decode()
 
 
 def test_a_name_that_nobody_has_is_answered_as_one_that_somebody_has(acme: House) -> None:
     known, unknown = enter(acme.admin.username, "wrong"), enter("nobody", "wrong")
-    assert known.status_code == unknown.status_code
-    assert known.content.decode().replace(acme.admin.username, "nobody").count(
-        "correct"
-    ) == unknown.content.decode().count("correct")
+    assert words(known) == words(unknown) != ""
     assert tries("nobody") + 1 == tries(acme.admin.username) + 1 == 5
+
+
+def test_who_may_no_longer_sign_in_hears_the_same_with_the_right_password(acme: House) -> None:
+    User.objects.filter(pk=acme.member.pk).update(is_active=False)
+    right, wrong = enter(acme.member.username, PASSWORD), enter(acme.member.username, "wrong")
+    assert words(right) == words(wrong) != ""
 
 
 @pytest.mark.parametrize("spelling", ["ADMIN@acme.example", " admin@acme.example ", "ａdmin@acme.example"])

@@ -142,9 +142,7 @@ def test_a_form_of_ordinary_size_arrives_whole(api: Api, acme: House) -> None:
 # --- heads ---
 
 
-@pytest.mark.parametrize(
-    "sent", [b"", b"G", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"\r\n\r\n"], ids=range(5)
-)
+@pytest.mark.parametrize("sent", [b"G", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"\r\n\r\n"], ids=range(4))
 def test_a_head_that_does_not_come_is_not_waited_for(
     connect: Connect, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +150,11 @@ def test_a_head_that_does_not_come_is_not_waited_for(
     connection = connect()
     connection.sendall(sent)
     assert answer(connection).startswith(b"HTTP/1.1 408")
+
+
+def test_a_connection_on_which_nothing_is_asked_is_closed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    assert answer(connect()) == b""
 
 
 def test_a_head_that_trickles_has_no_more_time_than_one_that_stands_still(

@@ -17,7 +17,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from connections.models import ACTING, Authorization, Connection, Membership, Sharing, Tenant, User
-from tools.errors import ActingRefused
+from tools.errors import ActingRefused, ConnectionNotReady
 from tools.models import AccessToken, Assignment, Consent, OwnerNotice, Tool
 
 
@@ -66,14 +66,18 @@ def keeps_out(person: User, assignment: Assignment) -> str:
 
 
 def check(token_id: UUID | None, assignment: Assignment) -> None:
-    """Raise ActingRefused unless calls of this token act through the personal sign-ins of the assignment's owner."""
+    """Raise unless calls of this token act through the personal sign-ins of the assignment's owner.
+
+    ConnectionNotReady when the owner may no longer act, ActingRefused when the token is not one that does.
+    """
     if token_id is not None and AccessToken.objects.acting().filter(pk=token_id).exists():
         return
     owner = Membership.objects.filter(user=assignment.owner_id, tenant=assignment.tenant_id, user__is_active=True)
     if not owner.filter(role__in=ACTING).exists():
-        raise ActingRefused(
+        raise ConnectionNotReady(
             "The owner of this assignment has left the organization or may no longer act in it, so nothing is done "
-            "through their personal sign-in."
+            "through their personal sign-in.",
+            code="credential_not_ready",
         )
     raise ActingRefused(
         "This token was not issued by the owner of its assignment, or without the owner's consent, so it does not act "

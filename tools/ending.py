@@ -26,7 +26,15 @@ from redis import RedisError
 
 from connections.models import Authorization, Sharing
 from tools import acting, pubsub
-from tools.errors import ActingRefused, CallError, Ended, OrganizationSuspended, ToolDenied, ToolNotFound
+from tools.errors import (
+    ActingRefused,
+    CallError,
+    ConnectionNotReady,
+    Ended,
+    OrganizationSuspended,
+    ToolDenied,
+    ToolNotFound,
+)
 from tools.models import AccessToken, Assignment, Call, Policy, Tool
 from tools.models.moves import UNDER_WAY, CallQuerySet, CallState
 
@@ -181,7 +189,7 @@ def _in_nobodys_name(call: Call) -> End | None:
         return None
     try:
         acting.check(call.token_id, call.assignment)
-    except ActingRefused as refusal:
+    except (ActingRefused, ConnectionNotReady) as refusal:
         return End(refusal.code, refusal.sentence, tells_server=False)
     return None
 

@@ -60,7 +60,7 @@ class OrganizationForm(ShownForm):
         help_text="1 to 720. How long a call waits for an admin's approval, or for the answer to a question.",
     )  # fmt: skip
     max_token_days = forms.IntegerField(
-        label="Days that an API token lives at most", min_value=1, max_value=3650,
+        label="Days that an API token lives at most", required=False, min_value=1, max_value=3650,
         help_text="1 to 3650. Tokens that were issued longer ago end at once, and a higher number brings none back.",
     )  # fmt: skip
     max_concurrency = forms.IntegerField(
@@ -95,6 +95,10 @@ class OrganizationForm(ShownForm):
     def clean_name(self) -> str:
         """Return the name in one line."""
         return " ".join(str(self.cleaned_data["name"]).split())
+
+    def clean_max_token_days(self) -> int:
+        """Return the days; left blank, they stay as they are."""
+        return int(self.cleaned_data["max_token_days"] or self.instance.max_token_days)
 
     def clean_webhook_url(self) -> str:
         """Return the URL in normal form; raises ValidationError with the reason why it cannot be used."""

@@ -118,6 +118,7 @@ def test_an_admin_sees_and_revokes_every_token_of_the_organization(
     assert not opens(api, members)
     assert not opens(api, assignments)
     assert opens(api, theirs)
+    client.get(TOKENS)  # says that they are revoked
     assert members[:12] not in client.get(TOKENS).content.decode(), "the list shows live ones"
     assert members[:12] in client.get(f"{TOKENS}?state=ended").content.decode()
     assert AuditEvent.objects.filter(action="accesstoken.revoked").count() == 2

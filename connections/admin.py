@@ -166,8 +166,9 @@ class ConnectionAdmin(TenantAdmin):
         except ValidationError:
             pass
         except Superseded as late:
-            request.POST = request.POST.copy()  # type: ignore[assignment]
-            request.POST[SHOWN] = late.shown
+            sent = request.POST.copy()
+            sent[SHOWN] = late.shown
+            request.POST = sent  # type: ignore[assignment]
         return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
 
     def change_view(

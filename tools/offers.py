@@ -78,7 +78,7 @@ def replaced(call: Call, *, under_way: bool = False) -> ToolReplaced | None:
 
     Of a call that is `under_way` only the server counts: it knows what it was asked to do.
     """
-    tool = Tool.objects.filter(pk=call.tool_id, connection=call.connection_id).select_related("connection").first()
+    tool = Tool.objects.filter(calls=call, connection=call.connection_id).select_related("connection").first()
     if tool is None:
         return ToolReplaced("The tool that this call was made for has been deleted since. Make it again.")
     if tool.connection.server_url != call.server_url:

@@ -57,7 +57,9 @@ class MarksField(forms.CharField):
 class ShownForm(_ModelForm):
     """A form of a row that others may change at the same time; it is to be validated in the transaction that saves."""
 
-    changed_by = ("changed",)  # the verbs of audit events that tell of other changes to what is shown here
+    changed_by: tuple[str, ...] = (
+        "changed",
+    )  # the verbs of audit events that tell of other changes to what is shown here
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Remember what is shown."""
@@ -95,11 +97,20 @@ class ShownForm(_ModelForm):
             return
         self.add_error(None, ValidationError(self._quicker(others), code=Superseded.code))
         if isinstance(self.data, QueryDict):
-            self.data = self.data.copy()
-            self.data[self.add_prefix(SHOWN)] = self.marks(now)
-            for name, value in self._values(now).items():
-                if name in shown and name in self.cleaned_data and _mark(self.cleaned_data[name]) == shown[name]:
-                    self.data.setlist(self.add_prefix(name), _as_sent(value))
+            self._show(now, [name for name, mark in shown.items() if self._is_as_shown(name, mark)])
+
+    def _is_as_shown(self, name: str, mark: str) -> bool:
+        return name in self.fields and name in self.cleaned_data and _mark(self.cleaned_data[name]) == mark
+
+    def _show(self, now: Model, untouched: Iterable[str]) -> None:
+        """Show what is stored now where nothing was typed."""
+        self.data = self.data.copy()
+        self.data[self.add_prefix(SHOWN)] = self.marks(now)
+        values = self._values(now)
+        for name in untouched:
+            self.data.setlist(self.add_prefix(name), _as_sent(values[name]))
+            if not now._meta.get_field(name).many_to_many:  # noqa: SLF001 - Django's documented name
+                self.cleaned_data[name] = getattr(now, name)
 
     def also_changed(self, event: AuditEvent) -> list[str]:
         """Return the labels of what this event changed besides the values that are shown."""

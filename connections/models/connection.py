@@ -225,7 +225,11 @@ class Connection(models.Model):
 
     def _set_state(self, which: str, state: str, reason: str, sentence: str) -> None:
         now = timezone.now()
-        told = {f"{which}_state": state, f"{which}_reason": reason[:60], f"{which}_sentence": sentence[:300]}
+        told: dict[str, Any] = {
+            f"{which}_state": state,
+            f"{which}_reason": reason[:60],
+            f"{which}_sentence": sentence[:300],
+        }
         if getattr(self, f"{which}_state") != state:
             told[f"{which}_since"] = now
         self.record(**told)

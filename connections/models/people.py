@@ -52,7 +52,7 @@ class User(AbstractUser):
         Making its hash takes most of a second, in which somebody else may deactivate them: Django's own forms would
         write the whole row back as it was before. A stronger hash of the same password is no change.
         """
-        if self._password is not None and not self._state.adding:
+        if getattr(self, "_password", None) is not None and not self._state.adding:
             self.password_changed_at = timezone.now()
             if not (args or kwargs):
                 kwargs["update_fields"] = ["password"]

@@ -18,7 +18,11 @@ from connections.models import AuditEvent, Connection, Tenant, User
 from tests.conftest import House
 from tests.forms import shown_by
 from tests.live import Api
+from tests.servers.fixtures import StartServer
+from tests.servers.kinds import TOKEN
 from tests.tools.conftest import eventually
+from tools import offers
+from tools.models import Probe
 
 Answer = TypeVar("Answer")
 MARK = "s3cret-m4rk"
@@ -285,3 +289,33 @@ def test_of_many_who_change_different_fields_at_once_each_gets_through(
     now = Connection.objects.get(pk=orders.pk)
     assert (now.name, now.call_timeout, now.max_rate, now.send_trace, now.idle_timeout) == ("New", 7, 9, True, 8)
     assert now.revision == orders.revision + len(changes)
+
+
+# --- a secret that was left behind ---
+
+
+def test_a_connection_whose_server_moved_under_its_secret_says_enter_it_again(
+    api: Api, acme: House, mcp_server: StartServer, probed: Callable[[Connection], Probe]
+) -> None:
+    here, there = mcp_server("behind 401"), mcp_server("behind 401")
+    data = {"name": "Orders", "server_url": here.url, "authorization": "api_key", "api_key": TOKEN, "enabled": True}
+    form = ConnectionForm(data, tenant=acme.tenant, user=acme.admin)
+    assert form.is_valid(), form.errors
+    connection = form.save()
+    assert probed(connection).outcome == "passed"
+    called = api.as_(acme.token())
+    assert called.call("orders__echo", {"text": "x"}).status_code == 200
+    Connection.objects.filter(pk=connection.pk).update(server_url=there.url)
+    offers.forget()
+    refused = called.call("orders__echo", {"text": "x"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "secret_of_another_server")
+    probed(connection)
+    assert (connection.credential_state, connection.credential_reason) == ("refused", "secret_of_another_server")
+    assert connection.next_step.startswith("Enter the credential again")
+    assert TOKEN not in str([request.headers for request in there.requests])
+    offers.forget()
+    assert called.call("orders__echo", {"text": "x"}).status_code == 503
+    change(acme, connection, api_key=TOKEN)
+    assert probed(connection).outcome == "passed"
+    offers.forget()
+    assert called.call("orders__echo", {"text": "x"}).status_code == 200

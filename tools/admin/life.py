@@ -7,6 +7,7 @@ from typing import Any
 
 from connections.ages import ago
 from connections.errors import SealBroken
+from tools import offers
 from tools.difference import visible
 from tools.models import Call, CallEvent
 from tools.models.moves import CallState
@@ -45,6 +46,8 @@ def life_of(call: Call, now: datetime, *, may_decide: bool) -> dict[str, Any]:
     events = list(call.events.select_related("call").order_by("-seq")[:_EVENTS_SHOWN])
     state = CallState(call.state)
     steps = _STEPS if may_decide else _STEPS | _STEPS_OF_READERS
+    if may_decide and state == CallState.AWAITING_APPROVAL and offers.replaced(call):
+        steps = steps | {state: "It cannot be approved any more: refuse it below."}
     return {
         "state": {"code": state.value, "label": state.label},
         "sentence": _sentence(call, state),

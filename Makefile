@@ -15,7 +15,7 @@ DEPLOY = SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe
 	PUBLIC_URL=https://duvo.example.com DATABASE_URL=sqlite:///:memory: EMAIL_HOST=mail.example.com
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test smoke faults load conformance check format bench lock clean
+.PHONY: help setup up demo test smoke faults load neighbours conformance check format bench lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ faults: $(VENV)/dev.stamp ## Break processes, broker, database, server and calle
 
 load: $(VENV)/dev.stamp ## 1,000 calls in flight, 1,000 waiting callers, 10,000 queued calls while workers are killed
 	@$(PYTHON) -m tests.load
+
+neighbours: $(VENV)/dev.stamp ## Attack the product as a rival and as strangers, and measure an organization beside it
+	@$(PYTHON) -m tests.neighbours
 
 conformance: $(VENV)/dev.stamp ## Judge the running product by the official MCP conformance suite (downloads it once)
 	@$(PYTHON) -m tests.conformance

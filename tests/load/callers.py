@@ -66,7 +66,7 @@ class Caller:
         if answer.get("state") == "succeeded":
             self._seen.succeeded += 1
         elif head[9:12] != "202":
-            self._seen.refused[f"{head[9:12]} {answer.get('code')}"] += 1
+            self._seen.refused[f"{head[9:12]} {answer.get('code') or answer.get('state')}"] += 1
         return answer
 
 

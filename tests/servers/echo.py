@@ -1,6 +1,7 @@
 """A raw MCP echo server of both eras with next to no cost of its own: `python -m tests.servers.echo --port N`.
 
-With `--port 0` it takes a free port; its first line of output is the URL.
+With `--port 0` it takes a free port; its first line of output is the URL. With `--hang-up` it closes the connection
+after each answer.
 """
 
 from __future__ import annotations
@@ -45,6 +46,15 @@ class Echo(asyncio.Protocol):
             self._transport.write(respond(body))
 
 
+class HangingUp(Echo):
+    """The same for one request."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._buffer:
+            self._transport.close()
+
+
 def respond(body: bytes) -> bytes:
     """Return the whole HTTP response to one request body."""
     if not body:
@@ -76,9 +86,9 @@ def outcome(method: str, params: dict[str, Any]) -> dict[str, Any]:
     return {"error": {"code": -32601, "message": "Method not found"}}
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, protocol: type[Echo]) -> None:
     """Serve on loopback until cancelled."""
-    server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", port)
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", port)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp", flush=True)  # noqa: T201
     await server.serve_forever()
 
@@ -86,4 +96,6 @@ async def serve(port: int) -> None:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--port", type=int, default=0)
-    uvloop.run(serve(arguments.parse_args().port))
+    arguments.add_argument("--hang-up", action="store_true")
+    asked = arguments.parse_args()
+    uvloop.run(serve(asked.port, HangingUp if asked.hang_up else Echo))

@@ -171,10 +171,10 @@ def approve(call: Call, *, by: str) -> bool:
     with the call ended, when what would run is not what it was opened for.
     """
     now = timezone.now()
-    if call.state == CallState.AWAITING_APPROVAL:
-        ending.check(call)
     if other := offers.replaced(call):
         raise _ended_as_replaced(call, Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL), other)
+    if call.state == CallState.AWAITING_APPROVAL:
+        _still_stands(call)
     approved = Call.objects.filter(pk=call.pk).approve(by, now, now + _ENQUEUE_AGAIN)
     if approved:
         _enqueue(call.pk)
@@ -198,6 +198,9 @@ def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
     question = call.question() if call.state == CallState.INPUT_REQUIRED and not call.sealed_answers else None
     if question is None:
         raise NotAsked
+    same = Call.objects.filter(pk=call.pk, sealed_question=call.sealed_question)  # not one that was asked meanwhile
+    if call.asked_in != AskedIn.STREAM and (other := offers.replaced(call, under_way=call.asked_in == AskedIn.TASK)):
+        raise _ended_as_replaced(call, same.filter(state=CallState.INPUT_REQUIRED), other)
     _still_stands(call)
     _check_depth(responses)
     if asked and asked != question.get("id"):
@@ -205,9 +208,6 @@ def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
     if faults := mcp_client.answer_faults(Questions.restored(question), responses):
         raise AnswersRefused(faults)
     now = timezone.now()
-    same = Call.objects.filter(pk=call.pk, sealed_question=call.sealed_question)  # not one that was asked meanwhile
-    if call.asked_in != AskedIn.STREAM and (other := offers.replaced(call, under_way=call.asked_in == AskedIn.TASK)):
-        raise _ended_as_replaced(call, same.filter(state=CallState.INPUT_REQUIRED), other)
     if call.asked_in == AskedIn.RESULT and _visit_is_declined(question, responses):
         if not same.filter(state=CallState.INPUT_REQUIRED).end(
             CallState.FAILED, InputDeclined.code, InputDeclined().sentence, now
@@ -395,6 +395,8 @@ async def _run_here(
 
 def _prepared(call: Call) -> Run:
     """Return the run of a queued call; raises what speaks against it by now."""
+    if other := offers.replaced(call):
+        raise other
     ending.check(call)
     offer = offers.opened_for(call)
     if offer.asks and call.decided_at is None:  # since it was queued

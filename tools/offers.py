@@ -61,10 +61,8 @@ def opened_for(call: Call) -> Offer:
 
     Raises ToolReplaced when another stands in that place, and what `find` raises.
     """
-    if call.assignment_id is None:  # deleted while the call was queued
+    if call.assignment_id is None:  # deleted this very moment
         raise ToolNotFound
-    if other := replaced(call):
-        raise other
     offer = _given(_offers.get_now((call.assignment_id, call.token_id, call.tool_name)))
     # Looked at a moment ago, it may be older than the rows; what is compared here is what is called.
     found = (offer.tool_id, offer.connection_id, offer.digest, offer.server.url)
@@ -76,11 +74,12 @@ def opened_for(call: Call) -> Offer:
 def replaced(call: Call, *, under_way: bool = False) -> ToolReplaced | None:
     """Return what says that a call's tool, its definition or its server is another by now, None when it is the same.
 
-    Of a call that is `under_way` only the server counts: it knows what it was asked to do.
+    Of a call that is `under_way` only the server counts: it knows what it was asked to do. What was deleted is not
+    replaced; `ending` says that.
     """
     tool = Tool.objects.filter(calls=call, connection=call.connection_id).select_related("connection").first()
     if tool is None:
-        return ToolReplaced("The tool that this call was made for has been deleted since. Make it again.")
+        return None
     if tool.connection.server_url != call.server_url:
         return ToolReplaced("Since this call was made, its connection leads to another server. Make it again.")
     if tool.approved_digest != call.tool_digest and not under_way:

@@ -43,7 +43,8 @@ def look(call_id: UUID) -> None:
     call = Call.objects.filter(pk=call_id, state=CallState.RUNNING).exclude(sealed_task="").first()
     if call is None:
         return
-    if (end := ending.of(call)) is not None:
+    moved = offers.replaced(call, under_way=True)  # said below, and first: what ended since ended with the old server
+    if moved is None and (end := ending.of(call)) is not None:
         if not end.held:
             ending.stop(call, end, timezone.now())
         return

@@ -249,7 +249,7 @@ def test_the_approval_page_says_that_the_asker_is_gone(yard: Yard) -> None:
     assert "/approve/" not in page
     refused = yard.admin.post(f"{yard.page(call)}/approve/", follow=True).content.decode()
     assert "Nothing was sent. The token that asked for it was revoked." in refused
-    assert yard.call("approved").state == "awaiting_approval"
+    assert yard.call("approved").state == "failed"
 
 
 # --- what a process has in hand --------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ _NEXT_STEPS = {
     "forbidden": "Ask the server's owner to grant this credential access.",
     "seal_broken": "Enter the credential again: it can no longer be opened.",
     "secret_of_another_server": "Enter the credential again: what is stored was entered for another server.",
+    "organization_suspended": "Ask the staff of the platform: the organization is suspended.",
+    "connection_disabled": "Enable the connection first.",
     # credential, OAuth
     "sign_in_needed": "Press Sign in and allow the access that the provider shows you.",
     "token_needed": "Press Check now: the client gets its token by itself.",

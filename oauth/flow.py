@@ -240,7 +240,9 @@ _SIGNED_OUT = {
 def _closed(connection: Connection) -> CannotSignIn | None:
     """Return why nobody may sign in to this connection now, whoever it is."""
     if connection.tenant.suspended_at is not None:
-        return CannotSignIn("The organization is suspended: nothing is sent to the provider.", code="suspended")
+        return CannotSignIn(
+            "The organization is suspended: nothing is sent to the provider.", code="organization_suspended"
+        )
     if not connection.enabled:
         return CannotSignIn("The connection is disabled. Enable it first.", code="connection_disabled")
     return None

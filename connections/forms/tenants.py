@@ -43,6 +43,14 @@ class TenantForm(ShownForm):
         return excluded - {"tenant"}
 
 
+class KeptNumber(forms.IntegerField):
+    """A number that stays as it is when it is left blank."""
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Tell whether another number was entered."""
+        return data not in self.empty_values and super().has_changed(initial, data)
+
+
 def _quota(label: str, **more: Any) -> forms.IntegerField:
     return forms.IntegerField(label=label, min_value=0, max_value=10_000_000, required=False, **more)
 
@@ -59,7 +67,7 @@ class OrganizationForm(ShownForm):
         label="Hours to decide or answer", min_value=1, max_value=720,
         help_text="1 to 720. How long a call waits for an admin's approval, or for the answer to a question.",
     )  # fmt: skip
-    max_token_days = forms.IntegerField(
+    max_token_days = KeptNumber(
         label="Days that an API token lives at most", required=False, min_value=1, max_value=3650,
         help_text="1 to 3650. Tokens that were issued longer ago end at once, and a higher number brings none back.",
     )  # fmt: skip

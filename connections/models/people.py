@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -35,11 +35,19 @@ class User(AbstractUser):
 
         An admin of a suspended tenant sees everything and changes nothing, as an auditor does.
         """
-        rows = self.memberships.values_list("tenant", "role", "tenant__suspended_at")
         return {
             tenant: Role.AUDITOR.value if suspended_at is not None and role == Role.ADMIN else role
-            for tenant, role, suspended_at in rows
+            for tenant, role, suspended_at in self._standing
         }
+
+    @cached_property
+    def suspended_in(self) -> list[UUID]:
+        """Those of the user's tenants that are suspended."""
+        return [tenant for tenant, _, suspended_at in self._standing if suspended_at is not None]
+
+    @cached_property
+    def _standing(self) -> list[tuple[UUID, str, datetime | None]]:
+        return list(self.memberships.values_list("tenant", "role", "tenant__suspended_at"))
 
     def set_unusable_password(self) -> None:
         """Take the password away, which changes it as well."""

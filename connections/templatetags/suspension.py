@@ -15,6 +15,6 @@ register = template.Library()
 def suspended(context: dict[str, Any]) -> dict[str, Any]:
     """Show which organizations of this person are suspended, and why."""
     user = getattr(context.get("request"), "user", None)
-    if not isinstance(user, User) or not user.is_active:
+    if not isinstance(user, User) or not user.is_active or not user.suspended_in:
         return {"tenants": []}
-    return {"tenants": Tenant.objects.filter(memberships__user=user, suspended_at__isnull=False)}
+    return {"tenants": Tenant.objects.filter(pk__in=user.suspended_in)}

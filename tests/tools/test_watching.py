@@ -41,6 +41,7 @@ class SlowRows:
 def rows(monkeypatch: pytest.MonkeyPatch) -> SlowRows:
     slow = SlowRows()
     monkeypatch.setattr(watching, "_news", slow)
+    monkeypatch.setattr(watching, "_ends", lambda *_: ({}, set()))  # there is no database here
     monkeypatch.setattr(watching, "_next_heartbeat", lambda: 0.0)
     return slow
 

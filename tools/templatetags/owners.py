@@ -21,4 +21,5 @@ def told_to_owner(context: dict[str, Any]) -> dict[str, Any]:
     request: HttpRequest = context["request"]
     user = person(request)
     rows = OwnerNotice.objects.filter(owner=user, seen_at=None, assignment__tenant__in=tenants_of(user))
-    return {"notices": rows.select_related("assignment")[:SHOWN], "others": max(0, rows.count() - SHOWN)}
+    shown = list(rows.select_related("assignment")[: SHOWN + 1])
+    return {"notices": shown[:SHOWN], "others": rows.count() - SHOWN if len(shown) > SHOWN else 0}

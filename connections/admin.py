@@ -240,23 +240,24 @@ class ConnectionAdmin(TenantAdmin):
     @admin.action(description="Enable", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Take the chosen connections into use, and check them."""
-        with transaction.atomic():
-            found = self.changeable(request, queryset).filter(enabled=False)
-            chosen = [row for row in found if row.set_enabled(True)]
-            for connection in chosen:
-                checking.ask(connection)
-                self.audit(request, "enabled", connection)
+        chosen = [row for row in self.changeable(request, queryset) if self._set_enabled(request, row, True)]
         self.message_user(request, f"Enabled: {len(chosen)}.", messages.SUCCESS)
 
     @admin.action(description="Disable", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Take the chosen connections out of use."""
-        with transaction.atomic():
-            found = self.changeable(request, queryset).filter(enabled=True)
-            chosen = [row for row in found if row.set_enabled(False)]
-            for connection in chosen:
-                self.audit(request, "disabled", connection)
+        chosen = [row for row in self.changeable(request, queryset) if self._set_enabled(request, row, False)]
         self.message_user(request, f"Disabled: {len(chosen)}.", messages.SUCCESS)
+
+    def _set_enabled(self, request: HttpRequest, connection: Connection, enabled: bool) -> bool:
+        """Move one connection, in a transaction of its own; no when it is there already."""
+        with transaction.atomic():
+            if not connection.set_enabled(enabled):
+                return False
+            if enabled:
+                checking.ask(connection)
+            self.audit(request, "enabled" if enabled else "disabled", connection)
+        return True
 
 
 def _count(tools: QuerySet[Any]) -> Coalesce:

@@ -97,18 +97,19 @@ class ShownForm(_ModelForm):
             return
         self.add_error(None, ValidationError(self._quicker(others), code=Superseded.code))
         if isinstance(self.data, QueryDict):
-            self._show(now, [name for name, mark in shown.items() if self._is_as_shown(name, mark)])
+            sent = self.data.copy()
+            self._show(now, sent, [name for name, mark in shown.items() if self._is_as_shown(name, mark)])
+            self.data = sent
 
     def _is_as_shown(self, name: str, mark: str) -> bool:
         return name in self.fields and name in self.cleaned_data and _mark(self.cleaned_data[name]) == mark
 
-    def _show(self, now: Model, untouched: Iterable[str]) -> None:
+    def _show(self, now: Model, sent: QueryDict, untouched: Iterable[str]) -> None:
         """Show what is stored now where nothing was typed."""
-        self.data = self.data.copy()
-        self.data[self.add_prefix(SHOWN)] = self.marks(now)
+        sent[self.add_prefix(SHOWN)] = self.marks(now)
         values = self._values(now)
         for name in untouched:
-            self.data.setlist(self.add_prefix(name), _as_sent(values[name]))
+            sent.setlist(self.add_prefix(name), _as_sent(values[name]))
             if not now._meta.get_field(name).many_to_many:  # noqa: SLF001 - Django's documented name
                 self.cleaned_data[name] = getattr(now, name)
 

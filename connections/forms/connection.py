@@ -25,7 +25,6 @@ from django.utils.text import slugify
 
 from connections import audit, checking, egress, quotas
 from connections import headers as header_rules
-from connections.ages import ago
 from connections.errors import DuvoError
 from connections.forms.fields import HeadersField, seconds
 from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON, OAuthFields
@@ -145,7 +144,9 @@ class ConnectionForm(OAuthFields, TenantForm):
         self.stored = {Kind(row.kind): row for row in rows}
         for kind in Kind:
             if kind in self.stored:
-                self.fields[kind].help_text = f"{_stored(self.stored[kind])} {self.fields[kind].help_text}".strip()
+                self.fields[
+                    kind
+                ].help_text = f"{self.stored[kind].said} Leave blank to keep it. {self.fields[kind].help_text}".strip()
             else:
                 del self.fields[f"remove_{kind}"]
         for name in ADVANCED:
@@ -394,13 +395,6 @@ def _credential_state(connection: Connection) -> tuple[CredentialState, str, str
     if (stored := connection.credentials.filter(kind=kind, owner=None).first()) is not None and stored.fits:
         return CredentialState.READY, "", ""
     return CredentialState.MISSING, "credential_missing", f"{method.label}: nothing is stored yet."
-
-
-def _stored(row: Credential) -> str:
-    """Return what may be said of a stored secret: its headers' names, when it was set and by whom."""
-    who = f" by {row.set_by.get_username()}" if row.set_by else ""
-    names = f" ({', '.join(row.header_names)})" if row.header_names else ""
-    return f"Set {ago(row.set_at)}{who}{names}. Leave blank to keep it."
 
 
 def _free_slug(tenant: Tenant, name: str) -> str:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from connections import egress, sealing, signing_keys
+from connections.ages import ago
 from connections.errors import SecretOfAnotherServer
 from connections.models.connection import Connection, SecretKind
 from connections.models.people import User
@@ -56,6 +57,13 @@ class Credential(models.Model):
     def seal_context(self) -> str:
         """What the seal is bound to: a ciphertext copied to another tenant, row, use or server does not open."""
         return f"{self.connection.tenant_id}/credential/{self.id}/{self.kind}/{self.origin}/{self.issuer}"
+
+    @property
+    def said(self) -> str:
+        """What may be said of it: its headers' names, when it was set and by whom."""
+        who = f" by {self.set_by.get_username()}" if self.set_by else ""
+        names = f" ({', '.join(self.header_names)})" if self.header_names else ""
+        return f"Set {ago(self.set_at)}{who}{names}."
 
     @property
     def fits(self) -> bool:

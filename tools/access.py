@@ -129,14 +129,17 @@ class Access:
         standing.settle(self.connection)
 
 
-def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None) -> None:
-    """Learn from a failed call: a 401 or a missing scope moves the credential state, another era asks for a probe."""
+def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, *, server_url: str = "") -> None:
+    """Learn from a failed call: a 401 or a missing scope moves the credential state, another era asks for a probe.
+
+    What the server at `server_url` says teaches nothing of another that the connection leads to by now.
+    """
     if isinstance(failure, mcp_client.Forbidden) and bearer is not None:
         if scopes := challenges.missing_scopes(failure.www_authenticate):
             learning.lacks(bearer.sign_in_id, scopes)
         return
     connection = Connection.objects.filter(pk=connection_id).first()
-    if connection is None:
+    if connection is None or (server_url and connection.server_url != server_url):
         return
     if isinstance(failure, mcp_client.EraChanged):
         connection.request_probe()
@@ -148,13 +151,13 @@ def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None) 
         connection.set_credential_state(state, UNAUTHORIZED_ON_CALL, sentence)
 
 
-def trust_again(connection_id: UUID, bearer: Bearer | None = None) -> None:
-    """Learn from a call that succeeded after one was answered with 401."""
+def trust_again(connection_id: UUID, bearer: Bearer | None = None, *, server_url: str = "") -> None:
+    """Learn from a call that succeeded after one was answered with 401, as `note` does."""
     if bearer is not None:
         learning.accepted(bearer.sign_in_id)
         return
     connection = Connection.objects.filter(pk=connection_id, credential_reason=UNAUTHORIZED_ON_CALL).first()
-    if connection is not None:
+    if connection is not None and server_url in {"", connection.server_url}:
         none = connection.authorization == Authorization.NONE
         connection.set_credential_state(CredentialState.NOT_NEEDED if none else CredentialState.READY)
 

@@ -252,9 +252,11 @@ async def _learn(run: Run, said: ToolResult | DuvoError, seconds: float) -> None
     offer = run.offer
     try:
         if isinstance(said, ToolResult) and offer.doubted:
-            await in_thread(access.trust_again, offer.connection_id, offer.bearer)
+            again = partial(access.trust_again, offer.connection_id, offer.bearer, server_url=offer.server.url)
+            await in_thread(again)
         elif isinstance(said, mcp_client.Challenged | mcp_client.EraChanged):
-            await in_thread(access.note, offer.connection_id, said, offer.bearer)
+            noted = partial(access.note, offer.connection_id, said, offer.bearer, server_url=offer.server.url)
+            await in_thread(noted)
         if offer.learns_pace and seconds > SLOW:
             until = timezone.now() + SLOW_FOR
             await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=until))

@@ -21,7 +21,7 @@ from tests.live import Api
 from tests.servers.fixtures import StartServer
 from tests.servers.kinds import TOKEN
 from tests.tools.conftest import eventually
-from tools import offers
+from tools import access, mcp_client, offers
 from tools.models import Probe
 
 Answer = TypeVar("Answer")
@@ -213,6 +213,18 @@ def test_a_check_that_began_before_the_server_moved_says_nothing_of_the_new_one(
     assert not checked.record(era="legacy")
     now = Connection.objects.get(pk=orders.pk)
     assert (now.credential_state, now.era) == ("ready", "")
+
+
+def test_a_refusal_by_the_server_before_teaches_nothing_of_the_one_after(acme: House, orders: Connection) -> None:
+    change(acme, orders, server_url=THERE, headers="X-Key: other")
+    refusal = mcp_client.Unauthorized(None, sent=True)
+    access.note(orders.pk, refusal, server_url=HERE)
+    assert Connection.objects.get(pk=orders.pk).credential_state == "ready"
+    access.note(orders.pk, refusal, server_url=THERE)
+    access.trust_again(orders.pk, server_url=HERE)
+    assert Connection.objects.get(pk=orders.pk).credential_state == "refused"
+    access.trust_again(orders.pk, server_url=THERE)
+    assert Connection.objects.get(pk=orders.pk).credential_state == "ready"
 
 
 # --- If-Match ---

@@ -73,6 +73,11 @@ def _password_changed(*, instance: User, created: bool, **_: Any) -> None:
     _record(actor if isinstance(actor, User) else "system", "user.password_changed", instance, request)
 
 
+def note_wrong_password(user: User, request: HttpRequest) -> None:
+    """Write down that a person who is signed in wanted to change the password and did not know it."""
+    _record(user, "user.password_change_failed", user, request, outcome="refused")
+
+
 def _record_failure(name: str, action: str, request: HttpRequest | None) -> None:
     if throttle.take(_WRITTEN):
         return

@@ -12,6 +12,7 @@ from django.urls import URLPattern, URLResolver
 
 from connections.models import User
 from connections.passwords import take_a_try
+from connections.sign_ins import note_wrong_password
 from connections.tenancy import person
 
 PAGES = [
@@ -41,7 +42,11 @@ class DuvoAdminSite(AdminSite):
         """Change one's own password; raises TooManyTries when the old one was wrong too often."""
         if request.method == "POST":
             take_a_try(person(request))
-        return super().password_change(request, extra_context)
+        answer = super().password_change(request, extra_context)
+        form = (getattr(answer, "context_data", None) or {}).get("form")
+        if form is not None and "old_password" in form.errors:
+            note_wrong_password(person(request), request)
+        return answer
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
         """List the pages in the order in which people need them."""

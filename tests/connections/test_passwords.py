@@ -193,11 +193,14 @@ def test_a_changed_password_is_written_down_with_who_changed_it(
     acme: House, superuser: User, signed_in: SignedIn
 ) -> None:
     form = {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW}
-    signed_in(acme.admin).post("/admin/password_change/", form)
+    browser = signed_in(acme.admin)
+    browser.post("/admin/password_change/", form | {"old_password": "wrong"})
+    browser.post("/admin/password_change/", form)
     page = f"/admin/connections/user/{acme.member.pk}/password/"
     reset = {"password1": NEW, "password2": NEW, "usable_password": "true"}
     assert signed_in(superuser).post(page, reset).status_code == 302
-    assert events("user.password_changed") == [
+    assert events("user.password_change_failed", "user.password_changed") == [
+        (acme.admin.username, "user.password_change_failed", acme.admin.username, "refused"),
         (acme.admin.username, "user.password_changed", acme.admin.username, "ok"),
         (superuser.username, "user.password_changed", acme.member.username, "ok"),
     ]

@@ -20,10 +20,12 @@ from django.conf import settings
 from django.db import Error as DatabaseFailed
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
+from rest_framework.permissions import SAFE_METHODS
 
 from connections.egress.loop import release_database
-from tools import problems
+from tools import limits, problems
 from tools.authentication import principals, token_digest
+from tools.errors import LimitReached
 
 PATIENCE = 5.0  # seconds that a page waits for a place
 MOST_WAITING = 100  # pages
@@ -118,11 +120,17 @@ class PagesMiddleware:
             await places.take(bounds, patience=PATIENCE)
         except Busy:
             return busy(request)
-        work = asyncio.ensure_future(self._work(request))
+        work: asyncio.Future[HttpResponseBase] | None = None
         try:
+            if request.method not in SAFE_METHODS:
+                await _count_change(bounds)
+            work = asyncio.ensure_future(self._work(request))
             return await asyncio.shield(work)
+        except LimitReached as full:
+            return refused(request, full)
         except asyncio.CancelledError:
-            await asyncio.wait({work})  # the client has gone, and the thread works on: its place is still taken
+            if work is not None:
+                await asyncio.wait({work})  # the client has gone, and the thread works on: its place is still taken
             raise
         finally:
             self._learn(request)
@@ -162,12 +170,31 @@ class PagesMiddleware:
 
 def busy(request: HttpRequest) -> HttpResponse:
     """Return the answer that there is no place now."""
+    body = problems.problem(503, "busy", "Too much is asked at this moment. Try again in a moment.")
+    return _told(request, body, {"Retry-After": "2"})
+
+
+def refused(request: HttpRequest, full: LimitReached) -> HttpResponse:
+    """Return the answer that so much was changed that nothing more may be for a moment."""
+    return _told(request, *problems.of(full))
+
+
+async def _count_change(bounds: Bounds) -> None:
+    """Take a token of each organization whose the request is; raises LimitReached."""
+    for tenants in (name for name in bounds if isinstance(name, frozenset)):
+        for tenant_id in tenants:
+            await limits.change(tenant_id)
+
+
+def _told(request: HttpRequest, body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
+    response: HttpResponse
     if request.path.startswith("/v1/"):
-        body = problems.problem(503, "busy", "Too much is asked at this moment. Try again in a moment.")
-        response: HttpResponse = JsonResponse(body, status=503, content_type=problems.CONTENT_TYPE)
+        response = JsonResponse(body, status=body["status"], content_type=problems.CONTENT_TYPE, headers=headers)
     else:
-        response = render(request, "503.html", status=503)
-    response["Retry-After"] = "2"
+        context = {"sentence": body["detail"]}
+        response = render(request, "503.html", context, status=body["status"])
+        for name, value in headers.items():
+            response[name] = value
     response["Cache-Control"] = "no-store"
     return response
 

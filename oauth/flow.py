@@ -33,6 +33,7 @@ from oauth.metadata import ServerMetadata
 from oauth.models import Kind, PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 
 _STEP_UPS_COUNT_FOR = timedelta(days=1)
+_MOST_PENDING = 20  # sign-ins of one person to one connection under way, or just over
 _PENDING_KEPT_FOR = timedelta(days=1)
 _spread = random.SystemRandom()
 logger = logging.getLogger(__name__)
@@ -97,6 +98,8 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
     )
     state, verifier = pending.prepare()
     pending.save(force_insert=True)
+    mine = PendingAuthorization.objects.filter(connection=connection, user=user).order_by("-expires_at")
+    mine.filter(pk__in=list(mine.values_list("pk", flat=True)[_MOST_PENDING:])).delete()
     audit.record(user, "connection.sign_in_started", connection, tenant=connection.tenant, issuer=found.server.issuer)
     return _authorization_url(pending, found.server, state, verifier, consent=anew)
 

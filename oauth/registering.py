@@ -16,9 +16,10 @@ from connections.models import Connection, Credential, TokenAuth
 from oauth import choices, looking, token_endpoint
 from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
 from oauth.metadata import ServerMetadata
-from oauth.models import Kind, Registration
+from oauth.models import Kind, Registration, SignIn
 from oauth.token_endpoint import Client
 
+_MOST_RETIRED = 20  # registrations of one connection that are kept as history
 LONGEST_CLIENT_ID = 2048  # characters; it travels in a URL
 CLIENT_NAME = "Duvo Connections"
 
@@ -142,6 +143,11 @@ def forget(registration: Registration) -> bool:
 def _retire(registration: Registration, because: str) -> None:
     connection = registration.connection
     registration.retire(because)
+    # Those of a client ID from Advanced settings stay: they say which sign-in server its secret was used with.
+    made_here = connection.registrations.filter(kind=Kind.DCR).exclude(retired_at=None).order_by("-retired_at")
+    in_use = SignIn.objects.filter(connection=connection).values("registration")
+    old = made_here.exclude(pk__in=in_use).values_list("pk", flat=True)[_MOST_RETIRED:]
+    connection.registrations.filter(pk__in=list(old)).delete()
     audit.record(
         "system", "connection.registration_retired", connection, tenant=connection.tenant,
         outcome=because, issuer=registration.issuer,

@@ -75,7 +75,8 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     connection.tools.filter(name__in=[listed.name for listed in found.same]).update(last_seen_at=now, gone_at=None)
     connection.tools.filter(name__in=found.gone, gone_at=None).update(gone_at=now)
     Tool.keep_versions(appeared + changed)
-    ToolVersion.objects.filter(tool__connection=connection).prune()
+    if appeared or changed:
+        ToolVersion.objects.filter(tool__connection=connection).prune()
     connection.tools.all().forget_gone(now)
 
     if trusted:

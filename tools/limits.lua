@@ -131,6 +131,18 @@ function verbs.count(assignment, rate, tenant, most_open, room, size)
   return 0
 end
 
+-- What else is counted per minute.
+
+function verbs.spend(kind, owner, rate)
+  local bucket = key(kind, owner)
+  local tokens = tokens_in(bucket, rate)
+  if is_empty(tokens, rate) then
+    return {kind, seconds_to_token(tokens, rate), rate, 0}
+  end
+  take(bucket, tokens, rate)
+  return 0
+end
+
 -- Who follows: streams and waiters of one assignment, each a place of its own.
 
 function verbs.join(id, lease, kind, assignment, most)

@@ -4,6 +4,7 @@
     leave     the call has ended: its place is free, and the circuit breaker learns whether the server was reached
     keep      calls go on: their places live longer; those of a dead process fall free
     join      a client follows a call, by a stream of events or by waiting; `part` when it no longer does
+    change    somebody changes what an organization has set up
     count     a call is queued for a worker: it takes the token of its assignment, and its place later
     breakers  how many circuit breakers are open
 
@@ -45,6 +46,7 @@ FIRST_PAUSE = 15.0  # seconds; doubled each time that the one call which is let 
 LONGEST_PAUSE = 300.0
 PATIENCE = 0.5  # seconds for Redis to answer
 ASK_AGAIN = 2.0  # seconds after it did not
+MOST_CHANGES = 300  # per minute, of one organization: each is kept in its audit log for ever
 MOST_FOLLOWING = {"streams": 50, "waiters": 200}  # of one assignment, over all processes
 
 _MOST_AT_ONCE = 256
@@ -55,6 +57,7 @@ _SENTENCES = {
     "organization_busy": "Your organization's limit of {} calls at a time is reached. Try again in a moment.",
     "connection_busy": "This connection's limit of {} calls at a time is reached. Try again in a moment.",
     "connection_rate": "This connection's limit of {} calls a minute is reached.",
+    "changes": "Your organization's limit of {} changes a minute is reached.",
     "streams": "This assignment has {} streams of events open, the most it may have. Close one.",
     "waiters": "This assignment waits for {} calls, the most it may at a time. Ask again without waiting.",
     "open_calls": "Your organization has reached its quota of {} open calls. Try again when some have ended.",
@@ -122,6 +125,11 @@ async def count(bounds: Bounds, *, size: int = 0) -> None:
         _bound(bounds.tenant_room), size,
     )  # fmt: skip
     _raise_refusal(await _line().ask(words))
+
+
+async def change(tenant_id: UUID) -> None:
+    """Take a token for one change, by page or API, of what an organization has set up; raises LimitReached."""
+    _raise_refusal(await _line().ask(("spend", "changes", tenant_id, MOST_CHANGES)))
 
 
 async def join(seat: Seat, *, lease: float) -> Seat:

@@ -1,4 +1,4 @@
-"""The tables and the rows that the scenes need: `python -m tests.faults.furnish URL URL` prints a token.
+"""The tables and the rows that the scenes need: `python -m tests.faults.furnish URL URL` prints tokens.
 
 It runs in a process of its own, with the settings of the product's processes, which are not those of the tests.
 """
@@ -12,10 +12,11 @@ import django
 
 IMPATIENCE = 2  # seconds that the connection `hasty` waits for a sign of life
 MANY = 30_000  # no limit stands in the way of what is measured here
+ASSIGNMENTS = 6  # each may wait for 200 calls at a time
 
 
 def furnish(server_url: str, other_url: str) -> str:
-    """Make the tables, connections to two servers, and an assignment that may use them; return its token."""
+    """Make the tables, connections to two servers, and assignments that may use them; return their tokens."""
     from django.core.management import call_command
 
     from connections.models import Connection, Tenant
@@ -23,7 +24,7 @@ def furnish(server_url: str, other_url: str) -> str:
     from tools.models import AccessToken, Assignment, Tool
 
     call_command("migrate", verbosity=0)
-    tenant = Tenant.objects.create(name="acme", max_concurrency=MANY)
+    tenant = Tenant.objects.create(name="acme", max_concurrency=MANY, max_open_calls=MANY)
     connections: dict[str, dict[str, Any]] = {
         "patient": {"server_url": f"{server_url}/mcp"},
         "hasty": {"server_url": f"{server_url}/mcp", "idle_timeout": IMPATIENCE},
@@ -37,7 +38,9 @@ def furnish(server_url: str, other_url: str) -> str:
         assert report is not None
         assert report.outcome == "passed", report.stages
     Tool.objects.update(placement="at_once")  # where a call runs is the scene's choice, not learned from slow ones
-    return AccessToken.issue(assignment=Assignment.objects.create(tenant=tenant, name="Scenes"))[1]
+    names = ["Scenes", *(f"Scenes {number}" for number in range(2, ASSIGNMENTS + 1))]
+    assignments = [Assignment.objects.create(tenant=tenant, name=name) for name in names]
+    return " ".join(AccessToken.issue(assignment=assignment)[1] for assignment in assignments)
 
 
 if __name__ == "__main__":

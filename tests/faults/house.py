@@ -100,7 +100,8 @@ class House:
         self.server, self.other = self._start_server(), self._start_server()
         furnishing = [sys.executable, "-m", "tests.faults.furnish", self.server.url, self.other.url]
         done = subprocess.run(furnishing, env=self._environment, stdout=subprocess.PIPE, check=True)
-        self.token = done.stdout.decode().strip()
+        self.tokens = done.stdout.decode().split()
+        self.token = self.tokens[0]
         self.web = self.start_web()
         self.start_worker("maintenance", threads=1)
         stopping = threading.Event()

@@ -74,7 +74,7 @@ async def _measure(house: House) -> Figures:
     idle, meanwhile, waited, over = Seen(), Seen(), Seen(), asyncio.Event()
     await quick_calls(house, "other__again", idle, asyncio.Event(), SECONDS)
     delays: list[float] = []
-    waiting = [asyncio.create_task(_wait_for_a_call(house, waited, delays)) for _ in range(WAITERS)]
+    waiting = [asyncio.create_task(_wait_for_a_call(house, number, waited, delays)) for number in range(WAITERS)]
     queued = "SELECT count(*) FROM tools_call WHERE state = 'queued'"
     await asyncio.to_thread(eventually, lambda: house.rows(queued)[0][0] == WAITERS, "the last queued call")
     await asyncio.sleep(SECONDS)  # the last callers come to wait
@@ -89,9 +89,10 @@ async def _measure(house: House) -> Figures:
     return Figures(waited, idle, meanwhile, held, cpu, peak_memory(pid), delays)
 
 
-async def _wait_for_a_call(house: House, seen: Seen, delays: list[float]) -> None:
-    async with Caller(house.web.port, house.token, Seen()) as queueing:
+async def _wait_for_a_call(house: House, number: int, seen: Seen, delays: list[float]) -> None:
+    token = house.tokens[number % len(house.tokens)]  # one assignment waits for no more than 200 calls at a time
+    async with Caller(house.web.port, token, Seen()) as queueing:
         call = (await queueing.call("patient__again", {"marker": "waited for"}, Prefer="respond-async"))["id"]
-    async with Caller(house.web.port, house.token, seen) as caller:
+    async with Caller(house.web.port, token, seen) as caller:
         report = await caller.follow(call, seconds=300)
     delays.append(time.time() - datetime.fromisoformat(report["finished_at"]).timestamp())

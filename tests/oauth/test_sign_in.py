@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.utils import timezone
 
 from connections import signing_keys
 from connections.models import AuditEvent, Connection, Credential
 from oauth import registering
-from oauth.models import Discovery, Registration, SignIn
+from oauth.models import Discovery, PendingAuthorization, Registration, SignIn
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
 from tests.servers.authorization.protection import protect
@@ -380,3 +381,22 @@ def test_every_step_is_audited_without_a_secret(scene: StartScene) -> None:
         "connection.signed_in",
         "connection.signed_out",
     ]
+
+
+def test_sign_ins_that_are_only_begun_and_registrations_that_are_over_leave_little_behind(scene: StartScene) -> None:
+    scene = scene()
+    scene.probe()
+    for _ in range(23):
+        assert scene.press("sign-in").status_code == 302
+    assert PendingAuthorization.objects.count() == 20
+    made = Registration.objects.get()
+    Registration.objects.bulk_create(
+        Registration(
+            connection=made.connection, issuer=made.issuer, redirect_uri=made.redirect_uri, kind="dcr",
+            client_id=f"old-{number}", auth_method="none", retired_at=timezone.now(),
+        )
+        for number in range(25)
+    )  # fmt: skip
+    assert registering.forget(made)
+    assert Registration.objects.exclude(retired_at=None).count() == 20
+    assert Registration.objects.filter(pk=made.pk).exists()

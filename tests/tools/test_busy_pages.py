@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx2
 import psycopg
 import pytest
+import redis
 from django.conf import settings
 from django.db import connection as database
 from django.test import Client
@@ -119,6 +121,19 @@ def test_pages_that_one_organization_keeps_busy_stop_neither_calls_nor_pages_of_
     theirs.close()
     assert {answer.status_code for answer in theirs.answers} == {200, 503}
     assert theirs.get(PAGE).status_code == 200
+
+
+def test_an_organization_changes_what_it_has_set_up_at_a_bounded_pace(shop: Shop, acme: House, rival: House) -> None:
+    in_a_minute = (time.time() + 60) * 1_000_000
+    with redis.Redis.from_url(settings.REDIS_URL) as client:  # as after 300 changes at that moment
+        client.set(f"duvo:limits:changes:{acme.tenant.pk}", f"0 {in_a_minute:.0f}", ex=60)
+    api, address = shop.api.as_(acme.member_token(acme.admin)), f"/v1/connections/{shop.connection.pk}"
+    refused = api.request("PATCH", address, json={"name": "Other"})
+    assert (refused.status_code, refused.json()["code"]) == (429, "changes")
+    assert refused.headers["retry-after"]
+    assert api.get(address).json()["name"] == "Orders"
+    theirs = shop.api.as_(rival.member_token(rival.admin))
+    assert theirs.post("/v1/connections", {"name": "x", "server_url": "no"}).status_code == 422
 
 
 @pytest.mark.skipif(database.vendor != "postgresql", reason="SQLite has no rows to wait for.")

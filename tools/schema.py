@@ -14,7 +14,9 @@ from tools.serializers import ProblemSerializer
 _EVERYWHERE = {
     401: "No token, or one that is unknown, expired or revoked.",
     429: "Too many unknown tokens came from this address; see `Retry-After`.",
+    503: "Too much is asked at this moment, or the database does not answer.",
 }
+_LIMITED = "A limit or quota is reached, or too many unknown tokens came from this address; the code says which it was."
 _WITH_A_BODY = {
     400: "The body is not JSON.",
     408: "The body did not arrive within a minute.",
@@ -26,7 +28,6 @@ _WITH_A_BODY = {
 _LIST = {400: "`limit` or a filter is out of bounds.", 404: "The cursor is made up."}
 _CALL = {
     409: "The tool is set aside; the code says why.",
-    429: "A limit of calls is reached, or too many unknown tokens came from this address.",
     500: "Something went wrong on our side.",
     502: "The server gave no result; the code says why.",
     503: "The connection is not ready, or the call could not be written down.",
@@ -56,7 +57,9 @@ class Schema(AutoSchema):
         if self.method in {"POST", "PATCH"} and self.get_request_serializer() is not None:
             problems |= _WITH_A_BODY
         if self.method != "GET" or "/tools" in self.path or "/calls" in self.path:
-            problems[403] = "This token may not do this."
+            problems[403] = "This token may not do this, or a quota is reached."
+        if self.method != "GET" or "/calls/" in self.path:
+            problems[429] = _LIMITED
         if "/connections/{" in self.path and self.method != "GET":
             problems[412] = "It was changed since you looked at it: `If-Match` names another revision."
         if "/connections/{" in self.path and self.method == "PATCH":

@@ -250,6 +250,20 @@ class ConnectionChangeSerializer(serializers.Serializer[Any]):
     oauth_omit_resource = serializers.BooleanField(required=False)
 
 
+class QuotaSerializer(serializers.Serializer[Any]):
+    """One quota of the caller's organization."""
+
+    name = serializers.ChoiceField(choices=["connections", "assignments", "tokens", "open_calls", "stored_megabytes"])
+    used = serializers.IntegerField(allow_null=True, help_text="Null when it is not known at this moment.")
+    most = serializers.IntegerField(help_text="The platform's staff sets it.")
+
+
+class QuotasSerializer(serializers.Serializer[Any]):
+    """The quotas of the caller's organization, with what is used of them."""
+
+    quotas = QuotaSerializer(many=True)
+
+
 class ProblemSerializer(serializers.Serializer[Any]):
     """An error (RFC 9457)."""
 

@@ -8,7 +8,7 @@ from rest_framework.routers import SimpleRouter
 from tools.call_door import AnswerCall, CallDetail, CallTool, CancelCall
 from tools.content_views import CallContent
 from tools.event_door import CallEvents
-from tools.views import CallList, Connections, ToolDetail, ToolList
+from tools.views import CallList, Connections, Quotas, ToolDetail, ToolList
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("connections", Connections, basename="connection")
@@ -17,6 +17,7 @@ urlpatterns = [
     path("tools", ToolList.as_view(), name="tools"),
     path("tools/<slug:name>", ToolDetail.as_view(), name="tool"),
     path("tools/<slug:name>/call", CallTool.as_view(), name="call-tool"),
+    path("quotas", Quotas.as_view(), name="quotas"),
     path("calls", CallList.as_view(), name="calls"),
     path("calls/<uuid:id>", CallDetail.as_view(), name="call"),
     path("calls/<uuid:id>/cancel", CancelCall.as_view(), name="cancel-call"),

@@ -24,8 +24,9 @@ _PATIENCE: Final = 1.0  # seconds that Redis may take
 
 
 class Use(NamedTuple):
-    """One line of the page: what, how much of it there is (None: not known), and how much there may be."""
+    """One quota: its name for programs and for people, how much there is (None: not known), how much there may be."""
 
+    name: str
     label: str
     used: int | None
     most: int
@@ -76,11 +77,11 @@ def of(tenant: Tenant) -> list[Use]:
     except redis.RedisError:
         found, added = None, 0
     return [
-        Use("Connections", tenant.connections.count(), getattr(tenant, CONNECTIONS.field)),
-        Use("Assignments", tenant.assignments.count(), getattr(tenant, ASSIGNMENTS.field)),
-        Use("API tokens", AccessToken.objects.of(tenant.pk).count(), getattr(tenant, TOKENS.field)),
-        Use("Open calls", None if found is None else int(found), tenant.max_open_calls),
-        Use("MB stored", round((tenant.stored_bytes + added) / MEGABYTE), tenant.max_stored),
+        Use("connections", "Connections", tenant.connections.count(), getattr(tenant, CONNECTIONS.field)),
+        Use("assignments", "Assignments", tenant.assignments.count(), getattr(tenant, ASSIGNMENTS.field)),
+        Use("tokens", "API tokens", AccessToken.objects.of(tenant.pk).count(), getattr(tenant, TOKENS.field)),
+        Use("open_calls", "Open calls", None if found is None else int(found), tenant.max_open_calls),
+        Use("stored_megabytes", "MB stored", round((tenant.stored_bytes + added) / MEGABYTE), tenant.max_stored),
     ]
 
 

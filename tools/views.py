@@ -20,17 +20,24 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
 from connections import audit, checking, egress
 from connections.errors import SecretOfAnotherServer
 from connections.forms import ConnectionForm, Superseded
 from connections.models import Connection, Credential, Tenant, User
-from tools import conditional, offers, problems
+from tools import conditional, offers, problems, usage
 from tools.authentication import IsAdminToChange, IsAssignment, Principal
 from tools.models import Assignment, Call, Tool
 from tools.models.moves import CallState
-from tools.serializers import CallSummarySerializer, ConnectionChangeSerializer, ConnectionSerializer, ToolSerializer
+from tools.serializers import (
+    CallSummarySerializer,
+    ConnectionChangeSerializer,
+    ConnectionSerializer,
+    QuotasSerializer,
+    ToolSerializer,
+)
 
 _TRIES = 10  # of a change beside others; each time at least one of them gets through
 ETAG = OpenApiParameter(
@@ -160,6 +167,16 @@ class ToolDetail(RetrieveAPIView[Tool]):
         if not tool.standing.usable:
             raise offers.set_aside(tool)
         return tool
+
+
+class Quotas(APIView):
+    """The quotas of the caller's organization."""
+
+    @extend_schema(operation_id="quotas_retrieve", responses=QuotasSerializer)
+    def get(self, request: Request) -> Response:
+        """Say how much there is of each thing that is bounded, and how much there may be."""
+        uses = [use._asdict() for use in usage.of(tenant_of(request))]
+        return Response(QuotasSerializer({"quotas": uses}).data)
 
 
 class CallList(ListAPIView[Call]):

@@ -140,7 +140,7 @@ def test_an_organization_that_stores_as_much_as_it_may_makes_no_more_calls_until
 
 
 def test_everybody_of_an_organization_sees_its_quotas_and_only_staff_change_them(
-    acme: House, signed_in: SignedIn, superuser: User
+    api: Api, acme: House, signed_in: SignedIn, superuser: User
 ) -> None:
     acme.connection()
     tasks.count_open_calls()
@@ -148,6 +148,9 @@ def test_everybody_of_an_organization_sees_its_quotas_and_only_staff_change_them
         shown = signed_in(person).get(page(acme)).content.decode()
         assert "<dt>Connections</dt><dd>1 of 200</dd>" in shown
         assert "<dt>Open calls</dt><dd>0 of 10000</dd>" in shown
+    told = api.as_(acme.member_token(acme.member)).get("/v1/quotas").json()["quotas"]
+    assert told[0] == {"name": "connections", "used": 1, "most": 200}
+    assert [quota["name"] for quota in told][3:] == ["open_calls", "stored_megabytes"]
     kept: dict[str, Any] = {"name": "acme", "webhook_url": "", "retention_days": "30", "decision_hours": "24"}
     more = {**kept, "max_concurrency": "1000", "max_connections": "300"}
     for person, most in ((acme.admin, 200), (superuser, 300)):

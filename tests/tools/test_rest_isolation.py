@@ -77,6 +77,9 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "v1/calls/<uuid:id>/events"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/calls/<uuid:id>"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/calls/<uuid:id>/contents/<int:number>"): {"owner": 200, "teammate": 404, "rival": 404},
+    ("GET", "v1/quotas"): dict.fromkeys(
+        ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200
+    ),
     ("GET", "v1/connections"): dict.fromkeys(
         ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200
     ),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.contrib.auth.forms import AuthenticationForm
 from django.http import HttpRequest
-from django.template.response import TemplateResponse
+from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, URLResolver
 
+from connections import patience
 from connections.models import User
 from connections.passwords import take_a_try
 from connections.sign_ins import note_wrong_password
 from connections.tenancy import person
 
+SAFE = {"GET", "HEAD"}
 PAGES = [
     "Connection", "Tenant", "Membership", "User", "AuditEvent",
     "Notice", "Tool", "Assignment", "Call", "Probe", "AccessToken",
@@ -56,6 +60,20 @@ class DuvoAdminSite(AdminSite):
                 key=lambda page: PAGES.index(page["object_name"]) if page["object_name"] in PAGES else 99
             )
         return rooms
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
+        """Bound what a page that is only looked at may cost the database, whatever its query string asks for."""
+
+        @wraps(view)
+        def bounded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            if request.method not in SAFE:
+                return view(request, *args, **kwargs)
+            with patience.at_most(patience.PAGE_SECONDS):
+                answer = view(request, *args, **kwargs)
+                # The rows of a list are read when it is drawn.
+                return answer.render() if isinstance(answer, SimpleTemplateResponse) else answer
+
+        return super().admin_view(bounded, cacheable)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Leave out "view on site", which tells which ids of any model exist, and look-ups that no form makes."""

@@ -191,8 +191,8 @@ def _told(request: HttpRequest, body: dict[str, Any], headers: dict[str, str]) -
     if request.path.startswith("/v1/"):
         response = JsonResponse(body, status=body["status"], content_type=problems.CONTENT_TYPE, headers=headers)
     else:
-        context = {"sentence": body["detail"]}
-        response = render(request, "503.html", context, status=body["status"])
+        context = {"heading": "Too much is asked at this moment", "sentence": body["detail"]}
+        response = render(request, "wait.html", context, status=body["status"])
         for name, value in headers.items():
             response[name] = value
     response["Cache-Control"] = "no-store"

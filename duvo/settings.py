@@ -18,7 +18,7 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from django.conf import global_settings
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import ValidationError, field_validator, model_validator
+from pydantic import NonNegativeInt, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -41,6 +41,8 @@ class Environment(BaseSettings):
     allowed_hosts: Words = []
     database_url: str = f"sqlite:///{BASE_DIR / 'var' / 'duvo.sqlite3'}"
     database_pool_size: int = 20
+    database_statement_timeout: NonNegativeInt = 30
+    database_lock_timeout: NonNegativeInt = 10
     redis_url: str = "redis://127.0.0.1:6379/0"
     trust_forwarded_proto: bool = False
     trusted_proxies: Words = []
@@ -163,6 +165,8 @@ EGRESS_ALLOWED_NETWORKS = env.egress_allowed_networks
 EGRESS_ALLOWED_PORTS = env.egress_allowed_ports
 EGRESS_CA_FILE = env.egress_ca_file
 PROBE_INTERVAL = env.probe_interval
+DATABASE_STATEMENT_TIMEOUT = env.database_statement_timeout
+DATABASE_LOCK_TIMEOUT = env.database_lock_timeout
 CALL_LEASE = env.call_lease  # seconds without a sign of life after which a call's process counts as dead
 METRICS_TOKEN = env.metrics_token
 OAUTH_CLIENT_METADATA_URL = env.oauth_client_metadata_url or f"{PUBLIC_URL}/v1/oauth/mcp/client.json"
@@ -198,6 +202,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "duvo.walls.WallsMiddleware",
+    "duvo.too_long.TooLongMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -239,6 +244,12 @@ def _database() -> dict[str, Any]:
     else:
         database["CONN_MAX_AGE"] = 0  # the pool keeps the connections
         database["CONN_HEALTH_CHECKS"] = True  # and hands out none that a restarted server has closed
+        # Sent when a connection begins, so it costs no statement of its own; what the URL asks for comes last and wins.
+        clocks = {"statement_timeout": env.database_statement_timeout, "lock_timeout": env.database_lock_timeout}
+        wanted = [f"-c {name}={seconds}s" for name, seconds in clocks.items() if seconds]
+        wanted.append(database.get("OPTIONS", {}).pop("options", ""))
+        if any(wanted):
+            database.setdefault("OPTIONS", {})["options"] = " ".join(filter(None, wanted))
         database["OPTIONS"] = {
             "pool": {"min_size": 0, "max_size": env.database_pool_size, "timeout": 10},
             "prepare_threshold": 5,  # for statements that are bound at the server: those of the call path
@@ -277,6 +288,7 @@ SESSION_ENGINE = "connections.sessions"
 SESSION_COOKIE_AGE = 12 * 3600  # seconds without a request
 SESSION_LONGEST = 7 * 24 * 3600  # seconds from the sign-in
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"  # also when the address to go back to is refused
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False

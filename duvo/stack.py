@@ -26,6 +26,7 @@ DEFAULT_DATA = BASE_DIR / "var"
 DEMO_DATA = DEFAULT_DATA / "demo"
 DEFAULT_PORT = 8000
 LONGEST_SOCKET_PATH = 107  # bytes; sun_path of unix(7) without its closing zero
+SERVING = {"up", "demo", "runserver"}  # commands that begin web processes or workers
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None)  # loaded here, because a freshly forked child must not import
@@ -38,6 +39,8 @@ def prepare(argv: list[str]) -> None:
     secrets, so that `manage.py createsuperuser` finds the database of `make up`, and a server without settings refuses.
     """
     command = argv[1] if len(argv) > 1 else ""
+    if command not in SERVING:  # a migration or a rotation of keys takes as long as it takes
+        os.environ |= {"DATABASE_STATEMENT_TIMEOUT": "0", "DATABASE_LOCK_TIMEOUT": "0"}
     if command in {"up", "demo"} and not {"-h", "--help"} & set(argv):
         options = _options(argv[2:])
         if options.data is None and options.once:

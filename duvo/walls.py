@@ -51,7 +51,7 @@ class WallsMiddleware:
             return None
         seconds = math.ceil(exception.retry_after)
         status = 429 if isinstance(exception, TooManyTries) else 503
-        context = {"sentence": exception.sentence, "seconds": seconds}
+        context = {"heading": "Please wait a moment", "sentence": exception.sentence, "seconds": seconds}
         answer = render(request, "wait.html", context, status=status)
         answer["Retry-After"] = str(seconds)
         return answer

@@ -7,6 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
+from connections import patience
 from oauth import delivering, flow, notices, refreshing, revoking
 
 
@@ -62,5 +63,6 @@ def deliver_notice(*, notice_id: str) -> None:
 def forget_old() -> None:
     """Delete the sign-ins that nobody came back from, and old notices."""
     now = timezone.now()
-    flow.forget_old(now)
-    notices.forget_old(now)
+    with patience.unhurried():
+        flow.forget_old(now)
+        notices.forget_old(now)

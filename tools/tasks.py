@@ -7,6 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
+from connections import patience
 from connections.models import Tenant
 from tools import calls, owner_mail, polling, probing, pubsub, retention, usage
 
@@ -74,9 +75,10 @@ def mail_owner(*, notice_id: str) -> None:
 @shared_task(name="tools.purge_calls")
 def purge_calls() -> None:
     """Delete the calls that their organizations no longer want kept, and measure what each stores."""
-    retention.purge(timezone.now())
-    for tenant in Tenant.objects.all():
-        usage.measure(tenant)
+    with patience.unhurried():
+        retention.purge(timezone.now())
+        for tenant in Tenant.objects.all():
+            usage.measure(tenant)
 
 
 @shared_task(name="tools.count_open_calls")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from connections import checks
+from duvo import stack
 from duvo.settings import Environment, read_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,15 +63,36 @@ def test_a_process_without_settings_does_not_start_and_names_each(copy: Path) ->
     assert all(name in outcome.stderr.splitlines()[-1] for name in ("SECRET_KEY", "SEAL_KEYS", "PUBLIC_URL"))
 
 
-def test_what_the_address_of_the_database_asks_for_is_kept(copy: Path) -> None:
-    printing = "from duvo import settings; options = settings.DATABASES['default']['OPTIONS']; print(sorted(options))"
-    address = "postgres://duvo@db.example.com/duvo?sslmode=verify-full"
-    environment = {"PATH": os.environ["PATH"], **GOOD, "DATABASE_URL": address}
+def database_options(copy: Path, address: str, **more: str) -> dict[str, Any]:
+    printing = "import json; from duvo import settings; print(json.dumps(settings.DATABASES['default']['OPTIONS']))"
     printed = subprocess.run(
         [sys.executable, "-c", printing],
-        env=environment, cwd=copy, capture_output=True, text=True, timeout=60, check=True,
+        env={"PATH": os.environ["PATH"], **GOOD, "DATABASE_URL": address, **more},
+        cwd=copy, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    assert printed.stdout.strip() == "['pool', 'prepare_threshold', 'sslmode']"
+    return dict(json.loads(printed.stdout))
+
+
+def test_what_the_address_of_the_database_asks_for_is_kept(copy: Path) -> None:
+    options = database_options(copy, "postgres://duvo@db.example.com/duvo?sslmode=verify-full&options=-c%20jit%3Doff")
+    assert sorted(options) == ["options", "pool", "prepare_threshold", "sslmode"]
+    assert options["options"] == "-c statement_timeout=30s -c lock_timeout=10s -c jit=off"
+
+
+def test_the_clocks_of_the_database_are_settings_and_can_be_left_to_others(copy: Path) -> None:
+    address = "postgres://duvo@db.example.com/duvo"
+    chosen = {"DATABASE_STATEMENT_TIMEOUT": "60", "DATABASE_LOCK_TIMEOUT": "0"}
+    assert database_options(copy, address, **chosen)["options"] == "-c statement_timeout=60s"
+    none = {"DATABASE_STATEMENT_TIMEOUT": "0", "DATABASE_LOCK_TIMEOUT": "0"}
+    assert "options" not in database_options(copy, address, **none)  # a PgBouncer refuses this parameter
+
+
+def test_commands_take_their_time_and_servers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for command, clock in (("migrate", "0"), ("rotate_seals", "0"), ("runserver", "30")):
+        monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", "30")
+        monkeypatch.setenv("DATABASE_LOCK_TIMEOUT", "10")
+        stack.prepare(["manage.py", command])
+        assert os.environ["DATABASE_STATEMENT_TIMEOUT"] == clock
 
 
 def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable[..., Environment]) -> None:
@@ -99,6 +122,8 @@ def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable
         ({"TRUSTED_PROXIES": "proxy.example.com"}, "TRUSTED_PROXIES"),
         ({"DATABSE_URL": "sqlite:///x"}, "Unknown setting DATABSE_URL: did you mean DATABASE_URL?"),
         ({"EMAIL_PORT": "smtp"}, "EMAIL_PORT"),
+        ({"DATABASE_LOCK_TIMEOUT": "-1"}, "DATABASE_LOCK_TIMEOUT"),
+        ({"DATABASE_STATEMENT_TIMEOUT": "long"}, "DATABASE_STATEMENT_TIMEOUT"),
         ({"EMAIL_HOST_USR": "x"}, "Unknown setting EMAIL_HOST_USR: did you mean EMAIL_HOST_USER?"),
         ({"DEFAULT_FROM_EMAIL": "duvo"}, "DEFAULT_FROM_EMAIL is not an address"),
         ({"DEFAULT_FROM_EMAIL": "duvo@example.com\nBcc: x@example.com"}, "DEFAULT_FROM_EMAIL is not an address"),

@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from connections import patience
 from duvo import processes, stack
 
 
@@ -30,7 +31,8 @@ class Command(BaseCommand):
         try:
             processes.check_port(port)
             with processes.locked(data):
-                call_command("migrate", verbosity=0)
+                with patience.unhurried():
+                    call_command("migrate", verbosity=0)
                 asyncio.run(self._serve(port, data))
         except processes.StackError as error:
             raise CommandError(str(error)) from error

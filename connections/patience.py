@@ -1,0 +1,51 @@
+"""How long the database may work on one statement, and how long a statement waits for a lock.
+
+Web processes and workers begin each connection with the settings DATABASE_STATEMENT_TIMEOUT and DATABASE_LOCK_TIMEOUT;
+pages get less (`at_most`), housekeeping takes its time (`unhurried`), and commands of `manage.py` begin without both.
+What takes longer fails as OperationalError, and `ran_out` tells it from a database that is gone. All of this is
+PostgreSQL's: SQLite has no such clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.db import connection, transaction
+from psycopg import errors
+
+PAGE_SECONDS = 10
+_RAN_OUT = (errors.QueryCanceled, errors.LockNotAvailable)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Tell whether the database is well, and only did not finish a statement, or get a lock, in time."""
+    return isinstance(error, _RAN_OUT) or isinstance(error.__cause__, _RAN_OUT)
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Give each statement inside no longer than this, in one transaction: so it holds behind a PgBouncer, too."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{seconds}s"])
+        yield
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Let statements inside take as long as they take; does nothing where the settings leave the clocks to others."""
+    if connection.vendor != "postgresql" or not (settings.DATABASE_STATEMENT_TIMEOUT or settings.DATABASE_LOCK_TIMEOUT):
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET statement_timeout; RESET lock_timeout")

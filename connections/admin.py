@@ -25,7 +25,7 @@ from django.views.decorators.http import require_POST
 from connections import checking
 from connections.ages import ago
 from connections.columns import stamp
-from connections.forms import SHOWN, ConnectionForm, MembershipForm, Superseded, UserForm
+from connections.forms import SHOWN, ConnectionForm, MembershipForm, NewUserForm, Superseded, UserForm
 from connections.models import AuditEvent, Authorization, Connection, Era, Membership, Tenant, User
 from connections.organizations import OrganizationAdmin
 from connections.states import Headline
@@ -94,8 +94,7 @@ class ConnectionAdmin(TenantAdmin):
     def get_list_display(self, request: HttpRequest) -> Any:
         """Name the organization only to those who see several."""
         user = person(request)
-        several = user.is_superuser or user.is_reviewer or len(user.roles) > 1
-        organization = ["tenant"] if several else []
+        organization = ["whose"] if user.sees_every_organization else ["tenant"] if len(user.roles) > 1 else []
         return ["title", "status", *organization, "method", "protocol", "tools", "checked"]
 
     # --- columns ---
@@ -305,6 +304,7 @@ class UserAdmin(SuperuserAdmin, StockUserAdmin):  # type: ignore[type-arg]
     """People of the platform; what they see follows from their memberships."""
 
     form = UserForm
+    add_form = NewUserForm
     fieldsets = (
         (None, {"fields": ("username", "password")}),
         ("Person", {"fields": ("first_name", "last_name", "email")}),

@@ -58,6 +58,11 @@ class OrganizationAdmin(TenantAdmin):
         """Only say whether there is a webhook where its URL is not shown; quotas are the platform's."""
         return ["webhook"] if person(request).is_superuser else ["webhook", *_QUOTAS]
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Tell organizations of one name apart for those who see all of them."""
+        name, *others = super().get_list_display(request)
+        return [name, "slug", *others] if person(request).is_superuser else [name, *others]
+
     @admin.display(description="webhook")
     def webhook(self, tenant: Tenant) -> str:
         """Show whether there is one."""

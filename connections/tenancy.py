@@ -14,20 +14,22 @@ Django's own model permissions are not used.
 from __future__ import annotations
 
 from collections.abc import Collection
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
-from django.contrib.admin.utils import get_fields_from_path, unquote
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Field, ForeignKey, ManyToManyField, Model, QuerySet
+from django.forms import BooleanField, ModelChoiceField, ModelMultipleChoiceField
 from django.forms import Field as FormField
-from django.forms import ModelChoiceField, ModelMultipleChoiceField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 
-from connections import audit
+from connections import audit, history, lookups
 from connections.models import AuditEvent, Role, Tenant, User
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ EVERY_ROLE = frozenset(Role)
 ADMINS = frozenset({Role.ADMIN})
 ADMINS_AND_AUDITORS = frozenset({Role.ADMIN, Role.AUDITOR})
 HISTORY_LENGTH = 200  # events shown on one page
+LONGEST_SEARCH = 200  # characters
+NOTHING_CHOSEN = "None of what you chose is here any more. Nothing was changed."
 
 
 def person(request: HttpRequest) -> User:
@@ -99,25 +103,36 @@ class ClosedAdmin(_ModelAdmin):
 
         Whatever only begins with a filter's name reads columns behind it: one bit an answer, a whole password a minute.
         """
-        if request is None or "\0" in value or lookup not in self._lookups_of_filters(request):
+        if request is None or "\0" in value or lookup not in lookups.of_filters(self, request):
             return False
         return super().lookup_allowed(lookup, value, request)
 
-    def _lookups_of_filters(self, request: HttpRequest) -> frozenset[str]:
-        known: frozenset[str] | None = getattr(request, "lookups_of_filters", None)  # asked for each value
-        if known is None:
-            filters = [self._filter(entry, request) for entry in self.get_list_filter(request)]
-            known = frozenset(lookup for one in filters for lookup in one.expected_parameters() if lookup)
-            vars(request)["lookups_of_filters"] = known
-        return known
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search for no more words than a person types: each is a condition of its own."""
+        return super().get_search_results(request, queryset, search_term[:LONGEST_SEARCH])
 
-    def _filter(self, entry: Any, request: HttpRequest) -> admin.ListFilter:
-        """Return the filter as the list itself makes it (ChangeList.get_filters)."""
-        if callable(entry):
-            return entry(request, {}, self.model, self)  # type: ignore[no-any-return]
-        path, make = entry if isinstance(entry, tuple | list) else (entry, admin.FieldListFilter.create)
-        field = get_fields_from_path(self.model, path)[-1]
-        return make(field, request, {}, self.model, self, field_path=path)  # type: ignore[no-any-return]
+    def response_action(  # type: ignore[override]
+        self, request: HttpRequest, queryset: QuerySet[Any]
+    ) -> HttpResponse | None:
+        """Do the action with those of the chosen rows that are there; an id that can be none is one that no row has."""
+        sent = request.POST.copy()
+        ids = [one for one in sent.getlist(ACTION_CHECKBOX_NAME) if self._can_be_id(one)]
+        across = BooleanField().to_python(sent.get("select_across"))
+        if not across and not queryset.filter(pk__in=ids).exists():
+            self.message_user(request, NOTHING_CHOSEN, messages.WARNING)
+            return None
+        sent.setlist(ACTION_CHECKBOX_NAME, ids)
+        request.POST = sent  # type: ignore[assignment]
+        return super().response_action(request, queryset)
+
+    def _can_be_id(self, sent: str) -> bool:
+        try:
+            self.opts.pk.clean(sent, None)
+        except ValidationError:
+            return False
+        return True
 
     # --- choices ---
 
@@ -126,7 +141,10 @@ class ClosedAdmin(_ModelAdmin):
     ) -> ModelChoiceField[Any] | None:
         """Offer, and accept, only rows that this person may change."""
         kwargs["queryset"] = self._choices(db_field, request)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if field is not None and db_field.related_model is Tenant and person(request).sees_every_organization:
+            field.label_from_instance = attrgetter("told_apart")  # type: ignore[method-assign,assignment]
+        return field
 
     def formfield_for_manytomany(
         self, db_field: ManyToManyField[Any, Any], request: HttpRequest, **kwargs: Any
@@ -197,7 +215,7 @@ class ClosedAdmin(_ModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": f"History of {row}",
-            "events": events[:HISTORY_LENGTH],
+            "lines": history.lines_of(events[:HISTORY_LENGTH], self.opts),
             "object": row,
             "opts": self.opts,
         }
@@ -217,6 +235,18 @@ class TenantAdmin(ClosedAdmin):
         for step in self.tenant_path.split("__"):
             row = row if step == "pk" else getattr(row, step)
         return row if isinstance(row, Tenant) else None
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Tell organizations of one name apart for those who see all of them; to others slugs would tell of others."""
+        columns = super().get_list_display(request)
+        apart = person(request).sees_every_organization
+        return ["whose" if column == "tenant" and apart else column for column in columns]
+
+    @admin.display(description="organization", ordering="tenant__name")
+    def whose(self, row: Any) -> str:
+        """Show whose row it is, with the slug."""
+        tenant = self.tenant_of(row)
+        return tenant.told_apart if tenant else ""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the rows that this person sees."""
@@ -333,7 +363,7 @@ class TenantFilter(admin.SimpleListFilter):
             isinstance(model_admin, TenantAdmin) and model_admin.seen_by_reviewers and user.is_reviewer
         )
         tenants = Tenant.objects.all() if everywhere else tenants_of(user)
-        return [(str(tenant.pk), tenant.name) for tenant in tenants]
+        return [(str(tenant.pk), tenant.told_apart if everywhere else tenant.name) for tenant in tenants]
 
     def has_output(self) -> bool:
         """Show it only when there is a choice."""

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
+from connections import names
 from connections.forms import ConnectionForm
 from connections.models import Authorization, Connection, Membership, Role, Tenant, User
 from connections.states import CredentialState
@@ -56,7 +57,7 @@ class Story:
     def tell(self) -> None:
         """Take every step; raises DemoFailed at the first that fails."""
         passwords = self.people()
-        acme, globex = (Tenant.objects.get(name=name) for name in ORGANIZATIONS)
+        acme, globex = (Tenant.objects.get(slug=names.slug_of(name)) for name in ORGANIZATIONS)
         self.wait_for_report(self.connect(acme))
         token = self.assign(acme)
         self.list_tools(token)
@@ -73,7 +74,7 @@ class Story:
         self._step("Two organizations, an admin each, and a reviewer of the platform")
         passwords: dict[str, str] = {}
         for name in ORGANIZATIONS:
-            tenant, _ = Tenant.objects.get_or_create(name=name)
+            tenant, _ = Tenant.objects.get_or_create(slug=names.slug_of(name), defaults={"name": name})
             user, password = _person(f"admin@{name.lower()}.example")
             passwords |= password
             Membership.objects.get_or_create(user=user, tenant=tenant, defaults={"role": Role.ADMIN})

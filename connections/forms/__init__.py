@@ -2,13 +2,14 @@
 
 from connections.forms.connection import NAME_TAKEN, ConnectionForm
 from connections.forms.shown import SHOWN, ShownForm, Superseded
-from connections.forms.tenants import MembershipForm, OrganizationForm, TenantForm, UserForm
+from connections.forms.tenants import MembershipForm, NewUserForm, OrganizationForm, TenantForm, UserForm
 
 __all__ = [
     "NAME_TAKEN",
     "SHOWN",
     "ConnectionForm",
     "MembershipForm",
+    "NewUserForm",
     "OrganizationForm",
     "ShownForm",
     "Superseded",

@@ -26,7 +26,7 @@ from django.utils.text import slugify
 from connections import audit, checking, egress, quotas
 from connections import headers as header_rules
 from connections.errors import DuvoError
-from connections.forms.fields import HeadersField, seconds
+from connections.forms.fields import HeadersField, NameField, seconds
 from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON, OAuthFields
 from connections.forms.shown import SHOWN, Superseded
 from connections.forms.tenants import TenantForm
@@ -128,6 +128,7 @@ class ConnectionForm(OAuthFields, TenantForm):
             "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_rate", "send_trace",
             "era_choice", *OAUTH_FIELDS,
         ]  # fmt: skip
+        field_classes = {"name": NameField}
         help_texts = {
             "name": "How you and your colleagues call it. The names of its tools begin with it.",
             "enabled": "A disabled connection is neither checked nor called.",
@@ -168,8 +169,8 @@ class ConnectionForm(OAuthFields, TenantForm):
     # --- what was entered ---
 
     def clean_name(self) -> str:
-        """Return the name in one line; raises ValidationError for a name that another connection has."""
-        name = " ".join(str(self.cleaned_data["name"]).split())
+        """Return the name; raises ValidationError for one that another connection has."""
+        name = str(self.cleaned_data["name"])
         if self.tenant is not None and self._name_is_taken(self.tenant, name):
             raise ValidationError(NAME_TAKEN, code="duplicate")
         return name

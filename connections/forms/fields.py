@@ -1,4 +1,4 @@
-"""Fields for what is written and never shown, and for spans of time."""
+"""Fields for names, for what is written and never shown, and for spans of time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,23 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from connections import headers
+from connections import headers, names
+
+
+class NameField(forms.CharField):
+    """A name as people see it: in one line, and without what nobody sees."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the name in one line."""
+        return names.in_one_line(super().to_python(value) or "")
+
+    def validate(self, value: Any) -> None:
+        """Raise ValidationError for a name that looks like another because of what is invisible in it."""
+        super().validate(value)
+        try:
+            names.check(value)
+        except names.Invisible as fault:
+            raise ValidationError(str(fault), code="invisible") from fault
 
 
 class HeadersField(forms.CharField):

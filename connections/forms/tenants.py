@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
-from django.contrib.auth.forms import ReadOnlyPasswordHashField, ReadOnlyPasswordHashWidget, UserChangeForm
+from django.contrib.auth.forms import (
+    AdminUserCreationForm,
+    ReadOnlyPasswordHashField,
+    ReadOnlyPasswordHashWidget,
+    UserChangeForm,
+    UsernameField,
+)
 from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ValidationError
 
 from connections import egress, tenancy
 from connections.errors import DuvoError
+from connections.forms.fields import NameField
 from connections.forms.shown import ShownForm
 from connections.models import Membership, Role, Tenant, User
 
@@ -36,6 +44,8 @@ class TenantForm(ShownForm):
         elif isinstance(field := self.fields.get("tenant"), forms.ModelChoiceField):
             field.queryset = tenancy.tenants_of(self.user, tenancy.ADMINS)
             field.empty_label = "Choose an organization"
+            if self.user.sees_every_organization:
+                field.label_from_instance = attrgetter("told_apart")  # type: ignore[method-assign,assignment]
 
     def _get_validation_exclusions(self) -> set[str]:
         # Uniqueness within the tenant is checked although the tenant is not asked for.
@@ -88,6 +98,7 @@ class OrganizationForm(ShownForm):
             "name", "webhook_url", "retention_days", "decision_hours", "max_token_days", "max_concurrency",
             "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_stored",
         ]  # fmt: skip
+        field_classes = {"name": NameField}
         help_texts = {
             "webhook_url": "We send a signed message there when a sign-in will end or has died. Leave blank for none."
         }
@@ -99,10 +110,6 @@ class OrganizationForm(ShownForm):
             if name.startswith("max_") and cleaned[name] is None:
                 cleaned[name] = getattr(self.instance, name)
         return cleaned
-
-    def clean_name(self) -> str:
-        """Return the name in one line."""
-        return " ".join(str(self.cleaned_data["name"]).split())
 
     def clean_max_token_days(self) -> int:
         """Return the days; left blank, they stay as they are."""
@@ -140,6 +147,10 @@ class MembershipForm(ShownForm):
         return role
 
 
+class UserNameField(NameField, UsernameField):
+    """The name that a person signs in with."""
+
+
 class PasswordIsSet(ReadOnlyPasswordHashWidget):
     """Says that there is a password, without any part of its hash."""
 
@@ -154,3 +165,14 @@ class UserForm(ShownForm, UserChangeForm):  # type: ignore[type-arg]
     """A person of the platform."""
 
     password = ReadOnlyPasswordHashField(label="Password", widget=PasswordIsSet)
+
+    class Meta(UserChangeForm.Meta):
+        field_classes = {"username": UserNameField, "first_name": NameField, "last_name": NameField}
+
+
+class NewUserForm(AdminUserCreationForm):  # type: ignore[type-arg]
+    """A new person of the platform."""
+
+    class Meta(AdminUserCreationForm.Meta):
+        model = User
+        field_classes = {"username": UserNameField}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import secrets
 from base64 import b64encode
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
-from django.db import models
+from django.db import IntegrityError, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
 
-from connections import egress, sealing
+from connections import egress, names, sealing
 from connections.errors import SealBroken
 
 
@@ -28,6 +29,11 @@ class User(AbstractUser):
         help_text="May see the connections of all organizations with their status, read-only.",
     )
     password_changed_at = models.DateTimeField(null=True, editable=False)  # API tokens from before open nothing
+
+    @property
+    def sees_every_organization(self) -> bool:
+        """Whether organizations are to be told apart for them: they see those of everybody."""
+        return self.is_superuser or self.is_reviewer
 
     @cached_property
     def roles(self) -> dict[UUID, str]:
@@ -74,7 +80,9 @@ class Tenant(models.Model):
     """An organization; owns everything below it."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    name = models.CharField(max_length=100, unique=True)
+    # Names need not be unique: who renames would learn which are taken. `slug` tells apart those that look alike.
+    name = models.CharField(max_length=100)
+    slug = models.SlugField(max_length=names.SLUG_LENGTH, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     webhook_url = models.CharField("webhook URL", max_length=2048, blank=True)
     sealed_webhook_secret = models.TextField(blank=True, editable=False)
@@ -95,10 +103,33 @@ class Tenant(models.Model):
 
     class Meta:
         verbose_name = "organization"
-        ordering = ["name"]
+        ordering = ["name", "id"]
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, a new organization under a slug of its own: made from its first name, and kept when it is renamed."""
+        if self.slug:
+            super().save(*args, **kwargs)
+            return
+        for number in count(1):
+            self.slug = names.slug_of(self.name, number)
+            if Tenant.objects.filter(slug=self.slug).exists():
+                continue
+            try:
+                with transaction.atomic():
+                    super().save(*args, **kwargs)
+            except IntegrityError:
+                if not Tenant.objects.filter(slug=self.slug).exists():  # else somebody was quicker with it
+                    raise
+            else:
+                return
+
+    @property
+    def told_apart(self) -> str:
+        """Its name with its slug, for those who see every organization."""
+        return f"{self.name} ({self.slug})"
 
     @property
     def seal_context(self) -> str:

@@ -67,6 +67,7 @@ def attention(context: dict[str, Any]) -> dict[str, Any]:
     for group in states:
         counts[group.headline] += group.total
     return {
+        "user": user,
         "items": items,
         "more": total - len(items),
         "several": everywhere or len(user.roles) > 1,

@@ -23,6 +23,16 @@ def test_the_database_itself_forbids_to_change_what_was_written(acme: House, cha
     assert AuditEvent.objects.get().actor == event.actor == acme.admin.get_username()
 
 
+@pytest.mark.parametrize("tables", ["connections_auditevent", "connections_tenant, connections_auditevent CASCADE"])
+def test_nor_can_the_log_be_emptied_at_once(transactional_db: None, acme: House, tables: str) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite knows no TRUNCATE: there it is a DELETE.")
+    audit.record(acme.admin, "connection.created", acme.tenant, tenant=acme.tenant)
+    with connection.cursor() as cursor, pytest.raises(DatabaseError, match="append-only"):
+        cursor.execute(f"TRUNCATE {tables}")
+    assert AuditEvent.objects.count() == 1
+
+
 def test_an_event_outlives_the_organization_and_the_person_it_speaks_of(acme: House) -> None:
     row = acme.connection()
     audit.record(acme.admin, "connection.created", row, tenant=acme.tenant)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
 from html import unescape
@@ -21,7 +22,7 @@ from oauth.models import Discovery, Kind, Registration, SignIn
 from tests.conftest import House
 from tests.connections import oracles
 from tests.connections.estate import Estate, never_was, rows, settle
-from tools.models import Call, Probe, ToolVersion
+from tools.models import Call, Probe, Tool, ToolVersion
 
 pytestmark = pytest.mark.django_db
 
@@ -151,6 +152,28 @@ def test_no_query_string_changes_an_answer_by_what_is_not_seen(
     assert oracles.change_what_is_hidden(user) > 50
     after = everything()
     assert [one for one in before if before[one] != after[one]] == []
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("who", ["member", "assignment"])
+def test_no_query_string_of_the_api_does_either(who: str, rival: House, world: World) -> None:
+    (_, theirs), (_, mine) = world["houses"]
+    token = rival.member_token(rival.admin) if who == "member" else rival.token(mine.assignment)
+    forged = [f"{way}p={value}" for way in ("", "r=1&", "o=1&") for value in ("acme", "2020-01-01", "0")]
+    cursors = [urlencode({"cursor": b64encode(one.encode()).decode()}) for one in forged]
+    queries = [
+        *cursors, "limit=1", "ordering=-name", "search=acme", "fields=password", "expand=tenant", "state=failed",
+        f"tool={theirs.tool.public_name}", f"tenant={theirs.connection.tenant_id}",
+        f"connection={theirs.connection.pk}",
+    ]  # fmt: skip
+    lists: dict[str, type[Model]] = {"tools": Tool, "calls": Call, "connections": Connection}
+    addresses = [f"/v1/connections/{theirs.connection.pk}", f"/v1/tools/{theirs.tool.public_name}"]
+    for name, model in lists.items():
+        addresses += [f"/v1/{name}?{query}" for query in [*queries, *oracles.lookups(model)[::20], *_searches(world)]]
+    client = Client(headers={"Authorization": f"Bearer {token}"})
+    before = oracles.ask(client, addresses)
+    assert oracles.change_what_is_hidden(rival.admin) > 50
+    assert [one for one, after in oracles.ask(client, addresses).items() if before[one] != after] == []
 
 
 def test_a_list_takes_exactly_what_its_filters_offer(

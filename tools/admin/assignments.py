@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 
 from connections.columns import stamp
 from connections.forms import TenantForm
+from connections.forms.fields import NameField
 from connections.quotas import ASSIGNMENTS, QuotaReached, take
 from connections.tenancy import TenantFilter, only_tenant, person
 from tools import acting
@@ -58,6 +59,7 @@ class AssignmentForm(TenantForm):
     class Meta:
         model = Assignment
         fields = ["tenant", "name", "instructions", "enabled", "max_rate", "scope", "tools"]
+        field_classes = {"name": NameField}
         widgets = {"scope": forms.RadioSelect}
         help_texts = {"enabled": "The tokens of a disabled assignment open nothing."}
 

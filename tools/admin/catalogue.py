@@ -194,7 +194,7 @@ class ToolAdmin(TenantAdmin):
     def _approve(self, request: HttpRequest, tool: Tool, digest: str) -> bool:
         with transaction.atomic():
             catalogue.hold(tool.connection)
-            if not tool.approve(by=person(request).get_username(), digest=digest):
+            if digest != tool.digest or not tool.approve(by=person(request).get_username(), digest=digest):
                 return False
             self.audit(request, "approved", tool, digest=digest)
             catalogue.refresh_state(tool.connection)

@@ -12,6 +12,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 
+from connections.forms.fields import NameField
 from connections.models import Membership, User
 from connections.tenancy import TenantAdmin
 from tools import ending
@@ -29,7 +30,7 @@ TOO_LONG = "Your organization lets a token live for {} days. Choose an earlier d
 class TokenForm(forms.Form):
     """What a person says of a new token."""
 
-    label = forms.CharField(label="What is it for?", max_length=80, required=False)
+    label = NameField(label="What is it for?", max_length=80, required=False)
     expires_on = forms.DateField(
         label="Last day of use",
         required=False,

@@ -31,6 +31,7 @@ def waiting(context: dict[str, Any]) -> dict[str, Any]:
         .defer("sealed_arguments", "sealed_result")
     )
     return {
+        "user": user,
         "calls": rows[:SHOWN],
         "others": max(0, rows.count() - SHOWN),
         "several": user.is_superuser or len(user.roles) > 1,

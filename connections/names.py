@@ -1,0 +1,71 @@
+"""Names that people give: what may stand in one, and what it looks like to a reader. Pure.
+
+check("Orders" + zero width space)  raises Invisible: which character, and what to do
+folded("ACMÉ GmbH") == "acme gmbh"  what a reader takes it for, whatever alphabet its letters are from
+slug_of("ACME GmbH") == "acme-gmbh"  how organizations are told apart
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+SLUG_LENGTH = 40
+_NAMELESS = "organization"  # of a name in which no Latin letter can be seen, as 東京
+# What is not shown although it counts as a letter or a mark: Default_Ignorable_Code_Point (Unicode, UAX #44), and the
+# blank of Braille. Format characters (Cf) among them, such as zero width and bidi controls, are found by category.
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U000e0000-\U000e0fff]"
+)
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+# Letters that look like Latin ones: Cyrillic, Greek, Armenian, small capitals, strokes (after UTS #39's confusables).
+# Capitals come first, as their small letters may look like others: Ν like N, but ν like v.
+_CAPITALS = str.maketrans("АВЕЅІЈКМНОРСТУХҮԚԜΑΒΕΖΗΙΚΜΝΟΡΤΥΧՍՕ", "abesijkmhopctyxyqwabezhikmnoptyxuo")
+_BEFORE = str.maketrans("Ϲϲ", "cc")  # lunate sigma, which would become a plain one
+_SMALL = str.maketrans(
+    "авеѕіјкмнорстухүԛԝһԁӏαεγηικνορτυχօսոհցզıɑɡɩᴀʙᴄᴅᴇɢʜᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢøłđħŧ",
+    "abesijkmhopctyxyqwhdlaeynikvoptuxounhgqiagiabcdeghjklmnoprtuvwyzoldht",
+)
+
+
+class Invisible(ValueError):
+    """A name holds a character that nobody sees."""
+
+    def __init__(self, character: str) -> None:
+        """Take the character."""
+        super().__init__(
+            f"This holds an invisible character (U+{ord(character):04X}). Type it anew instead of pasting it."
+        )
+
+
+def in_one_line(name: str) -> str:
+    """Return the name with each run of spaces and line breaks as one space."""
+    return " ".join(name.split())
+
+
+def check(name: str) -> None:
+    """Raise Invisible for a name that holds what nobody sees: it could not be told from the name without."""
+    for character in name:
+        if unicodedata.category(character) in _UNSEEN or _IGNORABLE.match(character):
+            raise Invisible(character)
+
+
+def folded(name: str) -> str:
+    """Return what a name looks like: the same for names that a reader takes for one another, as far as letters go."""
+    seen = "".join(
+        character
+        for character in name.translate(_BEFORE)
+        if unicodedata.category(character) not in _UNSEEN - {"Cc"} and not _IGNORABLE.match(character)
+    )
+    # Letters of other widths and styles become plain ones, and each counts without its accents.
+    plain = unicodedata.normalize("NFKD", seen)
+    bare = "".join(character for character in plain if not unicodedata.combining(character))
+    return in_one_line(bare.translate(_CAPITALS).casefold().translate(_SMALL))
+
+
+def slug_of(name: str, number: int = 1) -> str:
+    """Return the short name of an organization of this name; `number` tells those that look alike apart."""
+    base = re.sub(r"[^a-z0-9]+", "-", folded(name)).strip("-") or _NAMELESS
+    ending = f"-{number}" if number > 1 else ""
+    return base[: SLUG_LENGTH - len(ending)].rstrip("-") + ending

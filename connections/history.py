@@ -12,6 +12,8 @@ from django.db.models.options import Options
 
 from connections.models import AuditEvent
 
+_CODES = {"fields", "secrets", "actions"}  # their lists hold names of fields and other words of ours
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -38,8 +40,12 @@ def _details(data: dict[str, Any], opts: Options[Any]) -> list[tuple[str, str]]:
     for key, value in data.items():
         if value in (None, "", [], {}):
             continue
-        names = [_label(name, opts) for name in value] if key == "fields" and isinstance(value, list) else value
-        told.append((_label(key, opts).capitalize(), _words(names)))
+        said = (
+            _words([_label(name, opts) for name in value])
+            if key in _CODES and isinstance(value, list)
+            else _words(value)
+        )
+        told.append((_label(key, opts).capitalize(), said))
     return told
 
 

@@ -124,7 +124,8 @@ def test_a_value_in_a_form_that_can_be_none_is_told_so(
     model: type[Model], acme: House, estate: Estate, client: Client
 ) -> None:
     row = rows(acme, estate)[model]
-    for path in (f"{oracles.address(model)}add/", f"{oracles.address(model)}{row.pk}/change/"):
+    start = oracles.address(model)
+    for path in [f"{start}{row.pk}/change/", *([] if model is Connection else [f"{start}add/"])]:  # one form for both
         shown = client.get(path)
         if shown.status_code != 200:
             continue

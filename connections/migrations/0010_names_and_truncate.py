@@ -33,7 +33,7 @@ def allow_truncate(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("connections", "0005_life_of_a_call")]
+    dependencies = [("connections", "0009_quotas")]
     operations = [
         migrations.RunPython(forbid_truncate, allow_truncate),
         migrations.AlterField("tenant", "name", models.CharField(max_length=100)),

@@ -5,11 +5,11 @@ origin        whose server a URL leads to: what a secret is kept for
 pool, client  connections of the running event loop; https to public addresses, TLS against the URL's host name
 fetch         one whole exchange with caps on size and time
 reach         DNS, TCP and TLS only; `observe` collects their stages for a report
-run, submit   from synchronous code
+run, submit   from synchronous code; `bounded` puts one limit over all of it
 """
 
 from connections.egress.client import Answer, Body, Transport, client, fetch
-from connections.egress.loop import run, submit
+from connections.egress.loop import NotWanted, bounded, run, submit
 from connections.egress.network import PinnedBackend, Resolver, reach, resolve, tls_context
 from connections.egress.pool import GuardedPool, aclose, explained, pool
 from connections.egress.record import Step, observe
@@ -21,6 +21,7 @@ __all__ = [
     "AnswerRefused",
     "Body",
     "GuardedPool",
+    "NotWanted",
     "PinnedBackend",
     "Refused",
     "Resolver",
@@ -28,6 +29,7 @@ __all__ = [
     "Transport",
     "Unreachable",
     "aclose",
+    "bounded",
     "check_hop",
     "check_url",
     "client",

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import uvloop
 from django.db import connection as database
 
+from connections.errors import Unreachable
+
 T = TypeVar("T")
 THREAD = "background-loop"
+_LOOK_EVERY = 1.0  # seconds between two looks at whether what runs is still wanted
 
 
 class Background:
@@ -44,22 +51,83 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
     return asyncio.run_coroutine_threadsafe(coroutine, _backgrounds[-1].loop())
 
 
+class NotWanted(Exception):
+    """Nobody wants any more what was being done; whoever does it lets go of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """Until when (by the monotonic clock) and as long as what coroutines may run."""
+
+    deadline: float
+    sentence: str
+    wanted: Callable[[], bool]
+
+    def check(self) -> None:
+        if time.monotonic() >= self.deadline:
+            raise Unreachable(self.sentence, code="took_too_long", sent=True)
+        if not self.wanted():
+            raise NotWanted
+
+
+_bound: ContextVar[_Bound | None] = ContextVar("bound", default=None)
+
+
+@contextmanager
+def bounded(seconds: float, sentence: str, *, wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Put one absolute limit over every `run` inside, whatever clocks the work itself has.
+
+    After so many seconds in all `run` raises Unreachable with the sentence, and NotWanted within a second or two after
+    `wanted`, which may ask the database, says no.
+    """
+    token = _bound.set(_Bound(time.monotonic() + seconds, sentence, wanted))
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from synchronous code; if the caller is interrupted, it is cancelled.
 
     The caller's database connection goes back to the pool meanwhile, unless a transaction is open on it.
-    Raises RuntimeError inside the background loop itself, which would wait for itself for ever.
+    Raises what `bounded` says, and RuntimeError inside the background loop, which would wait for itself for ever.
     """
     if threading.current_thread().name == THREAD:
         coroutine.close()
         raise RuntimeError("Await the coroutine: this is the background loop.")
-    release_database()
+    bound = _bound.get()
     future = submit(coroutine)
     try:
-        return future.result()
+        while True:
+            release_database()
+            if bound is None:
+                return future.result()
+            try:
+                return future.result(max(0.0, min(bound.deadline - time.monotonic(), _LOOK_EVERY)))
+            except TimeoutError:
+                if future.done():  # at this moment, or the TimeoutError is its own
+                    return future.result()
+            bound.check()
     except BaseException:
         future.cancel()
         raise
+
+
+def close_with_the_loop(close: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
+    """Have the running loop close something at its end: a loop finishes the asynchronous generators begun in it."""
+
+    async def lifetime() -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await close()
+            await asyncio.sleep(0)  # sockets are closed in the loop's next turn
+
+    begun = lifetime()
+    with suppress(StopIteration):
+        begun.asend(None).send(None)
+    return begun
 
 
 def release_database() -> None:

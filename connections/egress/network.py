@@ -1,19 +1,17 @@
 """Names to addresses to sockets: resolve once, refuse unless every address is public, connect to exactly those.
 
 The URL is never rewritten to the address, so TLS checks the certificate against the host name of the URL, and a
-pooled connection is reused for that host only. Answers of the resolver are not kept: a name that is rebound after
-the check changes nothing, because the checked addresses are the ones connected to.
+pooled connection is reused for that host only. A name that is rebound after the check changes nothing, because the
+checked addresses are the ones connected to; what the resolver has kept is checked like what it has just heard.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,13 +19,15 @@ from pathlib import Path
 import httpcore2
 from django.conf import settings
 
-from connections.egress import addresses, urls
+from connections.egress import addresses, loop, urls
+from connections.egress.names import system_resolver
 from connections.egress.record import note
 from connections.egress.stream import Stream, Wire
 from connections.errors import Refused, Unreachable
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 DNS_TIMEOUT = 5.0  # seconds
+MOST_ADDRESSES = 16  # of a host that are tried; every one that it has is judged
 CONNECT_TIMEOUT = 10.0  # seconds for DNS and TCP, and again for TLS, where the request names none
 NOT_FOUND = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
@@ -35,31 +35,9 @@ NOT_FOUND = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _resolvers() -> ThreadPoolExecutor:
-    # Threads of our own: one tenant's hanging name server must not use up the few that the event loop shares.
-    return ThreadPoolExecutor(max_workers=32, thread_name_prefix="dns")
-
-
-os.register_at_fork(after_in_child=_resolvers.cache_clear)
-
-
-def _look_up(host: str, port: int) -> list[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-async def system_resolver(host: str, port: int) -> list[str]:
-    """Return the addresses that the operating system knows for the host; raises OSError."""
-    return await asyncio.get_running_loop().run_in_executor(_resolvers(), _look_up, host, port)
-
-
 def resolve(host: str, port: int = 443, *, https: bool = True) -> list[str]:
     """Return the host's addresses, all of which may be reached; raises Refused, or Unreachable if DNS fails now."""
-    waiting = _resolvers().submit(_look_up, host, port)
-    with _dns_errors(host):
-        found = waiting.result(DNS_TIMEOUT)
-    return _permitted(found, port, https=https)
+    return loop.run(resolve_async(host, port, https=https, resolver=system_resolver, timeout=DNS_TIMEOUT))
 
 
 async def resolve_async(host: str, port: int, *, https: bool, resolver: Resolver, timeout: float) -> list[str]:  # noqa: ASYNC109 - becomes part of one deadline
@@ -67,7 +45,7 @@ async def resolve_async(host: str, port: int, *, https: bool, resolver: Resolver
     with _dns_errors(host):
         async with asyncio.timeout(min(timeout, DNS_TIMEOUT)):
             found = await resolver(host, port)
-    return _permitted(found, port, https=https)
+    return _permitted(found, port, https=https)[:MOST_ADDRESSES]
 
 
 @contextmanager
@@ -81,7 +59,7 @@ def _dns_errors(host: str) -> Iterator[None]:
         sentence = f"The name {host} cannot be looked up right now."
         raise Unreachable(sentence, code="dns_failed") from error
     except TimeoutError as error:
-        sentence = f"Looking up the name {host} took too long."
+        sentence = f"The name server did not answer in time for {host}."
         raise Unreachable(sentence, code="dns_failed") from error
     except (OSError, UnicodeError) as error:
         sentence = f"The name {host} cannot be looked up."

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Self
 
 import h11
 import httpcore2
 
-from connections.egress.network import PinnedBackend, Resolver, system_resolver, tls_context
+from connections.egress.loop import close_with_the_loop
+from connections.egress.names import system_resolver
+from connections.egress.network import PinnedBackend, Resolver, tls_context
 from connections.errors import Unreachable
 
 MOST_CONNECTIONS = 1_536  # to one server from one event loop: a slow server holds one per call
@@ -161,24 +163,8 @@ def pool() -> GuardedPool:
         for finished in [known for known in _pools if known.is_closed()]:
             del _pools[finished]
         made = GuardedPool()
-        _pools[loop] = made, _close_with_the_loop(made)
+        _pools[loop] = made, close_with_the_loop(made.aclose)
     return _pools[loop][0]
-
-
-def _close_with_the_loop(made: GuardedPool) -> AsyncGenerator[None]:
-    """Have the loop close the pool at its end: a loop finishes the asynchronous generators that were begun in it."""
-
-    async def lifetime() -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            await made.aclose()
-            await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
-
-    begun = lifetime()
-    with suppress(StopIteration):
-        begun.asend(None).send(None)
-    return begun
 
 
 async def aclose() -> None:

@@ -25,6 +25,7 @@ from django.utils.text import slugify
 
 from connections import audit, checking, egress, quotas
 from connections import headers as header_rules
+from connections.context import acting_for
 from connections.errors import DuvoError
 from connections.forms.fields import HeadersField, NameField, seconds
 from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON, OAuthFields
@@ -182,7 +183,8 @@ class ConnectionForm(OAuthFields, TenantForm):
             if self.before is None or url != self.before.server_url:
                 parts = urlsplit(url)
                 https = parts.scheme == "https"
-                egress.resolve(parts.hostname or "", parts.port or (443 if https else 80), https=https)
+                with acting_for(self.tenant.pk if self.tenant else None):
+                    egress.resolve(parts.hostname or "", parts.port or (443 if https else 80), https=https)
         except DuvoError as refusal:
             raise ValidationError(refusal.sentence, code=refusal.code) from refusal
         return url

@@ -18,6 +18,7 @@ from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ValidationError
 
 from connections import egress, tenancy
+from connections.context import acting_for
 from connections.errors import DuvoError
 from connections.forms.fields import NameField
 from connections.forms.shown import ShownForm
@@ -124,7 +125,8 @@ class OrganizationForm(ShownForm):
             url = egress.check_hop(entered)
             parts = urlsplit(url)
             https = parts.scheme == "https"
-            egress.resolve(parts.hostname or "", parts.port or (443 if https else 80), https=https)
+            with acting_for(self.instance.pk):
+                egress.resolve(parts.hostname or "", parts.port or (443 if https else 80), https=https)
         except DuvoError as refusal:
             raise ValidationError(refusal.sentence, code=refusal.code) from refusal
         return url

@@ -1,12 +1,18 @@
-"""The Celery application: two queues, `calls` (threads) and `maintenance` (processes)."""
+"""The Celery application and its three queues.
+
+housekeeping   dispatchers and what ends, purges and forgets: asks nobody outside, so that it never waits for them
+probes         what asks strangers' servers for the product's own sake: checks, renewals, notices, looks at tasks
+calls          tenants' queued calls; no messages, the worker takes them off their rows (tools/claiming.py)
+"""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+from celery.worker import state
 from django.conf import settings
 
 from connections import metrics
@@ -18,6 +24,33 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "duvo.settings")
 app = Celery("duvo")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+class QueuedCalls(bootsteps.StartStopStep):
+    """Has a worker of the queue `calls` make queued calls, as many at a time as its `--concurrency` says."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def include_if(self, worker: Any) -> bool:
+        """Leave the workers of other queues alone."""
+        return "calls" in worker.app.amqp.queues.consume_from
+
+    def start(self, worker: Any) -> None:
+        """Begin to take calls."""
+        from tools.claiming import Claimer  # noqa: PLC0415 - models are there once the worker has set Django up
+
+        self._claimer = Claimer(worker.concurrency)
+        self._claimer.start()
+
+    def stop(self, worker: Any) -> None:
+        """Take no more calls and wait for those under way, unless the worker is told to end at once."""
+        self._claimer.stop(enough=lambda: state.should_terminate is not None)
+
+    def terminate(self, worker: Any) -> None:
+        """End at once; the sweeper tells what became of the calls under way."""
+
+
+app.steps["worker"].add(QueuedCalls)
 
 
 @setup_logging.connect

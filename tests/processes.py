@@ -86,7 +86,7 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with (tmp_path_factory.getbasetemp().parent / "calls.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with current_app.connection_for_write() as broker:
-            for name in ("calls", "maintenance"):
+            for name in ("calls", "probes", "housekeeping"):
                 broker.default_channel.queue_purge(name)
         yield
 
@@ -103,7 +103,7 @@ def processes(queue: None, transactional_db: None, tmp_path: Path) -> Iterator[P
 def start_worker(processes: Processes) -> StartWorker:
     """Start workers of the queue `calls` on this test's database."""
     command = ["celery", "--quiet", "--app", "duvo", "worker", "--queues", "calls"]
-    command += ["--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle"]
+    command += ["--pool", "threads", "--concurrency", "8", "--without-gossip", "--without-mingle"]
     return lambda: processes.start(*command)
 
 

@@ -3,7 +3,7 @@
     start     a caller asks: checks, writes the row, then waits for the outcome or leaves it to a worker
     approve   an admin allows a call of a tool whose calls are approved one by one; `refuse` ends it
     answer    the program or a person answers what the server asked in the middle
-    resume    a worker takes a queued call
+    run_queued  a worker makes a queued call; `claiming.py` says when, `turns.py` whose
     cancel    a caller or an admin no longer wants it
     sweep     what dead processes and silent people left behind is ended honestly
 
@@ -30,7 +30,7 @@ from redis import RedisError
 from uuid_utils.compat import uuid7
 
 from connections import egress
-from connections.context import request_id
+from connections.context import acting_for, request_id
 from connections.errors import DuvoError, SealBroken
 from connections.threads import in_thread
 from tools import ending, ledger, limits, mcp_client, offers, pubsub, repeats, runs, watching
@@ -57,7 +57,6 @@ from tools.outcomes import Report, report_of
 from tools.runs import Run
 from tools.schemas import Fault
 
-_ENQUEUE_AGAIN = timedelta(minutes=2)  # a message that has not arrived by then is lost
 _SWEPT_AT_ONCE = 500
 _TRIES = 100  # per second, of all the queued calls together that wait for a place at one connection
 _MOST_COUNTED = 30_000
@@ -111,7 +110,7 @@ async def start(
     if at_once:
         return await _run_here(opening, offer, arguments, place, wait)
     if opening.state == CallState.QUEUED:
-        await asyncio.to_thread(_enqueue, opening.id)  # a hanging broker must not hold the database's few threads
+        await asyncio.to_thread(pubsub.wake_workers)  # a hanging Redis must not hold the database's few threads
     if not wait:
         return Report(opening.id, name, CallState(opening.state), opening.created_at, waits_until=opening.waits_until)
     opened = await in_thread(lambda: Call.objects.get(pk=opening.id))
@@ -165,7 +164,7 @@ def cancel(call: Call) -> None:
 
 
 def approve(call: Call, *, by: str) -> bool:
-    """Let a call be made that awaits approval, and enqueue it; False when somebody has decided before.
+    """Let a call be made that awaits approval, and queue it; False when somebody has decided before.
 
     Raises Ended, or OrganizationSuspended, when there is nobody any more for whom it would be made, and ToolReplaced,
     with the call ended, when what would run is not what it was opened for.
@@ -175,9 +174,9 @@ def approve(call: Call, *, by: str) -> bool:
         raise _ended_as_replaced(call, Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL), other)
     if call.state == CallState.AWAITING_APPROVAL:
         _still_stands(call)
-    approved = Call.objects.filter(pk=call.pk).approve(by, now, now + _ENQUEUE_AGAIN)
+    approved = Call.objects.filter(pk=call.pk).approve(by, now)
     if approved:
-        _enqueue(call.pk)
+        pubsub.wake_workers()
     return bool(approved)
 
 
@@ -214,38 +213,64 @@ def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
         ):
             raise NotAsked
         return
-    if not same.answer(call.seal(responses), now, now + _ENQUEUE_AGAIN):
+    if not same.answer(call.seal(responses), now):
         raise NotAsked
-    if Call.objects.filter(pk=call.pk, state=CallState.QUEUED).exists():
-        _enqueue(call.pk)
+    pubsub.wake_workers()
 
 
 def resume(call_id: UUID) -> None:
-    """Run a queued call to its end, in a worker; a call that is no longer queued is left alone."""
-    queued = Call.objects.filter(pk=call_id, state=CallState.QUEUED)
+    """Do what `run_queued` does, from synchronous code."""
+    egress.run(run_queued(call_id))
+
+
+async def run_queued(call_id: UUID) -> None:
+    """Run a queued call to its end, in a worker; a call that is no longer queued is left alone.
+
+    One for which there is no place now stays queued and is due again later. Other processes hear how it stands then.
+    """
+    await _run_queued(call_id)
+    await asyncio.to_thread(pubsub.tell, call_id)
+
+
+async def _run_queued(call_id: UUID) -> None:
+    call = await in_thread(Call.objects.filter(pk=call_id, state=CallState.QUEUED).first)
+    if call is None:
+        return
     try:
-        call = queued.get()
-        run = _prepared(call)
-        place = egress.run(limits.enter(run.offer.bounds, lease=settings.CALL_LEASE, counted=True))
-    except (Call.DoesNotExist, OrganizationSuspended):  # a suspended organization's calls wait
+        run = await in_thread(_prepared, call)
+        place = await limits.enter(run.offer.bounds, lease=settings.CALL_LEASE, counted=True)
+    except OrganizationSuspended:  # its calls wait
         return
     except LimitReached as full:
-        later = _pause(call, full)
-        queued.update(lease_until=timezone.now() + timedelta(seconds=later) + _ENQUEUE_AGAIN)
-        _send("tools.run_call", call_id, countdown=later)
-        return
+        await in_thread(_put_off, call, full)
     except DuvoError as error:
-        now, row = timezone.now(), Call.objects.filter(pk=call_id)
-        if queued.exclude(sent_at=None).claim(now, now + _lease()):
-            unknown = f"An earlier attempt may have run, and no other can be made: {error.sentence}"
-            row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, unknown, now)
-        nothing = " Nothing was sent." if isinstance(error, ToolReplaced) else ""
-        queued.end(CallState.FAILED, error.code, f"{error.sentence}{nothing}", now)
-        return
-    if not queued.filter(attempts=run.attempt).claim(run.started_at, timezone.now() + _lease()):
-        egress.run(_give_back(place))
-        return
-    egress.run(runs.perform(replace(run, place=place)))
+        await in_thread(_cannot_be_made, call_id, error)
+    else:
+        try:
+            ours = await in_thread(_claim, run)
+        except BaseException:
+            await _give_back(place)
+            raise
+        if ours:
+            await runs.perform(replace(run, place=place))
+        else:
+            await _give_back(place)
+
+
+def _claim(run: Run) -> int:
+    queued = Call.objects.filter(pk=run.call_id, attempts=run.attempt)
+    return queued.claim(run.started_at, timezone.now() + _lease())
+
+
+def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
+    """End a queued call that something speaks against by now; what an earlier attempt did stays open."""
+    now, row = timezone.now(), Call.objects.filter(pk=call_id)
+    queued = row.filter(state=CallState.QUEUED)
+    if queued.exclude(sent_at=None).claim(now, now + _lease()):
+        unknown = f"An earlier attempt may have run, and no other can be made: {error.sentence}"
+        row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, unknown, now)
+    nothing = " Nothing was sent." if isinstance(error, ToolReplaced) else ""
+    queued.end(CallState.FAILED, error.code, f"{error.sentence}{nothing}", now)
 
 
 def _ended_as_replaced(call: Call, row: CallQuerySet, other: ToolReplaced) -> ToolReplaced:
@@ -260,19 +285,20 @@ def _ended_as_replaced(call: Call, row: CallQuerySet, other: ToolReplaced) -> To
     return ToolReplaced(sentence)
 
 
-def _pause(call: Call, full: LimitReached) -> float:
-    """Return after how many seconds a queued call tries again: the more wait for the same place, the rarer each."""
+def _put_off(call: Call, full: LimitReached) -> None:
+    """Have a queued call tried again later: the more wait for the same place, the rarer each."""
     same = {"tenant": call.tenant_id} if full.code == "organization_busy" else {"connection": call.connection_id}
     waiting = Call.objects.filter(state=CallState.QUEUED, finished_at=None, **same)[:_MOST_COUNTED].count()
-    turn = max(full.retry_after or 1.0, waiting / _TRIES)
-    return turn * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
+    seconds = max(full.retry_after or 1.0, waiting / _TRIES) * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
+    queued = Call.objects.filter(pk=call.pk, state=CallState.QUEUED)
+    queued.update(lease_until=timezone.now() + timedelta(seconds=seconds))
 
 
 def sweep(now: datetime) -> list[UUID]:
-    """End what nobody has in hand any more, and return the calls that are to be enqueued.
+    """End what nobody has in hand any more, and return the calls that went back to the queue.
 
-    These are calls whose message got lost, and calls that were under way and may be made again: nothing of them was
-    sent, or their caller gave a key and the tool is idempotent. No call is made more than three times.
+    These were under way and may be made again: nothing of them was sent, or their caller gave a key and the tool is
+    idempotent. No call is made more than three times.
     """
     repeats.forget(now)
     ending.sweep(now)
@@ -282,7 +308,7 @@ def sweep(now: datetime) -> list[UUID]:
         _answer_for_nobody(call)
     repeatable = Call.objects.orphans(now).repeatable()
     again = list(repeatable.filter(state=CallState.RUNNING).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
-    Call.objects.filter(pk__in=again, cancel_asked_at=None).orphans(now).queue_again(now + _ENQUEUE_AGAIN)
+    Call.objects.filter(pk__in=again, cancel_asked_at=None).orphans(now).queue_again(now)
     Call.objects.orphans(now).unwanted().filter(sent_at=None).end(
         CallState.CANCELLED, CallCancelled.code, _NOT_MADE, now
     )
@@ -296,18 +322,9 @@ def sweep(now: datetime) -> list[UUID]:
         "The process that made this call died: the tool may have run. Check before you try again.",
         now,
     )
-    return again + _unheard(now)
-
-
-def _unheard(now: datetime) -> list[UUID]:
-    """Return queued calls whose message may be lost; the longer they wait, the rarer they get another one."""
-    silent = Call.objects.filter(state=CallState.QUEUED, lease_until__lt=now, tenant__suspended_at=None)
-    chosen = list(silent.values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
-    for pause in (timedelta(hours=1), timedelta(minutes=15), _ENQUEUE_AGAIN):
-        old = silent.filter(pk__in=chosen, created_at__lt=now - pause)
-        old.update(lease_until=now + pause)
-    silent.filter(pk__in=chosen).update(lease_until=now + _ENQUEUE_AGAIN)
-    return chosen
+    if again:
+        pubsub.wake_workers()
+    return again
 
 
 def _still_stands(call: Call) -> None:
@@ -339,7 +356,7 @@ def _opening(
 ) -> ledger.Opening:
     now = timezone.now()
     state = CallState.AWAITING_APPROVAL if offer.asks else CallState.QUEUED if in_worker else CallState.RUNNING
-    lease_until = {CallState.QUEUED: now + _ENQUEUE_AGAIN, CallState.RUNNING: now + _lease()}.get(state)
+    lease_until = {CallState.QUEUED: now, CallState.RUNNING: now + _lease()}.get(state)
     assert principal.assignment_id is not None  # noqa: S101 - see start
     return ledger.Opening(
         id=uuid7(),
@@ -379,7 +396,8 @@ async def _run_here(
         opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer, arguments,
         place=place, traceparent=opening.traceparent, sent=True, asks=asks, token_id=opening.token_id,
     )  # fmt: skip
-    task = asyncio.create_task(runs.perform(run))
+    with acting_for(run.tenant_id):
+        task = asyncio.create_task(runs.perform(run))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     either: list[asyncio.Future[Any]] = [task, asks]
@@ -439,12 +457,8 @@ def _lease() -> timedelta:
     return timedelta(seconds=settings.CALL_LEASE)
 
 
-def _enqueue(call_id: UUID) -> None:
-    _send("tools.run_call", call_id)
-
-
-def _send(task: str, call_id: UUID, *, countdown: float | None = None) -> None:
+def _send(task: str, call_id: UUID) -> None:
     try:
-        current_app.send_task(task, kwargs={"call_id": str(call_id)}, retry=False, countdown=countdown)
+        current_app.send_task(task, kwargs={"call_id": str(call_id)}, retry=False)
     except (OperationalError, OSError, RedisError):
-        return  # the row says what is due: the sweeper enqueues it once the broker is back
+        return  # the server's task goes on for nobody

@@ -232,8 +232,8 @@ async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | Non
         watch.waiting[call_id].remove(entry)
         if not watch.waiting[call_id]:
             del watch.waiting[call_id]
-        if not watch.waiting:
-            watch.soon.set()  # who looks for nobody stops
+            if not watch.waiting:
+                watch.soon.set()  # nobody is left to look for
 
 
 def moved(call_id: UUID) -> None:

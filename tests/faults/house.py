@@ -103,7 +103,7 @@ class House:
         self.tokens = done.stdout.decode().split()
         self.token = self.tokens[0]
         self.web = self.start_web()
-        self.start_worker("maintenance", threads=1)
+        self.start_worker("housekeeping", threads=1)
         stopping = threading.Event()
         sweeper = threading.Thread(target=self._sweep_until, args=(stopping,), name="beat", daemon=True)
         sweeper.start()
@@ -127,8 +127,8 @@ class House:
         self._until_end.callback(kill, process)
         return process
 
-    def start_worker(self, queues: str = "calls", *, threads: int = 4) -> Process:
-        """Start a worker; it takes messages as soon as it can."""
+    def start_worker(self, queues: str = "calls", *, threads: int = 8) -> Process:
+        """Start a worker; an organization alone gets half of its threads."""
         return self.start(
             "celery", "--quiet", "--app", "duvo", "worker", "--queues", queues, "--pool", "threads",
             "--concurrency", str(threads), "--without-gossip", "--without-mingle", "--hostname", f"{self._started}@%h",
@@ -175,7 +175,7 @@ class House:
         while not stopping.wait(SWEEP):
             with suppress(Exception), beat.connection_for_write() as connection:  # also while the broker is away
                 beat.send_task(
-                    "tools.sweep_calls", queue="maintenance", expires=5, connection=connection, retry=False,
+                    "tools.sweep_calls", queue="housekeeping", expires=5, connection=connection, retry=False,
                     ignore_result=True,
                 )  # fmt: skip
 

@@ -144,10 +144,9 @@ class Scene:
         """Hold the call's row: whoever wants to move it waits."""
         return self.house.locked("SELECT 1 FROM tools_call WHERE id = %s FOR UPDATE", call.id)
 
-    def message_is_lost(self, *calls: Made) -> None:
-        """Have the time pass after which a queued call counts as one whose message got lost."""
-        late = "UPDATE tools_call SET lease_until = now() WHERE state = 'queued' AND id = ANY(%s)"
-        self.house.rows(late, [call.id for call in calls])
+    def held_moves(self) -> AbstractContextManager[None]:
+        """Hold every move of a call at the moment when it is to be written down."""
+        return self.house.locked("LOCK TABLE tools_callevent IN SHARE MODE")
 
     # --- what is seen ---
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.faults
 
 def claimed_and_dead(scene: Scene, call: Made, worker: Process) -> None:
     """Kill the worker at the moment of its claim: the row says running, and nothing was sent."""
-    with scene.held_row(call):
+    with scene.held_moves():
         eventually(lambda: scene.house.stuck_on_a_lock('UPDATE "tools_call"'), "the claim")
         scene.kill(worker)
     eventually(lambda: scene.row(call).state == "running", "the claim of the dead")

@@ -23,7 +23,7 @@ from tests.load.callers import Caller, Seen
 CALLS = int(os.environ.get("LOAD_CALLS", "10000"))
 CALLERS = 8
 WORKERS = 2
-THREADS = 16  # of a worker: as many calls of it are under way at once
+THREADS = 32  # of a worker: half as many calls of one organization are under way at once
 KILLS = 2
 PATIENCE = 900.0  # seconds
 

@@ -16,7 +16,7 @@ from redis import Redis
 
 from tests.conftest import House
 from tests.tools.conftest import Shop, eventually
-from tools import authentication, calls, pubsub, tasks, watching
+from tools import authentication, calls, pubsub, watching
 from tools.models import Call, CallEvent
 
 
@@ -91,7 +91,7 @@ def test_the_end_of_a_call_elsewhere_is_heard_at_once(
         waiting = pool.submit(shop.api.get, path.format(call), headers={"Prefer": "wait=30"})
         eventually(lambda: dict(redis.pubsub_numsub(pubsub.CHANNEL)).get(pubsub.CHANNEL.encode()), "a listener")
         eventually(lambda: any(UUID(call) in watch.waiting for watch in watching._watches.values()), "who waits")
-        tasks.run_call(call_id=call)
+        calls.resume(UUID(call))
         answer = waiting.result(timeout=20)
     assert "succeeded" in answer.text
 
@@ -101,7 +101,7 @@ def test_without_redis_a_wait_ends_as_well_a_little_later(shop: Shop, settings: 
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(shop.api.get, f"/v1/calls/{call}", headers={"Prefer": "wait=30"})
-        tasks.run_call(call_id=call)
+        calls.resume(UUID(call))
         assert waiting.result(timeout=20).json()["state"] == "succeeded"
 
 

@@ -17,7 +17,6 @@ from tests.tools.conftest import Shop, eventually
 from tools import calls
 from tools.models import AccessToken, Assignment, Call
 from tools.models.moves import CallState
-from tools.tasks import run_call
 
 ASYNC = {"headers": {"Prefer": "respond-async"}}
 
@@ -62,15 +61,24 @@ def test_a_queued_call_is_answered_at_once_and_run_by_a_worker(shop: Shop, start
     assert shop.server.executions("echo") == 1
 
 
-def test_a_message_that_comes_twice_runs_the_call_once(shop: Shop, start_worker: StartWorker) -> None:
-    first = shop.call("slow", {"steps": 4}, **ASYNC).json()["id"]
-    for _ in range(5):
-        run_call.delay(call_id=first)
-    run_call.delay(call_id="01890000-0000-7000-8000-000000000000")
-    last = shop.call("echo", {"text": "after"}, **ASYNC).json()["id"]
+def test_two_workers_make_each_call_once(shop: Shop, start_worker: StartWorker) -> None:
+    queued = [shop.call("slow", {"steps": 4}, **ASYNC).json()["id"] for _ in range(8)]
     start_worker()
-    assert [ended(first).state, ended(last).state] == ["succeeded", "succeeded"]
-    assert shop.server.executions("slow") == 1
+    start_worker()
+    assert {ended(call).state for call in queued} == {"succeeded"}
+    assert shop.server.executions("slow") == 8
+
+
+def test_a_worker_that_is_told_to_end_finishes_what_it_has_and_takes_no_more(
+    shop: Shop, start_worker: StartWorker
+) -> None:
+    first = shop.call("slow", {"steps": 4, "pause": 0.5}, **ASYNC).json()["id"]
+    worker = start_worker()
+    eventually(lambda: shop.server.executions("slow"), "the call at the server")
+    worker.terminate()
+    assert worker.wait(30) == 0
+    assert Call.objects.get(pk=first).state == "succeeded"
+    assert shop.call("echo", {"text": "x"}, **ASYNC).json()["state"] == "queued"
 
 
 def test_failures_in_a_worker_are_told_in_the_row(shop: Shop, start_worker: StartWorker) -> None:
@@ -117,14 +125,12 @@ def test_the_sweeper_ends_the_calls_of_dead_processes_and_only_those(shop: Shop)
     assert shop.server.count("tools/call") == 0
 
 
-def test_the_sweeper_returns_a_lost_call_once_and_it_is_run_once(shop: Shop) -> None:
-    lost = open_call(shop, CallState.QUEUED, timedelta(seconds=-1))
-    open_call(shop, CallState.QUEUED, timedelta(seconds=60))
-    assert calls.sweep(timezone.now()) == [lost]
-    assert calls.sweep(timezone.now()) == []
-    calls.resume(lost)
-    calls.resume(lost)
-    assert Call.objects.get(pk=lost).state == "succeeded"
+def test_a_queued_call_is_run_once_whoever_comes_second(shop: Shop) -> None:
+    waiting = open_call(shop, CallState.QUEUED, timedelta(seconds=-1))
+    assert calls.sweep(timezone.now()) == [], "its row is all that a worker needs"
+    calls.resume(waiting)
+    calls.resume(waiting)
+    assert Call.objects.get(pk=waiting).state == "succeeded"
     assert shop.server.executions("echo") == 1
 
 
@@ -144,16 +150,6 @@ def test_a_call_of_a_worker_may_end_unknown_too(shop: Shop, rule: Rule) -> None:
     waiting = open_call(shop, CallState.QUEUED, timedelta(seconds=60))
     calls.resume(waiting)
     assert Call.objects.get(pk=waiting).state == "outcome_unknown"
-
-
-def test_a_long_queue_is_enqueued_again_ever_more_rarely(shop: Shop) -> None:
-    now = timezone.now()
-    ages = {timedelta(minutes=3): 2, timedelta(minutes=20): 15, timedelta(hours=2): 60}
-    for age, minutes in ages.items():
-        call = open_call(shop, CallState.QUEUED, timedelta(seconds=-1))
-        Call.objects.filter(pk=call).update(created_at=now - age)
-        assert calls.sweep(now) == [call]
-        assert Call.objects.get(pk=call).lease_until == now + timedelta(minutes=minutes)
 
 
 def test_a_call_whose_processes_all_died_before_it_was_sent_has_failed(shop: Shop) -> None:

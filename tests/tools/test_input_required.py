@@ -208,7 +208,7 @@ def test_a_cancel_that_comes_as_the_question_does_is_heard(open_shop: OpenShop) 
     shop = open_shop(asking())
     shop.call("ask_form")
     call = shop.row
-    Call.objects.filter(pk=call.pk).answer(call.seal({}), timezone.now(), timezone.now())
+    Call.objects.filter(pk=call.pk).answer(call.seal({}), timezone.now())
     Call.objects.filter(pk=call.pk).update(cancel_asked_at=timezone.now(), sealed_answers="")
     calls.resume(call.pk)
     call.refresh_from_db()

@@ -19,8 +19,9 @@ from tools.models.moves import FINAL_STATES, OPEN_STATES, AskedIn, CallQuerySet,
 class Call(models.Model):
     """One request to run one tool; what callers, servers and people say is sealed; it outlives tool and assignment.
 
-    `sent_at` is when bytes may have left, `lease_until` until when its process counts as alive (of a queued call: its
-    message), `waits_until` until when a person may decide or answer, `poll_at` when its task is looked at next.
+    `sent_at` is when bytes may have left, `lease_until` until when its process counts as alive (of a queued call: from
+    when on a worker may take it), `waits_until` until when a person may decide or answer, `poll_at` when its task is
+    looked at next.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -83,6 +84,7 @@ class Call(models.Model):
                 name="call_unwanted",
                 condition=Q(finished_at__isnull=True, cancel_asked_at__isnull=False),
             ),
+            models.Index(fields=["tenant", "lease_until"], name="call_queued", condition=Q(state="queued")),
             models.Index(fields=["poll_at"], name="call_task_due", condition=Q(poll_at__isnull=False)),
             models.Index(fields=["waits_until"], name="call_waiting", condition=Q(waits_until__isnull=False)),
         ]

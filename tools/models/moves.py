@@ -81,16 +81,16 @@ class CallQuerySet(models.QuerySet["Call"]):
             state=CallState.RUNNING, started_at=now, lease_until=lease_until
         )
 
-    def queue_again(self, lease_until: datetime) -> int:
+    def queue_again(self, now: datetime) -> int:
         """Move these running calls back to the queue, one attempt further; that they may have been sent stays true."""
         return self.filter(state=CallState.RUNNING).update(
-            state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, lease_until=lease_until
+            state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, lease_until=now
         )
 
-    def approve(self, by: str, now: datetime, lease_until: datetime) -> int:
+    def approve(self, by: str, now: datetime) -> int:
         """Move these calls from awaiting approval to the queue."""
         return self.filter(state=CallState.AWAITING_APPROVAL).update(
-            state=CallState.QUEUED, decided_by=by[:200], decided_at=now, waits_until=None, lease_until=lease_until
+            state=CallState.QUEUED, decided_by=by[:200], decided_at=now, waits_until=None, lease_until=now
         )
 
     def ask(self, asked_in: AskedIn, sealed_question: str, waits_until: datetime, **more: Any) -> int:
@@ -102,7 +102,7 @@ class CallQuerySet(models.QuerySet["Call"]):
             waits_until=waits_until, **more,
         )  # fmt: skip
 
-    def answer(self, sealed_answers: str, now: datetime, lease_until: datetime) -> int:
+    def answer(self, sealed_answers: str, now: datetime) -> int:
         """Keep the answers of these calls, once, and move them to where they go on.
 
         A repeated call goes to the queue and a task on; who holds a stream sees the answers and calls `go_on`.
@@ -111,7 +111,7 @@ class CallQuerySet(models.QuerySet["Call"]):
         kept: dict[str, Any] = {"sealed_answers": sealed_answers, "waits_until": None}
         unsent = {"state": CallState.QUEUED, "sent_at": None}  # the server asked instead of running the tool
         return (
-            open_.filter(asked_in=AskedIn.RESULT).update(lease_until=lease_until, **unsent, **kept)
+            open_.filter(asked_in=AskedIn.RESULT).update(lease_until=now, **unsent, **kept)
             or open_.filter(asked_in=AskedIn.TASK).update(state=CallState.RUNNING, started_at=now, poll_at=now, **kept)
             or open_.filter(asked_in=AskedIn.STREAM).update(**kept)
         )

@@ -1,0 +1,15 @@
+"""Find the queued calls of an organization without walking through those of the others."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("tools", "0006_fewer_indexes_of_calls")]
+    operations = [
+        migrations.AddIndex(
+            model_name="call",
+            index=models.Index(
+                fields=["tenant", "lease_until"], name="call_queued", condition=models.Q(("state", "queued"))
+            ),
+        ),
+    ]

@@ -10,9 +10,10 @@ from celery import current_app
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
+from connections import shares
 from connections.models import Connection
 
-TASK = "tools.probe_connection"
+CHECKS = shares.Work(task="tools.probe_connection", dispatcher="tools.dispatch_probes")
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +21,15 @@ logger = logging.getLogger(__name__)
 def ask(connection: Connection) -> None:
     """Have the connection checked as soon as this transaction is through, at the latest when beat next looks."""
     connection.request_probe()
-    transaction.on_commit(partial(_send, connection.pk))
+    transaction.on_commit(partial(_send, connection.tenant_id, connection.pk))
 
 
-def _send(connection_id: UUID) -> None:
+def _send(tenant_id: UUID, connection_id: UUID) -> None:
+    # The row is due now: beat's dispatcher picks it up when its organization has a place, and the broker is back.
+    if not CHECKS.admits(tenant_id, connection_id):
+        return
+    arguments = {"connection_id": str(connection_id)}
     try:
-        current_app.send_task(TASK, kwargs={"connection_id": str(connection_id)}, queue="maintenance", retry=False)
+        current_app.send_task(CHECKS.task, kwargs=arguments, expires=shares.WAITS, retry=False)
     except (OperationalError, OSError):
-        # The row is due now, so beat's dispatcher picks it up once the broker is back.
         logger.warning("The check of connection %s waits: the message broker does not answer.", connection_id)

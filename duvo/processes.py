@@ -1,4 +1,4 @@
-"""The embedded default as one process tree: Valkey, web, two Celery workers, beat.
+"""The embedded default as one process tree: Valkey, web, three Celery workers, beat.
 
 Every child has a process group of its own, so that Ctrl-C reaches only this process, which then stops the others in
 order; and every child dies with this process, even by SIGKILL.
@@ -58,21 +58,16 @@ def programs(*, port: int, data: Path) -> list[Program]:
     web += ["--log-level", "warning", "--timeout-graceful-shutdown", "3"]
     celery = ["celery", "--quiet", "--app", "duvo"]
     worker = ["worker", "--without-gossip", "--without-mingle"]
-    calls = [
-        *celery,
-        *worker,
-        "--queues",
-        "calls",
-        "--pool",
-        "threads",
-        "--concurrency",
-        "32",
-        "--hostname",
-        "calls@%h",
-    ]
-    upkeep = [*celery, *worker, "--queues", "maintenance", "--concurrency", "2", "--hostname", "maintenance@%h"]
+    pools = {
+        "housekeeping": ["--concurrency", "3"],  # two for what may take long: purging, forgetting
+        "probes": ["--concurrency", "4"],
+        "calls": ["--pool", "threads", "--concurrency", "32"],
+    }
+    workers = {
+        name: [*celery, *worker, "--queues", name, *pool, "--hostname", f"{name}@%h"] for name, pool in pools.items()
+    }
     beat = [*celery, "beat", "--schedule", str(data / "beat-schedule")]
-    children = {"web": web, "calls": calls, "maintenance": upkeep, "beat": beat}
+    children = {"web": web, **workers, "beat": beat}
     return [Program(name, [python, "-m", *command]) for name, command in children.items()]
 
 

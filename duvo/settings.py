@@ -18,6 +18,7 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from django.conf import global_settings
 from django.core.exceptions import ImproperlyConfigured
+from kombu import Queue
 from pydantic import NonNegativeInt, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -385,8 +386,31 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "interval_step": 0.1,
 }
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_DEFAULT_QUEUE = "maintenance"
-CELERY_TASK_ROUTES = {"tools.run_call": {"queue": "calls"}}
+CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in ("housekeeping", "probes", "calls")]
+CELERY_TASK_DEFAULT_QUEUE = "housekeeping"
+# Each task has a queue by its name: what asks a stranger's server must not stand before what asks nobody.
+CELERY_TASK_ROUTES = {
+    "tools.dispatch_*": {"queue": "housekeeping"},
+    "tools.sweep_calls": {"queue": "housekeeping"},
+    "tools.purge_calls": {"queue": "housekeeping"},
+    "oauth.dispatch_*": {"queue": "housekeeping"},
+    "tools.count_open_calls": {"queue": "housekeeping"},
+    "oauth.forget_old": {"queue": "housekeeping"},
+    "oauth.tell_who_left": {"queue": "housekeeping"},
+    "connections.forget_sessions": {"queue": "housekeeping"},
+    "tools.probe_connection": {"queue": "probes"},
+    "tools.look_at_task": {"queue": "probes"},
+    "tools.cancel_task": {"queue": "probes"},
+    "tools.mail_owner": {"queue": "probes"},
+    "oauth.attend_sign_in": {"queue": "probes"},
+    "oauth.forget_abandoned": {"queue": "probes"},
+    "oauth.look_again": {"queue": "probes"},
+    "oauth.deliver_notice": {"queue": "probes"},
+}
+# What talks to strangers has clocks of its own, a minute or two at most; these end a process that they did not reach.
+CELERY_TASK_SOFT_TIME_LIMIT = 150  # seconds
+CELERY_TASK_TIME_LIMIT = 180
+CELERY_TASK_ANNOTATIONS = {"tools.purge_calls": {"soft_time_limit": 3300, "time_limit": 3600}}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True

@@ -8,11 +8,12 @@ from celery import current_app
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from connections import audit
+from connections import audit, shares
 from oauth import notices, standing
 from oauth.metadata import valid_scopes
 from oauth.models import SignIn
 
+LOOKS = shares.Work(task="oauth.look_again", dispatcher="tools.dispatch_probes")  # a check finds out the same
 _LONGEST_SCOPES = 4000  # characters
 
 
@@ -23,8 +24,11 @@ def refused(sign_in_id: UUID) -> None:
         return
     sign_in.was_refused(timezone.now())
     _record(sign_in, "connection.token_refused", "unauthorized")
+    if not LOOKS.admits(sign_in.connection.tenant_id, sign_in.connection_id):
+        return
+    arguments = {"connection_id": str(sign_in.connection_id)}
     try:
-        current_app.send_task("oauth.look_again", kwargs={"connection_id": str(sign_in.connection_id)}, retry=False)
+        current_app.send_task(LOOKS.task, kwargs=arguments, expires=shares.WAITS, retry=False)
     except (OperationalError, OSError):
         return  # the next check finds it out
 

@@ -18,14 +18,14 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from connections import audit
+from connections import audit, shares
 from connections.models import Authorization, Connection, Membership, User
 from connections.states import CredentialState
 from oauth import standing
 from oauth.models import Notice, NoticeQuerySet, SignIn
 from oauth.standing import SIGNER_LEFT
 
-TASK = "oauth.deliver_notice"
+DELIVERIES = shares.Work(task="oauth.deliver_notice", dispatcher="oauth.dispatch_notices")
 KEPT_FOR = timedelta(days=90)
 _QUIET = timedelta(hours=6)  # a sign-in that recovers and falls ill again within it is not told anew
 _PATIENCE = timedelta(minutes=5)  # a provider that is down for a moment is worth no mail
@@ -124,9 +124,10 @@ def deliver_at(reason: str, until: datetime | None, now: datetime) -> datetime:
     return max(now, min(now + _PATIENCE, until - _LATEST))
 
 
-def due(now: datetime) -> list[UUID]:
-    """Return the notices that are to be sent: for the first time when no message came through, or again."""
-    return list(Notice.objects.due(now).values_list("pk", flat=True)[:200])
+def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
+    """Return the notices that are to be sent, tenants in turn: for the first time, or again."""
+    rows = Notice.objects.due(now)
+    return shares.admitted(rows, work, tenant="connection__tenant", when="deliver_at", most=200)
 
 
 def forget_old(now: datetime) -> None:
@@ -165,12 +166,15 @@ def _say(sign_in: SignIn, reason: str, sentence: str, until: datetime | None, no
         **({"owner": sign_in.owner.get_username()} if sign_in.owner else {}),
     )  # fmt: skip
     if notice.deliver_at == now:
-        transaction.on_commit(partial(_send, notice.pk))
+        transaction.on_commit(partial(_send, sign_in.connection.tenant_id, notice.pk))
 
 
-def _send(notice_id: UUID) -> None:
+def _send(tenant_id: UUID, notice_id: UUID) -> None:
+    # The row is due: beat's dispatcher picks it up when its organization has a place, and the broker is back.
+    if not DELIVERIES.admits(tenant_id, notice_id):
+        return
     try:
-        current_app.send_task(TASK, kwargs={"notice_id": str(notice_id)}, retry=False)
+        arguments = {"notice_id": str(notice_id)}
+        current_app.send_task(DELIVERIES.task, kwargs=arguments, expires=shares.WAITS, retry=False)
     except (OperationalError, OSError):
-        # The row is due, so beat's dispatcher picks it up once the broker is back.
         logger.warning("The notice %s waits: the message broker does not answer.", notice_id)

@@ -17,11 +17,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import InterfaceError, OperationalError, transaction
-from django.db import connection as database
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from connections import audit, egress, metrics
+from connections import audit, egress, metrics, shares
 from connections.errors import DuvoError
 from connections.models import Connection, Grant, Sharing
 from connections.threads import in_thread
@@ -91,15 +90,17 @@ def held_for_checks(connection: Connection) -> Bearer | None:
     return next((_bearer(row) for row in rows if row.fits(connection)), None)
 
 
-def due(now: datetime) -> list[UUID]:
-    """Take the sign-ins that are due off the list and return their ids; each is due again if its message is lost."""
-    with transaction.atomic():
-        rows = SignIn.objects.due(now).select_for_update(
-            of=("self",), skip_locked=database.features.has_select_for_update_skip_locked
-        )
-        ids = [row.pk for row in rows[:_AT_ONCE]]
-        SignIn.objects.filter(pk__in=ids).update(renew_at=now + _LOOK_AGAIN)
-    return ids
+def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
+    """Take the sign-ins that are due off the list and return their ids, tenants in turn.
+
+    Those without a place for this work stay due, and each is due again if its message is lost.
+    """
+    rows = SignIn.objects.due(now)
+
+    def claim(pk: UUID) -> int:
+        return SignIn.objects.filter(pk=pk, renew_at__lte=now).update(renew_at=now + _LOOK_AGAIN)
+
+    return shares.admitted(rows, work, tenant="connection__tenant", when="renew_at", most=_AT_ONCE, claim=claim)
 
 
 def attend(sign_in_id: UUID) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from connections import audit, egress
+from connections import audit, egress, shares
 from connections.errors import DuvoError
 from connections.models import Connection
 from oauth import looking, notices, registering, standing, token_endpoint
@@ -43,9 +43,10 @@ def prune(connection: Connection) -> None:
             audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
 
 
-def abandoned() -> list[UUID]:
+def abandoned(work: shares.Work | None = None) -> list[UUID]:
     """Return the connections that have sign-ins of people who may no longer act."""
-    return list(SignIn.objects.abandoned().order_by().values_list("connection", flat=True).distinct())
+    connections = Connection.objects.filter(pk__in=SignIn.objects.abandoned().order_by().values("connection"))
+    return shares.admitted(connections, work, tenant="tenant", when="created_at", most=200)
 
 
 def forget_abandoned(connection_id: UUID) -> None:

@@ -7,31 +7,36 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from connections import patience
-from oauth import delivering, flow, notices, refreshing, revoking
+from connections import patience, shares
+from oauth import delivering, flow, learning, notices, refreshing, revoking
+
+RENEWALS = shares.Work(task="oauth.attend_sign_in", dispatcher="oauth.dispatch_renewals")
+FORGETTING = shares.Work(task="oauth.forget_abandoned", dispatcher="oauth.dispatch_renewals")
 
 
 @shared_task(name="oauth.dispatch_renewals")
 def dispatch_renewals() -> None:
     """Enqueue the sign-ins that have to be looked at: to be renewed, said to end, or given back."""
-    for connection_id in revoking.abandoned():
-        forget_abandoned.apply_async(kwargs={"connection_id": str(connection_id)}, expires=5)
+    for connection_id in revoking.abandoned(FORGETTING):
+        forget_abandoned.apply_async(kwargs={"connection_id": str(connection_id)}, expires=shares.WAITS)
     for sign_in_id in notices.about_leavers():
         tell_who_left.apply_async(kwargs={"sign_in_id": str(sign_in_id)}, expires=5)
-    for sign_in_id in refreshing.due(timezone.now()):
+    for sign_in_id in refreshing.due(timezone.now(), RENEWALS):
         attend_sign_in.apply_async(kwargs={"sign_in_id": str(sign_in_id)}, expires=90)
 
 
 @shared_task(name="oauth.attend_sign_in", acks_late=True, reject_on_worker_lost=True)
 def attend_sign_in(*, sign_in_id: str) -> None:
     """Renew one sign-in; whoever comes second finds it renewed."""
-    refreshing.attend(UUID(sign_in_id))
+    with RENEWALS.held(sign_in_id):
+        refreshing.attend(UUID(sign_in_id))
 
 
 @shared_task(name="oauth.forget_abandoned")
 def forget_abandoned(*, connection_id: str) -> None:
     """Give back the tokens of people who may no longer act."""
-    revoking.forget_abandoned(UUID(connection_id))
+    with FORGETTING.held(connection_id):
+        revoking.forget_abandoned(UUID(connection_id))
 
 
 @shared_task(name="oauth.tell_who_left")
@@ -43,20 +48,22 @@ def tell_who_left(*, sign_in_id: str) -> None:
 @shared_task(name="oauth.look_again")
 def look_again(*, connection_id: str) -> None:
     """Find out whether a connection's server still trusts the sign-in server that its sign-ins come from."""
-    flow.look_again(UUID(connection_id))
+    with learning.LOOKS.held(connection_id):
+        flow.look_again(UUID(connection_id))
 
 
 @shared_task(name="oauth.dispatch_notices")
 def dispatch_notices() -> None:
     """Enqueue the notices that are to be sent again, or whose message was lost."""
-    for notice_id in notices.due(timezone.now()):
-        deliver_notice.apply_async(kwargs={"notice_id": str(notice_id)}, expires=30)
+    for notice_id in notices.due(timezone.now(), notices.DELIVERIES):
+        deliver_notice.apply_async(kwargs={"notice_id": str(notice_id)}, expires=shares.WAITS)
 
 
 @shared_task(name="oauth.deliver_notice", acks_late=True, reject_on_worker_lost=True)
 def deliver_notice(*, notice_id: str) -> None:
     """Mail one notice and send it to the webhook."""
-    delivering.deliver(UUID(notice_id))
+    with notices.DELIVERIES.held(notice_id):
+        delivering.deliver(UUID(notice_id))
 
 
 @shared_task(name="oauth.forget_old")

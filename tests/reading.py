@@ -19,7 +19,7 @@ from connections.models import Connection
 from duvo.logging import JsonFormatter
 from tools.models import Call
 
-QUEUES = ("calls", "maintenance")
+QUEUES = ("probes", "housekeeping")  # `calls` has rows instead of messages
 # Loggers of the MCP servers, which live in the same process as the product during tests.
 OF_THE_SERVERS = ("sse_starlette",)
 

@@ -207,12 +207,11 @@ def test_no_log_line_at_debug_holds_a_marker(estate: Estate, api: Api, caplog: p
 
 
 def test_a_message_of_the_broker_holds_ids_only(estate: Estate, broker: redis.Redis) -> None:
-    for queue in reading.QUEUES:
-        waiting = list(reading.messages(broker, queue))
-        assert waiting, queue
-        for message, arguments in waiting:
-            assert estate.leaks(message) == [], queue
-            assert set(arguments) <= {"call_id", "connection_id"}, queue
+    waiting = [message for queue in reading.QUEUES for message in reading.messages(broker, queue)]
+    assert waiting
+    for message, arguments in waiting:
+        assert estate.leaks(message) == []
+        assert set(arguments) <= {"call_id", "connection_id"}
 
 
 def test_no_column_of_any_table_holds_a_marker(estate: Estate) -> None:

@@ -8,6 +8,7 @@ delete. Which tokens act is said in one place, `AccessTokenQuerySet.acting`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
@@ -16,9 +17,12 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from connections import shares
 from connections.models import ACTING, Authorization, Connection, Membership, Sharing, Tenant, User
 from tools.errors import ActingRefused, ConnectionNotReady
 from tools.models import AccessToken, Assignment, Consent, OwnerNotice, Tool
+
+MAILS = shares.Work(task="tools.mail_owner", dispatcher="tools.dispatch_owner_mail")
 
 
 def is_personal(connection: Connection) -> bool:
@@ -99,11 +103,13 @@ def tell(assignment: Assignment, by: User, what: str) -> None:
     notice = OwnerNotice.objects.create(
         assignment=assignment, owner=owner.user, sentence=sentence[:300], mail_at=timezone.now()
     )
-    transaction.on_commit(partial(_send, notice.pk))
+    transaction.on_commit(partial(_send, assignment.tenant_id, notice.pk))
 
 
-def _send(notice_id: UUID) -> None:
-    try:
-        current_app.send_task("tools.mail_owner", kwargs={"notice_id": str(notice_id)}, retry=False)
-    except (OperationalError, OSError):
-        return  # the row is due: beat's dispatcher sends it once the broker is back
+def _send(tenant_id: UUID, notice_id: UUID) -> None:
+    # The row is due: beat's dispatcher sends it when its organization has a place, and the broker is back.
+    if not MAILS.admits(tenant_id, notice_id):
+        return
+    with suppress(OperationalError, OSError):
+        arguments = {"notice_id": str(notice_id)}
+        current_app.send_task(MAILS.task, kwargs=arguments, expires=shares.WAITS, retry=False)

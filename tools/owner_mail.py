@@ -12,6 +12,7 @@ from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
 
+from connections import shares
 from tools.models import OwnerNotice
 
 MOST_TRIES = 8
@@ -20,9 +21,9 @@ _FIRST_PAUSE = timedelta(minutes=5)  # twice as long after each try
 logger = logging.getLogger(__name__)
 
 
-def due(now: datetime) -> list[UUID]:
-    """Return the notices that are to be mailed: again, or for the first time when no message came through."""
-    return list(OwnerNotice.objects.due(now).values_list("pk", flat=True)[:200])
+def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
+    """Return the notices that are to be mailed, tenants in turn: again, or for the first time."""
+    return shares.admitted(OwnerNotice.objects.due(now), work, tenant="assignment__tenant", when="mail_at", most=200)
 
 
 def deliver(notice_id: UUID) -> None:

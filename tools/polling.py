@@ -16,7 +16,7 @@ from django.conf import settings
 from django.utils import timezone
 from mcp_types import INVALID_PARAMS
 
-from connections import egress
+from connections import egress, shares
 from connections.errors import DuvoError
 from tools import ending, mcp_client, offers, runs
 from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound, ToolReplaced
@@ -27,15 +27,23 @@ from tools.runs import Run
 from tools.upstream import let_in
 
 _LOOK_TIMEOUT = 30.0  # seconds
+_LONGEST_LOOK = 60.0  # seconds, a renewed token and answers on the way included
 _A_LOOK = timedelta(seconds=90)  # after which a look counts as lost
 _AFTER_A_FAILURE = timedelta(seconds=10)
 _AT_ONCE = 500
 
 
-def due(now: datetime) -> list[UUID]:
-    """Claim the tasks that are to be looked at now and return their calls."""
-    calls = list(Call.objects.tasks_due(now).values_list("pk", flat=True)[:_AT_ONCE])
-    return [pk for pk in calls if Call.objects.tasks_due(now).filter(pk=pk).update(poll_at=now + _A_LOOK)]
+def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
+    """Claim the tasks that are to be looked at now and return their calls, tenants in turn.
+
+    Those without a place for this work stay due.
+    """
+    rows = Call.objects.tasks_due(now)
+
+    def claim(pk: UUID) -> int:
+        return rows.filter(pk=pk).update(poll_at=now + _A_LOOK)
+
+    return shares.admitted(rows, work, tenant="tenant", when="poll_at", most=_AT_ONCE, claim=claim)
 
 
 def look(call_id: UUID) -> None:
@@ -51,7 +59,8 @@ def look(call_id: UUID) -> None:
     run, failure = None, None
     try:
         run, handle = _run_of(call), call.task() or {}
-        task = egress.run(_look(run, handle, call.answers()))
+        with egress.bounded(_LONGEST_LOOK, "The server took too long to tell how its task is."):
+            task = egress.run(_look(run, handle, call.answers()))
     except (ToolNotFound, ToolReplaced) as gone:
         sentence = "The tool or its assignment was removed while the server worked on its task."
         if isinstance(gone, ToolReplaced):
@@ -76,7 +85,8 @@ def cancel(call_id: UUID) -> None:
         return
     with suppress(DuvoError):  # its connection may be gone
         if call is not None:
-            egress.run(runs.cancel_task(_run_of(call), (call.task() or {})["id"]))
+            with egress.bounded(_LOOK_TIMEOUT, "The server took too long."):
+                egress.run(runs.cancel_task(_run_of(call), (call.task() or {})["id"]))
 
 
 def _run_of(call: Call) -> Run:

@@ -1,6 +1,7 @@
 """Checking a connection: can we reach it, does it speak streamable HTTP, are we let in, which tools does it offer.
 
-`probe` reads as the preflight report does: address, protocol, authorization, tools. A failed probe deletes nothing.
+`probe` reads as the preflight report does: address, protocol, authorization, tools. A failed probe deletes nothing. It
+takes a minute at most, whatever clocks the connection has for its calls, and stops when nobody wants it any more.
 """
 
 from __future__ import annotations
@@ -8,15 +9,14 @@ from __future__ import annotations
 import random
 import time
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection as database
-from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from connections import egress, metrics
+from connections import egress, metrics, shares
 from connections.errors import DuvoError, SealBroken
 from connections.models import Connection
 from connections.quotas import QuotaReached
@@ -26,29 +26,27 @@ from tools import catalogue, mcp_client
 from tools.access import Access, CheckStopped
 from tools.models import Probe
 
-LEASE = timedelta(minutes=5)
-MESSAGE_EXPIRES = 120  # seconds; after an outage of the workers old messages are dropped, not worked off
+LONGEST = 60.0  # seconds of one check, all in all
+LEASE = timedelta(minutes=3)  # longer than Celery lets a process check
 KEPT_PROBES = 100  # per connection
 _FIRST_RETRY = 60  # seconds
 _LONGEST_RETRY = 3600  # seconds
+_INTERRUPTED = "interrupted"  # the reason of a check that died, or that nobody wanted any more
 _AT_ONCE = 100  # dispatched per tick, so that the end of an outage is no storm
 
 
-def due(now: datetime, spread: random.Random | None = None) -> list[UUID]:
-    """Take the connections whose probe is due off the list and return their ids, at most 100.
+def due(now: datetime, spread: random.Random | None = None, work: shares.Work | None = None) -> list[UUID]:
+    """Take the connections whose probe is due off the list and return their ids, at most 100, tenants in turn.
 
-    Each is due again after a normal interval even if its message gets lost. Two dispatchers never take the same row.
+    Those without a place for this work stay due. Each is due again after a normal interval even if its message gets
+    lost. Two dispatchers never take the same row.
     """
-    with transaction.atomic():
-        rows = list(
-            Connection.objects.due(now).select_for_update(
-                of=("self",), skip_locked=database.features.has_select_for_update_skip_locked
-            )[:_AT_ONCE]
-        )
-        for row in rows:
-            row.next_probe_at = now + timedelta(seconds=next_delay(0, spread))
-        Connection.objects.bulk_update(rows, ["next_probe_at"])
-    return [row.pk for row in rows]
+    rows = Connection.objects.due(now)
+
+    def claim(pk: UUID) -> int:
+        return rows.filter(pk=pk).update(next_probe_at=now + timedelta(seconds=next_delay(0, spread)))
+
+    return shares.admitted(rows, work, tenant="tenant", when="next_probe_at", most=_AT_ONCE, claim=claim)
 
 
 def next_delay(failures: int, spread: random.Random | None = None) -> float:
@@ -65,18 +63,23 @@ def probe(connection_id: UUID) -> Probe | None:
     if connection is None:
         return None
     report = Probe.objects.create(connection=connection)
+    wanted = partial(_is_wanted, connection)
     try:
-        _check(connection, report)
+        with egress.bounded(LONGEST, f"The check took longer than {LONGEST:.0f} seconds.", wanted=wanted):
+            _check(connection, report)
     except DuvoError as error:
         report.finish(Probe.Outcome.FAILED, error.code)
-    except Exception:
-        report.finish(Probe.Outcome.FAILED, "internal_error")
-        raise
+    except Exception as error:
+        # Deleted, disabled or changed meanwhile: whatever came of it says nothing any more.
+        ours = isinstance(error, egress.NotWanted) or not wanted()
+        report.finish(Probe.Outcome.FAILED, _INTERRUPTED if ours else "internal_error")
+        if not ours:
+            raise
     else:
         report.finish(Probe.Outcome.PASSED)
     finally:
         metrics.count("probes", outcome=report.outcome)
-        _release(connection, failed=report.outcome != Probe.Outcome.PASSED)
+        _release(connection, report)
         _forget_old_reports(connection)
     return report
 
@@ -84,19 +87,24 @@ def probe(connection_id: UUID) -> Probe | None:
 def _claim(connection_id: UUID) -> Connection | None:
     now = timezone.now()
     free = Q(probe_lease_until__isnull=True) | Q(probe_lease_until__lt=now)
-    wanted = Connection.objects.filter(free, pk=connection_id, enabled=True, tenant__suspended_at=None)
-    claimed = wanted.update(probe_lease_until=now + LEASE)
+    claimed = Connection.objects.filter(free, pk=connection_id).in_use().update(probe_lease_until=now + LEASE)
     if not claimed:
         return None
     Probe.objects.filter(connection=connection_id, outcome=Probe.Outcome.RUNNING).update(
-        outcome=Probe.Outcome.FAILED, reason="interrupted", finished_at=now
+        outcome=Probe.Outcome.FAILED, reason=_INTERRUPTED, finished_at=now
     )
     return Connection.objects.select_related("tenant").prefetch_related("credentials").get(pk=connection_id)
 
 
-def _release(connection: Connection, *, failed: bool) -> None:
+def _is_wanted(connection: Connection) -> bool:
+    return Connection.objects.in_use().filter(pk=connection.pk, revision=connection.revision).exists()
+
+
+def _release(connection: Connection, report: Probe) -> None:
     now = timezone.now()
-    failures = connection.probe_failures + 1 if failed else 0
+    failures = 0 if report.outcome == Probe.Outcome.PASSED else connection.probe_failures + 1
+    if report.reason == _INTERRUPTED:  # which says nothing of the server
+        failures = connection.probe_failures
     row = Connection.objects.filter(pk=connection.pk)
     row.update(probe_lease_until=None, probe_failures=failures, probed_at=now)
     # Settings saved while this probe ran have asked for another one: that wish stays.

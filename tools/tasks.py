@@ -2,74 +2,82 @@
 
 from __future__ import annotations
 
+import random
 from uuid import UUID
 
-from celery import shared_task
+from celery import Task, shared_task
 from django.utils import timezone
 
-from connections import patience
+from connections import patience, shares
+from connections.checking import CHECKS
 from connections.models import Tenant
-from tools import calls, owner_mail, polling, probing, pubsub, retention, usage
+from tools import acting, calls, owner_mail, polling, probing, pubsub, retention, usage
+from tools.models import Call
+
+LOOKS = shares.Work(task="tools.look_at_task", dispatcher="tools.dispatch_task_looks")
+CANCELS = shares.Work(task="tools.cancel_task", dispatcher="tools.dispatch_task_looks")
+_CANCEL_TRIES = 50  # of some seconds each
 
 
 @shared_task(name="tools.dispatch_probes")
 def dispatch_probes() -> None:
-    """Enqueue the probes that are due; a message that waits longer than a probe interval is dropped."""
-    for connection_id in probing.due(timezone.now()):
-        probe_connection.apply_async(kwargs={"connection_id": str(connection_id)}, expires=probing.MESSAGE_EXPIRES)
+    """Enqueue the probes that are due, no more of an organization than its share."""
+    for connection_id in probing.due(timezone.now(), work=CHECKS):
+        probe_connection.apply_async(kwargs={"connection_id": str(connection_id)}, expires=shares.WAITS)
 
 
 @shared_task(name="tools.probe_connection", acks_late=True, reject_on_worker_lost=True)
 def probe_connection(*, connection_id: str) -> None:
     """Probe one connection."""
-    probing.probe(UUID(connection_id))
-
-
-@shared_task(name="tools.run_call")
-def run_call(*, call_id: str) -> None:
-    """Run one queued call; the row is the claim, so a message that comes twice does nothing."""
-    calls.resume(UUID(call_id))
-    pubsub.tell(UUID(call_id))
+    with CHECKS.held(connection_id):
+        probing.probe(UUID(connection_id))
 
 
 @shared_task(name="tools.dispatch_task_looks")
 def dispatch_task_looks() -> None:
-    """Enqueue looks at the tasks of servers that are due."""
-    for call_id in polling.due(timezone.now()):
-        look_at_task.delay(call_id=str(call_id))
+    """Enqueue looks at the tasks of servers that are due, no more of an organization than its share."""
+    for call_id in polling.due(timezone.now(), LOOKS):
+        look_at_task.apply_async(kwargs={"call_id": str(call_id)}, expires=shares.WAITS)
 
 
 @shared_task(name="tools.look_at_task")
 def look_at_task(*, call_id: str) -> None:
     """Look at the task of one call."""
-    polling.look(UUID(call_id))
+    with LOOKS.held(call_id):
+        polling.look(UUID(call_id))
     pubsub.tell(UUID(call_id))
 
 
-@shared_task(name="tools.cancel_task")
-def cancel_task(*, call_id: str) -> None:
-    """Tell a server that nobody wants the task of a call any more."""
-    polling.cancel(UUID(call_id))
+@shared_task(name="tools.cancel_task", bind=True, max_retries=_CANCEL_TRIES)
+def cancel_task(self: Task[..., None], *, call_id: str) -> None:
+    """Tell a server that nobody wants the task of a call any more, as soon as its organization has a place for it."""
+    tenant = Call.objects.filter(pk=call_id).values_list("tenant", flat=True).first()
+    if tenant is None:
+        return
+    if not CANCELS.admits(tenant, UUID(call_id)):
+        raise self.retry(countdown=random.uniform(3, 10))  # noqa: S311 - spreads load, no secret
+    with CANCELS.held(call_id):
+        polling.cancel(UUID(call_id))
 
 
 @shared_task(name="tools.sweep_calls")
 def sweep_calls() -> None:
-    """End the calls of dead processes, enqueue again the calls whose message got lost."""
-    for call_id in calls.sweep(timezone.now()):
-        run_call.delay(call_id=str(call_id))
+    """End the calls of dead processes, or put them back into the queue."""
+    calls.sweep(timezone.now())
 
 
 @shared_task(name="tools.dispatch_owner_mail")
 def dispatch_owner_mail() -> None:
     """Enqueue the mails to owners of assignments that are to be sent again, or whose message was lost."""
-    for notice_id in owner_mail.due(timezone.now()):
-        mail_owner.apply_async(kwargs={"notice_id": str(notice_id)}, expires=60)
+    for notice_id in owner_mail.due(timezone.now(), acting.MAILS):
+        mail_owner.apply_async(kwargs={"notice_id": str(notice_id)}, expires=shares.WAITS)
 
 
 @shared_task(name="tools.mail_owner")
 def mail_owner(*, notice_id: str) -> None:
     """Mail an owner what somebody did in their name."""
-    owner_mail.deliver(UUID(notice_id))
+    with acting.MAILS.held(notice_id):
+        owner_mail.deliver(UUID(notice_id))
 
 
 @shared_task(name="tools.purge_calls")

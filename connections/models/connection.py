@@ -73,9 +73,14 @@ class Era(models.TextChoices):
 class ConnectionQuerySet(models.QuerySet["Connection"]):
     """Sets of connections."""
 
+    def in_use(self) -> ConnectionQuerySet:
+        """Return those whose servers are asked at all; not those of suspended organizations."""
+        # No join: a conditional UPDATE over one is not judged anew on a row that somebody else has just changed.
+        return self.filter(enabled=True).exclude(tenant__in=Tenant.objects.filter(suspended_at__isnull=False))
+
     def due(self, now: datetime) -> ConnectionQuerySet:
-        """Return the enabled connections whose next probe is due, the longest waiting first."""
-        return self.filter(enabled=True, tenant__suspended_at=None, next_probe_at__lte=now).order_by("next_probe_at")
+        """Return the connections in use whose next probe is due, the longest waiting first."""
+        return self.in_use().filter(next_probe_at__lte=now).order_by("next_probe_at")
 
     def showing(self, word: Headline) -> ConnectionQuerySet:
         """Return the connections whose headline is this word; the rules are asked, not repeated in SQL."""

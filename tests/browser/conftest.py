@@ -56,12 +56,12 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def worker(queue: None, transactional_db: None, tmp_path: Path) -> Iterator[None]:
-    """A worker of the queue `maintenance` on this test's database."""
+    """A worker of the queue `probes` on this test's database."""
     name = settings.DATABASES["default"]["NAME"]
     url = os.environ["DATABASE_URL"].rpartition("/")[0] + f"/{name}"
     if url.startswith("sqlite"):
         pytest.skip("On SQLite the test's database lives in this process only.")
-    command = [sys.executable, "-m", "celery", "--quiet", "--app", "duvo", "worker", "--queues", "maintenance"]
+    command = [sys.executable, "-m", "celery", "--quiet", "--app", "duvo", "worker", "--queues", "probes"]
     command += ["--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     environment = {"DATABASE_URL": url, "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8"}
     with (tmp_path / "worker.log").open("w") as log, running(command, environment, log):

@@ -88,7 +88,7 @@ def test_ctrl_c_ends_every_process_and_a_killed_restart_keeps_the_secrets_and_le
     with up(data) as second:
         wait_ready(second)
         assert (data / "secrets.env").read_text() == secrets
-        until(lambda: second.said("maintenance@"), "no worker came up")  # its pool of processes exists from here on
+        until(lambda: second.said("probes@"), "no worker came up")  # its pool of processes exists from here on
         second.process.kill()
         second.process.wait()
         until(lambda: not second.children(), f"orphans: {second.children()}")

@@ -136,6 +136,16 @@ async def hangs(_: McpServer, __: Incoming, receive: Receive, ___: Send) -> bool
     return True
 
 
+async def trickles(_: McpServer, __: Incoming, receive: Receive, send: Send) -> bool:
+    """Give a sign of life ten times a second, and never an answer: no idle clock ends this."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    cut_off = asyncio.ensure_future(_is_cut_off(receive))
+    while not cut_off.done():
+        await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
+        await asyncio.wait([cut_off], timeout=0.1)
+    return True
+
+
 async def floods(_: McpServer, request: Incoming, receive: Receive, send: Send) -> bool:
     """Send 50 MB without saying so first."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})

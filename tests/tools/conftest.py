@@ -85,9 +85,9 @@ def shop(open_shop: OpenShop) -> Shop:
     return open_shop()
 
 
-def eventually(found: Callable[[], Any], what: str) -> Any:
+def eventually(found: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """Return what is found, as soon as it is."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not (value := found()):
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.02)

@@ -68,7 +68,8 @@ class Probe(models.Model):
     def finish(self, outcome: Outcome, reason: str = "") -> None:
         """Record how and when the probe ended."""
         self.outcome, self.reason, self.finished_at = outcome, reason[:60], timezone.now()
-        self.save(update_fields=["outcome", "reason", "finished_at"])
+        # Its connection may have been deleted meanwhile, and the report with it.
+        Probe.objects.filter(pk=self.pk).update(outcome=self.outcome, reason=self.reason, finished_at=self.finished_at)
 
 
 class Policy(models.TextChoices):

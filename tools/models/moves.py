@@ -16,6 +16,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from connections import metrics
+from connections.models import Tenant
 
 if TYPE_CHECKING:
     from tools.models.calls import Call  # noqa: F401 - the class below names it as text
@@ -67,11 +68,16 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     def waiting_too_long(self, now: datetime, state: CallState) -> CallQuerySet:
         """Return the calls in this state that nobody has decided or answered in time."""
-        return self.filter(state=state, waits_until__lt=now, tenant__suspended_at=None)
+        return self.filter(state=state, waits_until__lt=now).of_active_tenants()
 
     def tasks_due(self, now: datetime) -> CallQuerySet:
         """Return the calls whose task on the server is to be looked at; not while their organization is suspended."""
-        return self.filter(state=CallState.RUNNING, poll_at__lte=now, tenant__suspended_at=None)
+        return self.filter(state=CallState.RUNNING, poll_at__lte=now).of_active_tenants()
+
+    def of_active_tenants(self) -> CallQuerySet:
+        """Return those whose organization is not suspended."""
+        # No join: a conditional UPDATE over one is not judged anew on a row that somebody else has just changed.
+        return self.exclude(tenant__in=Tenant.objects.filter(suspended_at__isnull=False))
 
     # --- moves ---
 

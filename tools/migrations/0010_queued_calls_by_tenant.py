@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tools", "0006_fewer_indexes_of_calls")]
+    dependencies = [("tools", "0009_versions")]
     operations = [
         migrations.AddIndex(
             model_name="call",

@@ -72,7 +72,7 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
 
     Raises CannotSignIn, with the reason in its code.
     """
-    if (closed := _closed(connection)) is not None:
+    if (closed := standing.closed(connection)) is not None:
         raise closed
     conclusion = looking.look_at(connection)
     if conclusion.refusal is not None or conclusion.found is None or conclusion.rung is None:
@@ -160,7 +160,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
 
     Raises CannotSignIn, ProviderRefused, ProviderUnavailable and SealBroken.
     """
-    if (closed := _closed(connection)) is not None:
+    if (closed := standing.closed(connection)) is not None:
         raise closed
     made_for = basis(connection)
     conclusion = looking.look_at(connection)
@@ -210,7 +210,7 @@ def look_again(connection_id: UUID) -> None:
     A server that names none at this moment ends nothing: that its metadata is missing proves no change.
     """
     connection = Connection.objects.filter(pk=connection_id, authorization=Authorization.OAUTH).first()
-    if connection is None or _closed(connection) is not None:
+    if connection is None or standing.closed(connection) is not None:
         return
     found = looking.look_at(connection).found
     now = timezone.now()
@@ -238,17 +238,6 @@ _SIGNED_OUT = {
 
 
 # --- begin ---
-
-
-def _closed(connection: Connection) -> CannotSignIn | None:
-    """Return why nobody may sign in to this connection now, whoever it is."""
-    if connection.tenant.suspended_at is not None:
-        return CannotSignIn(
-            "The organization is suspended: nothing is sent to the provider.", code="organization_suspended"
-        )
-    if not connection.enabled:
-        return CannotSignIn("The connection is disabled. Enable it first.", code="connection_disabled")
-    return None
 
 
 def _owner(connection: Connection, user: User) -> User | None:
@@ -311,7 +300,7 @@ def _pending(returned: Return, now: datetime) -> PendingAuthorization:
             code="expired_state",
         )
     connection = pending.connection
-    if (closed := _closed(connection)) is not None:
+    if (closed := standing.closed(connection)) is not None:
         raise CallbackRefused(f"{closed.sentence} Nothing was changed.", code=closed.code)
     if basis(connection) != pending.basis or not may_sign_in(returned.user, connection):
         raise _changed()
@@ -384,7 +373,7 @@ def _put(sign_in: SignIn, made_for: str, now: datetime) -> bool:
     person = User.objects.get(pk=sign_in.person_id) if sign_in.person_id else None
     if connection is None or basis(connection) != made_for or (person and not may_sign_in(person, connection)):
         return False
-    if _closed(connection) is not None:
+    if standing.closed(connection) is not None:
         return False
     sign_in.connection = connection
     owner = sign_in.owner

@@ -11,6 +11,7 @@ from django.utils import timezone
 from connections.models import Authorization, Connection, Grant, Sharing
 from connections.states import CredentialState
 from oauth import choices
+from oauth.errors import CannotSignIn
 from oauth.models import Discovery, SignIn
 
 _FAILURES_BEFORE_ALARM = 2
@@ -76,6 +77,17 @@ def of_sign_in(sign_in: SignIn, now: datetime) -> Standing:
         sentence = f"The token could not be renewed so far; it ends at {moment(sign_in.expires_at, now)}."
         return Standing(CredentialState.EXPIRING, "refresh_failing", sentence)
     return _ready(sign_in)
+
+
+def closed(connection: Connection) -> CannotSignIn | None:
+    """Return why nobody may sign in to this connection now, whoever it is."""
+    if connection.tenant.suspended_at is not None:
+        return CannotSignIn(
+            "The organization is suspended: nothing is sent to the provider.", code="organization_suspended"
+        )
+    if not connection.enabled:
+        return CannotSignIn("The connection is disabled. Enable it first.", code="connection_disabled")
+    return None
 
 
 def moment(when: datetime, now: datetime) -> str:

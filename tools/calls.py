@@ -173,7 +173,7 @@ def approve(call: Call, *, by: str) -> bool:
     if other := offers.replaced(call):
         raise _ended_as_replaced(call, Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL), other)
     if call.state == CallState.AWAITING_APPROVAL:
-        _still_stands(call)
+        ending.check_or_stop(call)
     approved = Call.objects.filter(pk=call.pk).approve(by, now)
     if approved:
         pubsub.wake_workers()
@@ -200,7 +200,7 @@ def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
     same = Call.objects.filter(pk=call.pk, sealed_question=call.sealed_question)  # not one that was asked meanwhile
     if call.asked_in != AskedIn.STREAM and (other := offers.replaced(call, under_way=call.asked_in == AskedIn.TASK)):
         raise _ended_as_replaced(call, same.filter(state=CallState.INPUT_REQUIRED), other)
-    _still_stands(call)
+    ending.check_or_stop(call)
     _check_depth(responses)
     if asked and asked != question.get("id"):
         raise NotAsked("The call asks something else by now. Look at it again; nothing was sent.")
@@ -325,14 +325,6 @@ def sweep(now: datetime) -> list[UUID]:
     if again:
         pubsub.wake_workers()
     return again
-
-
-def _still_stands(call: Call) -> None:
-    """Raise what speaks against sending anything more for a call, and end it."""
-    if (end := ending.of(call)) is not None:
-        if not end.held:
-            ending.stop(call, end, timezone.now())
-        raise ending.error_of(end)
 
 
 def _visit_is_declined(question: dict[str, Any], responses: dict[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """What has ended for a call that is still open: its asker, its tool, its connection, its organization.
 
     of        the one truth about one call: why nothing more may be sent for it, None when all stands
-    check     raises that, wherever something is about to be sent: approved, answered, made, looked at
+    check     raises that, wherever something is about to be sent: approved, answered, made
     sweep     ends the open calls for which something has ended, and which no process has in hand
     decided   which of the calls that run in this process are to be interrupted now
     revoke    closes a token and ends what it began
@@ -67,6 +67,14 @@ def of(call: Call) -> End | None:
 def check(call: Call) -> None:
     """Raise OrganizationSuspended, or Ended with the code of what has ended."""
     if (end := of(call)) is not None:
+        raise error_of(end)
+
+
+def check_or_stop(call: Call) -> None:
+    """Raise as `check` does, and end the call, unless it only waits."""
+    if (end := of(call)) is not None:
+        if not end.held:
+            stop(call, end, timezone.now())
         raise error_of(end)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -147,7 +148,7 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
         upstream_name=tool.name,
         digest=tool.approved_digest,
         mirrored=mcp_client.header_map(definition["inputSchema"]),
-        validator=_compiled(orjson.dumps(definition["inputSchema"])),
+        validator=_compiled(json.dumps(definition["inputSchema"]).encode()),  # 1e308 comes back as 309 digits
         server=server,
         bearer=bearer,
         bounds=_bounds(assignment, tool.connection),

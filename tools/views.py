@@ -151,7 +151,7 @@ class ToolList(ListAPIView[Tool]):
         """Return the usable tools among those it was given."""
         if getattr(self, "swagger_fake_view", False):
             return Tool.objects.none()
-        return assignment_of(self.request).granted_tools().usable()
+        return assignment_of(self.request).granted_tools().usable().defer("definition")
 
 
 class ToolDetail(RetrieveAPIView[Tool]):

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from connections.models import Connection
@@ -132,3 +133,42 @@ def test_a_server_with_other_tools_at_each_check_leaves_few_that_are_gone(acme: 
         offered(connection, *({"name": f"t{number}-{n}"} for n in range(300)))
     assert Tool.objects.filter(gone_at=None).count() == 300
     assert Tool.objects.exclude(gone_at=None).count() == 500
+
+
+def deep(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = {"a": [value]}
+    return value
+
+
+HOSTILE = {
+    "bracket": "[" * 20_000,
+    "deep": deep(110),
+    "wide": {f"k{number}": {} for number in range(1_000)},
+    "list": [[]] * 2_000,
+    "hidden": "\u200b" * 5_000,
+    "nul": "\0" * 100,
+    "number": 1e308,
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_whatever_stands_where_in_a_definition_it_is_listed_reviewed_and_shown(
+    what: str, acme: House, signed_in: Callable[..., Client]
+) -> None:
+    connection, value = acme.connection(), HOSTILE[what]
+    places: list[dict[str, Any]] = [
+        {"title": value}, {"description": value}, {"annotations": value}, {"annotations": {"title": value}},
+        {"inputSchema": {"type": "object", "default": value}}, {"inputSchema": {"type": "object", "properties": value}},
+        {"inputSchema": value}, {"outputSchema": value}, {"icons": value}, {"_meta": value}, {"x-more": value},
+        {"execution": value}, {"name": value},
+    ]  # fmt: skip
+    offered(connection, *({"name": f"t{number}"} for number in range(len(places))))
+    offered(connection, *({"name": f"t{number}", **place} for number, place in enumerate(places)))
+    client = signed_in(acme.admin)
+    for tool in Tool.objects.all():
+        assert client.get(f"/admin/tools/tool/{tool.pk}/change/").status_code == 200, tool.definition
+    assert client.get("/admin/tools/tool/").status_code == 200
+    chosen: dict[str, Any] = {"action": "approve_chosen", "_selected_action": [tool.pk for tool in Tool.objects.all()]}
+    assert client.post("/admin/tools/tool/", chosen).status_code in (200, 302)

@@ -87,6 +87,15 @@ def test_arguments_that_would_unfold_into_megabytes_of_indentation_are_bounded(
     assert len(page.content) < 500_000
 
 
+def test_a_tool_whose_schema_names_the_largest_number_is_shown_and_called(open_shop: OpenShop) -> None:
+    box = Toolbox()
+    box.add("echo", input_schema={"type": "object", "properties": {"n": {"type": "number", "maximum": 1e308}}})
+    shop = open_shop(box)
+    assert shop.call("echo", {"n": 1}).status_code == 200
+    shown = shop.api.get("/v1/tools").json()["results"][0]["input_schema"]["properties"]["n"]["maximum"]
+    assert float(shown) == 1e308  # the database writes it out, with 309 digits
+
+
 def test_a_result_of_a_hundred_thousand_parts_is_a_page(open_shop: OpenShop, acme: House, signed_in: SignedIn) -> None:
     async def crumbs(_: dict[str, Any], __: Any) -> dict[str, Any]:
         return {"content": [{"type": "text", "text": "x"}] * 20_000}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-import orjson
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
@@ -301,7 +301,7 @@ def shown_together(waiting: QuerySet[Any]) -> list[Tool]:
     """Return the first of the tools, as many as one page of their definitions may hold; at least one."""
     tools, size = list[Tool](), 0
     for tool in waiting.defer(None)[:MOST_AT_ONCE].iterator(chunk_size=10):
-        size += len(orjson.dumps([tool.definition, tool.approved_definition]))
+        size += len(json.dumps([tool.definition, tool.approved_definition]))
         if tools and size > MOST_SHOWN:
             break
         tools.append(tool)

@@ -69,8 +69,8 @@ def test_what_runs_as_the_readme_says_prints_no_secret_and_names_itself_nowhere(
     for words in workers:
         if "worker" in words:  # beat writes its schedule where it stands
             processes.start(*words)
-    for task in ("tools.probe_connection", "no.such_task"):
-        current_app.send_task(task, kwargs={"connection_id": f"no-id-{MARK}"}, queue=queue_of(workers))
+    for task in ("connections.forget_sessions", "no.such_task"):
+        current_app.send_task(task, kwargs={"marked": MARK}, queue=queue_of(workers))
     with httpx2.Client(trust_env=False, base_url=f"http://127.0.0.1:{port}", headers=FROM_OUTSIDE, timeout=60) as http:
         until_it_answers(http)
         query = {"code": MARK, "state": MARK, "access_token": MARK}
@@ -95,7 +95,7 @@ def test_what_runs_as_the_readme_says_prints_no_secret_and_names_itself_nowhere(
     for answer in answers[:6]:
         assert answer.headers["strict-transport-security"] == "max-age=31536000"  # the domain's owner says more
     deadline = time.monotonic() + 4 * PATIENCE
-    while not all(said in printed(tmp_path) for said in ("badly formed", "unregistered task")):
+    while not all(said in printed(tmp_path) for said in ("unexpected keyword", "unregistered task")):
         assert time.monotonic() < deadline, "the worker did not get to its task"
         time.sleep(0.1)
     assert MARK not in printed(tmp_path)
@@ -104,8 +104,8 @@ def test_what_runs_as_the_readme_says_prints_no_secret_and_names_itself_nowhere(
 
 def queue_of(workers: list[list[str]]) -> str:
     """A queue that one of the commands serves."""
-    (queues,) = [words[words.index("-Q") + 1] for words in workers if "-Q" in words][-1:]
-    return queues.partition(",")[0]
+    options = [words[at + 1] for words in workers for at, word in enumerate(words) if word in {"-Q", "--queues"}]
+    return options[-1].partition(",")[0]
 
 
 VARIANTS = """

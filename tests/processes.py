@@ -17,11 +17,15 @@ from pathlib import Path
 import httpx2
 import pytest
 from celery import current_app
+from django.conf import settings
 from django.db import connection as database
+from redis import Redis
 
 from duvo import stack
+from tools import pubsub
 
 PATIENCE = 40.0  # seconds until a process answers on a busy machine
+WORKER_PATIENCE = 120.0  # a worker imports everything first
 StartWorker = Callable[[], "subprocess.Popen[bytes]"]
 
 
@@ -101,10 +105,22 @@ def processes(queue: None, transactional_db: None, tmp_path: Path) -> Iterator[P
 
 @pytest.fixture
 def start_worker(processes: Processes) -> StartWorker:
-    """Start workers of the queue `calls` on this test's database."""
+    """Start workers of the queue `calls` on this test's database; each takes calls when it is returned."""
     command = ["celery", "--quiet", "--app", "duvo", "worker", "--queues", "calls"]
     command += ["--pool", "threads", "--concurrency", "8", "--without-gossip", "--without-mingle"]
-    return lambda: processes.start(*command)
+
+    def start() -> subprocess.Popen[bytes]:
+        with Redis.from_url(settings.REDIS_URL) as redis:
+            at_work = redis.pubsub_numsub(pubsub.QUEUED)[0][1]
+            worker = processes.start(*command)
+            deadline = time.monotonic() + WORKER_PATIENCE
+            while redis.pubsub_numsub(pubsub.QUEUED)[0][1] == at_work:
+                assert worker.poll() is None, "the worker has ended"
+                assert time.monotonic() < deadline, "the worker does not start"
+                time.sleep(0.05)
+        return worker
+
+    return start
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from connections.checking import CHECKS
 from connections.models import Connection
 from tests import reading
 from tests.conftest import House
-from tests.processes import PATIENCE, Processes
+from tests.processes import WORKER_PATIENCE, Processes
 from tests.servers import kinds
 from tests.servers.fixtures import StartServer
 from tests.servers.running import McpServer
@@ -192,7 +192,9 @@ def test_checks_that_never_end_leave_acmes_check_and_the_sweeper_as_they_are(
     processes.start(*common, "probes", "--pool", "threads", "--concurrency", str(shares.MOST + 1), "-n", "probes@%h")
     processes.start(*common, "housekeeping", "--pool", "threads", "--concurrency", "1", "-n", "housekeeping@%h")
     current_app.send_task("tools.dispatch_probes")
-    eventually(lambda: Probe.objects.filter(connection=mine, outcome="passed").exists(), "acme's check", PATIENCE)
+    eventually(
+        lambda: Probe.objects.filter(connection=mine, outcome="passed").exists(), "acme's check", WORKER_PATIENCE
+    )
     eventually(lambda: trickling.count("tools/list") == shares.MOST, "rival's share")
     Connection.objects.filter(pk=mine.pk).update(next_probe_at=timezone.now())
     current_app.send_task("tools.dispatch_probes")

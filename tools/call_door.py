@@ -49,8 +49,8 @@ class Door(APIView):
         if request.method != self.method:
             body = problems.problem(405, "method_not_allowed", f"This address takes {self.method}.")
             return answer(body, 405, {"Allow": self.method})
+        digest = token_digest(request.headers.get("Authorization"))
         try:
-            digest = token_digest(request.headers.get("Authorization"))
             principal = await recognize(digest, request) if digest else None
             if (turned_away := self._turned_away(principal)) is not None or principal is None or digest is None:
                 return turned_away or _unauthenticated()
@@ -60,7 +60,8 @@ class Door(APIView):
             if time.monotonic() - began > _A_WHILE:
                 return self._turned_away(await principals.get(digest)) or said
         except CallerGone:
-            return _unauthenticated()
+            principals.drop(digest or "")
+            return self._turned_away(await principals.get(digest or "")) or _unauthenticated()
         except DuvoError as error:
             return refuse(error)
         except DatabaseFailed:

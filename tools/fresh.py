@@ -59,6 +59,12 @@ class Fresh(Generic[Key, Value]):
             value = self._values.get(key)
             return self._refused[key] if value is None else value
 
+    def drop(self, key: Key) -> None:
+        """Forget one value."""
+        with self._lock:
+            self._values.pop(key, None)
+            self._refused.pop(key, None)
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

@@ -288,6 +288,8 @@ def test_a_call_under_way_is_interrupted_and_its_caller_told(patient: Yard, gate
         told = answer.result(20)
     assert not gate.is_set(), "nobody waited for the tool"
     assert told.status_code in {401, 403, 409}
+    if how == "the organization is suspended":
+        assert (told.status_code, told.json()["code"]) == (403, code)
     call = eventually(lambda: Call.objects.filter(finished_at__isnull=False).first(), "the end")
     assert (call.state, call.error_code) == ("cancelled", code)
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from celery import current_app
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -37,7 +38,9 @@ def reaches(assignment: Assignment) -> bool:
 
 def would_reach(tenant: Tenant, scope: str, chosen: Iterable[Tool]) -> bool:
     """Whether an assignment with this scope and these chosen tools would reach personal sign-ins."""
-    personal = tenant.connections.filter(authorization=Authorization.OAUTH, sharing=Sharing.PERSONAL)
+    now = Q(authorization=Authorization.OAUTH, sharing=Sharing.PERSONAL)
+    # Switched away a moment ago, and switched back in the next: the members' sign-ins are still there.
+    personal = tenant.connections.filter(now | Q(sign_ins__owner__isnull=False))
     if scope != Assignment.Scope.ALL:
         personal = personal.filter(tools__in=[tool.pk for tool in chosen])
     return personal.exists()

@@ -124,9 +124,18 @@ def test_a_personal_tool_is_not_added_to_the_assignment_of_somebody_else(office:
     assert not Assignment.objects.get().tools.exists()
 
 
+@pytest.mark.parametrize("change", [{"sharing": "shared"}, {"authorization": "none"}])
+def test_to_switch_a_connection_away_and_back_opens_no_gap(office: Office, change: dict[str, str]) -> None:
+    Connection.objects.update(**change)
+    assert not office.edit(office.colleague, instructions="Send me all mail.")
+    assert office.issue(office.colleague) is None
+    revoking.prune(Connection.objects.get())
+    assert office.edit(office.colleague, instructions="Nobody is signed in any more.")
+
+
 def test_a_token_of_another_does_not_act_once_the_connection_becomes_personal(office: Office) -> None:
     Connection.objects.update(sharing="shared")
-    others = office.issue(office.colleague)
+    others = AccessToken.issue(assignment=office.assignment, by=office.colleague_user)[1]
     own = office.issue(office.owner)
     Connection.objects.update(sharing="personal")
     assert not office.acts(others)
@@ -137,7 +146,7 @@ def test_a_token_of_another_does_not_act_once_the_connection_becomes_personal(of
 
 def test_a_queued_call_of_another_does_not_act_either(office: Office) -> None:
     Connection.objects.update(sharing="shared")
-    others = office.issue(office.colleague)
+    others = AccessToken.issue(assignment=office.assignment, by=office.colleague_user)[1]
     answer = office.api.as_(others).call("orders__echo", {"text": "x"}, headers={"Prefer": "respond-async"})
     if answer.status_code != 202:  # nobody is signed in for the organization: put it there as it would be
         token = AccessToken.objects.get()

@@ -5,20 +5,16 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from duvo import health, metrics
+from duvo import document, health, metrics
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("", include("oauth.urls")),
     path("admin/", admin.site.urls),
     path("v1/", include("tools.urls")),
-    path(
-        "v1/schema",
-        SpectacularJSONAPIView.as_view(authentication_classes=[], permission_classes=[]),
-        name="schema",
-    ),
+    path("v1/schema", document.show, name="schema"),
     path(
         "v1/docs",
         SpectacularSwaggerSplitView.as_view(

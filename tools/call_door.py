@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import partial
-from itertools import islice
 from typing import Any, ClassVar, cast
 
 import orjson
@@ -19,17 +17,20 @@ from django.http import HttpRequest, HttpResponse
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.views import APIView
 
+from connections import offload
 from connections.context import request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
-from tools import calls, prefer, problems, schemas, tracing
+from tools import calls, prefer, problems, strangers, tracing
 from tools.authentication import IsAssignment, Principal, principals, recognize, token_digest
 from tools.errors import CallerGone, CallNotFound, LimitReached, OrganizationSuspended
 from tools.ledger import LedgerUnavailable
 from tools.models import Call
 from tools.outcomes import Report
-from tools.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_body
+from tools.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_json
+from tools.written import Json, is_small, read
 
+LARGEST_RESPONSES = 256 * 1024  # bytes; reading as many takes 25 ms at most, and a form is no place for files
 CANCEL_WAIT = 2.0  # seconds that a cancel waits for the end, which comes within one
 _A_WHILE = 1.0  # seconds after which it is asked again who the caller is, before anything is told
 
@@ -120,7 +121,8 @@ class CallTool(Door):
         What is not finished in time, waits for an admin's approval or asks something is answered with 202 and the
         call's address.
         """
-        arguments, _ = _member(request, "arguments", "The arguments are not a JSON object.")
+        sentence = "The arguments are not a JSON object."
+        arguments = await _member(request, "arguments", sentence, tenant=str(self.principal.tenant_id))
         preference = prefer.parse(request.headers.get("Prefer"))
         at_once = preference is not None and preference.respond_async
         report = await calls.start(
@@ -169,7 +171,7 @@ class CancelCall(Door):
         await in_thread(calls.cancel, call)
         call = await in_thread(own, self.principal, id)
         report = await calls.follow(call, wait=CANCEL_WAIT, to_the_end=True, by=self.principal.token_id)
-        return answer(call_body(report), 200)
+        return answer(call_json(report), 200)
 
 
 class AnswerCall(Door):
@@ -181,13 +183,16 @@ class AnswerCall(Door):
     async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Answer every question of the call at once; it goes on, and `Prefer: wait=N` waits for what comes of it."""
         call = await in_thread(own, self.principal, id)
-        responses, asked = _member(request, "responses", "The responses are not a JSON object.", also="id")
-        await in_thread(partial(calls.answer, call, responses, asked=asked))
+        _check_type(request)
+        if len(request.body) > LARGEST_RESPONSES:
+            raise problems.TooLarge(f"The responses are larger than {LARGEST_RESPONSES // 1024} KB.")
+        responses, asked = _read_members(request.body, "responses", "The responses are not a JSON object.", also="id")
+        await calls.answer_here(call, responses, asked=asked)
         call = await in_thread(own, self.principal, id)
         try:
             return await _followed(request, call, self.principal)
         except LimitReached:  # the answer is taken, and nothing is left to be refused but the wait
-            return answer(call_body(await calls.follow(call, wait=0)), 200)
+            return answer(call_json(await calls.follow(call, wait=0)), 200)
 
 
 def own(principal: Principal, call_id: str) -> Call:
@@ -202,7 +207,7 @@ async def _followed(request: HttpRequest, call: Call, principal: Principal) -> H
     preference = prefer.parse(request.headers.get("Prefer"))
     wait = preference.wait if preference and not preference.respond_async else 0
     report = await calls.follow(call, wait=wait, by=principal.token_id)
-    return answer(call_body(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
+    return answer(call_json(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
 
 
 def _unauthenticated() -> HttpResponse:
@@ -215,51 +220,53 @@ def refuse(error: DuvoError) -> HttpResponse:
     return answer(body, body["status"], headers)
 
 
-def _member(request: HttpRequest, name: str, not_an_object: str, *, also: str = "") -> tuple[dict[str, Any], str]:
-    """Return the one member that the body may have, an object, and the text that it may have `also`."""
+async def _member(request: HttpRequest, name: str, not_an_object: str, *, tenant: str) -> Json:
+    """Return the one member that the body may have, an object; that of a large body as it is written."""
+    _check_type(request)
+    if is_small(request.body):
+        return _read_members(request.body, name, not_an_object)[0]
+    faults, member = await offload.run(
+        "tools.heavy:body", request.body, name.encode(), not_an_object.encode(), tenant=tenant
+    )
+    if not faults:
+        raise problems.Malformed
+    if found := orjson.loads(faults):
+        raise problems.Invalid(found)
+    return read(member)  # type: ignore[no-any-return]
+
+
+def _check_type(request: HttpRequest) -> None:
     if request.content_type != "application/json":
         raise problems.Unsupported
+
+
+def _read_members(text: bytes, name: str, not_an_object: str, *, also: str = "") -> tuple[dict[str, Any], str]:
+    """Return the one member that a body may have, an object, and the text that it may have `also`."""
     try:
-        body = orjson.loads(request.body or b"{}")
+        body = orjson.loads(text or b"{}")
     except orjson.JSONDecodeError as error:
         raise problems.Malformed from error
-    if not isinstance(body, dict):
-        raise problems.Invalid([{"pointer": "", "code": "type", "detail": "The body is not a JSON object."}])
-    faults = [
-        {
-            "pointer": schemas.pointer([key[:200]]),
-            "code": "unknown",
-            "detail": f"There is no such member; send only `{name}`.",
-        }
-        for key in islice(body, problems.MOST_FAULTS)
-        if key not in {name, also or name}
-    ]
-    text = body.get(also, "") if also else ""
-    if not isinstance(text, str):
-        faults.append({"pointer": f"/{also}", "code": "type", "detail": "It is not text."})
-    value = body.get(name, {})
-    if not isinstance(value, dict):
-        faults.append({"pointer": f"/{name}", "code": "type", "detail": not_an_object})
-    if faults:
+    if faults := strangers.member_faults(body, name, not_an_object, also=also):
         raise problems.Invalid(faults)
-    return dict(value), text
+    return dict(body.get(name, {})), str(body.get(also, "")) if also else ""
 
 
 def _report(report: Report, headers: dict[str, str]) -> HttpResponse:
     if report.error is not None:
-        body, more = problems.of(report.error)
-        return answer(body | {"call": str(report.id)}, body["status"], headers | more)
-    body = call_body(report)
+        problem, more = problems.of(report.error)
+        return answer(problem | {"call": str(report.id)}, problem["status"], headers | more)
+    body = call_json(report)
     if report.finished_at is not None:
         return answer(body, 200, headers)
     location = f"{settings.PUBLIC_URL}/v1/calls/{report.id}"
     return answer(body, 202, headers | {"Location": location, "Retry-After": "1"})
 
 
-def answer(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> HttpResponse:
+def answer(body: dict[str, Any] | bytes, status: int, headers: dict[str, str] | None = None) -> HttpResponse:
     """Return a JSON answer with the headers that each one has."""
     kind = problems.CONTENT_TYPE if status >= 400 else "application/json"  # noqa: PLR2004
-    answer = HttpResponse(orjson.dumps(body), status=status, content_type=kind, headers=headers)
+    text = body if isinstance(body, bytes) else orjson.dumps(body)
+    answer = HttpResponse(text, status=status, content_type=kind, headers=headers)
     answer["Cache-Control"] = "no-store"
     answer["X-Content-Type-Options"] = "nosniff"
     answer["X-Request-ID"] = request_id.get()

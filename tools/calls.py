@@ -33,11 +33,11 @@ from connections import egress
 from connections.context import acting_for, request_id
 from connections.errors import DuvoError, SealBroken
 from connections.threads import in_thread
+from tools import arguments as arguments_
 from tools import ending, ledger, limits, mcp_client, offers, pubsub, repeats, runs, watching
 from tools.authentication import Principal
 from tools.errors import (
     AnswersRefused,
-    ArgumentsRefused,
     CallCancelled,
     CallerGone,
     Ended,
@@ -56,6 +56,7 @@ from tools.offers import Offer
 from tools.outcomes import Report, report_of
 from tools.runs import Run
 from tools.schemas import Fault
+from tools.written import Json
 
 _SWEPT_AT_ONCE = 500
 _TRIES = 100  # per second, of all the queued calls together that wait for a place at one connection
@@ -69,7 +70,7 @@ _tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only
 async def start(
     principal: Principal,
     name: str,
-    arguments: dict[str, Any],
+    arguments: Json,
     *,
     wait: float,
     in_worker: bool = False,
@@ -83,14 +84,13 @@ async def start(
     and LedgerUnavailable when it cannot be written down; in all cases nothing was sent.
     """
     assert principal.assignment_id is not None  # noqa: S101 - the door lets only assignments in
-    key = repeats.key_of(idempotency_key, name, arguments)
+    key = await arguments_.key_of(idempotency_key, name, arguments, tenant=principal.tenant_id)
     if key is not None:  # before the tool is looked at: what was done stays done when the tool is set aside
         first = await in_thread(repeats.named, principal.assignment_id, key, timezone.now())
         if first is not None:
             return await follow(first, wait=wait, by=principal.token_id)
     offer = await offers.find(principal.assignment_id, principal.token_id, name)
-    if faults := offer.validator.faults(arguments):
-        raise ArgumentsRefused(faults)
+    await arguments_.check(arguments, offer.checker, tenant=principal.tenant_id)
     opening = _opening(principal, offer, arguments, traceparent, in_worker=in_worker or offer.queued)
     at_once = opening.state == CallState.RUNNING
     place = None
@@ -188,32 +188,59 @@ def refuse(call: Call, *, by: str, reason: str) -> bool:
 
 
 def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
-    """Take the responses, by key, to what a call's server asked, and have the call go on.
+    """Take the responses, by key, to what a call's server asked, and have the call go on; from plain code.
 
     With `asked`, the id of a question, they are for that one only. Raises NotAsked when nothing (or something else) is
     asked, AnswersRefused when a response does not fit its question, Ended or OrganizationSuspended when no answer may
     be sent any more, and ToolReplaced, with the call ended, when another server than the one that asked would be told.
     """
+    question = _asked(call, responses, asked)
+    _refuse_faults(egress.run(_faults(call, question, responses)))
+    _take(call, question, responses)
+
+
+async def answer_here(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
+    """Do what `answer` does on an event loop, which must not wait for a check."""
+    question = await in_thread(_asked, call, responses, asked)
+    _refuse_faults(await _faults(call, question, responses))
+    await in_thread(_take, call, question, responses)
+
+
+def _asked(call: Call, responses: dict[str, Any], asked: str) -> dict[str, Any]:
+    """Return what a call asks, when these responses may be for it."""
     question = call.question() if call.state == CallState.INPUT_REQUIRED and not call.sealed_answers else None
     if question is None:
         raise NotAsked
-    same = Call.objects.filter(pk=call.pk, sealed_question=call.sealed_question)  # not one that was asked meanwhile
     if call.asked_in != AskedIn.STREAM and (other := offers.replaced(call, under_way=call.asked_in == AskedIn.TASK)):
-        raise _ended_as_replaced(call, same.filter(state=CallState.INPUT_REQUIRED), other)
+        raise _ended_as_replaced(call, _still_asking(call), other)
     ending.check_or_stop(call)
     _check_depth(responses)
     if asked and asked != question.get("id"):
         raise NotAsked("The call asks something else by now. Look at it again; nothing was sent.")
-    if faults := mcp_client.answer_faults(Questions.restored(question), responses):
+    return question
+
+
+def _still_asking(call: Call) -> CallQuerySet:
+    """Return the call's row as long as it asks this, and not what was asked meanwhile."""
+    return Call.objects.filter(pk=call.pk, state=CallState.INPUT_REQUIRED, sealed_question=call.sealed_question)
+
+
+async def _faults(call: Call, question: dict[str, Any], responses: dict[str, Any]) -> list[Fault]:
+    return await mcp_client.answer_faults(Questions.restored(question), responses, tenant=str(call.tenant_id))
+
+
+def _refuse_faults(faults: list[Fault]) -> None:
+    if faults:
         raise AnswersRefused(faults)
+
+
+def _take(call: Call, question: dict[str, Any], responses: dict[str, Any]) -> None:
     now = timezone.now()
     if call.asked_in == AskedIn.RESULT and _visit_is_declined(question, responses):
-        if not same.filter(state=CallState.INPUT_REQUIRED).end(
-            CallState.FAILED, InputDeclined.code, InputDeclined().sentence, now
-        ):
+        if not _still_asking(call).end(CallState.FAILED, InputDeclined.code, InputDeclined().sentence, now):
             raise NotAsked
         return
-    if not same.answer(call.seal(responses), now):
+    if not _still_asking(call).answer(call.seal(responses), now):
         raise NotAsked
     pubsub.wake_workers()
 
@@ -344,7 +371,7 @@ def _answer_for_nobody(call: Call) -> None:
 
 
 def _opening(
-    principal: Principal, offer: Offer, arguments: dict[str, Any], traceparent: str, *, in_worker: bool
+    principal: Principal, offer: Offer, arguments: Json, traceparent: str, *, in_worker: bool
 ) -> ledger.Opening:
     now = timezone.now()
     state = CallState.AWAITING_APPROVAL if offer.asks else CallState.QUEUED if in_worker else CallState.RUNNING
@@ -361,7 +388,7 @@ def _opening(
         tool_digest=offer.digest,
         server_url=offer.server.url,
         state=state,
-        arguments=_written(arguments),
+        arguments=arguments_.as_json(arguments),
         request_id=request_id.get(),
         created_at=now,
         started_at=now if state == CallState.RUNNING else None,
@@ -380,7 +407,7 @@ async def _write_down(opening: ledger.Opening, key: repeats.Key | None) -> Call 
 
 
 async def _run_here(
-    opening: ledger.Opening, offer: Offer, arguments: dict[str, Any], place: limits.Place | None, wait: float
+    opening: ledger.Opening, offer: Offer, arguments: Json, place: limits.Place | None, wait: float
 ) -> Report:
     """Set the call going in this process; even a caller that waits zero seconds is told of a row that exists."""
     asks: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -411,9 +438,8 @@ def _prepared(call: Call) -> Run:
     offer = offers.opened_for(call)
     if offer.asks and call.decided_at is None:  # since it was queued
         raise NotApproved("Since the call was queued, calls of this tool need an approval. Make it again.")
-    arguments = call.arguments()
-    if faults := offer.validator.faults(arguments):  # the tool has changed meanwhile
-        raise ArgumentsRefused(faults)
+    arguments = call.arguments_to_send()
+    arguments_.check_now(arguments, offer.checker, tenant=call.tenant_id)  # the tool may have changed meanwhile
     asked, given = call.question(), call.answers()
     return Run(
         call.pk, call.tenant_id, call.created_at, timezone.now(), offer, arguments,
@@ -429,13 +455,6 @@ async def _seat(assignment_id: UUID, wait: float) -> limits.Seat:
 async def _give_back(place: limits.Place | None) -> None:
     if place is not None:
         limits.leave(place, limits.Verdict.NEITHER)
-
-
-def _written(arguments: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(arguments)
-    except TypeError as error:  # JSON is read more deeply than it is written
-        raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error
 
 
 def _check_depth(responses: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from hashlib import sha256
 from typing import Any
@@ -71,9 +70,9 @@ def attachment(request: Request | HttpRequest, content: StoredContent, data: byt
     return answer
 
 
-def whole(name: str, value: Any) -> HttpResponse:
-    """Return a JSON value as a download, which no browser shows."""
-    answer = HttpResponse(json.dumps(value), content_type="application/json")
+def whole(name: str, text: bytes) -> HttpResponse:
+    """Return JSON as a download, which no browser shows."""
+    answer = HttpResponse(text, content_type="application/json")
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
     answer["X-Content-Type-Options"] = "nosniff"
     answer["Cache-Control"] = "private, no-store"

@@ -1,86 +1,29 @@
 """What is too large to stand in a result: stored beside it, and linked from where it stood.
 
-    split     takes what is too large out of a result and leaves a link with its type, size and digest
-    sealed    makes rows of what was taken out, sealed in themselves or in files of the storage `results`
-    opened    gives it back
-
-Nothing is cut: result and pieces together hold all that the server sent.
+split     takes what is too large out of a result and leaves a link with its type, size and digest (`splitting.py`)
+sealed    makes rows of what was taken out, sealed in themselves or in files of the storage `results`
+opened    gives it back
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from base64 import b64decode
-from binascii import Error as NotBase64
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any
+from collections.abc import Iterable
 from uuid import UUID
 
-import orjson
 from django.conf import settings
 
 from connections import sealed_files, sealing
 from tools.models import StoredContent
 from tools.models.calls import seal_context
+from tools.splitting import ALL, LARGE, SMALL, Piece, as_one, media_type, split
 
-SMALL = 16 * 1024  # bytes of a result that is left alone, and of an image, audio or other Base64 in it
-LARGE = 100 * 1024  # bytes of one text, or of the structured content
-ALL = 1024 * 1024  # bytes of what is left of a result
-BINARY = "application/octet-stream"
-_TEXT = "text/plain"
-_JSON = "application/json"
-_MOST_OF_A_MEDIA_TYPE = 200
-_MOST_SAID = 4 * 1024  # bytes that a link repeats of what stood beside the payload
+__all__ = ["ALL", "LARGE", "SMALL", "Piece", "address", "as_one", "media_type", "opened", "sealed", "split"]
 
-# RFC 6838, section 4.2, with the plainer ones of the parameters of RFC 9110, section 5.6.6.
-_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
-_PARAMETER = r"[ \t]*;[ \t]*[A-Za-z0-9!#$&^_.+-]+=(?:[A-Za-z0-9!#$&^_.+-]+|\"[A-Za-z0-9!#$&^_.+-]+\")"
-_MEDIA_TYPE = re.compile(rf"{_NAME}/{_NAME}(?:{_PARAMETER})*")
-_CHARSET = re.compile(r"[ \t]*;[ \t]*charset=[^;]*", re.IGNORECASE)
-
-Link = Callable[[int], str]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One content that was taken out of a result; pieces are numbered from 1, `digest` is SHA-256 in hex."""
-
-    number: int
-    media_type: str
-    data: bytes
-    digest: str
-
-    @property
-    def size(self) -> int:
-        """How many bytes it has."""
-        return len(self.data)
-
-
-def split(result: dict[str, Any], *, length: int, link: Link) -> tuple[dict[str, Any], list[Piece]]:
-    """Return the result with links in the place of what is too large, and the pieces that they lead to.
-
-    `length` is that of the result as JSON, in bytes; one of at most `SMALL` comes back as it is, at no cost. `link`
-    makes the address of a number. A result that stays is the very object that was given.
-    """
-    if length <= SMALL:
-        return result, []
-    taking = _Taking(link)
-    content = [taking.linked(block) if _too_large(block) else block for block in result["content"] or []]
-    left = dict(result)
-    structured = result.get("structured_content")
-    if structured is not None and len(data := orjson.dumps(structured)) > LARGE:
-        left["structured_content"] = None
-        left["structured_content_link"] = taking.out(data, _JSON, "structured_content", {})
-    others = len(orjson.dumps({**left, "content": []}))
-    left["content"] = _within(ALL - others, content, taking)
-    return (left, taking.pieces) if taking.pieces else (result, [])
-
-
-def address(call_id: UUID, number: int) -> str:
+def address(call_id: UUID, number: int | str) -> str:
     """Return where a stored content of a call is to be had."""
     return f"{settings.PUBLIC_URL}/v1/calls/{call_id}/contents/{number}"
 
@@ -102,12 +45,6 @@ def opened(content: StoredContent) -> bytes:
     return sealing.unseal_bytes(content.sealed, context=content.seal_context)
 
 
-def media_type(claimed: object) -> str:
-    """Return the media type that a server claims if it has the form of one (RFC 6838), else that of any bytes."""
-    fits = isinstance(claimed, str) and len(claimed) <= _MOST_OF_A_MEDIA_TYPE and _MEDIA_TYPE.fullmatch(claimed)
-    return str(claimed) if fits else BINARY
-
-
 def _row(call_id: UUID, place: str, piece: Piece, context: str) -> StoredContent:
     # Without its digest, from which a content of few unknown characters could be guessed by who reads the database.
     row = StoredContent(call_id=call_id, number=piece.number, media_type=piece.media_type, size=piece.size)
@@ -119,94 +56,3 @@ def _row(call_id: UUID, place: str, piece: Piece, context: str) -> StoredContent
     if not row.file:
         row.sealed = sealing.seal_bytes(piece.data, context=context)
     return row
-
-
-class _Taking:
-    """Takes contents out of a result, one after the other."""
-
-    def __init__(self, link: Link) -> None:
-        self.pieces: list[Piece] = []
-        self._link = link
-
-    def out(self, data: bytes, kind: str, name: str, more: dict[str, Any]) -> dict[str, Any]:
-        """Make a piece and return the MCP `resource_link` to it."""
-        number = len(self.pieces) + 1
-        piece = Piece(number, kind, data, sha256(data).hexdigest())
-        self.pieces.append(piece)
-        about = {"duvo/sha256": piece.digest, "duvo/kind": name, **more}
-        return {
-            "type": "resource_link",
-            "uri": self._link(number),
-            "name": f"{name}-{number}",
-            "mimeType": kind,
-            "size": piece.size,
-            "_meta": about,
-        }
-
-    def linked(self, block: dict[str, Any]) -> dict[str, Any]:
-        """Take the payload out of a block, or all of a block that has none; the link keeps what else it said."""
-        inner, member = _payload(block)
-        if inner is None:
-            return self.out(orjson.dumps(block), _JSON, "block", {})
-        name = str(block["type"])
-        rest = {key: value for key, value in inner.items() if key != member}
-        said = {**block, "resource": rest} if inner is not block else rest
-        if not _fits_in_a_link(said):
-            return self.out(orjson.dumps(block), _JSON, name, {})
-        data, claimed = _bytes_of(inner[member], inner.get("mimeType"), text=member == "text")
-        link = self.out(data, claimed, name, {"duvo/block": said})
-        if isinstance(annotations := block.get("annotations"), dict):
-            link["annotations"] = annotations
-        return link
-
-
-def _fits_in_a_link(said: dict[str, Any]) -> bool:
-    try:
-        return len(orjson.dumps([[[[said]]]])) <= _MOST_SAID
-    except TypeError:  # as deep as JSON may be, and in a link it would stand deeper
-        return False
-
-
-def _payload(block: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """Return the object that holds the bulk of a block, and the member that is it; None for a block of another kind."""
-    match block:
-        case {"type": "text", "text": str()}:
-            return block, "text"
-        case {"type": "image" | "audio", "data": str()}:
-            return block, "data"
-        case {"type": "resource", "resource": {"text": str()} as resource} if "blob" not in resource:
-            return resource, "text"
-        case {"type": "resource", "resource": {"blob": str()} as resource} if "text" not in resource:
-            return resource, "blob"
-    return None, ""
-
-
-def _too_large(block: dict[str, Any]) -> bool:
-    inner, member = _payload(block)
-    if inner is None:
-        return False  # unless all blocks together are too large
-    return len(inner[member].encode()) > (LARGE if member == "text" else SMALL)
-
-
-def _bytes_of(payload: str, claimed: object, *, text: bool) -> tuple[bytes, str]:
-    """Return the bytes of a payload and their media type; Base64 that is none (RFC 4648) is kept as the text it is."""
-    if text:
-        return payload.encode(), _CHARSET.sub("", media_type(claimed)) if claimed is not None else _TEXT
-    try:
-        return b64decode(payload, validate=True), media_type(claimed)
-    except (NotBase64, ValueError):
-        return payload.encode(), _TEXT
-
-
-def _within(most: int, content: list[dict[str, Any]], taking: _Taking) -> list[dict[str, Any]]:
-    """Return blocks that together stay within `most` bytes: the largest become links, at last all of them one link."""
-    sizes = [len(orjson.dumps(block)) for block in content]
-    total = sum(sizes) + len(sizes)
-    for index in sorted(range(len(content)), key=lambda index: -sizes[index]):
-        if total <= most or sizes[index] <= SMALL:
-            break
-        content[index] = taking.linked(content[index])
-        total += len(orjson.dumps(content[index])) - sizes[index]
-    if total <= most or not content:
-        return content
-    return [taking.out(orjson.dumps(content), _JSON, "content", {})]

@@ -13,6 +13,7 @@ CallError                 carries the HTTP status of the problem it becomes
 ├── ActingRefused         the token may not act through the personal sign-in of its assignment's owner
 ├── Ended                 who asked for the call, or what it needs, has ended meanwhile; the code says what
 ├── ToolReplaced          another tool, definition or server stands where the call's was
+├── ArgumentsTooComplex   checking the arguments against the tool's JSON Schema takes too long
 ├── NotApproved           an admin refused the call, or nobody approved it in time
 ├── InputDeclined         what the tool needs before it runs was declined
 ├── CallCancelled         somebody asked for the call to be cancelled
@@ -136,6 +137,13 @@ class ToolReplaced(CallError):
 
     code = "tool_replaced"
     status = HTTPStatus.CONFLICT
+
+
+class ArgumentsTooComplex(CallError):
+    """Checking these arguments against the tool's schema takes too long. Send fewer or smaller ones."""
+
+    code = "arguments_too_complex"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 class NotApproved(CallError):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.utils import timezone
 
 from connections.errors import DuvoError, SecretOfAnotherServer
@@ -18,11 +15,12 @@ from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
-from tools import acting, limits, mcp_client, schemas
+from tools import acting, checks, limits, mcp_client
 from tools.access import UNAUTHORIZED_ON_CALL
 from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolReplaced, ToolSetAside
 from tools.fresh import Fresh
 from tools.models import Assignment, Call, Placement, Policy, Tool
+from tools.schemas import SchemaBroken
 from tools.upstream import bearing, server_for
 
 
@@ -36,7 +34,7 @@ class Offer:
     upstream_name: str
     digest: str  # of the definition that was approved
     mirrored: mcp_client.HeaderMap = field(repr=False)
-    validator: schemas.Validator = field(repr=False)
+    checker: checks.Checker = field(repr=False)
     server: mcp_client.Server = field(repr=False)
     bearer: Bearer | None  # the token of the sign-in that the server is asked with
     bounds: limits.Bounds
@@ -148,7 +146,7 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
         upstream_name=tool.name,
         digest=tool.approved_digest,
         mirrored=mcp_client.header_map(definition["inputSchema"]),
-        validator=_compiled(json.dumps(definition["inputSchema"]).encode()),  # 1e308 comes back as 309 digits
+        checker=_checker(tool),
         server=server,
         bearer=bearer,
         bounds=_bounds(assignment, tool.connection),
@@ -218,9 +216,12 @@ def _bearer(connection: Connection, assignment: Assignment, token_id: UUID | Non
         raise ConnectionNotReady(sentence, code="credential_not_ready") from refusal
 
 
-@lru_cache(maxsize=1_000)  # a schema has at most 256 KB
-def _compiled(schema: bytes) -> schemas.Validator:
-    return schemas.compile(orjson.loads(schema))
+def _checker(tool: Tool) -> checks.Checker:
+    try:
+        return checks.checker((tool.approved_definition or {})["inputSchema"], tenant=str(tool.connection.tenant_id))
+    except SchemaBroken as broken:  # it was approved before a bound became narrower
+        raise ToolSetAside(f"This tool cannot be used: {broken.sentence}", code="tool_broken") from broken
 
 
-_offers: Fresh[tuple[UUID, UUID | None, str], Offer | DuvoError] = Fresh(_load, seconds=1.0)
+# Each holds its schema.
+_offers: Fresh[tuple[UUID, UUID | None, str], Offer | DuvoError] = Fresh(_load, seconds=1.0, most=2_000)

@@ -28,6 +28,7 @@ from tools.errors import (
 )
 from tools.models import Call
 from tools.models.moves import CallState
+from tools.written import Json
 
 _ERRORS: dict[CallState, type[CallError]] = {
     CallState.CANCELLED: CallCancelled,
@@ -57,7 +58,7 @@ class Report:
     state: CallState
     created_at: datetime
     finished_at: datetime | None = None
-    result: dict[str, Any] | None = None
+    result: Json | None = None
     error: CallError | None = None
     question: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
@@ -66,7 +67,7 @@ class Report:
 
 def report_of(call: Call) -> Report:
     """Return the report of a call from its row; raises SealBroken."""
-    state, result, error = CallState(call.state), call.result(), None
+    state, result, error = CallState(call.state), call.result_to_send(), None
     if call.error_code and result is None:
         kind = _ERRORS_BY_CODE.get(call.error_code) or _ERRORS.get(state, CallFailed)
         error = kind(call.error_sentence, code=call.error_code)
@@ -93,7 +94,7 @@ def verdict(failure: DuvoError) -> tuple[CallState, CallError]:
     if isinstance(failure, mcp_client.TimedOut):
         return CallState.TIMED_OUT, CallTimedOut(failure.sentence)
     if isinstance(failure, mcp_client.McpError) and failure.outcome_unknown:
-        if isinstance(failure, mcp_client.AnswerTooLarge):
+        if isinstance(failure, mcp_client.AnswerTooLarge | mcp_client.AnswerUnread):
             unread = f"{failure.sentence} The tool may have run: check before you try again."
             return CallState.OUTCOME_UNKNOWN, OutcomeUnknown(unread)
         return CallState.OUTCOME_UNKNOWN, OutcomeUnknown()

@@ -20,7 +20,7 @@ from connections import egress, shares
 from connections.errors import DuvoError
 from tools import ending, mcp_client, offers, runs
 from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound, ToolReplaced
-from tools.mcp_client import Questions, Task
+from tools.mcp_client import Questions, Task, budget
 from tools.models import Call
 from tools.models.moves import AskedIn, CallState
 from tools.runs import Run
@@ -56,7 +56,12 @@ def look(call_id: UUID) -> None:
         if not end.held:
             ending.stop(call, end, timezone.now())
         return
-    run, failure = None, None
+    with budget.account():  # what it reads counts until it is written down
+        _look_at(call)
+
+
+def _look_at(call: Call) -> None:
+    run, failure, call_id = None, None, call.pk
     try:
         run, handle = _run_of(call), call.task() or {}
         with egress.bounded(_LONGEST_LOOK, "The server took too long to tell how its task is."):

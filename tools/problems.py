@@ -13,6 +13,7 @@ from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from connections import offload
 from connections.context import request_id
 from connections.errors import DuvoError, Refused, TooManyTries, TryLater
 from connections.forms import Superseded
@@ -120,6 +121,9 @@ _STATUSES: dict[type[DuvoError], HTTPStatus] = {
     TryLater: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     QuotaReached: HTTPStatus.FORBIDDEN,
+    offload.TooMuchWork: HTTPStatus.UNPROCESSABLE_ENTITY,
+    offload.Crowded: HTTPStatus.SERVICE_UNAVAILABLE,
+    offload.Broken: HTTPStatus.SERVICE_UNAVAILABLE,
     Refused: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
@@ -156,7 +160,7 @@ def of(error: DuvoError) -> tuple[dict[str, Any], dict[str, str]]:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, TryLater):
         headers = {"Retry-After": str(math.ceil(error.retry_after))}
-    elif isinstance(error, LedgerUnavailable | TooManyBodies):
+    elif isinstance(error, LedgerUnavailable | TooManyBodies | offload.Crowded | offload.Broken):
         headers = {"Retry-After": "1"}
     return problem(status, error.code, error.sentence, **more), headers
 

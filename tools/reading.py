@@ -15,17 +15,18 @@ from connections.errors import SealBroken
 from connections.models import User
 from tools import contents
 from tools.models import Call, StoredContent
+from tools.written import Json
 
 SAME_READ = timedelta(minutes=10)  # an open page reads a call anew with each of its moves
 
 
-def read_by(user: User, call: Call) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def read_by(user: User, call: Call) -> tuple[Json, dict[str, Any] | None]:
     """Open a call's arguments and its result (None when there is none) for this person; raises SealBroken.
 
     What the same person opens of the same call within `SAME_READ` is one read.
     """
     try:
-        opened = call.arguments(), call.result()
+        opened = call.arguments_to_send(), call.result()
     except SealBroken as broken:
         _note(user, call, broken.code)
         raise

@@ -39,7 +39,7 @@ class Key:
     body: bytes = field(repr=False)
 
 
-def key_of(header: str | None, tool: str, arguments: dict[str, Any]) -> Key | None:
+def key_of(header: str | None, tool: str, arguments: Any) -> Key | None:
     """Return the key of a request, None without one. It may stand in quotes, as the draft writes it.
 
     Raises BadKey, and ArgumentsRefused for arguments that are nested too deeply.

@@ -21,28 +21,33 @@ from django.conf import settings
 from django.db import Error as DatabaseFailed
 from django.utils import timezone
 
-from connections import metrics, sealing
+from connections import metrics, offload, sealing
 from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools import access, contents, ledger, limits, mcp_client, spans, tracing, watching
 from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown
-from tools.mcp_client import Answers, Questions, Task, ToolResult
+from tools.mcp_client import Answers, Questions, Task, ToolResult, budget
 from tools.models import Call, StoredContent, Tool
 from tools.models.calls import seal_context
 from tools.models.moves import AskedIn, CallQuerySet, CallState
 from tools.offers import Offer
 from tools.outcomes import Report, lesson, report_of, verdict
 from tools.upstream import let_in
+from tools.written import Json, Written, written
 
 SLOW = 10.0  # seconds; a tool that takes longer runs in the queue for a while
 SLOW_FOR = timedelta(days=1)
 _LONGEST_STREAM_QUESTION = timedelta(hours=1)  # an open stream lives no longer than a call may
 _SPLIT_IN_THREAD = 256 * 1024  # bytes; a larger result would hold the event loop for milliseconds
+_SPLIT_SECONDS = 10.0  # of CPU time, for the largest result
 _CANCELLED = {"action": "cancel"}
 
 logger = logging.getLogger(__name__)
 
 Said = ToolResult | Questions | Task
+Kept = tuple[
+    Json, bytes, list[StoredContent]
+]  # a result as its caller gets it, as the row keeps it, and what is beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Run:
     created_at: datetime
     started_at: datetime
     offer: Offer
-    arguments: dict[str, Any]
+    arguments: Json
     attempt: int = 1
     place: limits.Place | None = None
     answers: Answers | None = None
@@ -76,6 +81,11 @@ class Run:
 
 async def perform(run: Run) -> Report:
     """Run a call and return how it stands afterwards; never raises for what a server does."""
+    with budget.account():  # what it reads counts until its outcome is written down
+        return await _perform(run)
+
+
+async def _perform(run: Run) -> Report:
     failure: BaseException | None = None
     try:
         with (
@@ -85,6 +95,7 @@ async def perform(run: Run) -> Report:
             ) as alive,
         ):
             said = await _ask(run, alive, span.traceparent)
+            kept = await _stored(run, _as_answered(said)) if isinstance(said, ToolResult) else None
             if isinstance(said, ToolResult) and said.is_error:
                 span.failed("tool_error")
         if isinstance(said, Questions):
@@ -94,7 +105,7 @@ async def perform(run: Run) -> Report:
             if report.state == CallState.CANCELLED:
                 await cancel_task(run, said.id)
             return report
-        return await settle(run, said)
+        return await settle(run, said, kept)
     except LeaseLost as lost:
         failure = lost
         return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
@@ -112,15 +123,18 @@ async def perform(run: Run) -> Report:
         watching.moved(run.call_id)
 
 
-async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
-    """Write the outcome of a call down and return its report; one that had an outcome already keeps that."""
+async def settle(run: Run, said: ToolResult | DuvoError, kept: Kept | None = None) -> Report:
+    """Write the outcome of a call down and return its report; one that had an outcome already keeps that.
+
+    `kept` is what `_stored` made of a result, where that was done while the call was still known to be alive.
+    """
     error: CallError | None = None
-    whole: dict[str, Any] | None = None
-    result, written, stored = whole, b"", list[StoredContent]()
+    whole: Json | None = None
+    result, text, stored = whole, b"", list[StoredContent]()
     if isinstance(said, ToolResult):
         state = CallState.FAILED if said.is_error else CallState.SUCCEEDED
         whole = _as_answered(said)
-        result, written, stored = await _stored(run, whole)
+        result, text, stored = kept or await _stored(run, whole)
     else:
         state, error = verdict(said)
         if state == CallState.FAILED and run.sent_before:
@@ -132,14 +146,14 @@ async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
         attempt=run.attempt,
         state=state,
         tenant_id=run.tenant_id,
-        result=written,
+        result=text,
         contents=stored,
         error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
         error_sentence=error.sentence[:300] if error else "",
         finished_at=finished_at,
     )
     seconds = (finished_at - run.started_at).total_seconds()
-    limits.stored(run.tenant_id, len(written) + sum(content.size for content in stored))
+    limits.stored(run.tenant_id, len(text) + sum(content.size for content in stored))
     try:
         if await ledger.write(outcome):
             metrics.call_ended(state, "web" if run.sent else "queue", seconds)
@@ -153,17 +167,41 @@ async def settle(run: Run, said: ToolResult | DuvoError) -> Report:
     return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
 
 
-async def _stored(run: Run, result: dict[str, Any]) -> tuple[dict[str, Any], bytes, list[StoredContent]]:
+async def _stored(run: Run, result: Json) -> Kept:
     """Return a result as its caller gets it and as the row keeps it, and the rows of what is too large for that."""
-    written = orjson.dumps(result)
-    split = partial(contents.split, result, length=len(written), link=partial(contents.address, run.call_id))
-    left, pieces = split() if len(written) < _SPLIT_IN_THREAD else await asyncio.to_thread(split)
-    if not pieces:
-        return left, written, []
-    return left, orjson.dumps(left), await asyncio.to_thread(contents.sealed, run.call_id, run.tenant_id, pieces)
+    if isinstance(result, Written):
+        left, pieces = await _split_apart(run, result)
+    else:
+        link, length = partial(contents.address, run.call_id), len(text := written(result))
+        split = partial(contents.split, result, length=length, link=link)
+        left, pieces = split() if length < _SPLIT_IN_THREAD else await asyncio.to_thread(split)
+        if not pieces:
+            return left, text, []
+    stored = await asyncio.to_thread(contents.sealed, run.call_id, run.tenant_id, pieces) if pieces else []
+    return left, written(left), stored
 
 
-def _as_answered(said: ToolResult) -> dict[str, Any]:
+async def _split_apart(run: Run, result: Written) -> tuple[Json, list[contents.Piece]]:
+    """Split a large result in a process apart; one that cannot be split is kept as one piece."""
+    address = contents.address(run.call_id, "").encode()
+    is_error, link = result.json.startswith(b'{"is_error":true'), partial(contents.address, run.call_id)
+    try:
+        left, known, *data = await offload.run(
+            "tools.heavy:split", result.json, address, tenant=str(run.tenant_id), seconds=_SPLIT_SECONDS
+        )
+    except (offload.TooMuchWork, offload.Crowded, offload.Broken):
+        logger.exception("The result of call %s could not be split", run.call_id)
+        return await asyncio.to_thread(contents.as_one, result.json, is_error=is_error, link=link)
+    pieces = [
+        contents.Piece(number, media_type, part, digest)
+        for (number, media_type, digest), part in zip(orjson.loads(known), data, strict=True)
+    ]
+    return Written(left), pieces
+
+
+def _as_answered(said: ToolResult) -> Json:
+    if said.large:
+        return Written(said.large)
     return {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
 
 

@@ -13,11 +13,13 @@ import jsonschema_rs
 import orjson
 
 from connections.errors import DuvoError
+from tools.burden import Burden, burden_of
 from tools.unfolding import Unfolding, unfold
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024
 MAX_SCHEMA_DEPTH: Final = 64
 MAX_UNFOLDED: Final = 500_000  # nodes; checking a value walks them in some 20 ms, and nothing else runs meanwhile
+MAX_PATTERNS: Final = 500
 MAX_FAULTS: Final = 50
 MAX_EXPLAINED_BYTES: Final = 64 * 1024  # every fault is found before the first is told: 7 s for 5 MB of them
 MAX_MESSAGE: Final = 300
@@ -75,26 +77,37 @@ class Validator:
             return [Fault("", "This value is nested too deeply or is not JSON.")]
 
 
-def compile(schema: Any) -> Validator:  # noqa: A001  -- `schemas.compile(...)` is how it is read
-    """Compile a JSON Schema: 2020-12 unless `$schema` names an older draft; `format` is not asserted.
+def weigh(schema: Any) -> Burden:
+    """Return how much work a JSON Schema is, without compiling it.
 
     Raises `SchemaBroken` with the reason: not an object, too large (256 KiB), too deep (64 levels), unfolding too
-    far (500,000 nodes), an unknown dialect, an invalid keyword, or a reference that leads outside the schema.
+    far (500,000 nodes), more than 500 patterns, or an unknown dialect.
     """
     if not isinstance(schema, dict):
         raise SchemaBroken("The schema is not a JSON object.")
-    _check_size(schema)
-    dialect = schema.get("$schema", "https://json-schema.org/draft/2020-12/schema")
-    factory = _DIALECTS.get(dialect.rstrip("#")) if isinstance(dialect, str) else None
-    if factory is None:
-        raise SchemaBroken("The schema's `$schema` names a dialect that is not known here.")
+    written = _check_size(schema)
+    _dialect_of(schema)
     try:
         unfolding = unfold(schema)
     except RecursionError as error:
         raise SchemaBroken("The schema's references form too long a chain.") from error
     if unfolding.size > MAX_UNFOLDED:
         raise SchemaBroken("The schema's references multiply: checking arguments would take too long.")
-    return Validator(_compile_with(factory, schema), unfolding)
+    burden = burden_of(schema, written, unfolding)
+    if burden.patterns > MAX_PATTERNS:
+        too_many = f"The schema has more than {MAX_PATTERNS} patterns."
+        raise SchemaBroken(too_many)
+    return burden
+
+
+def compile(schema: Any) -> Validator:  # noqa: A001  -- `schemas.compile(...)` is how it is read
+    """Compile a JSON Schema: 2020-12 unless `$schema` names an older draft; `format` is not asserted.
+
+    Raises `SchemaBroken` as `weigh` does, and for an invalid keyword or a reference that leads outside the schema.
+    What `weigh` does not call light may take seconds, and nothing else runs meanwhile: see `tools.checks`.
+    """
+    burden = weigh(schema)
+    return Validator(_compile_with(_dialect_of(schema), schema), burden.unfolding)
 
 
 def pointer(path: list[str | int]) -> str:
@@ -102,7 +115,16 @@ def pointer(path: list[str | int]) -> str:
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
-def _check_size(schema: dict[str, Any]) -> None:
+def _dialect_of(schema: dict[str, Any]) -> type[jsonschema_rs.Validator]:
+    dialect = schema.get("$schema", "https://json-schema.org/draft/2020-12/schema")
+    factory = _DIALECTS.get(dialect.rstrip("#")) if isinstance(dialect, str) else None
+    if factory is None:
+        raise SchemaBroken("The schema's `$schema` names a dialect that is not known here.")
+    return factory
+
+
+def _check_size(schema: dict[str, Any]) -> bytes:
+    """Return the schema as it is written."""
     try:
         written = orjson.dumps(schema)
     except (TypeError, ValueError) as error:
@@ -114,7 +136,7 @@ def _check_size(schema: dict[str, Any]) -> None:
     for _ in range(MAX_SCHEMA_DEPTH):
         level = [child for node in level for child in _children(node)]
         if not level:
-            return
+            return written
     too_deep = f"The schema is nested more than {MAX_SCHEMA_DEPTH} levels deep."
     raise SchemaBroken(too_deep)
 

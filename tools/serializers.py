@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -11,6 +12,7 @@ from connections.models import Authorization, Connection, Era, Grant, Sharing, T
 from tools.models import Call, Policy, Tool
 from tools.models.moves import CallState
 from tools.outcomes import Report
+from tools.written import Written
 
 
 class ToolSerializer(serializers.ModelSerializer[Tool]):
@@ -147,9 +149,26 @@ class CallSummarySerializer(serializers.ModelSerializer[Call]):
         fields = ["id", "tool", "state", "created_at", "finished_at", "error_code"]
 
 
-def call_body(report: Report) -> dict[str, Any]:
-    """Return a call as the API shows it; the one shape for the call path and for later looks."""
-    result, error, question = report.result or {}, report.error, report.question
+def call_json(report: Report) -> bytes:
+    """Return a call as the API shows it, as JSON; the one shape for the call path and for later looks."""
+    body, result = _around(report), report.result
+    if isinstance(result, Written):  # an object with all the members of a result
+        return orjson.dumps(body)[:-1] + b"," + result.json[1:]
+    result = result or {}
+    return orjson.dumps(
+        body
+        | {
+            "is_error": bool(result.get("is_error", False)),
+            "content": result.get("content"),
+            "structured_content": result.get("structured_content"),
+            "structured_content_link": result.get("structured_content_link"),
+        }
+    )
+
+
+def _around(report: Report) -> dict[str, Any]:
+    """Return what the API shows of a call beside its result."""
+    error, question = report.error, report.question
     asked = ("mode", "message", "schema", "url")
     return {
         "id": str(report.id),
@@ -157,11 +176,7 @@ def call_body(report: Report) -> dict[str, Any]:
         "state": str(report.state),
         "created_at": report.created_at.isoformat(timespec="milliseconds"),
         "finished_at": report.finished_at.isoformat(timespec="milliseconds") if report.finished_at else None,
-        "is_error": bool(result.get("is_error", False)),
-        "content": result.get("content"),
-        "structured_content": result.get("structured_content"),
-        "structured_content_link": result.get("structured_content_link"),
-        "error": {"code": error.code, "detail": error.sentence} if error and not result else None,
+        "error": {"code": error.code, "detail": error.sentence} if error and not report.result else None,
         "progress": report.progress,
         "input_required": question and {
             "id": question.get("id", ""),
@@ -233,6 +248,9 @@ class ConnectionChangeSerializer(serializers.Serializer[Any]):
     call_timeout = serializers.IntegerField(required=False, help_text="Seconds, the absolute cap of a call.")
     max_concurrency = serializers.IntegerField(required=False, help_text="Over all processes, at most 2,000.")
     max_rate = serializers.IntegerField(required=False, allow_null=True, help_text="Calls per minute; null: no limit.")
+    max_answer = serializers.IntegerField(
+        required=False, help_text="Bytes of the largest answer that is read, 1,000 to 10,000,000."
+    )
     send_trace = serializers.BooleanField(required=False, help_text="Whether the server gets the trace context.")
     era_choice = serializers.ChoiceField(choices=Era.choices, required=False)
     sharing = serializers.ChoiceField(choices=Sharing.choices, required=False)

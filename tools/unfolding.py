@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import unquote
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_DEEPEST = 200  # levels; deeper JSON is not read
+_MOST_REFERENCES = 30.0  # more ways than anybody counts
 _MOST_TO_EXPLAIN = 1_000  # ways through a recursive schema; milliseconds
 
 
@@ -20,7 +22,15 @@ class Unfolding:
 
     def explainable(self, instance: Any) -> bool:
         """Tell whether naming each fault of this instance is little work."""
-        return not self.recursive or self.references ** _depth(instance) <= _MOST_TO_EXPLAIN
+        return not self.recursive or self.ways(instance) <= _MOST_TO_EXPLAIN
+
+    def ways(self, instance: Any) -> float:
+        """Return in how many ways a schema that refers to itself may lead through a value; None is an unread one."""
+        if not self.recursive or self.references <= 1:
+            return 1.0
+        return min(float(self.references), _MOST_REFERENCES) ** min(
+            _depth(instance) if instance is not None else _DEEPEST, _DEEPEST
+        )
 
 
 def unfold(schema: dict[str, Any]) -> Unfolding:

@@ -17,7 +17,6 @@ from tools import mcp_client
 from tools.models import Tool
 
 Value = TypeVar("Value")
-RESULT_BYTES = 10_000_000  # the largest answer of a server that is read, in bytes
 
 
 def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.Server:
@@ -36,7 +35,8 @@ def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.S
         connect_timeout=connection.connect_timeout,
         timeout=(tool and tool.call_timeout) or connection.call_timeout,
         idle_timeout=(tool and tool.idle_timeout) or connection.idle_timeout,
-        max_bytes=RESULT_BYTES,
+        max_bytes=connection.max_answer,
+        tenant=str(connection.tenant_id),
     )
 
 

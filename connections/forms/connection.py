@@ -43,7 +43,8 @@ METHOD_OF = {
     Kind.OAUTH_CLIENT_SECRET: Authorization.OAUTH,
     Kind.OAUTH_SIGNING_KEY: Authorization.OAUTH,
 }
-ADVANCED = ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "era_choice")
+ADVANCED = ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_answer", "era_choice")
+LARGEST_ANSWER = 10_000_000  # bytes
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
 
 
@@ -110,6 +111,13 @@ class ConnectionForm(OAuthFields, TenantForm):
         max_value=1_000_000,
         help_text="How many calls may be made in a minute. Leave blank for no limit.",
     )
+    max_answer = forms.IntegerField(
+        label="Largest answer",
+        required=False,
+        validators=[MinValueValidator(1_000), MaxValueValidator(LARGEST_ANSWER)],
+        help_text=f"Bytes that are read of one answer of the server, 1,000 to {LARGEST_ANSWER:,}. What is large in it "
+        "is stored and linked; a call whose answer is larger has no known outcome.",
+    )
     send_trace = forms.BooleanField(
         label="Send the trace context",
         required=False,
@@ -126,7 +134,8 @@ class ConnectionForm(OAuthFields, TenantForm):
         model = Connection
         fields = [
             "tenant", "name", "server_url", "authorization", "api_key_header", "enabled",
-            "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_rate", "send_trace",
+            "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_rate", "max_answer",
+            "send_trace",
             "era_choice", *OAUTH_FIELDS,
         ]  # fmt: skip
         field_classes = {"name": NameField}

@@ -175,6 +175,7 @@ def test_a_body_over_five_megabytes_is_refused(shop: Shop, chunked: bool) -> Non
 
 
 def test_arguments_of_megabytes_arrive_unchanged(shop: Shop) -> None:
+    shop.set(max_answer=10_000_000)
     words = "x" * (3 * MEGABYTE)
     answer = shop.call("echo", {"text": words})
     (link,) = answer.json()["content"]

@@ -417,7 +417,9 @@ def test_an_answer_that_is_larger_than_what_is_read_says_so(shop: Shop) -> None:
     answer = shop.call("echo", {"text": "x"})
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (502, "outcome_unknown")
-    assert "larger than 10 MB, the most that is read. The tool may have run" in problem["detail"]
+    assert "larger than 2 MB, the most that is read of one" in problem["detail"]
+    assert "“Largest answer”" in problem["detail"]
+    assert "The tool may have run" in problem["detail"]
     assert (shop.row.state, shop.row.error_sentence) == ("outcome_unknown", problem["detail"])
 
 

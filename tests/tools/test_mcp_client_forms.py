@@ -228,12 +228,12 @@ def test_an_action_has_content_only_where_a_form_is_accepted(
     assert [fault.pointer for fault in mcp_client.faults(question, response)] == found
 
 
-def test_the_responses_of_a_call_are_checked_by_key() -> None:
+async def test_the_responses_of_a_call_are_checked_by_key() -> None:
     both = Questions({"a/b": WHO, "go": GO})
-    assert mcp_client.answer_faults(both, {"a/b": {"action": "cancel"}, "go": {"action": "accept"}}) == []
-    faults = mcp_client.answer_faults(both, {"a/b": {"action": "maybe"}, "more": {"action": "accept"}})
+    assert await mcp_client.answer_faults(both, {"a/b": {"action": "cancel"}, "go": {"action": "accept"}}) == []
+    faults = await mcp_client.answer_faults(both, {"a/b": {"action": "maybe"}, "more": {"action": "accept"}})
     assert [fault.pointer for fault in faults] == ["/more", "/a~1b/action", "/go"]
-    assert [fault.pointer for fault in mcp_client.answer_faults(both, ["x"])] == [""]
+    assert [fault.pointer for fault in await mcp_client.answer_faults(both, ["x"])] == [""]
 
 
 # --- hostile shapes -------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
@@ -23,11 +24,11 @@ from connections.tenancy import TenantFilter, person
 from tools import calls, contents, ending, offers, reading
 from tools.admin.decisions import DecisionAdmin, RefusalForm
 from tools.admin.life import hints_of, life_of
-from tools.admin.readable import blocks_of, is_whole
+from tools.admin.readable import blocks_of, is_whole, readable
 from tools.content_views import attachment, whole
-from tools.difference import pretty
 from tools.models import Call
 from tools.models.moves import CallState
+from tools.written import written
 
 LOST = "It can no longer be opened: the key that sealed it is gone."
 
@@ -139,7 +140,8 @@ class CallAdmin(DecisionAdmin):
         except SealBroken:
             self.message_user(request, LOST, messages.ERROR)
             return HttpResponseRedirect(reverse("admin:tools_call_contents", args=[call.pk]))
-        return whole(f"{call.pk}.json", {"arguments": arguments, "result": result})
+        both = {"arguments": orjson.Fragment(written(arguments)), "result": result}
+        return whole(f"{call.pk}.json", orjson.dumps(both))
 
     @staticmethod
     def _opened(request: HttpRequest, call: Call) -> dict[str, Any]:
@@ -149,7 +151,7 @@ class CallAdmin(DecisionAdmin):
             return {"lost": LOST}
         copies = {contents.address(call.pk, number): _download(call.pk, number) for number in _numbers(call)}
         blocks = blocks_of(result, copies) if result else []
-        shown = pretty(arguments)
+        shown = readable(arguments)
         cut = not is_whole(shown, *(block.text for block in blocks))
         return {"arguments": shown, "blocks": blocks, "has_result": result is not None, "cut": cut}
 

@@ -9,9 +9,11 @@ from typing import Any
 from django.template.defaultfilters import filesizeformat
 
 from tools.difference import CUT, pretty, visible
+from tools.written import Json, Written
 
 MOST_BLOCKS = 200  # of one result on a page
 MOST_TOGETHER = 500_000  # characters of all of them
+_MOST_SHOWN = 16 * 1024  # bytes of large arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,13 @@ class Block:
     title: str
     text: str
     link: str = ""
+
+
+def readable(arguments: Json) -> str:
+    """Return arguments as text; of large ones the beginning as it is written, which ends with `CUT`."""
+    if not isinstance(arguments, Written):
+        return pretty(arguments)
+    return visible(arguments.json[:_MOST_SHOWN].decode("utf-8", "replace")) + CUT
 
 
 def blocks_of(result: dict[str, Any], copies: dict[str, str]) -> list[Block]:

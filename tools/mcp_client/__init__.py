@@ -14,6 +14,7 @@ It sees no row: callers hand in a `Server` and store what they learn. `errors.py
 
     wire, sse                    bytes written and read, without I/O
     posting, reading             one message sent, its answer read under clocks and a cap
+    budget                       how many bytes of large answers a process holds at a time
     eras, sessions               which era; the handshake era's sessions
     asking, standing             what servers of the handshake era ask in between, and a session's own stream
     questions, forms, responding what servers ask people, and whether the responses fit; without I/O
@@ -25,6 +26,7 @@ from tools.mcp_client.calling import call_tool, header_map
 from tools.mcp_client.eras import discover
 from tools.mcp_client.errors import (
     AnswerTooLarge,
+    AnswerUnread,
     BadAnswer,
     BadQuestion,
     Challenged,
@@ -72,6 +74,7 @@ from tools.mcp_client.wire import HeaderMap
 
 __all__ = [
     "AnswerTooLarge",
+    "AnswerUnread",
     "Answers",
     "Ask",
     "BadAnswer",

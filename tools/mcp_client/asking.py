@@ -99,12 +99,16 @@ class Asking:
 
     def _question(self, request: Mapping[str, Any], clock: Clock | None) -> None:
         self._heard += 1
+        # Before it is read: reading one is work, and a flood of them would be everybody's.
+        if self._heard > questions.MAX_QUESTIONS:
+            self._reply(request, {"result": _DISMISSED})
+            return
         try:
             asked = questions.of_message(request)
         except BadQuestion as fault:
             self._reply(request, _error(INVALID_PARAMS, fault.sentence))
             return
-        if self._ask is None or clock is None or clock.timer.expired() or self._heard > questions.MAX_QUESTIONS:
+        if self._ask is None or clock is None or clock.timer.expired():
             self._reply(request, {"result": _DISMISSED})
             return
         clock.stop()

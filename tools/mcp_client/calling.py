@@ -11,14 +11,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 from mcp_types import URL_ELICITATION_REQUIRED
 
+from connections import offload
 from tools.mcp_client import eras, questions, results, sessions, wire
-from tools.mcp_client.errors import McpError, NeedsMore
+from tools.mcp_client.errors import McpError, NeedsMore, Unsendable
 from tools.mcp_client.posting import post
 from tools.mcp_client.reading import Listener, Reply
 from tools.mcp_client.shapes import Answers, Ask, OnProgress, Questions, Server, Task, ToolResult
+from tools.written import Written
 
 MOST_REPEATS: Final = 5  # of one call whose server wants nothing but its own state back
 
@@ -33,7 +36,7 @@ def header_map(input_schema: Any) -> wire.HeaderMap:
 async def call_tool(
     server: Server,
     name: str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | Written,
     *,
     progress: OnProgress | None = None,
     meta: Mapping[str, Any] | None = None,
@@ -52,10 +55,16 @@ async def call_tool(
     """
     deadline = asyncio.get_running_loop().time() + server.timeout  # a handshake on the way counts as well
     server = await in_known_era(server)
-    params: dict[str, Any] = {"name": name, "arguments": arguments}
+    picked = None
+    if isinstance(arguments, Written) and server.era == "modern" and mirrored:
+        picked = await _picked(server, arguments, mirrored)
+    params: dict[str, Any] = {
+        "name": name,
+        "arguments": arguments.fragment if isinstance(arguments, Written) else arguments,
+    }
     further = _carried(answers) if answers is not None and server.era == "modern" else {}
     for _ in range(MOST_REPEATS + 1):
-        reply = await exchange(server, "tools/call", params | further, progress, meta, mirrored, deadline, ask)
+        reply = await exchange(server, "tools/call", params | further, progress, meta, mirrored, deadline, ask, picked)
         try:
             outcome = _outcome(server, reply)
         except McpError as error:
@@ -84,12 +93,24 @@ async def exchange(
     mirrored: wire.HeaderMap = wire.NO_HEADERS,
     deadline: float | None = None,
     person: Ask | None = None,
+    picked: Mapping[str, Any] | None = None,
 ) -> Reply:
     """Send a request in the stored era of `server` and return the reply to it."""
     if server.era == "legacy":
         return await sessions.ask(server, method, params, meta or {}, progress, deadline, person)
-    question = wire.modern_question(method, params, wire.modern_version(server), meta=meta, mirrored=mirrored)
+    version = wire.modern_version(server)
+    question = wire.modern_question(method, params, version, meta=meta, mirrored=mirrored, picked=picked)
     return await post(server, question, listener=Listener(progress), deadline=deadline)
+
+
+async def _picked(server: Server, arguments: Written, mirrored: wire.HeaderMap) -> dict[str, Any]:
+    """Return the few of large arguments that are sent as headers, too; raises `Unsendable`."""
+    paths = orjson.dumps(list(mirrored))
+    try:
+        (picked,) = await offload.run("tools.heavy:picked", arguments.json, paths, tenant=server.tenant)
+    except (offload.TooMuchWork, offload.Crowded, offload.Broken) as error:
+        raise Unsendable from error
+    return dict(orjson.loads(picked))
 
 
 def _carried(answers: Answers) -> dict[str, Any]:
@@ -107,4 +128,4 @@ def _outcome(server: Server, reply: Reply) -> ToolResult | Questions | Task:
             return questions.of_result(raw)
         if raw.get("resultType") == results.TASK:
             return results.new_task(raw)
-    return results.tool_result(raw)
+    return results.tool_result(raw, reply.large)

@@ -17,6 +17,7 @@
     ├── BadAnswer             the answer breaks the protocol
     │   └── BadQuestion       the server asks a person something that cannot be shown: the tool has not run
     ├── AnswerTooLarge        the answer passes the cap
+    ├── AnswerUnread          the answer came, and could not be read here
     ├── ListingNeverEnds      too many pages, or a cursor that repeats
     ├── ListingTooLarge       too many tools, or too many bytes of them
     ├── TimedOut              no answer in time; `kind` says which clock
@@ -193,9 +194,16 @@ class AnswerTooLarge(McpError):
     _settles = False
 
     def __init__(self, most: int, *, sent: bool = False) -> None:
-        """Name the most that is read, in bytes."""
-        megabytes = f"{most / 1_000_000:g} MB"
-        super().__init__(f"The server's answer is larger than {megabytes}, the most that is read.", sent=sent)
+        """Name the most that is read, in bytes, and the setting of a connection that says so."""
+        sentence = f"The server's answer is larger than {most / 1_000_000:g} MB, the most that is read of one."
+        super().__init__(f"{sentence} An admin can change the connection's “Largest answer” (max_answer).", sent=sent)
+
+
+class AnswerUnread(McpError):
+    """The server's answer came, but reading it takes more time or memory than one answer may."""
+
+    code = "answer_unread"
+    _settles = False
 
 
 class ListingNeverEnds(McpError):

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from tools import schemas
+from tools.burden import MOST_AT_ONCE
 from tools.mcp_client.errors import BadQuestion
 
 MAX_FIELDS: Final = 100
@@ -64,7 +65,10 @@ def read(schema: Any) -> dict[str, Any]:
     required = schema.get("required") or []
     if not isinstance(required, list) or not all(isinstance(name, str) and name in fields for name in required):
         raise BadQuestion("The form that the server asks to fill in requires a field that it does not have.")
-    form = {"type": "object", "properties": {name: _field(field) for name, field in fields.items()}}
+    form: dict[str, Any] = {"type": "object", "properties": {name: _field(field) for name, field in fields.items()}}
+    _check(form)
+    for name, field in fields.items():
+        _take_default(form["properties"][name], field)
     return form | {"required": list(dict.fromkeys(required))} if required else form
 
 
@@ -85,14 +89,28 @@ def _field(field: Any) -> dict[str, Any]:
     for name, limit in (("title", MAX_TITLE), ("description", MAX_DESCRIPTION)):
         if isinstance(field.get(name), str):
             read_field[name] = shown(field[name], limit)
+    return read_field
+
+
+def _check(form: dict[str, Any]) -> None:
+    """Refuse a form that is broken, or too much work to read and check where everybody waits."""
     try:
-        validator = schemas.compile(read_field)
+        light = schemas.weigh(form).light
+        if light:
+            schemas.compile(form)
     except schemas.SchemaBroken as error:
         raise BadQuestion("A field of the server's form is broken.") from error
-    # A default that the field itself refuses would only stand in a person's way.
-    if field.get("default") is not None and not validator.faults(field["default"]):
-        read_field["default"] = field["default"]
-    return read_field
+    if not light:
+        raise BadQuestion("The form that the server asks to fill in has too many or too long patterns or choices.")
+
+
+def _take_default(read_field: dict[str, Any], field: dict[str, Any]) -> None:
+    """Keep a field's default, unless the field itself refuses it: then it would only stand in a person's way."""
+    default = field.get("default")
+    if default is None or schemas.weigh(read_field).work(default, orjson.dumps(default)) > MOST_AT_ONCE:
+        return
+    if not schemas.compile(read_field).faults(default):
+        read_field["default"] = default
 
 
 def _choices(kind: str, field: dict[str, Any]) -> dict[str, Any]:

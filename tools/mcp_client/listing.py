@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
@@ -11,7 +12,8 @@ from mcp.shared.inbound import find_invalid_x_mcp_header
 from mcp_types import SERVER_INFO_META_KEY, Tool
 from pydantic import ValidationError
 
-from tools import schemas
+from connections.offload import Broken, Crowded, TooMuchWork
+from tools import checks
 from tools.mcp_client import eras, sessions, wire
 from tools.mcp_client.calling import exchange, in_known_era
 from tools.mcp_client.errors import BadAnswer, ListingNeverEnds, ListingTooLarge
@@ -19,9 +21,11 @@ from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
 
 MAX_PAGES: Final = 200
 MAX_TOOLS: Final = 5_000
-MAX_BYTES: Final = 10_000_000  # over all pages; each page also keeps to the server's `max_bytes`
+MAX_BYTES: Final = 10_000_000  # over all pages, whatever the answers of calls may have
 MAX_DEFINITION: Final = 64 * 1024  # bytes of one tool's definition as JSON
 MAX_NAME: Final = 128
+MOST_FAILURES: Final = 5  # of schemas that took too long to compile, after which no other one is tried
+MOST_SECONDS: Final = 20.0  # of CPU time for the schemas of one listing
 MIN_TIMEOUT: Final = 120.0  # seconds a listing of many pages is given, also where calls get less
 
 
@@ -31,7 +35,7 @@ async def list_tools(server: Server) -> Listing:
     Raises `ListingTooLarge` past 5,000 tools or 10 MB, `ListingNeverEnds` past 200 pages or on a repeated cursor, and
     every `McpError`.
     """
-    server = await in_known_era(server)
+    server = replace(await in_known_era(server), max_bytes=MAX_BYTES)
     deadline = asyncio.get_running_loop().time() + max(server.timeout, MIN_TIMEOUT)
     listed: list[Any] = []
     cursors: set[str] = set()
@@ -50,7 +54,8 @@ async def list_tools(server: Server) -> Listing:
         cursor = result.get("nextCursor")
         if not isinstance(cursor, str):
             # In a thread: thousands of schemas take a second, and the loop has calls to carry.
-            good, broken = await asyncio.to_thread(sort_out, listed, modern=server.era == "modern")
+            modern = server.era == "modern"
+            good, broken = await asyncio.to_thread(sort_out, listed, modern=modern, tenant=server.tenant)
             return Listing(good, broken, await _facts(server, result), page, _whole(result.get("ttlMs")))
         if cursor in cursors:
             raise ListingNeverEnds
@@ -59,8 +64,11 @@ async def list_tools(server: Server) -> Listing:
     raise ListingNeverEnds
 
 
-def sort_out(definitions: list[Any], *, modern: bool) -> tuple[list[ListedTool], list[ListedTool]]:
+def sort_out(
+    definitions: list[Any], *, modern: bool, tenant: object = None
+) -> tuple[list[ListedTool], list[ListedTool]]:
     """Divide definitions into the usable tools and those set aside, each of the latter with its reason."""
+    compiling = _Compiling(tenant)
     good: list[ListedTool] = []
     broken: list[ListedTool] = []
     seen: set[str] = set()
@@ -74,7 +82,7 @@ def sort_out(definitions: list[Any], *, modern: bool) -> tuple[list[ListedTool],
         elif mended:
             reason = "The definition contains a NUL character."
         else:
-            reason = fault_of(definition, modern=modern)
+            reason = fault_of(definition, modern=modern, compiling=compiling)
         if not reason and label in seen:
             reason = "Another tool of this server has the same name."
         if reason:
@@ -85,8 +93,30 @@ def sort_out(definitions: list[Any], *, modern: bool) -> tuple[list[ListedTool],
     return good, broken
 
 
-def fault_of(definition: Any, *, modern: bool) -> str:
+class _Compiling:
+    """Compiles the schemas of one listing, and gives up on the large ones of a server that has only such."""
+
+    def __init__(self, tenant: object) -> None:
+        self._tenant = tenant
+        self._failures = 0
+        self._seconds = 0.0
+
+    def fault(self, schema: Any) -> str:
+        """Return why a schema cannot be used, or an empty string."""
+        if self._failures >= MOST_FAILURES or self._seconds > MOST_SECONDS:
+            return "The schemas of this server take too long to compile."
+        try:
+            fault, seconds = checks.fault_of(schema, tenant=self._tenant)
+        except (TooMuchWork, Crowded, Broken):
+            self._failures += 1
+            return checks.TOO_DEAR
+        self._seconds += seconds
+        return fault
+
+
+def fault_of(definition: Any, *, modern: bool, compiling: _Compiling | None = None) -> str:
     """Return why a tool cannot be used, or an empty string."""
+    compiling = compiling or _Compiling(None)
     if not isinstance(definition, dict):
         return "The definition is not a JSON object."
     name = definition.get("name")
@@ -94,7 +124,8 @@ def fault_of(definition: Any, *, modern: bool) -> str:
         return "The tool has no name."
     if len(name) > MAX_NAME or not name.isprintable():
         return f"The name is longer than {MAX_NAME} characters or not printable."
-    return _shape_fault(definition) or _schema_fault(definition) or (_header_fault(definition) if modern else "")
+    fault = _shape_fault(definition) or _schema_fault(definition, compiling)
+    return fault or (_header_fault(definition) if modern else "")
 
 
 def _stub(label: str, definition: dict[str, Any]) -> dict[str, Any] | None:
@@ -131,15 +162,12 @@ def _shape_fault(definition: dict[str, Any]) -> str:
     return ""
 
 
-def _schema_fault(definition: dict[str, Any]) -> str:
+def _schema_fault(definition: dict[str, Any], compiling: _Compiling) -> str:
     if definition["inputSchema"].get("type", "object") != "object":
         return "inputSchema: The schema does not describe an object."
     for member in ("inputSchema", "outputSchema"):
-        if definition.get(member) is not None:
-            try:
-                schemas.compile(definition[member])
-            except schemas.SchemaBroken as broken:
-                return f"{member}: {broken}"
+        if definition.get(member) is not None and (fault := compiling.fault(definition[member])):
+            return f"{member}: {fault}"
     return ""
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
 import httpcore2
 
-from connections import egress
+from connections import egress, offload
 from connections.errors import DuvoError
-from tools.mcp_client import forms, sse, wire
+from tools.mcp_client import budget, forms, sse, wire
 from tools.mcp_client.errors import (
     AnswerTooLarge,
+    AnswerUnread,
     BadAnswer,
     ConnectionLost,
     Forbidden,
@@ -26,11 +28,17 @@ from tools.mcp_client.errors import (
     Unauthorized,
 )
 from tools.mcp_client.shapes import OnProgress, Progress, Server
+from tools.written import SMALL, is_small
 
 _MAX_ERROR_BODY: Final = 64 * 1024
-_MAX_PROGRESS: Final = 2_000  # characters of the message of one step, which is kept
 _LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
 _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed names none
+_MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither content nor tools, such as a handshake's
+_LARGE: Final = frozenset({"tools/call", "tasks/get"})  # whose answers have content
+_LISTING: Final = "tools/list"
+_READ_SECONDS: Final = 10.0  # of CPU time, for the largest answer
+_MOST_OF_A_STEP: Final = 2_000  # characters of what a step of progress says
+_MOST_DIGITS: Final = 15  # of a length; more is no length of anything that is read
 _SHORTEST_SECRET: Final = 12  # characters; what is shorter may stand in a challenge by chance
 _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
@@ -47,13 +55,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a server answered: a result, a fault, or neither (then the status says it); `size` in bytes."""
+    """How a server answered: a result, a fault, or neither (then the status says it); `size` in bytes.
+
+    `large` is the result of a call as JSON (see `ToolResult`), where `result` is without its content.
+    """
 
     status: int
     session_id: str | None = None
     result: dict[str, Any] | None = None
     fault: Fault | None = None
     size: int = 0
+    large: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,14 @@ class Clock:
         if not self._stops:
             self.timer.reschedule(min(self._absolute, self._loop.time() + self._idle))
 
+    @contextmanager
+    def waiting_for_us(self) -> Iterator[None]:
+        """Stop the idle clock: it is not the server that keeps us waiting. The absolute one goes on."""
+        if not self._stops:
+            self.timer.reschedule(self._absolute)
+        yield
+        self.wind()
+
     def stop(self) -> None:
         """Stop both clocks, for instance while a person thinks."""
         if not self._stops:
@@ -112,7 +132,10 @@ class Clock:
 class Reading:
     """Reads the answer to one question; afterwards `unfinished` is what is left to do in the background."""
 
-    __slots__ = ("_clock", "_listener", "_question", "_server", "_session", "_size", "_status", "unfinished")
+    __slots__ = (
+        "_account", "_clock", "_counted", "_expected", "_large", "_listener", "_question", "_server", "_session",
+        "_size", "_status", "unfinished",
+    )  # fmt: skip
 
     def __init__(self, server: Server, question: wire.Question, listener: Listener, clock: Clock) -> None:
         self._server = server
@@ -122,11 +145,16 @@ class Reading:
         self._size = 0
         self._status = 0
         self._session: str | None = None
+        self._expected = self._server.max_bytes  # bytes, at most
+        self._counted = False  # whether the budget knows of this answer
+        self._large = b""
         self.unfinished: Coroutine[Any, Any, None] | None = None
 
     async def read(self, response: httpcore2.Response) -> Reply:
         """Return the reply; raises as `posting.post` says."""
         headers = {name.lower(): value for name, value in response.headers}
+        end = ExitStack()
+        self._account = end.enter_context(budget.account())
         try:
             _raise_for_status(response.status, headers, self._server)
             self._status = response.status
@@ -136,6 +164,7 @@ class Reading:
                 return self._bare()
             return await self._read_answer(response, headers)
         finally:
+            end.close()
             if self.unfinished is None:
                 await response.aclose()
 
@@ -148,7 +177,7 @@ class Reading:
         if not plain:
             raise BadAnswer("The server compressed its answer although it was asked not to.")
         if kind == b"application/json":
-            return self._reply(wire.read_json(await self._collect(response, headers)))
+            return self._reply(await self._understood(await self._collect(response, headers)))
         if kind == b"text/event-stream":
             return self._reply(await self._follow(response))
         if response.status == HTTPStatus.OK:
@@ -157,11 +186,12 @@ class Reading:
 
     async def _collect(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> bytes:
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._server.max_bytes:
-            raise AnswerTooLarge(self._server.max_bytes)
+        if length.isdigit() and len(length) < _MOST_DIGITS and int(length):
+            self._expected = int(length)
+            self._check_size(self._expected)
         parts: list[bytes] = []
         async for chunk in response.stream:  # type: ignore[union-attr]
-            self._weigh(chunk)
+            await self._weigh(chunk)
             if parts:
                 self._clock.wind()
             parts.append(chunk)
@@ -188,9 +218,9 @@ class Reading:
         stream = aiter(response.stream)  # type: ignore[arg-type]
         try:
             async for chunk in stream:
-                self._weigh(chunk)
+                await self._weigh(chunk)
                 for event in decoder.feed(chunk):
-                    message = self._message(event)
+                    message = await self._message(event)
                     if message is not None:
                         self.unfinished = _linger(stream, response)
                         return message
@@ -199,11 +229,11 @@ class Reading:
                 raise ConnectionLost from error
         return None
 
-    def _message(self, event: sse.Event) -> dict[str, Any] | None:
+    async def _message(self, event: sse.Event) -> dict[str, Any] | None:
         """Return the answer if this event holds it; anything else is heard here."""
         if event.name != b"message" or not event.data:
             return None
-        message = wire.read_json(event.data)
+        message = await self._understood(event.data)
         if not isinstance(message, dict):
             raise BadAnswer("The server's stream carries something that is no JSON-RPC message.")
         if "method" not in message:
@@ -251,7 +281,7 @@ class Reading:
                 return self._bare(Fault(code, str(error.get("message")), error.get("data"), ours))
         result = message.get("result")
         if ours and isinstance(result, dict):
-            return Reply(self._status, self._session, result=result, size=self._size)
+            return Reply(self._status, self._session, result=result, size=self._size, large=self._large)
         raise BadAnswer("The server's answer belongs to another request or has no result.")
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -272,14 +302,50 @@ class Reading:
                 Progress(
                     done,
                     total if isinstance(total, int | float) else None,
-                    forms.shown(text, _MAX_PROGRESS) if isinstance(text, str) else None,
+                    forms.shown(text, _MOST_OF_A_STEP) if isinstance(text, str) else None,
                 )
             )
 
-    def _weigh(self, chunk: bytes) -> None:
+    async def _understood(self, body: bytes) -> Any:
+        """Return a message; a large one of a call is read in a process apart, its content stays as it is written."""
+        self._large = b""  # that of a message before this one
+        if is_small(body):
+            return wire.read_json(body)
+        if self._question.method == _LISTING:
+            return await asyncio.to_thread(wire.read_json, body)
+        if self._question.method not in _LARGE:
+            self._check_size(len(body))
+            return wire.read_json(body)
+        try:
+            with self._clock.waiting_for_us():
+                method = self._question.method.encode()
+                beside, self._large = await offload.run(
+                    "tools.heavy:answer", body, method, tenant=self._server.tenant, seconds=_READ_SECONDS
+                )
+        except (offload.TooMuchWork, offload.Crowded, offload.Broken) as error:
+            raise AnswerUnread from error
+        if not beside:
+            raise BadAnswer("The server's answer is no JSON that can be read, or too large beside its content.")
+        return wire.read_json(beside)
+
+    async def _weigh(self, chunk: bytes) -> None:
+        """Count bytes that came, and have the budget count them before there are many."""
         self._size += len(chunk)
-        if self._size > self._server.max_bytes:
-            raise AnswerTooLarge(self._server.max_bytes)
+        self._check_size(self._size)
+        if self._size <= SMALL:
+            return
+        if not self._counted:
+            self._counted = True
+            with self._clock.waiting_for_us():
+                await self._account.hold(self._server.tenant, self._expected)
+        await asyncio.sleep(0)  # a server that is faster than we would keep the loop to itself
+
+    def _check_size(self, size: int) -> None:
+        most = self._server.max_bytes
+        if self._question.method not in _LARGE and self._question.method != _LISTING:
+            most = min(most, _MOST_OF_OTHERS)
+        if size > most:
+            raise AnswerTooLarge(most)
 
 
 def _raise_for_status(status: int, headers: dict[bytes, bytes], server: Server) -> None:

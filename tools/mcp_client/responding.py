@@ -1,13 +1,17 @@
-"""Whether a person's responses fit a server's questions. Pure."""
+"""Whether a person's responses fit a server's questions.
+
+The story is told once, as a generator that asks for each check of a form, so that it can be heard on an event loop and
+in plain code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, Final
 
 import jsonschema_rs
 
-from tools import schemas
+from tools.checks import Checker, checker
 from tools.mcp_client.forms import FORMATS
 from tools.mcp_client.shapes import Question, Questions
 from tools.schemas import Fault, pointer
@@ -18,23 +22,48 @@ _FORMATS: Final = {
 }
 
 
-def answer_faults(questions: Questions, responses: Any) -> list[Fault]:
-    """Return the faults of all responses, by key: one is missing, answers no question, or does not fit it."""
+Checking = Generator[tuple[Checker, dict[str, Any]], list[Fault], list[Fault]]
+
+
+async def answer_faults(questions: Questions, responses: Any, *, tenant: object = None) -> list[Fault]:
+    """Return the faults of all responses, by key: one is missing, answers no question, or does not fit it.
+
+    Raises what checking a value raises: TooMuchWork, Crowded and Broken.
+    """
+    story = _answer_faults(questions, responses, tenant)
+    try:
+        form, content = next(story)
+        while True:
+            form, content = story.send(await form.faults(content, tenant=tenant))
+    except StopIteration as end:
+        return list(end.value)
+
+
+def faults(question: Question, response: Any, *, tenant: object = None) -> list[Fault]:
+    """Return what is wrong with one response, as JSON Pointers into it; from plain code, and raises as above."""
+    story = _faults(question, response, tenant)
+    try:
+        form, content = next(story)
+        while True:
+            form, content = story.send(form.faults_now(content, tenant=tenant))
+    except StopIteration as end:
+        return list(end.value)
+
+
+def _answer_faults(questions: Questions, responses: Any, tenant: object) -> Checking:
     if not isinstance(responses, dict):
         return [Fault("", "The responses are a JSON object, one member for each question.")]
     found = [Fault(pointer([key]), "There is no such question.") for key in responses if key not in questions.requests]
     for key, question in questions.requests.items():
         if key in responses:
-            found += [
-                Fault(pointer([key]) + fault.pointer, fault.message) for fault in faults(question, responses[key])
-            ]
+            wrong = yield from _faults(question, responses[key], tenant)
+            found += [Fault(pointer([key]) + fault.pointer, fault.message) for fault in wrong]
         else:
             found.append(Fault(pointer([key]), "This question has no response."))
     return found
 
 
-def faults(question: Question, response: Any) -> list[Fault]:
-    """Return what is wrong with one response, as JSON Pointers into it; an empty list means that it fits."""
+def _faults(question: Question, response: Any, tenant: object) -> Checking:
     if not isinstance(response, dict):
         return [Fault("", "A response is a JSON object with an action.")]
     found = [Fault(pointer([name]), "Unknown member.") for name in response if name not in ("action", "content")]
@@ -44,13 +73,10 @@ def faults(question: Question, response: Any) -> list[Fault]:
     content = response.get("content")
     if action != "accept" or question.schema is None:
         return found if content is None else [*found, Fault("/content", "Only an accepted form has content.")]
-    return found + _content_faults(question.schema, {} if content is None else content)
-
-
-def _content_faults(schema: Mapping[str, Any], content: Any) -> list[Fault]:
-    closed = {**schema, "additionalProperties": False}
-    found = schemas.compile(closed).faults(content) or _format_faults(schema["properties"], content)
-    return [Fault("/content" + fault.pointer, fault.message) for fault in found]
+    content = {} if content is None else content
+    wrong = yield checker({**question.schema, "additionalProperties": False}, tenant=tenant), content
+    wrong = wrong or _format_faults(question.schema["properties"], content)
+    return [*found, *(Fault("/content" + fault.pointer, fault.message) for fault in wrong)]
 
 
 def _format_faults(fields: Mapping[str, Any], content: Mapping[str, Any]) -> list[Fault]:

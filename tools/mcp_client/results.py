@@ -20,15 +20,18 @@ MAX_POLL_INTERVAL: Final = 300.0
 _STATUSES: Final = frozenset(get_args(TaskStatus))
 
 
-def tool_result(raw: dict[str, Any]) -> ToolResult:
-    """Read the result of a tools/call; raises `NeedsMore` for another kind of result, and `BadAnswer`."""
+def tool_result(raw: dict[str, Any], large: bytes = b"") -> ToolResult:
+    """Read the result of a tools/call, whose content may be in `large`.
+
+    Raises `NeedsMore` for another kind of result, and `BadAnswer`.
+    """
     result_type = raw.get("resultType", "complete")
     if result_type != "complete":
         raise NeedsMore(str(result_type)[:100])
     content = raw.get("content", [])
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         raise BadAnswer("The tool's answer has no list of content blocks.")
-    return ToolResult(content, raw.get("structuredContent"), raw.get("isError") is True, raw)
+    return ToolResult(content, raw.get("structuredContent"), raw.get("isError") is True, raw, large)
 
 
 def new_task(raw: Mapping[str, Any]) -> Task:
@@ -36,7 +39,7 @@ def new_task(raw: Mapping[str, Any]) -> Task:
     return _task(raw, "working")
 
 
-def task(raw: Mapping[str, Any], task_id: str) -> Task:
+def task(raw: Mapping[str, Any], task_id: str, large: bytes = b"") -> Task:
     """Read the state of a task from `tasks/get`, its result or error as if the call had been synchronous."""
     if raw.get("taskId") != task_id:
         raise BadAnswer("The server answered with the state of another task.")
@@ -45,7 +48,7 @@ def task(raw: Mapping[str, Any], task_id: str) -> Task:
             result = raw.get("result")
             if not isinstance(result, dict):
                 raise BadAnswer("The server says that a task is completed, and gives no result.")
-            return _task(raw, "completed", result=tool_result(result))
+            return _task(raw, "completed", result=tool_result(result, large))
         case "failed":
             return _task(raw, "failed", error=_error(raw))
         case "input_required":

@@ -31,6 +31,7 @@ class Server:
     timeout: float = 300.0
     idle_timeout: float = 60.0
     max_bytes: int = 10_000_000
+    tenant: str = ""  # whose share it is that heavy work and large answers take
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,17 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool answered; `is_error` is the tool's own word, not the transport's."""
+    """What a tool answered; `is_error` is the tool's own word, not the transport's.
+
+    Where `large` is not empty it is the JSON of an object with `is_error`, `content` and `structured_content` (and
+    `structured_content_link`, which is null), and here are neither content nor structured content.
+    """
 
     content: list[dict[str, Any]]
     structured: Any | None
     is_error: bool
     raw: dict[str, Any]
+    large: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

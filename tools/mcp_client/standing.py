@@ -24,6 +24,7 @@ from tools.mcp_client.reading import Clock
 
 IDLE_SECONDS: Final = 60.0  # without a call, after which the stream is closed
 HEAD_SECONDS: Final = 1.0  # that calls wait for the stream to come up
+MOST_ASKED: Final = 128 * 1024  # bytes of one message
 MOST_MISSES: Final = 3  # openings in a row that came to nothing, after which the session has no such stream
 _BRIEF: Final = 2.0  # seconds; a stream that ended sooner came to nothing
 _SHORTEST_RETRY: Final = 1.0  # seconds
@@ -189,7 +190,7 @@ class Standing:
             raise AnswerTooLarge(self._replies.server.max_bytes)
 
     def _hear(self, event: sse.Event) -> None:
-        if event.name != b"message":
+        if event.name != b"message" or len(event.data) > MOST_ASKED:  # no question is so long
             return
         try:
             message = wire.read_json(event.data)

@@ -8,6 +8,7 @@ from typing import Any
 from tools.mcp_client import eras, results
 from tools.mcp_client.calling import exchange, in_known_era
 from tools.mcp_client.errors import EraChanged
+from tools.mcp_client.reading import Reply
 from tools.mcp_client.shapes import Response, Server, Task
 
 
@@ -17,21 +18,22 @@ async def get_task(server: Server, task_id: str) -> Task:
     Raises `RpcError` for a task that the server does not know (any more), `NeedsMore` for one that wants what no
     person gives, and every other `McpError`; none of them says that the task has ended.
     """
-    return results.task(await _ask(server, "tasks/get", task_id), task_id)
+    reply = await _ask(server, "tasks/get", task_id)
+    return results.task(eras.settle(reply), task_id, reply.large)
 
 
 async def update_task(server: Server, task_id: str, responses: Mapping[str, Response]) -> None:
     """Answer questions of a task, by their keys; the server may go on showing them for a while."""
-    await _ask(server, "tasks/update", task_id, inputResponses=responses)
+    eras.settle(await _ask(server, "tasks/update", task_id, inputResponses=responses))
 
 
 async def cancel_task(server: Server, task_id: str) -> None:
     """Ask the server to stop a task, which it may do later or never; raises as `get_task` does."""
-    await _ask(server, "tasks/cancel", task_id)
+    eras.settle(await _ask(server, "tasks/cancel", task_id))
 
 
-async def _ask(server: Server, method: str, task_id: str, **params: Any) -> dict[str, Any]:
+async def _ask(server: Server, method: str, task_id: str, **params: Any) -> Reply:
     server = await in_known_era(server)
     if server.era == "legacy":  # the extension came with the modern era
         raise EraChanged
-    return eras.settle(await exchange(server, method, {"taskId": task_id, **params}))
+    return await exchange(server, method, {"taskId": task_id, **params})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -16,6 +15,7 @@ from mcp.shared.inbound import encode_header_value, mcp_param_headers
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
 from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 
+from tools import strangers
 from tools.mcp_client.errors import BadAnswer, Unsendable
 from tools.mcp_client.shapes import Server
 
@@ -47,10 +47,6 @@ _RESERVED: Final = frozenset(
         "user-agent",
     }
 )
-# Deeper JSON than this could be read but never written again (orjson writes 254 levels).
-_MAX_DEPTH: Final = 200
-_ESCAPES: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u....|.)", re.DOTALL)
-_HALF: Final = re.compile(rb"\\u[dD][89abcdefABCDEF]..")
 _ids = itertools.count(1)
 
 
@@ -115,15 +111,19 @@ def modern_question(
     *,
     meta: Mapping[str, Any] | None = None,
     mirrored: HeaderMap = NO_HEADERS,
+    picked: Mapping[str, Any] | None = None,
 ) -> Question:
-    """Write a stateless request with its envelope and routing headers (2026-07-28); raises `Unsendable`."""
+    """Write a stateless request with its envelope and routing headers (2026-07-28); raises `Unsendable`.
+
+    `picked` are the arguments that `mirrored` names, where the arguments themselves are not read.
+    """
     number = next(_ids)
     envelope = {**(meta or {}), **_envelope(version), "progressToken": number}
     headers = [(b"MCP-Protocol-Version", version.encode()), (b"Mcp-Method", method.encode())]
     if method == "tools/call":
         headers.append((b"Mcp-Name", encode_header_value(params["name"]).encode()))
         if mirrored:
-            mirror = mcp_param_headers(mirrored, params["arguments"])
+            mirror = mcp_param_headers(mirrored, params["arguments"] if picked is None else picked)
             headers.extend((name.encode(), value.encode()) for name, value in mirror.items())
     elif method.startswith("tasks/"):  # it leads to the instance that holds the task (SEP-2663)
         headers.append((b"Mcp-Name", encode_header_value(params["taskId"]).encode()))
@@ -168,16 +168,11 @@ def session_headers(version: str | None, session_id: str | None) -> Headers:
 def read_json(body: bytes) -> Any:
     """Read JSON from a stranger; raises `BadAnswer` for what is not JSON or nested too deeply."""
     try:
-        value = orjson.loads(body)
-    except ValueError:
-        value = _read_with_lone_surrogates(body)
-    # Few brackets cannot be deep; only then is the second look worth its time.
-    if body.count(b"{") + body.count(b"[") > _MAX_DEPTH:
-        try:
-            orjson.dumps(value)
-        except TypeError as error:
-            raise BadAnswer("The server's answer is nested too deeply.") from error
-    return value
+        return strangers.read(body)
+    except strangers.TooDeep as error:
+        raise BadAnswer("The server's answer is nested too deeply.") from error
+    except strangers.NotJson as error:
+        raise BadAnswer("The server's answer is not JSON.") from error
 
 
 def retry_after(value: bytes | None, now: float) -> float | None:
@@ -208,14 +203,3 @@ def _question(number: int, method: str, params: Mapping[str, Any], headers: Head
     except TypeError as error:
         raise Unsendable from error
     return Question(number, method, payload, headers)
-
-
-def _read_with_lone_surrogates(body: bytes) -> Any:
-    # JavaScript cuts strings in the middle of an emoji and writes the half as an escape, which strict parsers refuse.
-    def mend(escape: re.Match[bytes]) -> bytes:
-        return b"\\ufffd" if _HALF.fullmatch(escape.group()) else escape.group()
-
-    try:
-        return orjson.loads(_ESCAPES.sub(mend, body))
-    except ValueError as error:
-        raise BadAnswer("The server's answer is not JSON.") from error

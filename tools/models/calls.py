@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -14,6 +15,7 @@ from connections.models import Connection, Tenant
 from tools.models.assignments import AccessToken, Assignment
 from tools.models.catalogue import Tool
 from tools.models.moves import FINAL_STATES, OPEN_STATES, AskedIn, CallQuerySet, CallState
+from tools.written import Json, read
 
 
 class Call(models.Model):
@@ -136,6 +138,19 @@ class Call(models.Model):
         opened: dict[str, Any] = sealing.unseal(self.sealed_arguments, context=self.seal_context)
         return opened
 
+    def arguments_to_send(self) -> Json:
+        """Return the opened arguments, large ones as they are written; raises SealBroken."""
+        opened: Json = read(sealing.unseal_bytes(self.sealed_arguments, context=self.seal_context))
+        return opened
+
+    def result_to_send(self) -> Json | None:
+        """Return the opened result, a large one that has all its members as it is written; raises SealBroken."""
+        if not self.sealed_result:
+            return None
+        text = sealing.unseal_bytes(self.sealed_result, context=self.seal_context)
+        opened: Json = read(text) if text.startswith(_WITH_ALL_MEMBERS) else orjson.loads(text)
+        return opened
+
     def result(self) -> dict[str, Any] | None:
         """Return the opened result (content, structured_content, is_error) or None; raises SealBroken."""
         return self._opened("sealed_result")
@@ -194,6 +209,9 @@ class CallEvent(models.Model):
         if not self.sealed_progress:
             return None
         return dict(sealing.unseal(self.sealed_progress, context=self.seal_context))
+
+
+_WITH_ALL_MEMBERS = (b'{"is_error":true,"structured_content_link":', b'{"is_error":false,"structured_content_link":')
 
 
 def seal_context(tenant_id: object, call_id: object) -> str:

@@ -1,0 +1,53 @@
+"""The arguments of a call before it is made: whether they fit the tool, their digest, and how they are written down."""
+
+from __future__ import annotations
+
+import orjson
+
+from connections import offload
+from connections.offload import Crowded, TooMuchWork
+from tools import repeats
+from tools.checks import Checker
+from tools.errors import ArgumentsRefused, ArgumentsTooComplex, LimitReached
+from tools.schemas import Fault
+from tools.written import Json, Written, written
+
+_COME_AGAIN = 5.0  # seconds
+
+
+async def check(arguments: Json, checker: Checker, *, tenant: object) -> None:
+    """Raise ArgumentsRefused for arguments that do not fit, ArgumentsTooComplex where nobody knows, and Crowded."""
+    try:
+        faults = await checker.faults(arguments, tenant=str(tenant))
+    except TooMuchWork as error:
+        raise ArgumentsTooComplex from error
+    if faults:
+        raise ArgumentsRefused(faults)
+
+
+def check_now(arguments: Json, checker: Checker, *, tenant: object) -> None:
+    """Do what `check` does, from plain code; where too much work waits, a queued call comes again: LimitReached."""
+    try:
+        faults = checker.faults_now(arguments, tenant=str(tenant))
+    except Crowded as error:
+        raise LimitReached(error.sentence, code="organization_busy", retry_after=_COME_AGAIN) from error
+    except TooMuchWork as error:
+        raise ArgumentsTooComplex from error
+    if faults:
+        raise ArgumentsRefused(faults)
+
+
+async def key_of(header: str | None, tool: str, arguments: Json, *, tenant: object) -> repeats.Key | None:
+    """Return the idempotency key of a request; raises as `repeats.key_of` does, and Crowded."""
+    if header is None or not isinstance(arguments, Written):
+        return repeats.key_of(header, tool, arguments)
+    (in_order,) = await offload.run("tools.heavy:in_order", arguments.json, tenant=str(tenant))
+    return repeats.key_of(header, tool, orjson.Fragment(in_order))
+
+
+def as_json(arguments: Json) -> bytes:
+    """Return arguments as they are kept; raises ArgumentsRefused."""
+    try:
+        return written(arguments)
+    except TypeError as error:  # JSON is read more deeply than it is written
+        raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error

@@ -63,11 +63,12 @@ async def run(job: str, *parts: bytes, tenant: object, seconds: float = CPU_SECO
     """
     pool = _pools[-1]
     turn = pool.turns.ask(tenant)
-    try:
-        await asyncio.wrap_future(turn)
-    except asyncio.CancelledError:
-        pool.turns.withdraw(tenant, turn)
-        raise
+    if not turn.done():
+        try:
+            await asyncio.wrap_future(turn)
+        except asyncio.CancelledError:
+            pool.turns.withdraw(tenant, turn)
+            raise
     work = pool.threads.submit(pool.exchange, job, parts, seconds)
     work.add_done_callback(lambda _: pool.turns.over(tenant))  # also when nobody waits any more
     return await asyncio.wrap_future(work)

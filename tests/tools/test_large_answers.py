@@ -118,7 +118,7 @@ async def test_mending_of_half_emojis_holds_nobody_either(mcp_server: StartServe
 def test_a_large_result_is_linked_whole_and_looked_at_again(open_shop: OpenShop) -> None:
     shop = open_shop()
     shop.set(max_answer=10 * MB)
-    shop.answers(answers_with(heavy_result(3 * MB)))
+    shop.answers(answers_with(heavy_result(5 * MB // 2)))
     answer = shop.call("echo", {"text": "x"})
     assert answer.status_code == 200
     body = answer.json()
@@ -126,7 +126,7 @@ def test_a_large_result_is_linked_whole_and_looked_at_again(open_shop: OpenShop)
     assert body["content"] == [{"type": "text", "text": "Many."}]
     link = body["structured_content_link"]
     rows = shop.api.get("/v1/" + link["uri"].partition("/v1/")[2])
-    assert rows.content == orjson.dumps({"rows": orjson.loads(small_objects(3 * MB))})
+    assert rows.content == orjson.dumps({"rows": orjson.loads(small_objects(5 * MB // 2))})
     assert link["_meta"]["duvo/sha256"] == hashlib.sha256(rows.content).hexdigest()
     assert shop.api.get(f"/v1/calls/{body['id']}").json() == body
     assert budget.answers.taken == 0
@@ -242,10 +242,10 @@ async def test_one_call_never_waits_for_what_it_holds_itself() -> None:
 
 def test_many_large_answers_at_once_all_arrive_and_none_is_kept_in_mind(shop: Shop) -> None:
     shop.set(max_answer=10 * MB)
-    shop.answers(answers_with(heavy_result(MB)))
-    with ThreadPoolExecutor(12) as callers:
-        coming = [callers.submit(shop.call, "echo", {"text": "x"}) for _ in range(12)]
-        assert [one.result().status_code for one in coming] == [200] * 12
+    shop.answers(answers_with(heavy_result(MB // 5)))
+    with ThreadPoolExecutor(6) as callers:
+        coming = [callers.submit(shop.call, "echo", {"text": "x"}) for _ in range(6)]
+        assert [one.result().status_code for one in coming] == [200] * 6
     eventually(lambda: budget.answers.taken == 0, "the budget is free again")
 
 
@@ -294,7 +294,7 @@ def test_large_arguments_of_small_objects_arrive_and_are_kept(open_shop: OpenSho
     box = furnished()
     box.add("count", count, input_schema=schema(rows={"type": "array"}))
     shop = open_shop(box)
-    rows = small_objects(2 * MB)
+    rows = small_objects(MB)
     body = b'{"arguments":{"rows":%b}}' % rows
     first = shop.post(body, "count", idempotency_key="k")
     assert first.status_code == 200, first.text

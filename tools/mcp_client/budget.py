@@ -1,6 +1,6 @@
 """How many bytes of large answers one process holds at a time, and each organization of them.
 
-An answer of more than some kilobytes is read only after its size was taken from the budget. It waits for that in its
+An answer of more than 128 KB is read only after its size was taken from the budget. It waits for that in its
 own time, and its server waits with it. What a call has taken is given back when its outcome is written down.
 
     with budget.account():  # around one run of a call
@@ -40,6 +40,8 @@ class Budget:
             self._waiting.setdefault(tenant, deque()).append((min(size, self._share), turn))
             chosen = self._next()
         _grant(chosen)
+        if turn.done():
+            return
         try:
             await asyncio.wrap_future(turn)
         except asyncio.CancelledError:

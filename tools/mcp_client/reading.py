@@ -28,12 +28,13 @@ from tools.mcp_client.errors import (
     Unauthorized,
 )
 from tools.mcp_client.shapes import OnProgress, Progress, Server
-from tools.written import SMALL, is_small
+from tools.written import is_small
 
 _MAX_ERROR_BODY: Final = 64 * 1024
 _LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
 _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed names none
 _MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither content nor tools, such as a handshake's
+_UNCOUNTED: Final = 128 * 1024  # bytes of an answer that the budget does not count
 _LARGE: Final = frozenset({"tools/call", "tasks/get"})  # whose answers have content
 _LISTING: Final = "tools/list"
 _READ_SECONDS: Final = 10.0  # of CPU time, for the largest answer
@@ -332,7 +333,7 @@ class Reading:
         """Count bytes that came, and have the budget count them before there are many."""
         self._size += len(chunk)
         self._check_size(self._size)
-        if self._size <= SMALL:
+        if self._size <= _UNCOUNTED:
             return
         if not self._counted:
             self._counted = True

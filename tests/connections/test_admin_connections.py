@@ -201,7 +201,8 @@ def test_a_superuser_sees_the_organizations_names_and_an_admin_of_one_does_not(
     acme: House, superuser: User, signed_in: SignedIn
 ) -> None:
     acme.connection()
-    assert "column-tenant" in signed_in(superuser).get(LIST).content.decode()
+    assert "column-whose" in signed_in(superuser).get(LIST).content.decode()
+    assert 'class="column-whose' not in signed_in(acme.admin).get(LIST).content.decode()
     assert "column-tenant" not in signed_in(acme.admin).get(LIST).content.decode()
 
 

@@ -22,7 +22,8 @@ from oauth.models import Discovery, Kind, Registration, SignIn
 from tests.conftest import House
 from tests.connections import oracles
 from tests.connections.estate import Estate, never_was, rows, settle
-from tools.models import Call, Probe, Tool, ToolVersion
+from tools.models import AccessToken, Call, Probe, Tool, ToolVersion
+from tools.models.assignments import digest_of
 
 pytestmark = pytest.mark.django_db
 
@@ -159,7 +160,9 @@ def test_no_query_string_changes_an_answer_by_what_is_not_seen(
 def test_no_query_string_of_the_api_does_either(who: str, rival: House, world: World) -> None:
     (_, theirs), (_, mine) = world["houses"]
     token = rival.member_token(rival.admin) if who == "member" else rival.token(mine.assignment)
-    forged = [f"{way}p={value}" for way in ("", "r=1&", "o=1&") for value in ("acme", "2020-01-01", "0")]
+    forged = [
+        f"{way}p={value}" for way in ("", "r=1&", "o=1&") for value in ("acme", "2020-01-01 00:00:00%2B00:00", "0")
+    ]
     cursors = [urlencode({"cursor": b64encode(one.encode()).decode()}) for one in forged]
     queries = [
         *cursors, "limit=1", "ordering=-name", "search=acme", "fields=password", "expand=tenant", "state=failed",
@@ -172,7 +175,9 @@ def test_no_query_string_of_the_api_does_either(who: str, rival: House, world: W
         addresses += [f"/v1/{name}?{query}" for query in [*queries, *oracles.lookups(model)[::20], *_searches(world)]]
     client = Client(headers={"Authorization": f"Bearer {token}"})
     before = oracles.ask(client, addresses)
+    key = AccessToken.objects.get(digest=digest_of(token)).pk
     assert oracles.change_what_is_hidden(rival.admin) > 50
+    AccessToken.objects.filter(pk=key).update(digest=digest_of(token))  # or it would open nothing any more
     assert [one for one, after in oracles.ask(client, addresses).items() if before[one] != after] == []
 
 

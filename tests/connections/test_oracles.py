@@ -150,7 +150,7 @@ def test_no_query_string_changes_an_answer_by_what_is_not_seen(
         return answers
 
     before = everything()
-    assert oracles.change_what_is_hidden(user) > 50
+    assert oracles.change_what_is_hidden(user) > 25  # from a superuser little is hidden
     after = everything()
     assert [one for one in before if before[one] != after[one]] == []
 

@@ -139,3 +139,13 @@ def test_a_forked_worker_has_processes_of_its_own() -> None:
         first, forked, again = parent.stdout.read().split()
     assert parent.returncode == 0
     assert first == again != forked
+
+
+def test_a_process_is_kept_however_large_its_parent_is() -> None:
+    with script(
+        "from connections import offload\nlarge = b'x' * 300_000_000\n"
+        f"for _ in range(2): print(int(offload.run_now('{JOBS}who', tenant=1)[0]), flush=True)"
+    ) as parent:
+        assert parent.stdout is not None
+        first, again = parent.stdout.read().split()
+    assert first == again

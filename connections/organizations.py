@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -22,6 +22,7 @@ from connections import egress, webhooks
 from connections.columns import stamp
 from connections.errors import DuvoError
 from connections.forms import OrganizationForm
+from connections.forms.fields import NameField
 from connections.models import Tenant
 from connections.tenancy import TenantAdmin, person
 
@@ -137,9 +138,11 @@ class OrganizationAdmin(TenantAdmin):
     def suspend_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Stop everything of an organization: staff may, and say why."""
         tenant = self._by_staff(request, object_id)
-        reason = " ".join(request.POST.get("reason", "").split())[:300]
-        if not reason:
-            return self._to_its_page(request, tenant, "Say why: its admins read it.", messages.ERROR)
+        try:
+            reason = NameField(max_length=300).clean(request.POST.get("reason"))
+        except ValidationError as refusal:
+            sentence = f"Say why, as its admins read it. {refusal.messages[0]}"
+            return self._to_its_page(request, tenant, sentence, messages.ERROR)
         with transaction.atomic():
             tenant.suspend(reason)
             self.audit(request, "suspended", tenant, reason=reason)

@@ -6,6 +6,7 @@ interpreter, so what may take longer than some milliseconds must not happen wher
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from threading import Lock
@@ -79,7 +80,11 @@ def checker(schema: dict[str, Any], *, tenant: object) -> Checker:
 
     What is kept is bounded for each tenant, so that none makes others compile theirs anew.
     """
-    text = orjson.dumps(schema)
+    try:
+        text = orjson.dumps(schema)
+    except TypeError:  # the database gives 1e308 back as 309 digits
+        schema = orjson.loads(json.dumps(schema))
+        text = orjson.dumps(schema)
     with _lock:
         kept = _kept.get(tenant)
         if kept is None:

@@ -64,6 +64,7 @@ def test_a_gone_asker_and_a_suspension_are_said(
     call = Call(
         tenant=acme.tenant, assignment=assignment, token=token, tool=tool, connection=tool.connection,
         tool_name="orders__ship", state="awaiting_approval", waits_until=now + timedelta(hours=3),
+        tool_digest="d", server_url=tool.connection.server_url,
     )  # fmt: skip
     call.sealed_arguments = call.seal({"order": 7})
     call.save()

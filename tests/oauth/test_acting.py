@@ -154,6 +154,7 @@ def test_a_queued_call_of_another_does_not_act_either(office: Office) -> None:
         Call.objects.create(
             tenant=office.house.tenant, assignment=office.assignment, token=token, tool=tool,
             connection=office.scene.connection, tool_name=tool.public_name, sealed_arguments="x",
+            tool_digest=tool.approved_digest, server_url=office.scene.connection.server_url,
         )  # fmt: skip
     Connection.objects.update(sharing="personal")
     call, before = Call.objects.get(), office.scene.server.count("tools/call")
@@ -245,6 +246,7 @@ def test_an_answer_that_acts_as_the_owner_is_the_owners(office: Office) -> None:
     call = Call(
         tenant=office.house.tenant, assignment=office.assignment, token=token, tool=tool,
         connection=office.scene.connection, tool_name=tool.public_name, state="input_required", asked_in="result",
+        tool_digest=tool.approved_digest, server_url=office.scene.connection.server_url,
     )  # fmt: skip
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     asked = {"mode": "form", "message": "Whose?", "schema": schema, "url": None}

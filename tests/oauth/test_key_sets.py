@@ -124,17 +124,19 @@ def test_a_connection_without_a_key_or_with_another_method_publishes_nothing(con
 def test_keys_that_were_stored_before_are_published_by_the_migration_if_they_are_still_allowed(
     connection: Connection, acme: House
 ) -> None:
+    key = signing_keys.make()
     row = Credential(connection=connection, kind="oauth_signing_key")
-    row.set(signing_keys.make(), by=None)
+    row.set(key, by=None)
     before = published(connection)
     other = acme.connection("Large", authorization="oauth")
     large = Credential(connection=other, kind="oauth_signing_key")
     large.set(signing_keys.make(), by=None)
     from connections import sealing
 
-    sealed = sealing.seal(HOSTILE["RSA of 8,192 bits"](), context=large.seal_context)
-    Credential.objects.filter(pk=large.pk).update(sealed=sealed)
-    Credential.objects.update(public_half={})
+    for credential, kept in ((row, key), (large, HOSTILE["RSA of 8,192 bits"]())):
+        as_before = f"{acme.tenant.pk}/credential/{credential.pk}"  # seals came to be bound to servers only later
+        sealed = sealing.seal(kept, context=as_before)
+        Credential.objects.filter(pk=credential.pk).update(sealed=sealed, public_half={})
     import_module("connections.migrations.0006_what_may_be_read_at_once").publish(apps, None)
     assert published(connection) == before
     assert published(other) == []

@@ -216,7 +216,7 @@ def test_a_resumed_organization_goes_on_where_it_stood(yard: Yard) -> None:
     assert later is not None
     assert later - waits_until >= timedelta(hours=2)
     authentication.principals.clear()
-    assert yard.call("queued").pk in calls.sweep(timezone.now() + timedelta(seconds=1))
+    assert yard.call("queued").lease_until <= timezone.now(), "a worker may take it"
     calls.resume(yard.call("queued").pk)
     assert yard.call("queued").state == "succeeded"
     yard.press(f"{yard.page(yard.call('approved'))}/approve/")

@@ -374,7 +374,7 @@ def test_the_last_attempt_that_fails_leaves_open_what_an_earlier_one_did(shop: S
 
 
 def test_what_a_call_tells_of_its_connection_is_worth_no_outcome(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: Any) -> None:
+    def away(*_: Any, **__: Any) -> None:
         raise OperationalError
 
     monkeypatch.setattr(runs.access, "note", away)

@@ -81,6 +81,7 @@ _NEXT_STEPS = {
     "authorization_needed": "Choose an authorization method that this server accepts and enter the credential.",
     "forbidden": "Ask the server's owner to grant this credential access.",
     "seal_broken": "Enter the credential again: it can no longer be opened.",
+    "signing_key_unusable": "Enter another signing key in Advanced settings, or leave it blank to have one made.",
     "secret_of_another_server": "Enter the credential again: what is stored was entered for another server.",
     "organization_suspended": "Ask the staff of the platform: the organization is suspended.",
     "connection_disabled": "Enable the connection first.",

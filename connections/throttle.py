@@ -61,6 +61,17 @@ class Local:
                 self._kept[bucket.name] = (min(bucket.burst, tokens), now)
         return 0.0
 
+    def empty(self, bucket: Bucket) -> float:
+        """Return how many seconds to wait until there is a token; take none."""
+        with self._lock:
+            return max(0.0, (1 - self._tokens(bucket, time.monotonic())) / bucket.refill)
+
+    def charge(self, bucket: Bucket) -> None:
+        """Take a token for what has been done, also where none is left: then others wait the longer."""
+        now = time.monotonic()
+        with self._lock:
+            self._kept[bucket.name] = (self._tokens(bucket, now) - 1, now)
+
     def _tokens(self, bucket: Bucket, now: float) -> float:
         tokens, at = self._kept.get(bucket.name, (bucket.burst, now))
         return min(bucket.burst, tokens + (now - at) * bucket.refill)

@@ -23,8 +23,9 @@ from django.shortcuts import render
 from rest_framework.permissions import SAFE_METHODS
 
 from connections.egress.loop import release_database
+from connections.errors import TooManyTries
 from tools import limits, problems
-from tools.authentication import principals, token_digest
+from tools.authentication import recognize, token_digest
 from tools.errors import LimitReached
 
 PATIENCE = 5.0  # seconds that a page waits for a place
@@ -156,8 +157,8 @@ class PagesMiddleware:
     async def _whose_token(request: HttpRequest) -> Hashable | None:
         digest = token_digest(request.headers.get("Authorization"))
         try:
-            principal = await principals.get(digest) if digest else None
-        except DatabaseFailed:
+            principal = await recognize(digest, request) if digest else None
+        except (DatabaseFailed, TooManyTries):
             return None
         return frozenset({principal.tenant_id}) if principal else None
 

@@ -121,19 +121,22 @@ def forget() -> None:
 
 @contextmanager
 def _counted(digest: str, request: HttpRequest) -> Iterator[list[Principal | None]]:
-    """Count a try before the database is asked, and take it back when what is found is somebody."""
+    """Refuse to ask the database where too many were nobody's, and count what turns out to be nobody's.
+
+    Counting only afterwards lets many good tokens come from one address at once, as from a proxy after a restart.
+    """
     found: list[Principal | None] = []
     with _lock:
         known = digest in _good_lately
     bucket = Bucket(share_of(address_of(request)), UNKNOWN_AT_ONCE, 1.0)
-    if not known and (wait := _tries.ask(1, bucket)):
+    if not known and (wait := _tries.empty(bucket)):
         raise TooManyTries("Too many unknown tokens came from your address.", retry_after=wait)
     yield found
     if any(found):
         with _lock:
             _good_lately[digest] = True
-        if not known:
-            _tries.ask(-1, bucket)
+    elif not known:
+        _tries.charge(bucket)
 
 
 class TokenAuthentication(BaseAuthentication):

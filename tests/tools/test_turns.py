@@ -177,9 +177,11 @@ def test_forty_calls_of_rival_that_never_end_leave_acmes_calls_as_they_are(
 
 
 def test_a_row_that_nobody_told_of_is_found(shop: Shop, start_worker: StartWorker) -> None:
+    tool = shop.connection.tools.get(name="echo")
     call = Call(
         tenant=shop.connection.tenant, assignment=shop.assignment, connection=shop.connection,
-        tool=shop.connection.tools.get(name="echo"), tool_name="orders__echo", lease_until=timezone.now(),
+        tool=tool, tool_name="orders__echo", lease_until=timezone.now(),
+        tool_digest=tool.approved_digest, server_url=shop.connection.server_url,
     )  # fmt: skip
     call.sealed_arguments = call.seal({"text": "x"})
     start_worker()

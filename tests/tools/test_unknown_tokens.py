@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -59,6 +60,13 @@ def test_who_has_a_good_token_is_served_beside_a_guesser_of_the_same_address(api
         api.as_(made_up()).get(path)
     authentication.principals.clear()  # as it is after a second
     assert api.as_(token).get(path).status_code == mine
+
+
+def test_many_good_tokens_of_one_address_may_come_at_once(api: Api, acme: House) -> None:
+    tokens = [acme.token(acme.assignment(f"Job {number}")) for number in range(UNKNOWN_AT_ONCE + 10)]
+    with ThreadPoolExecutor(len(tokens)) as programs:
+        answers = programs.map(lambda token: api.as_(token).get(DOORS[1]).status_code, tokens)
+    assert set(answers) == {404}
 
 
 @pytest.mark.parametrize("path", DOORS)

@@ -21,7 +21,7 @@ from connections import offload
 from connections.context import request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
-from tools import calls, prefer, problems, strangers, tracing
+from tools import answering, calls, prefer, problems, strangers, tracing
 from tools.authentication import IsAssignment, Principal, principals, recognize, token_digest
 from tools.errors import CallerGone, CallNotFound, LimitReached, OrganizationSuspended
 from tools.ledger import LedgerUnavailable
@@ -187,7 +187,7 @@ class AnswerCall(Door):
         if len(request.body) > LARGEST_RESPONSES:
             raise problems.TooLarge(f"The responses are larger than {LARGEST_RESPONSES // 1024} KB.")
         responses, asked = _read_members(request.body, "responses", "The responses are not a JSON object.", also="id")
-        await calls.answer_here(call, responses, asked=asked)
+        await answering.answer_here(call, responses, asked=asked)
         call = await in_thread(own, self.principal, id)
         try:
             return await _followed(request, call, self.principal)

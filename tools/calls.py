@@ -2,13 +2,13 @@
 
     start     a caller asks: checks, writes the row, then waits for the outcome or leaves it to a worker
     approve   an admin allows a call of a tool whose calls are approved one by one; `refuse` ends it
-    answer    the program or a person answers what the server asked in the middle
     run_queued  a worker makes a queued call; `claiming.py` says when, `turns.py` whose
     cancel    a caller or an admin no longer wants it
     sweep     what dead processes and silent people left behind is ended honestly
 
 The row is committed before the first byte leaves. Nothing is sent twice: a call whose process died while it ran, or
-whose connection broke after the request was sent, ends as `outcome_unknown`. `runs.py` tells one run of a call.
+whose connection broke after the request was sent, ends as `outcome_unknown`. `runs.py` tells one run of a call, and
+`answering.py` how what its server asks in the middle is answered.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import orjson
 from celery import current_app
 from django.conf import settings
 from django.db.models import Q
@@ -31,31 +30,26 @@ from uuid_utils.compat import uuid7
 
 from connections import egress
 from connections.context import acting_for, request_id
-from connections.errors import DuvoError, SealBroken
+from connections.errors import DuvoError
 from connections.threads import in_thread
+from tools import answering, ending, ledger, limits, offers, pubsub, repeats, runs, watching
 from tools import arguments as arguments_
-from tools import ending, ledger, limits, mcp_client, offers, pubsub, repeats, runs, watching
 from tools.authentication import Principal
 from tools.errors import (
-    AnswersRefused,
     CallCancelled,
     CallerGone,
-    Ended,
-    InputDeclined,
     LimitReached,
     NotApproved,
-    NotAsked,
     OrganizationSuspended,
     OutcomeUnknown,
     ToolReplaced,
 )
-from tools.mcp_client import Answers, Questions
+from tools.mcp_client import Answers
 from tools.models import Call
-from tools.models.moves import MOST_ATTEMPTS, AskedIn, CallQuerySet, CallState
+from tools.models.moves import MOST_ATTEMPTS, CallState
 from tools.offers import Offer
 from tools.outcomes import Report, report_of
 from tools.runs import Run
-from tools.schemas import Fault
 from tools.written import Json
 
 _SWEPT_AT_ONCE = 500
@@ -171,7 +165,7 @@ def approve(call: Call, *, by: str) -> bool:
     """
     now = timezone.now()
     if other := offers.replaced(call):
-        raise _ended_as_replaced(call, Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL), other)
+        raise ending.end_as_replaced(call, Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL), other)
     if call.state == CallState.AWAITING_APPROVAL:
         ending.check_or_stop(call)
     approved = Call.objects.filter(pk=call.pk).approve(by, now)
@@ -185,64 +179,6 @@ def refuse(call: Call, *, by: str, reason: str) -> bool:
     sentence = f"An organization admin refused the call: {reason}" if reason else "An organization admin refused it."
     waiting = Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL)
     return bool(waiting.end(CallState.FAILED, NotApproved.code, sentence, timezone.now(), decided_by=by[:200]))
-
-
-def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
-    """Take the responses, by key, to what a call's server asked, and have the call go on; from plain code.
-
-    With `asked`, the id of a question, they are for that one only. Raises NotAsked when nothing (or something else) is
-    asked, AnswersRefused when a response does not fit its question, Ended or OrganizationSuspended when no answer may
-    be sent any more, and ToolReplaced, with the call ended, when another server than the one that asked would be told.
-    """
-    question = _asked(call, responses, asked)
-    _refuse_faults(egress.run(_faults(call, question, responses)))
-    _take(call, question, responses)
-
-
-async def answer_here(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
-    """Do what `answer` does on an event loop, which must not wait for a check."""
-    question = await in_thread(_asked, call, responses, asked)
-    _refuse_faults(await _faults(call, question, responses))
-    await in_thread(_take, call, question, responses)
-
-
-def _asked(call: Call, responses: dict[str, Any], asked: str) -> dict[str, Any]:
-    """Return what a call asks, when these responses may be for it."""
-    question = call.question() if call.state == CallState.INPUT_REQUIRED and not call.sealed_answers else None
-    if question is None:
-        raise NotAsked
-    if call.asked_in != AskedIn.STREAM and (other := offers.replaced(call, under_way=call.asked_in == AskedIn.TASK)):
-        raise _ended_as_replaced(call, _still_asking(call), other)
-    ending.check_or_stop(call)
-    _check_depth(responses)
-    if asked and asked != question.get("id"):
-        raise NotAsked("The call asks something else by now. Look at it again; nothing was sent.")
-    return question
-
-
-def _still_asking(call: Call) -> CallQuerySet:
-    """Return the call's row as long as it asks this, and not what was asked meanwhile."""
-    return Call.objects.filter(pk=call.pk, state=CallState.INPUT_REQUIRED, sealed_question=call.sealed_question)
-
-
-async def _faults(call: Call, question: dict[str, Any], responses: dict[str, Any]) -> list[Fault]:
-    return await mcp_client.answer_faults(Questions.restored(question), responses, tenant=str(call.tenant_id))
-
-
-def _refuse_faults(faults: list[Fault]) -> None:
-    if faults:
-        raise AnswersRefused(faults)
-
-
-def _take(call: Call, question: dict[str, Any], responses: dict[str, Any]) -> None:
-    now = timezone.now()
-    if call.asked_in == AskedIn.RESULT and _visit_is_declined(question, responses):
-        if not _still_asking(call).end(CallState.FAILED, InputDeclined.code, InputDeclined().sentence, now):
-            raise NotAsked
-        return
-    if not _still_asking(call).answer(call.seal(responses), now):
-        raise NotAsked
-    pubsub.wake_workers()
 
 
 def resume(call_id: UUID) -> None:
@@ -300,18 +236,6 @@ def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
     queued.end(CallState.FAILED, error.code, f"{error.sentence}{nothing}", now)
 
 
-def _ended_as_replaced(call: Call, row: CallQuerySet, other: ToolReplaced) -> ToolReplaced:
-    """End a call that would go to another tool or server than it was opened for, and return the error that says so."""
-    now = timezone.now()
-    if call.sealed_task:
-        sentence = f"{other.sentence} Its server works on it as a task: the tool may have run."
-        row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, sentence, now)
-    else:
-        sentence = f"{other.sentence} Nothing was sent."
-        row.end(CallState.FAILED, other.code, sentence, now)
-    return ToolReplaced(sentence)
-
-
 def _put_off(call: Call, full: LimitReached) -> None:
     """Have a queued call tried again later: the more wait for the same place, the rarer each."""
     same = {"tenant": call.tenant_id} if full.code == "organization_busy" else {"connection": call.connection_id}
@@ -332,7 +256,7 @@ def sweep(now: datetime) -> list[UUID]:
     unapproved = Call.objects.waiting_too_long(now, CallState.AWAITING_APPROVAL)
     unapproved.end(CallState.FAILED, "approval_expired", "No organization admin approved the call in time.", now)
     for call in Call.objects.waiting_too_long(now, CallState.INPUT_REQUIRED)[:_SWEPT_AT_ONCE]:
-        _answer_for_nobody(call)
+        answering.answer_for_nobody(call)
     repeatable = Call.objects.orphans(now).repeatable()
     again = list(repeatable.filter(state=CallState.RUNNING).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
     Call.objects.filter(pk__in=again, cancel_asked_at=None).orphans(now).queue_again(now)
@@ -352,22 +276,6 @@ def sweep(now: datetime) -> list[UUID]:
     if again:
         pubsub.wake_workers()
     return again
-
-
-def _visit_is_declined(question: dict[str, Any], responses: dict[str, Any]) -> bool:
-    """Tell whether an address had to be visited before the tool runs at all, and was not: it would only ask again."""
-    first = question["state"] is None and all(asked["mode"] == "url" for asked in question["requests"].values())
-    return first and any(response["action"] != "accept" for response in responses.values())
-
-
-def _answer_for_nobody(call: Call) -> None:
-    try:
-        question = call.question() or {"requests": {}}
-        answer(call, {key: {"action": "cancel"} for key in question["requests"]})
-    except (NotAsked, Ended, OrganizationSuspended, ToolReplaced):  # somebody was quicker, or nothing may be sent
-        return
-    except SealBroken as broken:  # one row that no key opens must not keep the others from their end
-        Call.objects.filter(pk=call.pk).end(CallState.OUTCOME_UNKNOWN, broken.code, broken.sentence, timezone.now())
 
 
 def _opening(
@@ -455,13 +363,6 @@ async def _seat(assignment_id: UUID, wait: float) -> limits.Seat:
 async def _give_back(place: limits.Place | None) -> None:
     if place is not None:
         limits.leave(place, limits.Verdict.NEITHER)
-
-
-def _check_depth(responses: dict[str, Any]) -> None:
-    try:
-        orjson.dumps(responses)
-    except TypeError as error:  # JSON is read more deeply than it is written
-        raise AnswersRefused([Fault("", "The answers are nested too deeply.")]) from error
 
 
 def _lease() -> timedelta:

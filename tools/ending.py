@@ -32,8 +32,10 @@ from tools.errors import (
     ConnectionNotReady,
     Ended,
     OrganizationSuspended,
+    OutcomeUnknown,
     ToolDenied,
     ToolNotFound,
+    ToolReplaced,
 )
 from tools.models import AccessToken, Assignment, Call, Policy, Tool
 from tools.models.moves import UNDER_WAY, CallQuerySet, CallState
@@ -95,6 +97,18 @@ def stop(call: Call, end: End, now: datetime) -> bool:
     if stopped:
         pubsub.tell(call.pk)
     return bool(stopped)
+
+
+def end_as_replaced(call: Call, row: CallQuerySet, other: ToolReplaced) -> ToolReplaced:
+    """End a call that would go to another tool or server than it was opened for, and return the error that says so."""
+    now = timezone.now()
+    if call.sealed_task:
+        sentence = f"{other.sentence} Its server works on it as a task: the tool may have run."
+        row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, sentence, now)
+    else:
+        sentence = f"{other.sentence} Nothing was sent."
+        row.end(CallState.FAILED, other.code, sentence, now)
+    return ToolReplaced(sentence)
 
 
 def in_part(end: End) -> str:

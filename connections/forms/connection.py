@@ -21,7 +21,6 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import transaction
 from django.db.models import Model, Value
 from django.db.models.functions import Lower
-from django.utils.text import slugify
 
 from connections import audit, checking, egress, quotas
 from connections import headers as header_rules
@@ -32,17 +31,11 @@ from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON
 from connections.forms.shown import SHOWN, Superseded
 from connections.forms.tenants import TenantForm
 from connections.models import AuditEvent, Authorization, Connection, Credential, Era, Tenant
+from connections.models.connection import METHOD_OF
 from connections.models.credential import NOT_SENT
-from connections.states import CredentialState, ReachabilityState, ToolsState
+from connections.states import ReachabilityState, ToolsState
 
 Kind = Credential.Kind
-SLUG_LENGTH = 24
-METHOD_OF = {
-    Kind.API_KEY: Authorization.API_KEY,
-    Kind.HEADERS: Authorization.HEADERS,
-    Kind.OAUTH_CLIENT_SECRET: Authorization.OAUTH,
-    Kind.OAUTH_SIGNING_KEY: Authorization.OAUTH,
-}
 ADVANCED = ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_answer", "era_choice")
 LARGEST_ANSWER = 10_000_000  # bytes
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
@@ -335,7 +328,7 @@ class ConnectionForm(OAuthFields, TenantForm):
                 raise ValidationError({"name": ValidationError(NAME_TAKEN, code="duplicate")})
             if self.before is None:
                 self._check_quota(tenant)
-                connection.slug = _free_slug(tenant, connection.name)
+                connection.slug = tenant.connections.all().free_slug(connection.name)
                 connection.created_by = self.user
                 connection.save(force_insert=True)
             else:
@@ -394,27 +387,4 @@ class ConnectionForm(OAuthFields, TenantForm):
         )
         other_secret = secret_changed and not oauth
         if moved or other_sign_in or other_secret or before is None or before.authorization != connection.authorization:
-            connection.set_credential_state(*_credential_state(connection))
-
-
-def _credential_state(connection: Connection) -> tuple[CredentialState, str, str]:
-    method = Authorization(connection.authorization)
-    if method == Authorization.NONE:
-        return CredentialState.NOT_NEEDED, "", ""
-    if method == Authorization.OAUTH:
-        return CredentialState.NEEDS_SIGN_IN, "sign_in_needed", "Nobody is signed in."
-    kind = next(kind for kind, its_method in METHOD_OF.items() if its_method == method)
-    if (stored := connection.credentials.filter(kind=kind, owner=None).first()) is not None and stored.fits:
-        return CredentialState.READY, "", ""
-    return CredentialState.MISSING, "credential_missing", f"{method.label}: nothing is stored yet."
-
-
-def _free_slug(tenant: Tenant, name: str) -> str:
-    """Return the short name of a new connection, unique in its tenant, from which its tools' names are made."""
-    taken = set(tenant.connections.values_list("slug", flat=True))
-    base = slugify(name)[:SLUG_LENGTH].replace("_", "-").strip("-") or "connection"
-    slug, number = base, 2
-    while slug in taken:
-        ending = f"-{number}"
-        slug, number = f"{base[: SLUG_LENGTH - len(ending)].rstrip('-')}{ending}", number + 1
-    return slug
+            connection.set_credential_state(*connection.credential_as_stored())

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.text import slugify
 from uuid_utils.compat import uuid7
 
 from connections.models.people import Tenant, User
@@ -70,6 +71,15 @@ class Era(models.TextChoices):
     LEGACY = "legacy", "Legacy (2025-11-25 and earlier)"
 
 
+METHOD_OF = {  # which secrets belong to which method; the others go with any
+    SecretKind.API_KEY: Authorization.API_KEY,
+    SecretKind.HEADERS: Authorization.HEADERS,
+    SecretKind.OAUTH_CLIENT_SECRET: Authorization.OAUTH,
+    SecretKind.OAUTH_SIGNING_KEY: Authorization.OAUTH,
+}
+SLUG_LENGTH = 24
+
+
 class ConnectionQuerySet(models.QuerySet["Connection"]):
     """Sets of connections."""
 
@@ -81,6 +91,16 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
     def due(self, now: datetime) -> ConnectionQuerySet:
         """Return the connections in use whose next probe is due, the longest waiting first."""
         return self.in_use().filter(next_probe_at__lte=now).order_by("next_probe_at")
+
+    def free_slug(self, name: str) -> str:
+        """Return a short name for another of these connections, from which its tools' names are made."""
+        taken = set(self.values_list("slug", flat=True))
+        base = slugify(name)[:SLUG_LENGTH].replace("_", "-").strip("-") or "connection"
+        slug, number = base, 2
+        while slug in taken:
+            ending = f"-{number}"
+            slug, number = f"{base[: SLUG_LENGTH - len(ending)].rstrip('-')}{ending}", number + 1
+        return slug
 
     def showing(self, word: Headline) -> ConnectionQuerySet:
         """Return the connections whose headline is this word; the rules are asked, not repeated in SQL."""
@@ -108,7 +128,7 @@ class Connection(models.Model):
         Tenant, on_delete=models.CASCADE, related_name="connections", verbose_name="organization"
     )
     name = models.CharField(max_length=80)
-    slug = models.SlugField(max_length=24, editable=False)
+    slug = models.SlugField(max_length=SLUG_LENGTH, editable=False)
     server_url = models.CharField("server URL", max_length=2048)
     authorization = models.CharField(
         "authorization method", max_length=10, choices=Authorization, default=Authorization.NONE
@@ -215,6 +235,18 @@ class Connection(models.Model):
     def next_step(self) -> str:
         """What a person should do now, as a sentence; empty when there is nothing to do."""
         return next_step(self.credential_reason, self.reachability_reason, self.tools_reason)
+
+    def credential_as_stored(self) -> tuple[CredentialState, str, str]:
+        """Return the credential state, with reason and sentence, before the server has been asked."""
+        method = Authorization(self.authorization)
+        if method == Authorization.NONE:
+            return CredentialState.NOT_NEEDED, "", ""
+        if method == Authorization.OAUTH:
+            return CredentialState.NEEDS_SIGN_IN, "sign_in_needed", "Nobody is signed in."
+        kind = next(kind for kind, its_method in METHOD_OF.items() if its_method == method)
+        if (stored := self.credentials.filter(kind=kind, owner=None).first()) is not None and stored.fits:
+            return CredentialState.READY, "", ""
+        return CredentialState.MISSING, "credential_missing", f"{method.label}: nothing is stored yet."
 
     def set_credential_state(self, state: CredentialState, reason: str = "", sentence: str = "") -> None:
         """Record the credential state; `since` moves only when the state does."""

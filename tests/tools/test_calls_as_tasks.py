@@ -12,7 +12,7 @@ from tests.servers import kinds
 from tests.servers.asking import ONE_NAME, form
 from tests.servers.tasks import TaskBox
 from tests.tools.conftest import OpenShop, Shop
-from tools import calls, polling, runs
+from tools import answering, calls, polling, runs
 from tools.models import Call
 
 
@@ -134,7 +134,7 @@ def test_a_question_that_was_answered_is_not_put_again(desk: Shop, box: TaskBox)
     call = begun(desk)
     box.only.ask(who=form("What is your name?", ONE_NAME))
     looked(call)
-    calls.answer(call, {"who": {"action": "decline"}})
+    answering.answer(call, {"who": {"action": "decline"}})
     looked(call)
     box.only.status, box.only.responses = "input_required", {}  # a server that is slow to take it in
     assert looked(call).state == "running"
@@ -148,7 +148,7 @@ def test_an_answer_that_comes_too_late_for_a_task_that_has_ended_does_not_hide_i
     call = begun(desk)
     box.only.ask(who=form("What is your name?", ONE_NAME))
     looked(call)
-    calls.answer(call, {"who": {"action": "decline"}})
+    answering.answer(call, {"who": {"action": "decline"}})
     box.only.complete("It went on without you.")
     assert looked(call).state == "succeeded"
 
@@ -158,7 +158,7 @@ def test_a_look_that_comes_late_leaves_newer_answers_alone(desk: Shop, box: Task
     box.only.ask(who=form("What is your name?", ONE_NAME))
     looked(call)
     answer = {"action": "accept", "content": {"name": "Ada"}}
-    calls.answer(call, {"who": answer})
+    answering.answer(call, {"who": answer})
     polling._look_again(stale, timedelta(seconds=1), sealed_answers="")
     call.refresh_from_db()
     looked(call)

@@ -24,7 +24,7 @@ from tests.servers.asking import ONE_NAME, form
 from tests.servers.tasks import TaskBox
 from tests.servers.toolbox import Result, schema, text
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools import authentication, calls, ending, offers, polling, probing
+from tools import answering, authentication, calls, ending, offers, polling, probing
 from tools.models import AccessToken, Assignment, Call, Tool
 
 ADA = {"action": "accept", "content": {"name": "Ada"}}
@@ -63,7 +63,7 @@ class Yard:
                 self.box.jobs[-1].ask(who=form("Who?", ONE_NAME))
                 polling.look(call.pk)
                 assert self.call(tool).state == "input_required"
-        calls.answer(self.call("answered"), {"who": ADA})
+        answering.answer(self.call("answered"), {"who": ADA})
 
     def call(self, tool: str) -> Call:
         return Call.objects.get(tool_name=f"orders__{tool}")

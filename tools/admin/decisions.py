@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 
 from connections.errors import SealBroken
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
-from tools import acting, calls, reading
+from tools import acting, answering, calls, reading
 from tools.admin.questions import ACTIONS, QuestionForm, answered, asked
 from tools.errors import AnswersRefused, Ended, NotAsked, OrganizationSuspended, ToolReplaced
 from tools.models import Call
@@ -140,7 +140,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         """Send the responses; False when they do not fit, which the forms then show."""
         actions = [response["action"] for response in responses.values()]
         try:
-            calls.answer(call, responses)
+            answering.answer(call, responses)
         except AnswersRefused as refusal:
             for form in filled:
                 form.add_faults(refusal.faults)

@@ -3,13 +3,16 @@
 A page needs a thread and a database connection, and how dear it is follows from what tenants and servers put into it.
 At most half of the process' connections are in pages at any moment, so that calls, which have the other half, never
 wait for pages; and an organization has its share of those, so that pages of one do not keep those of another waiting.
+A page that waits for a stranger's server holds neither a connection nor, as long as not too many do, a place.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Mapping
+from concurrent.futures import TimeoutError as NotInTime
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,7 +25,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.shortcuts import render
 from rest_framework.permissions import SAFE_METHODS
 
-from connections.egress.loop import release_database
+from connections.clients import address_of, share_of
+from connections.egress.loop import release_database, while_waiting
 from connections.errors import TooManyTries
 from tools import limits, problems
 from tools.authentication import recognize, token_digest
@@ -32,7 +36,9 @@ PATIENCE = 5.0  # seconds that a page waits for a place
 MOST_WAITING = 100  # pages
 OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics"})  # they say how the process is, also when it is busy
 _KNOWN_FOR = 600  # seconds
-_PART = 4  # of ten places, for one organization
+_PART = 1  # of ten places, for one organization: they share one interpreter with calls
+_PART_OF_AN_ADDRESS = 4  # of ten places, for those from one address of whom nothing is known yet
+_LENT = 4  # times as many pages may wait for strangers' servers
 
 Bounds = Mapping[Hashable, int]
 
@@ -47,6 +53,7 @@ class Places:
     def __init__(self) -> None:
         """Begin with every place free."""
         self._taken: Counter[Hashable] = Counter()
+        self.lent: Counter[Hashable] = Counter()  # of pages that wait for strangers
         self._waiting: deque[tuple[Bounds, asyncio.Future[None]]] = deque()
 
     async def take(self, bounds: Bounds, *, patience: float) -> None:
@@ -71,6 +78,14 @@ class Places:
             if turn in self._waiting:
                 self._waiting.remove(turn)
 
+    def lend(self, bounds: Bounds) -> bool:
+        """Give a place back that will be taken again; no where too many wait like that already."""
+        if any(self.lent[name] >= bound * _LENT for name, bound in bounds.items()):
+            return False
+        self.lent.update(bounds.keys())
+        self.give_back(bounds)
+        return True
+
     def give_back(self, bounds: Bounds) -> None:
         """Give a place back to those who wait."""
         self._taken.subtract(dict.fromkeys(bounds, 1))
@@ -83,6 +98,48 @@ class Places:
 
     def _has_room(self, bounds: Bounds) -> bool:
         return all(self._taken[name] < bound for name, bound in bounds.items())
+
+
+class Held:
+    """The place of one page, which is another's while the page waits for a stranger's server."""
+
+    def __init__(self, places: Places, bounds: Bounds) -> None:
+        """Take a place that was taken in the running loop."""
+        self._places, self._bounds, self._loop = places, bounds, asyncio.get_running_loop()
+        self._taken = True
+
+    @contextmanager
+    def given_back(self) -> Iterator[None]:
+        """Let others have the place inside, from the page's thread; where none falls free in time the page goes on."""
+        self._in_loop(self._lend())
+        try:
+            yield
+        finally:
+            self._in_loop(self._take_again())
+
+    def _in_loop(self, step: Coroutine[Any, Any, None]) -> None:
+        try:
+            asyncio.run_coroutine_threadsafe(step, self._loop).result(2 * PATIENCE)
+        except (RuntimeError, NotInTime):  # the process ends, and with it all places
+            step.close()
+
+    async def _lend(self) -> None:
+        if self._taken and self._places.lend(self._bounds):
+            self._taken = False
+
+    async def _take_again(self) -> None:
+        if self._taken:
+            return
+        self._places.lent -= Counter(self._bounds.keys())
+        with suppress(Busy):
+            await self._places.take(self._bounds, patience=PATIENCE)
+            self._taken = True
+
+    def give_back(self) -> None:
+        """Give the place back for good."""
+        if self._taken:
+            self._taken = False
+            self._places.give_back(self._bounds)
 
 
 class PagesMiddleware:
@@ -122,6 +179,8 @@ class PagesMiddleware:
         except Busy:
             return busy(request)
         work: asyncio.Future[HttpResponseBase] | None = None
+        held = Held(places, bounds)
+        while_waiting.set(held.given_back)
         try:
             if request.method not in SAFE_METHODS:
                 await _count_change(bounds)
@@ -135,7 +194,7 @@ class PagesMiddleware:
             raise
         finally:
             self._learn(request)
-            places.give_back(bounds)
+            held.give_back()
 
     async def _work(self, request: HttpRequest) -> HttpResponseBase:
         response: HttpResponseBase = await self.get_response(request)
@@ -150,8 +209,8 @@ class PagesMiddleware:
         whose = await self._whose_token(request) or self._whose.get(_browser(request))
         if whose is not None:
             return {"all": every, whose: part}
-        address = ("stranger", request.META.get("REMOTE_ADDR"))
-        return {"all": every, "strangers": max(1, every // 2), address: part}
+        address = ("stranger", share_of(address_of(request)))
+        return {"all": every, "strangers": max(1, every // 2), address: max(1, every * _PART_OF_AN_ADDRESS // 10)}
 
     @staticmethod
     async def _whose_token(request: HttpRequest) -> Hashable | None:

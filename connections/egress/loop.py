@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -71,6 +71,8 @@ class _Bound:
 
 
 _bound: ContextVar[_Bound | None] = ContextVar("bound", default=None)
+# What the frame wants done around each wait for a stranger, such as giving a page's place to another page.
+while_waiting: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar("while_waiting", default=nullcontext)
 
 
 @contextmanager
@@ -96,7 +98,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     if threading.current_thread().name == THREAD:
         coroutine.close()
         raise RuntimeError("Await the coroutine: this is the background loop.")
-    bound = _bound.get()
+    with while_waiting.get()():
+        return _run_bounded(coroutine, _bound.get())
+
+
+def _run_bounded(coroutine: Coroutine[Any, Any, T], bound: _Bound | None) -> T:
     future = submit(coroutine)
     try:
         while True:

@@ -17,17 +17,20 @@ from tests.oauth.conftest import StartScene
 from tests.processes import StartWeb
 from tests.servers.authorization.server import approve
 
-WAITING = 3  # one less than an organization's share of the pages of a process
+WAITING = 4  # as many pages as may wait beside the one place that such a small pool leaves to pages
 
 
 async def nothing() -> None:
     """Take no time."""
 
 
-def test_waiting_for_slow_providers_leaves_a_place_for_other_pages(scene: StartScene, start_web: StartWeb) -> None:
+def test_waiting_for_slow_providers_takes_neither_database_connections_nor_places_of_pages(
+    scene: StartScene, start_web: StartWeb, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = scene()
     callbacks = [httpx2.URL(approve(scene.depart())) for _ in range(WAITING)]
     scene.auth.hold_tokens()
+    monkeypatch.setenv("DATABASE_POOL_SIZE", "2")
     web = start_web()
     cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={scene.client.session.session_key}"}
     with (

@@ -30,7 +30,7 @@ from tools.models import Policy, Probe, Tool
 from tools.report import STANDINGS, report_of
 
 MOST_AT_ONCE = 200  # tools on one page of differences; a form may have 1,000 fields
-MOST_SHOWN = 1_000_000  # bytes of their definitions
+MOST_SHOWN = 250_000  # bytes of their definitions
 _DECISIONS = {Policy.ALLOW: "allowed", Policy.ASK: "set_to_ask", Policy.DENY: "denied"}
 _MEANING = {
     Policy.ALLOW: "Assignments may call it.",

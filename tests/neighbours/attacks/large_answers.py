@@ -36,6 +36,6 @@ ATTACK = Attack(
     number=12,
     sentence=f"{FEW} and then {MANY} callers of a server that answers {len(ANSWER) // 1_000_000} MB of small objects",
     run=_run,
-    wanted=(Wanted("large", "large"),),
+    wanted=(Wanted("large", "large", settings={"max_answer": 10_000_000}),),
     behaviours={"large": _Large},
 )

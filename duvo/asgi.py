@@ -11,7 +11,6 @@ import gc
 import io
 import os
 import re
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, cast
 
@@ -55,8 +54,6 @@ _security = SecurityMiddleware(lambda _: HttpResponse())
 gc.collect()
 gc.freeze()
 gc.set_threshold(5_000, 5, 50)
-# Pages are plain code in threads, and whatever they show takes the interpreter for so long before calls have it back.
-sys.setswitchinterval(0.0001)  # seconds
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:

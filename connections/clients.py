@@ -16,7 +16,7 @@ _LONGEST = 2_000  # characters of X-Forwarded-For that are looked at
 
 def address_of(request: HttpRequest) -> str:
     """Return the address of a request's client; "" where it is not known, as behind a unix socket."""
-    return past_proxies(request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", ""))
+    return past_proxies(request.META.get("REMOTE_ADDR", ""), request.headers.get("x-forwarded-for", ""))
 
 
 def past_proxies(peer: str, forwarded: str) -> str:

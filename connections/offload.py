@@ -56,13 +56,15 @@ class Broken(DuvoError):
     code = "work_failed"
 
 
-async def run(job: str, *parts: bytes, tenant: object, seconds: float = CPU_SECONDS) -> list[bytes]:
+async def run(
+    job: str, *parts: bytes, tenant: object, seconds: float = CPU_SECONDS, patient: bool = False
+) -> list[bytes]:
     """Return what a job ("module:function") makes of the parts, after its turn; `seconds` of CPU time are its most.
 
     Raises TooMuchWork, Crowded when too many pieces of this tenant wait, and Broken.
     """
     pool = _pools[-1]
-    turn = pool.turns.ask(tenant)
+    turn = pool.turns.ask(tenant, patient=patient)
     if not turn.done():
         try:
             await asyncio.wrap_future(turn)
@@ -97,11 +99,11 @@ class _Turns:
         self._running: Counter[object] = Counter()
         self._waiting: OrderedDict[object, deque[Future[None]]] = OrderedDict()
 
-    def ask(self, tenant: object) -> Future[None]:
-        """Return a future that is done when the turn has come; raises Crowded."""
+    def ask(self, tenant: object, *, patient: bool = False) -> Future[None]:
+        """Return a future that is done when the turn has come; raises Crowded, unless whoever asks is patient."""
         turn: Future[None] = Future()
         with self._lock:
-            if len(self._waiting.get(tenant, ())) >= MOST_WAITING:
+            if not patient and len(self._waiting.get(tenant, ())) >= MOST_WAITING:
                 raise Crowded
             self._waiting.setdefault(tenant, deque()).append(turn)
             chosen = self._next()

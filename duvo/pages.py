@@ -28,12 +28,15 @@ from rest_framework.permissions import SAFE_METHODS
 from connections.clients import address_of, share_of
 from connections.egress.loop import release_database, while_waiting
 from connections.errors import TooManyTries
+from connections.models import Role
 from tools import limits, problems
 from tools.authentication import recognize, token_digest
 from tools.errors import LimitReached
 
 PATIENCE = 5.0  # seconds that a page waits for a place
-MOST_WAITING = 100  # pages
+MOST_WAITING = 1_000  # pages
+MOST_WAITING_ALIKE = 20  # pages, of one organization's people or programs, or of one address
+_COUNTED = frozenset({"admin", "admin's program"})
 OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics"})  # they say how the process is, also when it is busy
 _KNOWN_FOR = 600  # seconds
 _PART = 1  # of ten places, for one organization: they share one interpreter with calls
@@ -61,7 +64,8 @@ class Places:
         if self._has_room(bounds):
             self._taken.update(dict.fromkeys(bounds, 1))
             return
-        if len(self._waiting) >= MOST_WAITING:
+        alike = sum(other.keys() == bounds.keys() for other, _ in self._waiting)
+        if alike >= MOST_WAITING_ALIKE or len(self._waiting) >= MOST_WAITING:
             raise Busy
         turn = (bounds, asyncio.get_running_loop().create_future())
         self._waiting.append(turn)
@@ -69,6 +73,8 @@ class Places:
             async with asyncio.timeout(patience):
                 await turn[1]
         except TimeoutError as error:
+            if turn[1].done() and not turn[1].cancelled():  # it was given at this very moment
+                return
             raise Busy from error
         except asyncio.CancelledError:
             if turn[1].done() and not turn[1].cancelled():  # it was given a moment ago
@@ -106,7 +112,7 @@ class Held:
     def __init__(self, places: Places, bounds: Bounds) -> None:
         """Take a place that was taken in the running loop."""
         self._places, self._bounds, self._loop = places, bounds, asyncio.get_running_loop()
-        self._taken = True
+        self._taken, self._lent, self._over = True, False, False
 
     @contextmanager
     def given_back(self) -> Iterator[None]:
@@ -125,18 +131,22 @@ class Held:
 
     async def _lend(self) -> None:
         if self._taken and self._places.lend(self._bounds):
-            self._taken = False
+            self._taken, self._lent = False, True
 
     async def _take_again(self) -> None:
-        if self._taken:
+        if not self._lent:
             return
+        self._lent = False
         self._places.lent -= Counter(self._bounds.keys())
         with suppress(Busy):
             await self._places.take(self._bounds, patience=PATIENCE)
             self._taken = True
+            if self._over:  # nobody waits for the page any more
+                self.give_back()
 
     def give_back(self) -> None:
         """Give the place back for good."""
+        self._over = True
         if self._taken:
             self._taken = False
             self._places.give_back(self._bounds)
@@ -219,13 +229,18 @@ class PagesMiddleware:
             principal = await recognize(digest, request) if digest else None
         except (DatabaseFailed, TooManyTries):
             return None
-        return frozenset({principal.tenant_id}) if principal else None
+        if principal is None:
+            return None
+        # Programs have places beside those of people, and what only admins may do is not counted for others.
+        return ("admin's program" if principal.role == Role.ADMIN else "program", frozenset({principal.tenant_id}))
 
     def _learn(self, request: HttpRequest) -> None:
         """Remember whose browser it was: where it is looked up, a query has been made anyway."""
         user: Any = getattr(request, "_cached_user", None)
         if request.COOKIES.get(settings.SESSION_COOKIE_NAME) and user is not None and "roles" in vars(user):
-            self._whose[_browser(request)] = frozenset(user.roles)
+            admin_of = frozenset(tenant for tenant, role in user.roles.items() if role == Role.ADMIN)
+            whose = ("admin", admin_of) if admin_of else ("person", frozenset(user.roles))
+            self._whose[_browser(request)] = whose
 
 
 def busy(request: HttpRequest) -> HttpResponse:
@@ -240,10 +255,11 @@ def refused(request: HttpRequest, full: LimitReached) -> HttpResponse:
 
 
 async def _count_change(bounds: Bounds) -> None:
-    """Take a token of each organization whose the request is; raises LimitReached."""
-    for tenants in (name for name in bounds if isinstance(name, frozenset)):
-        for tenant_id in tenants:
-            await limits.change(tenant_id)
+    """Take a token of each organization that whoever asks is an admin of; raises LimitReached."""
+    for name in bounds:
+        if isinstance(name, tuple) and name[0] in _COUNTED:
+            for tenant_id in name[1]:
+                await limits.change(tenant_id)
 
 
 def _told(request: HttpRequest, body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:

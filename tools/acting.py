@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 from connections import shares
 from connections.models import ACTING, Authorization, Connection, Membership, Sharing, Tenant, User
 from tools.errors import ActingRefused, ConnectionNotReady
-from tools.models import AccessToken, Assignment, Consent, OwnerNotice, Tool
+from tools.models import AccessToken, Assignment, Call, Consent, OwnerNotice, Tool
 
 MAILS = shares.Work(task="tools.mail_owner", dispatcher="tools.dispatch_owner_mail")
 
@@ -29,6 +29,22 @@ MAILS = shares.Work(task="tools.mail_owner", dispatcher="tools.dispatch_owner_ma
 def is_personal(connection: Connection) -> bool:
     """Whether calls on this connection act through the sign-in of their assignment's owner."""
     return connection.authorization == Authorization.OAUTH and connection.sharing == Sharing.PERSONAL
+
+
+def touches_people(connection: Connection) -> bool:
+    """Whether calls on this connection act through members' sign-ins, or did until a moment ago."""
+    return is_personal(connection) or connection.sign_ins.filter(owner__isnull=False).exists()
+
+
+def check_other(token_id: UUID, call: Call) -> None:
+    """Raise unless who holds this token may see, answer and end what another token of the assignment began.
+
+    What was done through the owner's sign-in is the owner's: raises as `check` does.
+    """
+    if call.token_id == token_id or call.connection is None or call.assignment is None:
+        return
+    if touches_people(call.connection):
+        check(token_id, call.assignment)
 
 
 def reaches(assignment: Assignment) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from connections import offload
-from connections.offload import Crowded, TooMuchWork
+from connections.offload import Broken, Crowded, TooMuchWork
 from tools import repeats
 from tools.checks import Checker
 from tools.errors import ArgumentsRefused, ArgumentsTooComplex, LimitReached
@@ -25,16 +25,12 @@ async def check(arguments: Json, checker: Checker, *, tenant: object) -> None:
         raise ArgumentsRefused(faults)
 
 
-def check_now(arguments: Json, checker: Checker, *, tenant: object) -> None:
-    """Do what `check` does, from plain code; where too much work waits, a queued call comes again: LimitReached."""
+async def check_later(arguments: Json, checker: Checker, *, tenant: object) -> None:
+    """Do what `check` does for a queued call; where it cannot be done now, the call comes again: LimitReached."""
     try:
-        faults = checker.faults_now(arguments, tenant=str(tenant))
-    except Crowded as error:
+        await check(arguments, checker, tenant=tenant)
+    except (Crowded, Broken) as error:
         raise LimitReached(error.sentence, code="organization_busy", retry_after=_COME_AGAIN) from error
-    except TooMuchWork as error:
-        raise ArgumentsTooComplex from error
-    if faults:
-        raise ArgumentsRefused(faults)
 
 
 async def key_of(header: str | None, tool: str, arguments: Json, *, tenant: object) -> repeats.Key | None:

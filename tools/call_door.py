@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 
 import orjson
@@ -21,7 +22,7 @@ from connections import offload
 from connections.context import request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
-from tools import answering, calls, prefer, problems, strangers, tracing
+from tools import acting, answering, calls, prefer, problems, strangers, tracing
 from tools.authentication import IsAssignment, Principal, principals, recognize, token_digest
 from tools.errors import CallerGone, CallNotFound, LimitReached, OrganizationSuspended
 from tools.ledger import LedgerUnavailable
@@ -59,10 +60,13 @@ class Door(APIView):
             began = time.monotonic()
             said = cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
             if time.monotonic() - began > _A_WHILE:
-                return self._turned_away(await principals.get(digest)) or said
+                with suppress(DatabaseFailed):  # what has happened is told all the same
+                    return self._turned_away(await principals.get(digest)) or said
         except CallerGone:
             principals.drop(digest or "")
-            return self._turned_away(await principals.get(digest or "")) or _unauthenticated()
+            with suppress(DatabaseFailed):
+                return self._turned_away(await principals.get(digest or "")) or _unauthenticated()
+            return _unauthenticated()
         except DuvoError as error:
             return refuse(error)
         except DatabaseFailed:
@@ -196,11 +200,16 @@ class AnswerCall(Door):
 
 
 def own(principal: Principal, call_id: str) -> Call:
-    """Return a call of this assignment; raises CallNotFound for every other."""
+    """Return a call of this assignment; raises CallNotFound for every other.
+
+    Raises ActingRefused for one that acts as the assignment's owner, where this token does not.
+    """
     try:
-        return Call.objects.get(assignment=principal.assignment_id, tenant=principal.tenant_id, pk=call_id)
+        call = Call.objects.get(assignment=principal.assignment_id, tenant=principal.tenant_id, pk=call_id)
     except Call.DoesNotExist as error:
         raise CallNotFound from error
+    acting.check_other(principal.token_id, call)
+    return call
 
 
 async def _followed(request: HttpRequest, call: Call, principal: Principal) -> HttpResponse:

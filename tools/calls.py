@@ -32,7 +32,7 @@ from connections import egress
 from connections.context import acting_for, request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
-from tools import answering, ending, ledger, limits, offers, pubsub, repeats, runs, watching
+from tools import acting, answering, ending, ledger, limits, offers, pubsub, repeats, runs, watching
 from tools import arguments as arguments_
 from tools.authentication import Principal
 from tools.errors import (
@@ -82,25 +82,25 @@ async def start(
     if key is not None:  # before the tool is looked at: what was done stays done when the tool is set aside
         first = await in_thread(repeats.named, principal.assignment_id, key, timezone.now())
         if first is not None:
-            return await follow(first, wait=wait, by=principal.token_id)
+            return await _follow_repeat(first, principal, wait)
     offer = await offers.find(principal.assignment_id, principal.token_id, name)
     await arguments_.check(arguments, offer.checker, tenant=principal.tenant_id)
     opening = _opening(principal, offer, arguments, traceparent, in_worker=in_worker or offer.queued)
     at_once = opening.state == CallState.RUNNING
     place = None
-    if at_once:
-        place = await limits.enter(offer.bounds, lease=settings.CALL_LEASE, size=len(opening.arguments))
-    else:
-        await limits.count(offer.bounds, size=len(opening.arguments))
     seat = None if at_once or not wait else await _seat(principal.assignment_id, wait)
     try:
+        if at_once:
+            place = await limits.enter(offer.bounds, lease=settings.CALL_LEASE, size=len(opening.arguments))
+        else:
+            await limits.count(offer.bounds, size=len(opening.arguments))
         first = await _write_down(opening, key)
     except BaseException:
-        await _give_back(place)
+        await _give_back(place, seat)
         raise
     if first is not None:
-        await _give_back(place)
-        return await follow(first, wait=wait, by=principal.token_id, seat=seat)
+        await _give_back(place, seat)
+        return await _follow_repeat(first, principal, wait)
     if at_once:
         return await _run_here(opening, offer, arguments, place, wait)
     if opening.state == CallState.QUEUED:
@@ -201,6 +201,7 @@ async def _run_queued(call_id: UUID) -> None:
         return
     try:
         run = await in_thread(_prepared, call)
+        await arguments_.check_later(run.arguments, run.offer.checker, tenant=run.tenant_id)
         place = await limits.enter(run.offer.bounds, lease=settings.CALL_LEASE, counted=True)
     except OrganizationSuspended:  # its calls wait
         return
@@ -347,7 +348,6 @@ def _prepared(call: Call) -> Run:
     if offer.asks and call.decided_at is None:  # since it was queued
         raise NotApproved("Since the call was queued, calls of this tool need an approval. Make it again.")
     arguments = call.arguments_to_send()
-    arguments_.check_now(arguments, offer.checker, tenant=call.tenant_id)  # the tool may have changed meanwhile
     asked, given = call.question(), call.answers()
     return Run(
         call.pk, call.tenant_id, call.created_at, timezone.now(), offer, arguments,
@@ -360,9 +360,17 @@ async def _seat(assignment_id: UUID, wait: float) -> limits.Seat:
     return await limits.join(limits.Seat("waiters", assignment_id), lease=wait + _LINGERS)
 
 
-async def _give_back(place: limits.Place | None) -> None:
+async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:
+    """Follow the call that a key names already; raises ActingRefused where it is the owner's, and this token is not."""
+    await in_thread(acting.check_other, principal.token_id, first)
+    return await follow(first, wait=wait, by=principal.token_id)
+
+
+async def _give_back(place: limits.Place | None, seat: limits.Seat | None = None) -> None:
     if place is not None:
         limits.leave(place, limits.Verdict.NEITHER)
+    if seat is not None:
+        limits.part(seat)
 
 
 def _lease() -> timedelta:

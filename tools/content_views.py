@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -16,8 +16,8 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from connections.errors import SealBroken
-from tools import contents, problems
-from tools.authentication import IsAssignment
+from tools import acting, contents, problems
+from tools.authentication import IsAssignment, Principal
 from tools.errors import ContentLost
 from tools.models import StoredContent
 from tools.serializers import ProblemSerializer
@@ -44,7 +44,8 @@ class CallContent(APIView):
     )
     def get(self, request: Request, id: UUID, number: int) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Fetch a content that a result links to; `ETag` is its SHA-256 in hex, `Repr-Digest` the same (RFC 9530)."""
-        call = get_object_or_404(assignment_of(request).calls.only("tenant_id"), pk=id)
+        call = get_object_or_404(assignment_of(request).calls.only("tenant_id", "token", "connection"), pk=id)
+        acting.check_other(cast("Principal", request.user).token_id, call)
         content = get_object_or_404(call.contents, number=number)
         return attachment(request, content)
 

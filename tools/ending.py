@@ -14,7 +14,7 @@ may come to its end. Calls of a suspended organization wait; only those under wa
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -168,7 +168,13 @@ def _why(call: Call, now: datetime) -> End | None:
     """Return what has ended for a call, the farthest reaching first."""
     if call.tenant.suspended_at is not None:
         return End(OrganizationSuspended.code, OrganizationSuspended().sentence, held=True, tells_server=False)
-    return _asker_gone(call, now) or _target_gone(call) or _tool_aside(call) or _in_nobodys_name(call)
+    each = (_asker_gone(call, now), _target_gone(call), _tool_aside(call), _in_nobodys_name(call))
+    ends = [end for end in each if end is not None]
+    if not ends:
+        return None
+    # What a person decided is not hidden by what ran out before, nor is a server told whom nothing is sent any more.
+    first = next((end for end in ends if end.decided), ends[0])
+    return replace(first, tells_server=all(end.tells_server for end in ends))
 
 
 def _asker_gone(call: Call, now: datetime) -> End | None:
@@ -226,7 +232,7 @@ def _decided() -> Q:
     return (
         Q(assignment=None)
         | Q(assignment__enabled=False)
-        | Q(token__revoked_at__isnull=False)
+        | Q(token__revoked_at__isnull=False) & ~_spared()
         | Q(connection=None)
         | Q(connection__enabled=False)
         | Q(tool=None)
@@ -238,7 +244,12 @@ def _decided() -> Q:
 
 def _ran_out(now: datetime) -> Q:
     set_aside = ~Q(tool__approved_digest=F("tool__digest")) | ~Q(tool__broken="") | Q(tool__gone_at__isnull=False)
-    return Q(token__expires_at__lte=now) | set_aside
+    return Q(token__expires_at__lte=now) & ~_spared() | set_aside
+
+
+def _spared() -> Q:
+    """Calls that go on although their token was revoked; told apart here, or they would be found again each time."""
+    return Q(token__calls_go_on=True) & ~Q(state=CallState.AWAITING_APPROVAL)
 
 
 def _send(task: str, call_id: UUID) -> None:

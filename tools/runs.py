@@ -187,7 +187,7 @@ async def _split_apart(run: Run, result: Written) -> tuple[Json, list[contents.P
     is_error, link = result.json.startswith(b'{"is_error":true'), partial(contents.address, run.call_id)
     try:
         left, known, *data = await offload.run(
-            "tools.heavy:split", result.json, address, tenant=str(run.tenant_id), seconds=_SPLIT_SECONDS
+            "tools.heavy:split", result.json, address, tenant=str(run.tenant_id), seconds=_SPLIT_SECONDS, patient=True
         )
     except (offload.TooMuchWork, offload.Crowded, offload.Broken):
         logger.exception("The result of call %s could not be split", run.call_id)

@@ -143,7 +143,7 @@ class ShownForm(_ModelForm):
 def _read(marks: Any) -> dict[str, str]:
     try:
         read = json.loads(marks or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
 

@@ -326,3 +326,22 @@ def test_nothing_is_renewed_after_the_end(scene: StartScene, end: str) -> None:
         refreshing.attend(sign_in_id)
     assert len(scene.auth.token_requests) == asked
     assert SignIn.objects.get().ended_at is None, "nothing is lost"
+
+
+def test_what_was_done_as_the_owner_is_read_and_answered_by_tokens_that_act_alone(office: Office) -> None:
+    own = office.issue(office.owner)
+    Connection.objects.update(sharing="shared")
+    others = AccessToken.issue(assignment=office.assignment, by=office.colleague_user)[1]
+    Connection.objects.update(sharing="personal")
+    call = office.api.as_(own).call("orders__echo", {"text": "x"}, headers={"Idempotency-Key": "k"}).json()["id"]
+    assert office.api.as_(own).get(f"/v1/calls/{call}").status_code == 200
+    theirs = office.api.as_(others)
+    asked = [
+        theirs.get(f"/v1/calls/{call}"),
+        theirs.get(f"/v1/calls/{call}/events"),
+        theirs.post(f"/v1/calls/{call}/input", {"responses": {}}),
+        theirs.post(f"/v1/calls/{call}/cancel"),
+        theirs.get(f"/v1/calls/{call}/contents/0"),
+        theirs.call("orders__echo", {"text": "x"}, headers={"Idempotency-Key": "k"}),
+    ]
+    assert {(answer.status_code, answer.json()["code"]) for answer in asked} == {(403, "acting_refused")}

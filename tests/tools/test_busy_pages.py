@@ -17,9 +17,11 @@ from django.db import connection as database
 from django.test import Client
 
 from connections.models import User
-from duvo.pages import Busy, Places
+from duvo.pages import MOST_WAITING_ALIKE, Busy, Places
 from tests.conftest import House
+from tests.live import Api
 from tests.tools.conftest import Shop, eventually
+from tools import limits
 
 SignedIn = Callable[[User | None], Client]
 MANY = 25
@@ -157,3 +159,57 @@ def test_a_client_that_hangs_up_keeps_its_place_as_long_as_its_page_is_at_work(
             assert cursor.fetchone()[0] <= 4
         assert shop.call("echo", {"text": "still here"}).status_code == 200
     assert eventually(lambda: theirs.get(PAGE).status_code == 200, "the places are free again")
+
+
+async def test_who_waits_for_a_place_refuses_no_other_organization_one() -> None:
+    places = Places()
+    await places.take({"all": 10, "rival": 1}, patience=1)
+    rivals = [asyncio.ensure_future(places.take({"all": 10, "rival": 1}, patience=30)) for _ in range(60)]
+    await asyncio.sleep(0)
+    await places.take({"all": 10, "acme": 1}, patience=1)
+    second = asyncio.ensure_future(places.take({"all": 10, "acme": 1}, patience=30))
+    await asyncio.sleep(0)
+    assert not second.done(), "it waits, as if nobody else did"
+    refused = [one for one in rivals if one.done()]
+    assert len(refused) == 60 - MOST_WAITING_ALIKE
+    assert all(isinstance(one.exception(), Busy) for one in refused)
+    places.give_back({"all": 10, "acme": 1})
+    await second
+    for one in rivals:
+        one.cancel()
+    await asyncio.gather(*rivals, return_exceptions=True)
+
+
+async def test_a_place_that_is_given_as_the_patience_ends_is_not_lost() -> None:
+    for _ in range(20):
+        places, bounds = Places(), {"all": 1, "acme": 1}
+        await places.take(bounds, patience=1)
+        waiting = asyncio.ensure_future(places.take(bounds, patience=0.01))
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.01, places.give_back, bounds)
+        try:
+            await waiting
+        except Busy:
+            pass
+        else:
+            places.give_back(bounds)
+        await asyncio.sleep(0.005)
+        await places.take(bounds, patience=1)
+
+
+@pytest.mark.parametrize("who", ["assignment", "member"])
+def test_the_changes_of_an_organization_are_not_used_up_by_who_may_change_nothing(
+    api: Api, acme: House, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    async def change(tenant_id: object) -> None:
+        asked.append(tenant_id)
+
+    monkeypatch.setattr(limits, "change", change)
+    token = acme.token() if who == "assignment" else acme.member_token(acme.member)
+    assert api.as_(token).post("/v1/connections", {"name": "x"}).status_code == 403
+    assert asked == []
+    assert api.as_(acme.member_token(acme.admin)).post("/v1/connections", {"name": "x"}).status_code == 422
+    assert asked == [acme.tenant.pk]

@@ -70,6 +70,8 @@ class ConsentAdmin(TenantAdmin):
     def consent_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Let another admin edit the assignment and issue tokens for it, in the owner's name."""
         assignment, owner = self._owned(request, object_id)
+        if owner.role not in ACTING or assignment.tenant.suspended_at is not None:
+            raise PermissionDenied  # there is nothing to let others do
         form = ConsentForm(request.POST, owner=owner, assignment=assignment)
         if not form.is_valid():
             self.message_user(request, "Choose an admin of your organization who has no consent yet.", messages.ERROR)

@@ -8,11 +8,13 @@ from django import forms
 from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django.views.decorators.http import require_POST
 
+from connections import offload
 from connections.errors import SealBroken
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
 from tools import acting, answering, calls, reading
@@ -151,8 +153,14 @@ class DecisionAdmin(ReadOnlyAdmin):
             self.message_user(request, f"Nothing was sent. {end.sentence}", messages.ERROR)
         except ToolReplaced as other:
             self.message_user(request, other.sentence, messages.ERROR)
+        except (offload.TooMuchWork, offload.Crowded, offload.Broken) as full:
+            self.message_user(request, f"Nothing was sent. {full.sentence}", messages.ERROR)
+            return False
         else:
             self.audit(request, "answered", call, actions=actions)
+            if "accept" in actions and call.assignment is not None and self._acts_for_its_owner(call):
+                with transaction.atomic():
+                    acting.tell(call.assignment, person(request), "answered what a server asked")
             self.message_user(request, _SENT["accept" if "accept" in actions else actions[0]], messages.SUCCESS)
         return True
 
@@ -160,10 +168,15 @@ class DecisionAdmin(ReadOnlyAdmin):
     def _not_in_ones_name(request: HttpRequest, call: Call, responses: dict[str, Any]) -> str:
         """Return why this person may not answer: what the answer does is done as the owner. Declining is anybody's."""
         accepts = any(response["action"] == "accept" for response in responses.values())
-        if not accepts or call.assignment is None or call.connection is None or not acting.is_personal(call.connection):
+        if not accepts or call.assignment is None or not DecisionAdmin._acts_for_its_owner(call):
             return ""
         refusal = acting.keeps_out(person(request), call.assignment)
         return f"Nothing was sent. {refusal} You may decline, or answer nothing." if refusal else ""
+
+    @staticmethod
+    def _acts_for_its_owner(call: Call) -> bool:
+        """Whether the call acts through a sign-in of its assignment's owner."""
+        return call.assignment is not None and call.connection is not None and acting.touches_people(call.connection)
 
     def _decided(self, request: HttpRequest, object_id: str) -> Call:
         call: Call = self.get_object(request, unquote(object_id))

@@ -321,8 +321,9 @@ class Reading:
             with self._clock.waiting_for_us():
                 method = self._question.method.encode()
                 beside, self._large = await offload.run(
-                    "tools.heavy:answer", body, method, tenant=self._server.tenant, seconds=_READ_SECONDS
-                )
+                    "tools.heavy:answer", body, method, tenant=self._server.tenant, seconds=_READ_SECONDS,
+                    patient=True,  # what has come is not thrown away because others wait
+                )  # fmt: skip
         except (offload.TooMuchWork, offload.Crowded, offload.Broken) as error:
             raise AnswerUnread from error
         if not beside:

@@ -190,7 +190,8 @@ class AccessToken(models.Model):
         try:
             quotas.take(quotas.TOKENS, tenant_id, mine)
         except quotas.QuotaReached:
-            dead = mine.exclude(pk__in=mine.live(timezone.now()).values("pk"))
+            # Not those of what is only disabled: they open the door again with it.
+            dead = mine.filter(Q(revoked_at__isnull=False) | Q(expires_at__lte=timezone.now()))
             oldest = list(dead.order_by("created_at").values_list("pk", flat=True)[:100])
             if not oldest:
                 raise

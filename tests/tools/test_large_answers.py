@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -344,3 +345,28 @@ def test_a_crowd_of_work_is_told_to_come_again(shop: Shop, monkeypatch: pytest.M
     assert (answer.status_code, answer.json()["code"]) == (503, "too_much_waiting")
     assert answer.headers["retry-after"] == "1"
     assert shop.call("echo", {"text": "x"}).status_code == 200
+
+
+async def test_a_large_answer_that_trickles_does_not_hold_the_budget_for_the_time_of_its_call(
+    mcp_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "WHOLE_SECONDS", 1.0)
+
+    async def trickles(_: McpServer, __: Incoming, receive: Receive, send: Send) -> bool:
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"1900000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b" " * 400_000, "more_body": True})
+        with suppress(Exception):  # until the client hangs up
+            for _ in range(200):
+                await asyncio.sleep(0.1)
+                await send({"type": "http.response.body", "body": b" ", "more_body": True})
+        return True
+
+    server = mcp_server("modern")
+    server.rules.insert(0, kinds.only_on("tools/call", trickles))
+    patient = mcp_client.Server(key=server.url, url=server.url, era="modern", timeout=60)
+    began = time.monotonic()
+    with pytest.raises(mcp_client.TimedOut):
+        await mcp_client.call_tool(patient, "echo", {"text": "x"})
+    assert time.monotonic() - began < 15
+    assert budget.answers.taken == 0

@@ -37,6 +37,7 @@ _MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither conte
 _UNCOUNTED: Final = 128 * 1024  # bytes of an answer that the budget does not count
 _LARGE: Final = frozenset({"tools/call", "tasks/get"})  # whose answers have content
 _LISTING: Final = "tools/list"
+WHOLE_SECONDS: Final = 120.0  # that a large answer may take to arrive, once it has begun to
 _READ_SECONDS: Final = 10.0  # of CPU time, for the largest answer
 _MOST_OF_A_STEP: Final = 2_000  # characters of what a step of progress says
 _MOST_DIGITS: Final = 15  # of a length; more is no length of anything that is read
@@ -106,6 +107,11 @@ class Clock:
         """Start the idle clock again: something moved."""
         if not self._stops:
             self.timer.reschedule(min(self._absolute, self._loop.time() + self._idle))
+
+    def hurry(self, seconds: float) -> None:
+        """Have the answer, which has begun to come, end within so many seconds."""
+        self._absolute = min(self._absolute, self._loop.time() + seconds)
+        self.wind()
 
     @contextmanager
     def waiting_for_us(self) -> Iterator[None]:
@@ -192,8 +198,11 @@ class Reading:
             self._check_size(self._expected)
         parts: list[bytes] = []
         async for chunk in response.stream:  # type: ignore[union-attr]
+            counted = self._counted
             await self._weigh(chunk)
-            if parts:
+            if self._counted and not counted:  # from now on others wait for what it holds of the budget
+                self._clock.hurry(WHOLE_SECONDS)
+            elif parts:
                 self._clock.wind()
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)

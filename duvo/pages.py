@@ -35,7 +35,7 @@ from tools.errors import LimitReached
 
 PATIENCE = 5.0  # seconds that a page waits for a place
 MOST_WAITING = 1_000  # pages
-MOST_WAITING_ALIKE = 20  # pages, of one organization's people or programs, or of one address
+MOST_WAITING_ALIKE = 100  # pages, of one organization's people or programs, or of one address
 _COUNTED = frozenset({"admin", "admin's program"})
 OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics"})  # they say how the process is, also when it is busy
 _KNOWN_FOR = 600  # seconds

@@ -35,7 +35,9 @@ OF_ACCOUNT = (30, 1 / 20)  # from wherever
 OF_BROWSER = (10, 1 / 60)  # one account from a browser in which it was signed in
 OF_PERSON = (5, 1 / 60)  # who is signed in and enters the password again
 MOST_WAITING = 8  # passwords that wait for their turn in one process
-PATIENCE = 10.0  # seconds that one waits
+PATIENCE = 20.0  # seconds that one waits
+COME_AGAIN = 5.0  # seconds, for who could not wait
+NICENESS = 5  # a third of what calls get where the machine is busy: enough to let an operator in
 
 COOKIE = "duvo_browser"
 COOKIE_AGE = 90 * 24 * 3600  # seconds
@@ -124,21 +126,21 @@ class _Turns:
 
     def take(self, hashing: Any, *args: Any) -> str:
         if not self._waiting.acquire(blocking=False):
-            raise TooBusy(retry_after=PATIENCE)
+            raise TooBusy(retry_after=COME_AGAIN)
         try:
             turn = self._thread.submit(hashing, *args)
             try:
                 return str(turn.result(PATIENCE))
             except TimeoutError as error:
                 turn.cancel()
-                raise TooBusy(retry_after=PATIENCE) from error
+                raise TooBusy(retry_after=COME_AGAIN) from error
         finally:
             self._waiting.release()
 
 
 def _give_way() -> None:
     with suppress(OSError, AttributeError):  # Linux knows a priority of each thread
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 _turns = _Turns()

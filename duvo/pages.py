@@ -33,7 +33,7 @@ from tools import limits, problems
 from tools.authentication import recognize, token_digest
 from tools.errors import LimitReached
 
-PATIENCE = 5.0  # seconds that a page waits for a place
+PATIENCE = 15.0  # seconds that a page waits for a place: a person prefers a slow page to a refusal
 MOST_WAITING = 1_000  # pages
 MOST_WAITING_ALIKE = 100  # pages, of one organization's people or programs, or of one address
 _COUNTED = frozenset({"admin", "admin's program"})

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import orjson
 
+from tools.written import has_more_than
+
 # Deeper JSON than this could be read but never written again (orjson writes 254 levels).
 MAX_DEPTH: Final = 200
 _ESCAPES: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u....|.)", re.DOTALL)
@@ -31,7 +33,7 @@ def read(body: bytes) -> Any:
     except ValueError:
         value = _read_with_lone_surrogates(body)
     # Few brackets cannot be deep; only then is the second look worth its time.
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+    if has_more_than(MAX_DEPTH, (b"{", b"["), body):
         try:
             orjson.dumps(value)
         except TypeError as error:

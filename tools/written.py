@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -39,7 +40,19 @@ def is_small(text: bytes) -> bool:
     """Tell whether JSON can be read where others wait: it is short, or little else than long texts."""
     if len(text) <= SMALL:
         return True
-    return len(text) <= _LONGEST_TEXT and sum(map(text.count, _MARKS)) <= _MOST_MARKS
+    return len(text) <= _LONGEST_TEXT and not has_more_than(_MOST_MARKS, _MARKS, text)
+
+
+def has_more_than(most: int, marks: Iterable[bytes], text: bytes) -> bool:
+    """Tell whether more than so many marks are in a text; it jumps from one to the next, as most texts have few."""
+    for mark in marks:
+        at = text.find(mark)
+        while at >= 0:
+            most -= 1
+            if most < 0:
+                return True
+            at = text.find(mark, at + 1)
+    return False
 
 
 def read(text: bytes) -> Any:

@@ -143,8 +143,15 @@ class Person:
         return callback.is_redirect
 
     def _post(self, path: str, data: dict[str, str]) -> httpx2.Response:
-        token = self._browser.cookies["csrftoken"]
-        return self._browser.post(path, data={**data, "csrfmiddlewaretoken": token})
+        """Press a button; press it again when the page says that too much is asked at this moment."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            token = self._browser.cookies["csrftoken"]
+            answer = self._browser.post(path, data={**data, "csrfmiddlewaretoken": token})
+            if answer.status_code != 503 or time.monotonic() > deadline:
+                return answer
+            say(f"POST {path}: too much is asked at this moment")
+            time.sleep(float(answer.headers["Retry-After"]))
 
 
 @dataclass

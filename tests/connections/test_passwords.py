@@ -251,4 +251,4 @@ def test_when_too_many_sign_in_at_once_the_next_hears_when_to_come_back(
     monkeypatch.setattr(passwords._turns, "_waiting", threading.BoundedSemaphore(1))
     passwords._turns._waiting.acquire()
     answer = enter("nobody", "wrong")
-    assert (answer.status_code, answer["Retry-After"]) == (503, "10")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")

@@ -17,6 +17,7 @@ from django.db import connection as database
 from django.test import Client
 
 from connections.models import User
+from duvo import pages
 from duvo.pages import MOST_WAITING_ALIKE, Busy, Places
 from tests.conftest import House
 from tests.live import Api
@@ -107,8 +108,9 @@ class Browsers:
 
 @pytest.mark.skipif(database.vendor != "postgresql", reason="SQLite has no rows to wait for.")
 def test_pages_that_one_organization_keeps_busy_stop_neither_calls_nor_pages_of_another(
-    shop: Shop, acme: House, rival: House, signed_in: SignedIn
+    shop: Shop, acme: House, rival: House, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pages, "PATIENCE", 2.0)
     theirs = Browsers(shop.api.base, signed_in(rival.admin))
     ours = Browsers(shop.api.base, signed_in(acme.admin))
     assert (theirs.get(PAGE).status_code, ours.get(PAGE).status_code) == (200, 200)

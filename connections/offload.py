@@ -1,6 +1,6 @@
 """Heavy work on what strangers send, done in processes beside this one.
 
-    parts = await offload.run("tools.heavy:check", schema, value, tenant=tenant_id)
+    parts = await offload.run("tools.offload_jobs:check", schema, value, tenant=tenant_id)
     parts = offload.run_now(...)  # from plain code
 
 A parser or a validator in C holds the interpreter from its first byte to its last, and with it every call of the

@@ -29,7 +29,7 @@ from duvo import bodies  # noqa: E402
 from duvo.bodies import Receive  # noqa: E402
 from duvo.caching import keep_private  # noqa: E402
 from duvo.logging import new_request_id  # noqa: E402
-from tools import call_door, event_door, problems  # noqa: E402
+from tools.api import calls, events, problems  # noqa: E402
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -38,11 +38,11 @@ _ID = r"(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _DOORS: list[tuple[re.Pattern[str], _View]] = [
     (re.compile(pattern), cast("_View", door.as_view()))
     for pattern, door in [
-        (r"/v1/tools/(?P<name>[A-Za-z0-9_-]+)/call", call_door.CallTool),
-        (rf"/v1/calls/{_ID}", call_door.CallDetail),
-        (rf"/v1/calls/{_ID}/cancel", call_door.CancelCall),
-        (rf"/v1/calls/{_ID}/input", call_door.AnswerCall),
-        (rf"/v1/calls/{_ID}/events", event_door.CallEvents),
+        (r"/v1/tools/(?P<name>[A-Za-z0-9_-]+)/call", calls.CallTool),
+        (rf"/v1/calls/{_ID}", calls.CallDetail),
+        (rf"/v1/calls/{_ID}/cancel", calls.CancelCall),
+        (rf"/v1/calls/{_ID}/input", calls.AnswerCall),
+        (rf"/v1/calls/{_ID}/events", events.CallEvents),
     ]
 ]
 
@@ -93,7 +93,7 @@ async def _call(
         answer: HttpResponse | StreamingHttpResponse | None = _security.process_request(request)
         request.get_host()
     except DisallowedHost:
-        answer = call_door.refuse(problems.UnknownHost())
+        answer = calls.refuse(problems.UnknownHost())
     if answer is None:
         answer = await view(request, **names)
     keep_private(answer)
@@ -109,7 +109,7 @@ async def _refuse(scope: dict[str, Any], receive: Receive, send: Send, refusal: 
     """Answer a request whose body is not wanted; the answer is on its way while the rest of it is read and dropped."""
     request = ASGIRequest(scope, io.BytesIO())
     new_request_id(request.headers.get("X-Request-ID"))
-    answer = call_door.refuse(refusal)
+    answer = calls.refuse(refusal)
     if not scope["path"].startswith("/v1/"):
         answer.content, answer["Content-Type"] = f"{refusal.sentence}\n".encode(), "text/plain; charset=utf-8"
     answer["Connection"] = "close"

@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 
 from connections.clients import past_proxies, share_of
-from tools import problems
+from tools.api import problems
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Headers = Mapping[bytes, bytes]

@@ -2,7 +2,7 @@
 
 housekeeping   dispatchers and what ends, purges and forgets: asks nobody outside, so that it never waits for them
 probes         what asks strangers' servers for the product's own sake: checks, renewals, notices, looks at tasks
-calls          tenants' queued calls; no messages, the worker takes them off their rows (tools/claiming.py)
+calls          tenants' queued calls; no messages, the worker takes them off their rows (tools/calls/claiming.py)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class QueuedCalls(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Begin to take calls."""
-        from tools.claiming import Claimer  # noqa: PLC0415 - models are there once the worker has set Django up
+        from tools.calls.claiming import Claimer  # noqa: PLC0415 - models are there once the worker has set Django up
 
         self._claimer = Claimer(worker.concurrency)
         self._claimer.start()

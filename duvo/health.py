@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from django.views.decorators.cache import never_cache
 
-from tools import problems
+from tools.api import problems
 
 
 def alive(request: HttpRequest) -> HttpResponse:

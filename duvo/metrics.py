@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from connections import egress, metrics
-from tools import limits
+from tools.calls import limits
 from tools.models import Call
 from tools.models.moves import OPEN_STATES, CallState
 

@@ -29,8 +29,9 @@ from connections.clients import address_of, share_of
 from connections.egress.loop import release_database, while_waiting
 from connections.errors import TooManyTries
 from connections.models import Role
-from tools import limits, problems
-from tools.authentication import recognize, token_digest
+from tools.api import problems
+from tools.api.authentication import recognize, token_digest
+from tools.calls import limits
 from tools.errors import LimitReached
 
 PATIENCE = 15.0  # seconds that a page waits for a place: a person prefers a slow page to a refusal

@@ -348,12 +348,12 @@ DEFAULT_FROM_EMAIL = env.default_from_email
 # --- API ------------------------------------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["tools.authentication.TokenAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["tools.authentication.HasPrincipal"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tools.api.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tools.api.authentication.HasPrincipal"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "tools.schema.Schema",
-    "EXCEPTION_HANDLER": "tools.problems.handle",
+    "DEFAULT_SCHEMA_CLASS": "tools.api.openapi.Schema",
+    "EXCEPTION_HANDLER": "tools.api.problems.handle",
     "UNAUTHENTICATED_USER": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }

@@ -7,7 +7,7 @@ from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
 from connections import patience
-from tools import problems
+from tools.api import problems
 
 RETRY_AFTER = "5"  # seconds
 ON_A_PAGE = (

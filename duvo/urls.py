@@ -13,7 +13,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("", include("oauth.urls")),
     path("admin/", admin.site.urls),
-    path("v1/", include("tools.urls")),
+    path("v1/", include("tools.api.urls")),
     path("v1/schema", document.show, name="schema"),
     path(
         "v1/docs",

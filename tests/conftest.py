@@ -71,7 +71,8 @@ def _quick_passwords(settings: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
     """Caches of the call path know rows of the test before."""
-    from tools import authentication, offers
+    from tools.api import authentication
+    from tools.calls import offers
 
     authentication.forget()
     offers.forget()

@@ -15,7 +15,7 @@ import uvicorn
 from django.db import connections
 
 from connections.models import Connection
-from tools import probing
+from tools.catalog import probing
 from tools.models import Probe
 
 

@@ -22,7 +22,7 @@ from django.db import connection as database
 from redis import Redis
 
 from duvo import stack
-from tools import pubsub
+from tools.calls import pubsub
 
 PATIENCE = 40.0  # seconds until a process answers on a busy machine
 WORKER_PATIENCE = 120.0  # a worker imports everything first

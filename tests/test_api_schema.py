@@ -13,7 +13,7 @@ from schemathesis import Case
 from tests.conftest import House
 from tests.live import Api
 from tests.servers.fixtures import StartServer
-from tests.tools.test_rest_isolation import PUBLIC, routes
+from tests.tools.api.test_rest_isolation import PUBLIC, routes
 
 EXAMPLES = 12  # of each operation and token, besides the systematic ones
 

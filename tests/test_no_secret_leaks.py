@@ -27,7 +27,9 @@ from tests.servers import kinds
 from tests.servers.fixtures import StartServer
 from tests.servers.running import Incoming, McpServer, Receive, Send
 from tests.servers.toolbox import Result, furnished, schema, text
-from tools import mcp_client, offers, upstream
+from tools import mcp_client
+from tools.calls import offers
+from tools.catalog import upstream
 from tools.models import Assignment
 
 SECRETS = {kind: f"m4rk-{kind}-0123456789" for kind in ("api-key", "header", "extra-header")}

@@ -34,7 +34,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from connections.errors import DuvoError
-from tools.schemas import Fault
+from tools.definitions.schemas import Fault
 
 
 class CallError(DuvoError):

@@ -11,7 +11,8 @@ from django.utils import timezone
 from connections import patience, shares
 from connections.checking import CHECKS
 from connections.models import Tenant
-from tools import acting, calls, owner_mail, polling, probing, pubsub, retention, usage
+from tools.calls import acting, life, owner_mail, polling, pubsub, retention, usage
+from tools.catalog import probing
 from tools.models import Call
 
 LOOKS = shares.Work(task="tools.look_at_task", dispatcher="tools.dispatch_task_looks")
@@ -64,7 +65,7 @@ def cancel_task(self: Task[..., None], *, call_id: str) -> None:
 @shared_task(name="tools.sweep_calls")
 def sweep_calls() -> None:
     """End the calls of dead processes, or put them back into the queue."""
-    calls.sweep(timezone.now())
+    life.sweep(timezone.now())
 
 
 @shared_task(name="tools.dispatch_owner_mail")

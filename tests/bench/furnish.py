@@ -18,7 +18,7 @@ def make(server_url: str) -> str:
     from django.core.management import call_command
 
     from connections.models import Connection, Era, Tenant
-    from tools import probing
+    from tools.catalog import probing
     from tools.models import AccessToken, Assignment
 
     call_command("migrate", verbosity=0)

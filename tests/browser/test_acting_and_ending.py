@@ -13,7 +13,7 @@ from connections.models import Membership, User
 from tests.browser.conftest import Visit
 from tests.browser.test_start_page import clean
 from tests.conftest import PASSWORD, House
-from tools import acting
+from tools.calls import acting
 from tools.models import AccessToken, Call, Consent, Tool
 
 pytestmark = pytest.mark.browser

@@ -18,7 +18,7 @@ from tests.processes import StartWorker
 from tests.servers.asking import asking
 from tests.servers.fixtures import StartServer
 from tests.servers.toolbox import Result, Toolbox, schema, text
-from tools import calls, offers
+from tools.calls import life, offers
 from tools.models import Call, Probe, Tool
 
 pytestmark = pytest.mark.browser
@@ -141,8 +141,8 @@ def test_the_pages_of_a_call_are_accessible(
     counter: Counter, acme: House, visit: Visit, width: int, colours: str, tmp_path: Path
 ) -> None:
     shipped, both, visited = counter.call("ship", ORDER), counter.call("ask_both"), counter.call("ask_visit")
-    calls.resume(both.pk)
-    calls.resume(visited.pk)
+    life.resume(both.pk)
+    life.resume(visited.pk)
     ann = visit(acme.admin, width=width, colours=colours)
     tool = Tool.objects.get(name="ship")
     pages = {
@@ -154,8 +154,8 @@ def test_the_pages_of_a_call_are_accessible(
         ann.open(path)
         ann.shoot(f"{name}-{colours}", tmp_path)
         clean(ann)
-    calls.approve(shipped, by="ann")
-    calls.resume(shipped.pk)
+    life.approve(shipped, by="ann")
+    life.resume(shipped.pk)
     ann.open(f"/admin/tools/call/{shipped.pk}/contents/")
     expect(ann.page.locator("#contents")).to_contain_text("is on its way")
     ann.shoot(f"contents-{colours}", tmp_path)

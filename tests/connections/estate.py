@@ -14,7 +14,7 @@ from connections import audit
 from connections.models import AuditEvent, Connection, Membership, Tenant, User
 from oauth.models import Notice
 from tests.conftest import House
-from tools import contents
+from tools.calls import contents
 from tools.models import AccessToken, Assignment, Call, Consent, OwnerNotice, Probe, StoredContent, Tool
 
 MARK = "acme-only"  # stands in every row of acme that is shown anywhere

@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connections import metrics
 from tests.conftest import House
+from tests.tools.calls.test_call_worker import ASYNC, open_call
 from tests.tools.conftest import Shop, open_shop, shop  # noqa: F401 - fixtures
-from tests.tools.test_call_worker import ASYNC, open_call
-from tools import calls
+from tools.calls import life
 from tools.models import Call
 from tools.models.moves import CallState
 
@@ -76,7 +76,7 @@ def test_calls_are_counted_by_outcome_and_placement(shop: Shop) -> None:  # noqa
 
 def test_calls_that_no_run_ends_are_counted_too(shop: Shop) -> None:  # noqa: F811
     open_call(shop, CallState.RUNNING, timedelta(seconds=-60))
-    calls.sweep(timezone.now())
+    life.sweep(timezone.now())
     queued = shop.call("echo", {"text": "x"}, **ASYNC).json()["id"]
     shop.api.post(f"/v1/calls/{queued}/cancel")
     seen = scraped()

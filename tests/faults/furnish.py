@@ -20,7 +20,7 @@ def furnish(server_url: str, other_url: str) -> str:
     from django.core.management import call_command
 
     from connections.models import Connection, Tenant
-    from tools import probing
+    from tools.catalog import probing
     from tools.models import AccessToken, Assignment, Tool
 
     call_command("migrate", verbosity=0)

@@ -72,7 +72,7 @@ def _connection(tenant: Any, slug: str, url: str, **more: Any) -> Any:
 
 
 def _check(connection: Any, *, must_pass: bool = False) -> None:
-    from tools import probing
+    from tools.catalog import probing
 
     report = probing.probe(connection.pk)
     assert report is not None

@@ -18,7 +18,7 @@ from tests.servers.authorization.protection import protect
 from tests.servers.authorization.server import AuthorizationServer, approve
 from tests.servers.fixtures import StartAuthorizationServer, StartServer
 from tests.servers.running import McpServer
-from tools import probing
+from tools.catalog import probing
 
 
 @dataclass

@@ -18,7 +18,8 @@ from oauth.models import Notice, SignIn
 from tests.conftest import PASSWORD, House
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
-from tools import authentication, calls, offers, owner_mail
+from tools.api import authentication
+from tools.calls import life, offers, owner_mail
 from tools.models import AccessToken, Assignment, Call, Consent, OwnerNotice, Tool
 
 SignedIn = Callable[[User | None], Client]
@@ -158,7 +159,7 @@ def test_a_queued_call_of_another_does_not_act_either(office: Office) -> None:
         )  # fmt: skip
     Connection.objects.update(sharing="personal")
     call, before = Call.objects.get(), office.scene.server.count("tools/call")
-    calls.resume(call.pk)
+    life.resume(call.pk)
     call.refresh_from_db()
     assert (call.state, call.error_code) == ("failed", "acting_refused")
     assert office.scene.server.count("tools/call") == before

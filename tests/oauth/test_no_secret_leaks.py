@@ -31,7 +31,7 @@ from tests.oauth.test_sign_in import CALLBACK, secret
 from tests.servers.authorization.server import approve
 from tests.servers.kinds import respond
 from tests.servers.running import Incoming, Receive, Rule, Send
-from tools import offers
+from tools.calls import offers
 
 ENTERED = {
     "secret": "m4rk-entered-secret-0123456789",

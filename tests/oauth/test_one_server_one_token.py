@@ -19,7 +19,7 @@ from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.test_sign_in import CALLBACK, secret
 from tests.servers.authorization.protection import protect
 from tests.servers.fixtures import StartAuthorizationServer
-from tools.upstream import bearing, server_for
+from tools.catalog.upstream import bearing, server_for
 
 ELSEWHERE = "https://elsewhere.example.com/mcp"
 CLIENT: dict[str, Any] = {"oauth_client_id": "acme-1"}

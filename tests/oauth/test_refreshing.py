@@ -23,7 +23,7 @@ from tests.oauth.test_sign_in import CALLBACK, secret
 from tests.servers.authorization.protection import protect
 from tests.servers.authorization.server import approve
 from tests.servers.kinds import answers
-from tools import offers
+from tools.calls import offers
 
 
 def expire(scene: Scene) -> None:

@@ -16,7 +16,7 @@ from tests.live import Api
 from tests.servers import kinds
 from tests.servers.running import McpServer
 from tests.servers.toolbox import Toolbox, furnished
-from tools import offers
+from tools.calls import offers
 from tools.models import Assignment, Call, Probe, Tool
 
 PATIENCE = 20.0  # seconds

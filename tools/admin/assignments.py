@@ -22,9 +22,9 @@ from connections.forms import TenantForm
 from connections.forms.fields import NameField
 from connections.quotas import ASSIGNMENTS, QuotaReached, take
 from connections.tenancy import TenantFilter, only_tenant, person
-from tools import acting
 from tools.admin.consents import ConsentAdmin
 from tools.admin.token_forms import TokenForm, revoke, revoked, show_once
+from tools.calls import acting
 from tools.models import AccessToken, Assignment, Tool
 
 MOST_OFFERED = 1_000  # tools to choose from on one page

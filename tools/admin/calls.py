@@ -21,14 +21,14 @@ from django.views.decorators.http import require_GET
 from connections.columns import stamp
 from connections.errors import SealBroken
 from connections.tenancy import TenantFilter, person
-from tools import calls, contents, ending, offers, reading
 from tools.admin.decisions import DecisionAdmin, RefusalForm
-from tools.admin.life import hints_of, life_of
-from tools.admin.readable import blocks_of, is_whole, readable
-from tools.content_views import attachment, whole
+from tools.admin.rendering import blocks_of, is_whole, readable
+from tools.admin.timeline import hints_of, life_of
+from tools.api.contents import attachment, whole
+from tools.calls import contents, disclosure, ending, life, offers
 from tools.models import Call
 from tools.models.moves import CallState
-from tools.written import written
+from tools.payloads.raw_json import written
 
 LOST = "It can no longer be opened: the key that sealed it is gone."
 
@@ -127,7 +127,7 @@ class CallAdmin(DecisionAdmin):
         call: Call = self.get_object(request, unquote(object_id))
         content = get_object_or_404(call.contents, number=number)
         try:
-            return attachment(request, content, reading.download_by(person(request), content))
+            return attachment(request, content, disclosure.download_by(person(request), content))
         except SealBroken:
             self.message_user(request, LOST, messages.ERROR)
         return HttpResponseRedirect(reverse("admin:tools_call_contents", args=[call.pk]))
@@ -136,7 +136,7 @@ class CallAdmin(DecisionAdmin):
         """Give arguments and result, of which the page shows only the beginning where they are long, as a download."""
         call: Call = self.get_object(request, unquote(object_id))
         try:
-            arguments, result = reading.read_by(person(request), call)
+            arguments, result = disclosure.read_by(person(request), call)
         except SealBroken:
             self.message_user(request, LOST, messages.ERROR)
             return HttpResponseRedirect(reverse("admin:tools_call_contents", args=[call.pk]))
@@ -146,7 +146,7 @@ class CallAdmin(DecisionAdmin):
     @staticmethod
     def _opened(request: HttpRequest, call: Call) -> dict[str, Any]:
         try:
-            arguments, result = reading.read_by(person(request), call)
+            arguments, result = disclosure.read_by(person(request), call)
         except SealBroken:
             return {"lost": LOST}
         copies = {contents.address(call.pk, number): _download(call.pk, number) for number in _numbers(call)}
@@ -166,7 +166,7 @@ class CallAdmin(DecisionAdmin):
         """End the chosen calls that are still open, within a second, wherever they run."""
         chosen = list(self.changeable(request, queryset).filter(finished_at=None))
         for call in chosen:
-            calls.cancel(call)
+            life.cancel(call)
             self.audit(request, "cancelled", call)
         self.message_user(request, f"Calls cancelled: {len(chosen)}.", messages.SUCCESS)
 

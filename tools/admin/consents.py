@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 
 from connections.models import ACTING, Membership, Role
 from connections.tenancy import TenantAdmin, person
-from tools import acting
+from tools.calls import acting
 from tools.models import Assignment, OwnerNotice
 
 

@@ -17,8 +17,8 @@ from django.views.decorators.http import require_POST
 from connections import offload
 from connections.errors import SealBroken
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
-from tools import acting, answering, calls, reading
 from tools.admin.questions import ACTIONS, QuestionForm, answered, asked
+from tools.calls import acting, answering, disclosure, life
 from tools.errors import AnswersRefused, Ended, NotAsked, OrganizationSuspended, ToolReplaced
 from tools.models import Call
 from tools.models.moves import CallState
@@ -80,7 +80,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         """Let the call be made."""
         call = self._decided(request, object_id)
         try:
-            approved = calls.approve(call, by=person(request).get_username())
+            approved = life.approve(call, by=person(request).get_username())
         except (Ended, OrganizationSuspended) as end:
             self.audit(request, "approved", call, outcome=end.code)
             self.message_user(request, f"Nothing was sent. {end.sentence}", messages.ERROR)
@@ -101,7 +101,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         form = RefusalForm(request.POST)
         if not form.is_valid():
             self.message_user(request, f"Reason: {form.errors['reason'][0]}", messages.ERROR)
-        elif calls.refuse(call, by=person(request).get_username(), reason=form.cleaned_data["reason"]):
+        elif life.refuse(call, by=person(request).get_username(), reason=form.cleaned_data["reason"]):
             self.audit(request, "refused", call, reason=form.cleaned_data["reason"])
             self.message_user(request, "Refused: nothing was sent.", messages.SUCCESS)
         else:
@@ -133,7 +133,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         if call.finished:
             self.message_user(request, ENDED, messages.WARNING)
         else:
-            calls.cancel(call)
+            life.cancel(call)
             self.audit(request, "cancelled", call)
             self.message_user(request, "The call is being cancelled.", messages.SUCCESS)
         return self._to_its_page(call)
@@ -194,7 +194,7 @@ def _question(request: HttpRequest, call: Call) -> dict[str, Any] | None:
     if call.state != CallState.INPUT_REQUIRED or call.sealed_answers:
         return None
     try:
-        return reading.question_by(person(request), call)
+        return disclosure.question_by(person(request), call)
     except SealBroken:
         return None
 

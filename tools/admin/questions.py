@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from django import forms
 
-from tools.difference import visible
-from tools.schemas import Fault, pointer
+from tools.definitions.difference import visible
+from tools.definitions.schemas import Fault, pointer
 
 ACTIONS = ("accept", "decline", "cancel")
 _OWN_ACTION = "action"

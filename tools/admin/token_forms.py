@@ -15,7 +15,7 @@ from django.utils.cache import add_never_cache_headers
 from connections.forms.fields import NameField
 from connections.models import Membership, User
 from connections.tenancy import TenantAdmin
-from tools import ending
+from tools.calls import ending
 from tools.models import AccessToken
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from connections.errors import DuvoError
 from tools.mcp_client import questions, wire
 from tools.mcp_client.errors import BadQuestion
 from tools.mcp_client.posting import in_background, post
-from tools.mcp_client.reading import Clock
+from tools.mcp_client.responses import Clock
 from tools.mcp_client.shapes import Ask, Questions, Server
 
 COURTESY_TIMEOUT: Final = 5.0  # seconds for a message that the server may miss

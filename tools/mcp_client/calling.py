@@ -19,9 +19,9 @@ from connections import offload
 from tools.mcp_client import eras, questions, results, sessions, wire
 from tools.mcp_client.errors import McpError, NeedsMore, Unsendable
 from tools.mcp_client.posting import post
-from tools.mcp_client.reading import Listener, Reply
+from tools.mcp_client.responses import Listener, Reply
 from tools.mcp_client.shapes import Answers, Ask, OnProgress, Questions, Server, Task, ToolResult
-from tools.written import Written
+from tools.payloads.raw_json import Written
 
 MOST_REPEATS: Final = 5  # of one call whose server wants nothing but its own state back
 
@@ -107,7 +107,7 @@ async def _picked(server: Server, arguments: Written, mirrored: wire.HeaderMap) 
     """Return the few of large arguments that are sent as headers, too; raises `Unsendable`."""
     paths = orjson.dumps(list(mirrored))
     try:
-        (picked,) = await offload.run("tools.heavy:picked", arguments.json, paths, tenant=server.tenant)
+        (picked,) = await offload.run("tools.offload_jobs:picked", arguments.json, paths, tenant=server.tenant)
     except (offload.TooMuchWork, offload.Crowded, offload.Broken) as error:
         raise Unsendable from error
     return dict(orjson.loads(picked))

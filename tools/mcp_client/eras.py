@@ -27,7 +27,7 @@ from tools.mcp_client.errors import (
     UnsupportedVersion,
 )
 from tools.mcp_client.posting import post
-from tools.mcp_client.reading import Reply
+from tools.mcp_client.responses import Reply
 from tools.mcp_client.shapes import Server, ServerFacts
 
 # A server that knows these codes speaks 2026-07-28 or later, whatever it makes of the request.

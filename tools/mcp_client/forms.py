@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from tools import schemas
-from tools.burden import MOST_AT_ONCE
+from tools.definitions import schemas
+from tools.definitions.schema_cost import MOST_AT_ONCE
 from tools.mcp_client.errors import BadQuestion
 
 MAX_FIELDS: Final = 100

@@ -13,7 +13,7 @@ from mcp_types import SERVER_INFO_META_KEY, Tool
 from pydantic import ValidationError
 
 from connections.offload import Broken, Crowded, TooMuchWork
-from tools import checks
+from tools.definitions import checks
 from tools.mcp_client import eras, sessions, wire
 from tools.mcp_client.calling import exchange, in_known_era
 from tools.mcp_client.errors import BadAnswer, ListingNeverEnds, ListingTooLarge

@@ -12,7 +12,7 @@ from connections import egress
 from connections.errors import Unreachable
 from tools.mcp_client import wire
 from tools.mcp_client.errors import ConnectionLost, McpError, TimedOut, Unsendable
-from tools.mcp_client.reading import DEAF, Clock, Listener, Reading, Reply
+from tools.mcp_client.responses import DEAF, Clock, Listener, Reading, Reply
 from tools.mcp_client.shapes import Server
 
 _background: set[asyncio.Task[None]] = set()

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import jsonschema_rs
 
-from tools.checks import Checker, checker
+from tools.definitions.checks import Checker, checker
+from tools.definitions.schemas import Fault, pointer
 from tools.mcp_client.forms import FORMATS
 from tools.mcp_client.shapes import Question, Questions
-from tools.schemas import Fault, pointer
 
 _ACTIONS: Final = ("accept", "decline", "cancel")
 _FORMATS: Final = {

@@ -20,9 +20,9 @@ from tools.mcp_client import wire
 from tools.mcp_client.asking import COURTESY_TIMEOUT, Asking, Replies, quietly
 from tools.mcp_client.errors import BadAnswer, EraChanged, RpcError, TimedOut, UnsupportedVersion
 from tools.mcp_client.posting import in_background, post
-from tools.mcp_client.reading import Clock, Listener, Reply
+from tools.mcp_client.responses import Clock, Listener, Reply
+from tools.mcp_client.server_stream import Standing
 from tools.mcp_client.shapes import Ask, OnProgress, Server, ServerFacts
-from tools.mcp_client.standing import Standing
 
 MAX_SESSIONS: Final = 2000
 _GONE: Final = 404

@@ -8,7 +8,7 @@ from typing import Any
 from tools.mcp_client import eras, results
 from tools.mcp_client.calling import exchange, in_known_era
 from tools.mcp_client.errors import EraChanged
-from tools.mcp_client.reading import Reply
+from tools.mcp_client.responses import Reply
 from tools.mcp_client.shapes import Response, Server, Task
 
 

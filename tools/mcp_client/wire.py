@@ -15,9 +15,9 @@ from mcp.shared.inbound import encode_header_value, mcp_param_headers
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
 from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 
-from tools import strangers
 from tools.mcp_client.errors import BadAnswer, Unsendable
 from tools.mcp_client.shapes import Server
+from tools.payloads import untrusted
 
 Headers = list[tuple[bytes, bytes]]
 HeaderMap = Mapping[tuple[str, ...], str]
@@ -168,10 +168,10 @@ def session_headers(version: str | None, session_id: str | None) -> Headers:
 def read_json(body: bytes) -> Any:
     """Read JSON from a stranger; raises `BadAnswer` for what is not JSON or nested too deeply."""
     try:
-        return strangers.read(body)
-    except strangers.TooDeep as error:
+        return untrusted.read(body)
+    except untrusted.TooDeep as error:
         raise BadAnswer("The server's answer is nested too deeply.") from error
-    except strangers.NotJson as error:
+    except untrusted.NotJson as error:
         raise BadAnswer("The server's answer is not JSON.") from error
 
 

@@ -11,7 +11,7 @@ Tenant ──┬── Assignment ──┬── AccessToken   a caller and its
 
 from tools.models.assignments import AccessToken, Assignment, Consent
 from tools.models.calls import Call, CallEvent
-from tools.models.catalogue import Placement, Policy, Probe, Tool, ToolVersion
+from tools.models.catalog import Placement, Policy, Probe, Tool, ToolVersion
 from tools.models.contents import StoredContent
 from tools.models.owner_notices import OwnerNotice
 

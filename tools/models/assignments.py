@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from connections import quotas
 from connections.models import ACTING, Membership, Role, Tenant, User
-from tools.models.catalogue import Tool, ToolQuerySet
+from tools.models.catalog import Tool, ToolQuerySet
 
 _RANDOM_BYTES = 32
 _PREFIX_LENGTH = 12

@@ -13,9 +13,9 @@ from uuid_utils.compat import uuid7
 from connections import sealing
 from connections.models import Connection, Tenant
 from tools.models.assignments import AccessToken, Assignment
-from tools.models.catalogue import Tool
+from tools.models.catalog import Tool
 from tools.models.moves import FINAL_STATES, OPEN_STATES, AskedIn, CallQuerySet, CallState
-from tools.written import Json, read
+from tools.payloads.raw_json import Json, read
 
 
 class Call(models.Model):

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from connections.models import Connection
-from tools.report import report_of
+from tools.catalog.report import report_of
 
 register = template.Library()
 

@@ -7,7 +7,7 @@ from typing import Any
 from django import template
 
 from connections.models import Tenant
-from tools import usage
+from tools.calls import usage
 
 register = template.Library()
 

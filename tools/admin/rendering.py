@@ -1,0 +1,87 @@
+"""Arguments and results of calls for a person's eyes: text as text, and nothing else is drawn, played or opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from django.template.defaultfilters import filesizeformat
+
+from tools.definitions.difference import CUT, pretty, visible
+from tools.payloads.raw_json import Json, Written
+
+MOST_BLOCKS = 200  # of one result on a page
+MOST_TOGETHER = 500_000  # characters of all of them
+_MOST_SHOWN = 16 * 1024  # bytes of large arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One piece of a result: what it is, its text, and where our own copy of it is to be had."""
+
+    title: str
+    text: str
+    link: str = ""
+
+
+def readable(arguments: Json) -> str:
+    """Return arguments as text; of large ones the beginning as it is written, which ends with `CUT`."""
+    if not isinstance(arguments, Written):
+        return pretty(arguments)
+    return visible(arguments.json[:_MOST_SHOWN].decode("utf-8", "replace")) + CUT
+
+
+def blocks_of(result: dict[str, Any], copies: dict[str, str]) -> list[Block]:
+    """Return a result's content and structured content; `copies` leads from the links of what was stored to pages.
+
+    What is more than a page may hold is left out or ends with `CUT`; `is_whole` tells whether nothing was.
+    """
+    left, shown = MOST_TOGETHER, list[Block]()
+    content = result.get("content") or []
+    for block in islice(content, MOST_BLOCKS):
+        shown.append(_block(block, copies, max(left, 0)))
+        left -= len(shown[-1].text)
+    if len(content) > MOST_BLOCKS:
+        shown.append(Block("And more", f"{len(content) - MOST_BLOCKS} further parts{CUT}"))
+    if result.get("structured_content") is not None:
+        shown.append(Block("Structured content", pretty(result["structured_content"], max(left, 0))))
+    if link := result.get("structured_content_link"):
+        shown.append(_stored("Structured content", link, copies))
+    return shown
+
+
+def is_whole(*texts: str) -> bool:
+    """Tell whether these texts of a page hold all that there is."""
+    return not any(text.endswith(CUT) for text in texts)
+
+
+def _block(block: dict[str, Any], copies: dict[str, str], most: int) -> Block:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            return Block("Text", visible(text, keep="\n\t", most=most))
+        case {"type": "image" | "audio" as kind, "data": str(data)}:
+            return Block(kind.capitalize(), f"{_said(block.get('mimeType'))}, {_size(len(data) * 3 // 4)}, not shown")
+        case {"type": "resource_link", "uri": str(uri)} if uri in copies:
+            return _stored("Stored content", block, copies)
+        case {"type": "resource_link", "uri": str(uri)}:
+            return Block("Link by the server, not opened", visible(uri, most=most))
+        case {"type": "resource", "resource": {"text": str(text)} as resource}:
+            return Block(f"Resource {_said(resource.get('uri'))}", visible(text, keep="\n\t", most=most))
+        case {"type": "resource", "resource": {"blob": str(blob)} as resource}:
+            said = f"{_said(resource.get('mimeType'))}, {_size(len(blob) * 3 // 4)}, not shown"
+            return Block(f"Resource {_said(resource.get('uri'))}", said)
+    return Block(_said(block.get("type")).capitalize(), pretty(block, most))
+
+
+def _stored(title: str, link: dict[str, Any], copies: dict[str, str]) -> Block:
+    said = f"{_said(link.get('mimeType'))}, {_size(link.get('size'))}"
+    return Block(title, said, copies.get(str(link.get("uri")), ""))
+
+
+def _said(value: object) -> str:
+    return visible(value[:200])[:200] if isinstance(value, str) else "of no type"
+
+
+def _size(size: object) -> str:
+    return filesizeformat(size).replace("\xa0", " ") if isinstance(size, int) else "of unknown size"

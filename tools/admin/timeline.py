@@ -1,0 +1,116 @@
+"""What the page of a call shows of its life; plain data, so that a script can show it live."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from connections.ages import ago
+from connections.errors import SealBroken
+from tools.calls import offers
+from tools.definitions.difference import visible
+from tools.models import Call, CallEvent
+from tools.models.moves import CallState
+
+_EVENTS_SHOWN = 100
+_SENTENCES = {
+    CallState.QUEUED: "It waits for a worker.",
+    CallState.AWAITING_APPROVAL: "It is not sent before an organization admin has approved it.",
+    CallState.RUNNING: "The server is at work.",
+    CallState.INPUT_REQUIRED: "The server has asked something and waits for the answer.",
+    CallState.SUCCEEDED: "The tool has answered.",
+}
+_STEPS = {
+    CallState.AWAITING_APPROVAL: "Approve or refuse it below.",
+    CallState.INPUT_REQUIRED: "Answer below.",
+    CallState.OUTCOME_UNKNOWN: "Look at the server whether it has happened before anybody tries again.",
+    CallState.TIMED_OUT: "Look at the server whether it has happened, or give the tool more time.",
+}
+_STEPS_OF_READERS = {
+    CallState.AWAITING_APPROVAL: "An organization admin can approve or refuse it.",
+    CallState.INPUT_REQUIRED: "An organization admin, or the program that made the call, can answer.",
+}
+_HINTS = {
+    "readOnlyHint": ("only reads", "changes something"),
+    "destructiveHint": ("may destroy", "destroys nothing"),
+    "idempotentHint": ("may be repeated", "does more when repeated"),
+    "openWorldHint": ("reaches the outside world", "stays within its system"),
+}
+
+
+def life_of(call: Call, now: datetime, *, may_decide: bool) -> dict[str, Any]:
+    """Return state, sentence, next step, progress and events of a call.
+
+    `live` says whether more will come; `stamp` changes when more than this has to be shown anew.
+    """
+    events = list(call.events.select_related("call").order_by("-seq")[:_EVENTS_SHOWN])
+    state = CallState(call.state)
+    steps = _STEPS if may_decide else _STEPS | _STEPS_OF_READERS
+    if may_decide and state == CallState.AWAITING_APPROVAL and offers.replaced(call):
+        steps = steps | {state: "It cannot be approved any more: refuse it below."}
+    return {
+        "state": {"code": state.value, "label": state.label},
+        "sentence": _sentence(call, state),
+        "next_step": "" if _is_answered(call) else steps.get(state, ""),
+        "progress": "" if call.finished else _step(_opened(call)),
+        "events": [_event(event, now) for event in reversed(events)],
+        "live": not call.finished,
+        "stamp": stamp_of(call),
+    }
+
+
+def stamp_of(call: Call) -> str:
+    """Return what differs after each move of the call, and after an answer that is not one."""
+    moved = call.events.filter(sealed_progress="").order_by("-seq").values_list("seq", flat=True).first()
+    return f"{moved}{'-answered' if _is_answered(call) else ''}"
+
+
+def hints_of(call: Call) -> list[str]:
+    """Return what the server says of the tool in its annotations, as words: hints, not promises."""
+    definition = (call.tool.approved_definition or {}) if call.tool else {}
+    said = definition.get("annotations")
+    if not isinstance(said, dict):
+        return []
+    return [words[0] if said[hint] else words[1] for hint, words in _HINTS.items() if isinstance(said.get(hint), bool)]
+
+
+def _sentence(call: Call, state: CallState) -> str:
+    if call.error_code == "tool_error":
+        return "The tool itself reports an error; its result says which."
+    if not call.finished and call.cancel_asked_at:
+        return "It is being cancelled."
+    if _is_answered(call):
+        return "The answer is on its way to the server."
+    if state == CallState.RUNNING and call.sealed_task:
+        return "The server works on it as a task; we ask again and again how far it is."
+    return call.error_sentence or _SENTENCES.get(state, "")
+
+
+def _is_answered(call: Call) -> bool:
+    return call.state == CallState.INPUT_REQUIRED and bool(call.sealed_answers)
+
+
+def _opened(row: Call | CallEvent) -> dict[str, Any] | None:
+    try:
+        return row.progress()
+    except SealBroken:
+        return None
+
+
+def _step(step: dict[str, Any] | None) -> str:
+    if not step:
+        return ""
+    done, total, message = step["progress"], step["total"], visible(step["message"] or "")
+    count = "" if done is None else f"{done:g} of {total:g}" if total else f"{done:g}"
+    return ", ".join(part for part in (count, message) if part)
+
+
+def _event(event: CallEvent, now: datetime) -> dict[str, str]:
+    label = "Progress" if event.sealed_progress else CallState(event.state).label
+    return {
+        "code": "progress" if event.sealed_progress else event.state,
+        "label": label,
+        "sentence": _step(_opened(event)) if event.sealed_progress else event.code.replace("_", " "),
+        "at": f"{event.at:%H:%M:%S}",
+        "ago": ago(event.at, now),
+    }

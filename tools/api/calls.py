@@ -1,0 +1,284 @@
+"""The doors of the call path: async from socket to socket, documented like every other view.
+
+They are DRF views in name, class and OpenAPI, but their `dispatch` runs on the event loop and does only what a call
+needs: a waiting caller holds no thread. `duvo.asgi` brings requests here without the middleware that pages need.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from typing import Any, ClassVar, cast
+
+import orjson
+from django.conf import settings
+from django.db import Error as DatabaseFailed
+from django.http import HttpRequest, HttpResponse
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.views import APIView
+
+from connections import offload
+from connections.context import request_id
+from connections.errors import DuvoError
+from connections.threads import in_thread
+from tools.api import prefer, problems
+from tools.api.authentication import IsAssignment, Principal, principals, recognize, token_digest
+from tools.api.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_json
+from tools.calls import acting, answering, life, tracing
+from tools.calls.ledger import LedgerUnavailable
+from tools.calls.outcomes import Report
+from tools.errors import CallerGone, CallNotFound, LimitReached, OrganizationSuspended
+from tools.models import Call
+from tools.payloads import untrusted
+from tools.payloads.raw_json import Json, is_small, read
+
+LARGEST_RESPONSES = 256 * 1024  # bytes; reading as many takes 25 ms at most, and a form is no place for files
+CANCEL_WAIT = 2.0  # seconds that a cancel waits for the end, which comes within one
+_A_WHILE = 1.0  # seconds after which it is asked again who the caller is, before anything is told
+
+logger = logging.getLogger(__name__)
+
+
+class Door(APIView):
+    """A view for assignments on the event loop; every error is a problem."""
+
+    permission_classes = [IsAssignment]
+    method: ClassVar[str]
+    principal: Principal
+    token_digest: str | None
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+        """Answer one request."""
+        if request.method != self.method:
+            body = problems.problem(405, "method_not_allowed", f"This address takes {self.method}.")
+            return answer(body, 405, {"Allow": self.method})
+        digest = token_digest(request.headers.get("Authorization"))
+        try:
+            principal = await recognize(digest, request) if digest else None
+            if (turned_away := self._turned_away(principal)) is not None or principal is None or digest is None:
+                return turned_away or _unauthenticated()
+            self.principal, self.token_digest = principal, digest
+            began = time.monotonic()
+            said = cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
+            if time.monotonic() - began > _A_WHILE:
+                with suppress(DatabaseFailed):  # what has happened is told all the same
+                    return self._turned_away(await principals.get(digest)) or said
+        except CallerGone:
+            principals.drop(digest or "")
+            with suppress(DatabaseFailed):
+                return self._turned_away(await principals.get(digest or "")) or _unauthenticated()
+            return _unauthenticated()
+        except DuvoError as error:
+            return refuse(error)
+        except DatabaseFailed:
+            logger.exception("The database does not answer")
+            return refuse(LedgerUnavailable("The database does not answer. Try again in a moment."))
+        except Exception:
+            logger.exception("A call failed inside")
+            return problems.server_error()
+        else:
+            return said
+
+    @staticmethod
+    def _turned_away(principal: Principal | None) -> HttpResponse | None:
+        """Return what is said to who may not come in, None to an assignment that may."""
+        if principal is None:
+            return _unauthenticated()
+        if principal.suspended:
+            return refuse(OrganizationSuspended())
+        if principal.assignment_id is None:
+            return answer(problems.problem(403, "forbidden", IsAssignment.message), 403)
+        return None
+
+
+class CallTool(Door):
+    """Call a tool and wait for its result."""
+
+    method = "POST"
+
+    @extend_schema(
+        operation_id="tools_call",
+        request=ArgumentsSerializer,
+        responses={200: CallSerializer, 202: OpenApiResponse(CallSerializer, description="Not finished yet.")},
+        parameters=[
+            OpenApiParameter(
+                "Prefer",
+                location=OpenApiParameter.HEADER,
+                description="`wait=N` waits up to N seconds (default 30, at most 300); `respond-async` does not wait.",
+            ),
+            OpenApiParameter(
+                "Idempotency-Key",
+                location=OpenApiParameter.HEADER,
+                pattern=r'^(?!""$)[!-~]{1,255}$',
+                description="1 to 255 visible ASCII characters, kept for 24 hours: the same key with the same tool and "
+                "arguments is the same call, also while it runs; with others it is refused.",
+            ),
+            OpenApiParameter(
+                "traceparent",
+                location=OpenApiParameter.HEADER,
+                description="W3C Trace Context; kept with the call, and sent on where the connection allows it.",
+            ),
+        ],
+    )
+    async def post(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Call a tool. A tool's own error is a 200 with `is_error`; everything else that goes wrong is a problem.
+
+        What is not finished in time, waits for an admin's approval or asks something is answered with 202 and the
+        call's address.
+        """
+        sentence = "The arguments are not a JSON object."
+        arguments = await _member(request, "arguments", sentence, tenant=str(self.principal.tenant_id))
+        preference = prefer.parse(request.headers.get("Prefer"))
+        at_once = preference is not None and preference.respond_async
+        report = await life.start(
+            self.principal,
+            name,
+            arguments,
+            wait=0 if at_once else preference.wait if preference else prefer.DEFAULT_WAIT,
+            in_worker=at_once,
+            idempotency_key=request.headers.get("Idempotency-Key"),
+            traceparent=tracing.parse(request.headers.get("traceparent")),
+        )
+        return _report(report, {"Preference-Applied": preference.applied()} if preference else {})
+
+
+class CallDetail(Door):
+    """One call of this assignment."""
+
+    method = "GET"
+
+    @extend_schema(
+        operation_id="calls_retrieve",
+        responses=CallSerializer,
+        parameters=[
+            OpenApiParameter(
+                "Prefer",
+                location=OpenApiParameter.HEADER,
+                description="`wait=N` answers when the call has ended or asks something, at the latest after N seconds "
+                "(at most 300).",
+            )
+        ],
+    )
+    async def get(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
+        """Look at a call, or wait for its end."""
+        return await _followed(request, await in_thread(own, self.principal, id), self.principal)
+
+
+class CancelCall(Door):
+    """Cancel a call of this assignment."""
+
+    method = "POST"
+
+    @extend_schema(operation_id="calls_cancel", request=None, responses=CallSerializer)
+    async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
+        """Cancel a call and see how it ended; one that has ended before stays as it is."""
+        call = await in_thread(own, self.principal, id)
+        await in_thread(life.cancel, call)
+        call = await in_thread(own, self.principal, id)
+        report = await life.follow(call, wait=CANCEL_WAIT, to_the_end=True, by=self.principal.token_id)
+        return answer(call_json(report), 200)
+
+
+class AnswerCall(Door):
+    """Answer what a call of this assignment asks."""
+
+    method = "POST"
+
+    @extend_schema(operation_id="calls_input", request=InputSerializer, responses=CallSerializer)
+    async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
+        """Answer every question of the call at once; it goes on, and `Prefer: wait=N` waits for what comes of it."""
+        call = await in_thread(own, self.principal, id)
+        _check_type(request)
+        if len(request.body) > LARGEST_RESPONSES:
+            raise problems.TooLarge(f"The responses are larger than {LARGEST_RESPONSES // 1024} KB.")
+        responses, asked = _read_members(request.body, "responses", "The responses are not a JSON object.", also="id")
+        await answering.answer_here(call, responses, asked=asked)
+        call = await in_thread(own, self.principal, id)
+        try:
+            return await _followed(request, call, self.principal)
+        except LimitReached:  # the answer is taken, and nothing is left to be refused but the wait
+            return answer(call_json(await life.follow(call, wait=0)), 200)
+
+
+def own(principal: Principal, call_id: str) -> Call:
+    """Return a call of this assignment; raises CallNotFound for every other.
+
+    Raises ActingRefused for one that acts as the assignment's owner, where this token does not.
+    """
+    try:
+        call = Call.objects.get(assignment=principal.assignment_id, tenant=principal.tenant_id, pk=call_id)
+    except Call.DoesNotExist as error:
+        raise CallNotFound from error
+    acting.check_other(principal.token_id, call)
+    return call
+
+
+async def _followed(request: HttpRequest, call: Call, principal: Principal) -> HttpResponse:
+    preference = prefer.parse(request.headers.get("Prefer"))
+    wait = preference.wait if preference and not preference.respond_async else 0
+    report = await life.follow(call, wait=wait, by=principal.token_id)
+    return answer(call_json(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
+
+
+def _unauthenticated() -> HttpResponse:
+    return answer(problems.unauthenticated(), 401, {"WWW-Authenticate": 'Bearer realm="duvo"'})
+
+
+def refuse(error: DuvoError) -> HttpResponse:
+    """Return the problem that an error becomes."""
+    body, headers = problems.of(error)
+    return answer(body, body["status"], headers)
+
+
+async def _member(request: HttpRequest, name: str, not_an_object: str, *, tenant: str) -> Json:
+    """Return the one member that the body may have, an object; that of a large body as it is written."""
+    _check_type(request)
+    if is_small(request.body):
+        return _read_members(request.body, name, not_an_object)[0]
+    faults, member = await offload.run(
+        "tools.offload_jobs:body", request.body, name.encode(), not_an_object.encode(), tenant=tenant
+    )
+    if not faults:
+        raise problems.Malformed
+    if found := orjson.loads(faults):
+        raise problems.Invalid(found)
+    return read(member)  # type: ignore[no-any-return]
+
+
+def _check_type(request: HttpRequest) -> None:
+    if request.content_type != "application/json":
+        raise problems.Unsupported
+
+
+def _read_members(text: bytes, name: str, not_an_object: str, *, also: str = "") -> tuple[dict[str, Any], str]:
+    """Return the one member that a body may have, an object, and the text that it may have `also`."""
+    try:
+        body = orjson.loads(text or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise problems.Malformed from error
+    if faults := untrusted.member_faults(body, name, not_an_object, also=also):
+        raise problems.Invalid(faults)
+    return dict(body.get(name, {})), str(body.get(also, "")) if also else ""
+
+
+def _report(report: Report, headers: dict[str, str]) -> HttpResponse:
+    if report.error is not None:
+        problem, more = problems.of(report.error)
+        return answer(problem | {"call": str(report.id)}, problem["status"], headers | more)
+    body = call_json(report)
+    if report.finished_at is not None:
+        return answer(body, 200, headers)
+    location = f"{settings.PUBLIC_URL}/v1/calls/{report.id}"
+    return answer(body, 202, headers | {"Location": location, "Retry-After": "1"})
+
+
+def answer(body: dict[str, Any] | bytes, status: int, headers: dict[str, str] | None = None) -> HttpResponse:
+    """Return a JSON answer with the headers that each one has."""
+    kind = problems.CONTENT_TYPE if status >= 400 else "application/json"  # noqa: PLR2004
+    text = body if isinstance(body, bytes) else orjson.dumps(body)
+    answer = HttpResponse(text, status=status, content_type=kind, headers=headers)
+    answer["Cache-Control"] = "no-store"
+    answer["X-Content-Type-Options"] = "nosniff"
+    answer["X-Request-ID"] = request_id.get()
+    return answer

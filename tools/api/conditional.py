@@ -1,0 +1,34 @@
+"""Changing what one has seen: a connection's `ETag`, and the `If-Match` that names it (RFC 9110, section 13.1.1).
+
+The tag is the revision of the settings, secrets included. The states, which checks and calls move all the time, are not
+settings: who changes a connection does not compete with its checks.
+"""
+
+from __future__ import annotations
+
+from django.utils.http import parse_etags
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from connections.models import Connection
+from tools.api.problems import PreconditionFailed
+
+
+def tagged(answer: Response, connection: Connection) -> Response:
+    """Return the answer with the tag of the connection that it shows."""
+    answer["ETag"] = _tag(connection)
+    return answer
+
+
+def check(request: Request, connection: Connection) -> None:
+    """Return if the request names this revision, any (`*`) or none; raises PreconditionFailed.
+
+    The comparison is strong: a weak tag (`W/"7"`) and what is no tag at all name nothing.
+    """
+    asked = request.headers.get("If-Match")
+    if asked is not None and asked.strip() != "*" and _tag(connection) not in parse_etags(asked):
+        raise PreconditionFailed
+
+
+def _tag(connection: Connection) -> str:
+    return f'"{connection.revision}"'

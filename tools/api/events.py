@@ -1,0 +1,132 @@
+"""The life of one call as server-sent events (WHATWG HTML, section 9.2), from a door on the event loop.
+
+Each event has the number of the call's move as its id, so a client that comes back with `Last-Event-ID` misses none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+
+from connections.context import request_id
+from connections.threads import in_thread
+from tools.api.authentication import Principal, principals, welcome
+from tools.api.calls import Door, own
+from tools.calls import limits, watching
+from tools.errors import CallerGone
+from tools.models import Call, CallEvent
+from tools.models.moves import FINAL_STATES
+
+HEARTBEAT = 15.0  # seconds of silence after which a comment keeps proxies from closing the stream
+_RETRY = b"retry: 1000\n\n"  # milliseconds after which a client comes back
+_AT_ONCE = 500
+_SEAT = 4 * HEARTBEAT  # seconds that a seat outlives the last sign of life of its stream
+
+News = tuple[list[CallEvent], bool]  # what has come, and whether nothing more will
+
+
+class CallEvents(Door):
+    """The events of one call of this assignment."""
+
+    method = "GET"
+
+    @extend_schema(
+        operation_id="calls_events",
+        parameters=[
+            OpenApiParameter(
+                "Last-Event-ID",
+                location=OpenApiParameter.HEADER,
+                description="The number of the last event that arrived; the stream goes on behind it.",
+            )
+        ],
+        responses={
+            (200, "text/event-stream"): OpenApiResponse(
+                OpenApiTypes.STR,
+                description="An event `state` for each move and `progress` for each step; the data is a JSON object. "
+                "The stream ends after a final state; the call's own address then has the result.",
+            )
+        },
+    )
+    async def get(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
+        """Follow a call, from its beginning or from where the client was."""
+        last = request.headers.get("Last-Event-ID", "")
+        known = int(last[:9]) if last.isascii() and last.isdigit() else 0
+        call, first = await in_thread(_open, self.principal, id, known)
+        assert call.assignment_id is not None  # noqa: S101 - it is the caller's own
+        seat = await limits.join(limits.Seat("streams", call.assignment_id), lease=_SEAT)
+        events = _stream(call, known, first, self.token_digest or "", self.principal.token_id, seat)
+        answer: Any = StreamingHttpResponse(events, content_type="text/event-stream")
+        answer["Cache-Control"] = "no-store"
+        answer["X-Accel-Buffering"] = "no"
+        answer["X-Content-Type-Options"] = "nosniff"
+        answer["X-Request-ID"] = request_id.get()
+        return answer  # type: ignore[no-any-return]
+
+
+async def _stream(
+    call: Call, last: int, news: News, token_digest: str, by: UUID, seat: limits.Seat
+) -> AsyncIterator[bytes]:
+    try:
+        yield _RETRY
+        async for part in _events(call, last, news, token_digest, by, seat):
+            yield part
+    finally:
+        limits.part(seat)
+
+
+async def _events(
+    call: Call, last: int, news: News, token_digest: str, by: UUID, seat: limits.Seat
+) -> AsyncIterator[bytes]:
+    keep_at = time.monotonic() + HEARTBEAT
+    while welcome(await principals.get(token_digest)):  # a revoked token hears nothing more
+        events, over = news
+        for event in events:
+            yield _written(event)
+            last = event.seq
+        if over:
+            return
+        if not events:
+            try:
+                seen = await watching.until(call.pk, lambda seen: seen.seq > last, HEARTBEAT, by=by)  # noqa: B023 - read at once
+            except CallerGone:
+                return
+            if seen is None:
+                yield b": still here\n\n"
+        if time.monotonic() >= keep_at:
+            keep_at = time.monotonic() + HEARTBEAT
+            await limits.join(seat, lease=_SEAT)
+        news = await in_thread(_after, call, last)
+
+
+def _open(principal: Principal, call_id: str, last: int) -> tuple[Call, News]:
+    call = own(principal, call_id)
+    return call, _after(call, last)
+
+
+def _after(call: Call, last: int) -> News:
+    """Return what has come behind an event."""
+    events = list(call.events.filter(seq__gt=last)[:_AT_ONCE])
+    return events, events[-1].state in FINAL_STATES if events else _has_ended_at(call.pk, last)
+
+
+def _has_ended_at(call_id: UUID, last: int) -> bool:
+    """Tell whether nothing will come any more: the client knows the end, or the row is gone."""
+    return not Call.objects.filter(pk=call_id).exclude(finished_at__isnull=False, last_seq__lte=last).exists()
+
+
+def _written(event: CallEvent) -> bytes:
+    step = event.progress()
+    data: dict[str, Any] = {"state": event.state, "at": event.at.isoformat(timespec="milliseconds")}
+    if step is not None:
+        data |= step
+    if event.code:
+        data["code"] = event.code
+    kind = b"state" if step is None else b"progress"
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, kind, orjson.dumps(data))

@@ -1,0 +1,85 @@
+"""How the API describes itself: OpenAPI 3.1 with the problems that every operation may answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import Direction, OpenApiResponse
+
+from tools.api.problems import CONTENT_TYPE
+from tools.api.serializers import ProblemSerializer
+
+_EVERYWHERE = {
+    401: "No token, or one that is unknown, expired or revoked.",
+    429: "Too many unknown tokens came from this address; see `Retry-After`.",
+    503: "Too much is asked at this moment, or the database does not answer.",
+}
+_LIMITED = "A limit or quota is reached, or too many unknown tokens came from this address; the code says which it was."
+_WITH_A_BODY = {
+    400: "The body is not JSON.",
+    408: "The body did not arrive within a minute.",
+    413: "The body is larger than 5 MB.",
+    415: "The body is not application/json.",
+    422: "The request has faults; `errors` names each by a JSON Pointer.",
+    503: "Too much is being sent at this moment.",
+}
+_LIST = {400: "`limit` or a filter is out of bounds.", 404: "The cursor is made up."}
+_CALL = {
+    409: "The tool is set aside; the code says why.",
+    500: "Something went wrong on our side.",
+    502: "The server gave no result; the code says why.",
+    503: "The connection is not ready, or the call could not be written down.",
+    504: "The server did not answer in time.",
+}
+
+
+class Schema(AutoSchema):
+    """Adds the problems to each operation."""
+
+    def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:
+        """Return the operation's own responses, also those of `extend_schema`, and the problems it may answer."""
+        problems = {
+            str(status): self._get_response_for_code(  # type: ignore[no-untyped-call]
+                OpenApiResponse(ProblemSerializer, description=text), str(status), (CONTENT_TYPE,), direction
+            )
+            for status, text in self._problems().items()
+        }
+        return super()._get_response_bodies(direction) | dict(sorted(problems.items()))
+
+    def _problems(self) -> dict[int, str]:
+        problems = dict(_EVERYWHERE)
+        if "{" in self.path:
+            problems[404] = "There is nothing here for you."
+        if self._is_list_view():
+            problems |= _LIST
+        if self.method in {"POST", "PATCH"} and self.get_request_serializer() is not None:
+            problems |= _WITH_A_BODY
+        if self.method != "GET" or "/tools" in self.path or "/calls" in self.path:
+            problems[403] = "This token may not do this, or a quota is reached."
+        if self.method != "GET" or "/calls/" in self.path:
+            problems[429] = _LIMITED
+        if "/connections/{" in self.path and self.method != "GET":
+            problems[412] = "It was changed since you looked at it: `If-Match` names another revision."
+        if "/connections/{" in self.path and self.method == "PATCH":
+            problems[409] = "Others change it all the time; nothing was saved."
+        if self._is_call():
+            problems |= _CALL
+        elif self.path.endswith("/tools/{name}"):
+            problems[409] = _CALL[409]
+        return problems
+
+    def _is_call(self) -> bool:
+        return self.path.endswith("/call")
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """The bearer token in the document."""
+
+    target_class = "tools.api.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
+        """Return the security scheme."""
+        return {"type": "http", "scheme": "bearer", "description": "A token of an assignment or of a member."}

@@ -1,0 +1,294 @@
+"""The shapes of the API; OpenAPI is made from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from connections.models import Authorization, Connection, Era, Grant, Sharing, TokenAuth
+from tools.calls.outcomes import Report
+from tools.models import Call, Policy, Tool
+from tools.models.moves import CallState
+from tools.payloads.raw_json import Written
+
+
+class ToolSerializer(serializers.ModelSerializer[Tool]):
+    """One tool, in the same shape wherever it comes from: definitions are the approved ones."""
+
+    name = serializers.CharField(source="public_name", help_text="At most 64 of A-Z, a-z, 0-9, _ and -.")
+    title = serializers.SerializerMethodField()
+    description = serializers.SerializerMethodField()
+    input_schema = serializers.SerializerMethodField()
+    output_schema = serializers.SerializerMethodField()
+    annotations = serializers.SerializerMethodField()
+    requires_approval = serializers.SerializerMethodField()
+    connection = serializers.UUIDField(source="connection_id")
+
+    class Meta:
+        model = Tool
+        fields = [
+            "name", "title", "description", "input_schema", "output_schema", "annotations", "requires_approval",
+            "connection",
+        ]  # fmt: skip
+
+    def get_title(self, tool: Tool) -> str | None:
+        """A name for people."""
+        definition = tool.approved_definition or {}
+        return definition.get("title") or (definition.get("annotations") or {}).get("title")
+
+    def get_description(self, tool: Tool) -> str:
+        """What the tool does, in the server's words."""
+        return str((tool.approved_definition or {}).get("description") or "")
+
+    def get_input_schema(self, tool: Tool) -> dict[str, Any]:
+        """JSON Schema of the arguments."""
+        return dict((tool.approved_definition or {}).get("inputSchema") or {})
+
+    def get_output_schema(self, tool: Tool) -> dict[str, Any] | None:
+        """JSON Schema of `structured_content`, where the server gives one."""
+        return (tool.approved_definition or {}).get("outputSchema")
+
+    def get_annotations(self, tool: Tool) -> dict[str, Any]:
+        """The server's hints, such as `readOnlyHint` and `destructiveHint`; hints, not promises."""
+        return dict((tool.approved_definition or {}).get("annotations") or {})
+
+    def get_requires_approval(self, tool: Tool) -> bool:
+        """Each call waits until an organization admin has approved it."""
+        return tool.policy == Policy.ASK
+
+
+class ArgumentsSerializer(serializers.Serializer[Any]):
+    """What to call a tool with."""
+
+    arguments = serializers.DictField(
+        child=serializers.JSONField(), required=False, help_text="Checked against the tool's `input_schema`."
+    )
+
+
+class ProgressSerializer(serializers.Serializer[Any]):
+    """One step of a running call."""
+
+    progress = serializers.FloatField()
+    total = serializers.FloatField(allow_null=True)
+    message = serializers.CharField(allow_null=True)
+
+
+class QuestionSerializer(serializers.Serializer[Any]):
+    """One question of a server to a person (MCP elicitation)."""
+
+    mode = serializers.ChoiceField(choices=["form", "url"])
+    message = serializers.CharField()
+    schema = serializers.DictField(allow_null=True, help_text="JSON Schema of the answer's `content`; flat.")
+    url = serializers.CharField(allow_null=True, help_text="Where a person goes on; look at the host before.")
+
+
+class InputRequiredSerializer(serializers.Serializer[Any]):
+    """What the server asks, by key; all of it is answered at once at `/v1/calls/{id}/input`."""
+
+    id = serializers.CharField(help_text="Tells this question from the next one of the call.")
+    requests = serializers.DictField(child=QuestionSerializer())
+
+
+class ResponseSerializer(serializers.Serializer[Any]):
+    """The answer to one question."""
+
+    action = serializers.ChoiceField(choices=["accept", "decline", "cancel"])
+    content = serializers.DictField(required=False, help_text="Only with `accept`, as the question's schema has it.")
+
+
+class InputSerializer(serializers.Serializer[Any]):
+    """The answers to what a call asks."""
+
+    responses = serializers.DictField(child=ResponseSerializer(), help_text="One for each key of `requests`.")
+    id = serializers.CharField(
+        required=False, help_text="The `id` of the question that is answered; when the call asks another by then: 409."
+    )
+
+
+class CallSerializer(serializers.ModelSerializer[Call]):
+    """One call: where it is in its life and, once finished, what came of it."""
+
+    tool = serializers.CharField(source="tool_name")
+    state = serializers.ChoiceField(choices=CallState.choices)
+    is_error = serializers.BooleanField(help_text="The tool itself reports an error; `content` says which.")
+    content = serializers.ListField(
+        child=serializers.DictField(),
+        allow_null=True,
+        help_text="MCP content blocks as the server sent them; what is too large is a `resource_link`.",
+    )
+    structured_content = serializers.JSONField(help_text="Any JSON value; null when the server sent none.")
+    structured_content_link = serializers.DictField(
+        allow_null=True, help_text="Where the structured content is when it was too large: a `resource_link`."
+    )
+    error = serializers.DictField(allow_null=True, help_text="`code` and `detail` when the server gave no result.")
+    progress = ProgressSerializer(allow_null=True, help_text="The last step that the server told of a running call.")
+    input_required = InputRequiredSerializer(allow_null=True, help_text="What the server asks in the middle.")
+    waits_until = serializers.DateTimeField(
+        allow_null=True, help_text="Until when a person may approve the call, or anybody answer it."
+    )
+
+    class Meta:
+        model = Call
+        fields = [
+            "id", "tool", "state", "created_at", "finished_at", "is_error", "content", "structured_content",
+            "structured_content_link", "error", "progress", "input_required", "waits_until",
+        ]  # fmt: skip
+
+
+class CallSummarySerializer(serializers.ModelSerializer[Call]):
+    """One call of a list: where it is in its life; its own address shows the result."""
+
+    tool = serializers.CharField(source="tool_name")
+    state = serializers.ChoiceField(choices=CallState.choices)
+
+    class Meta:
+        model = Call
+        fields = ["id", "tool", "state", "created_at", "finished_at", "error_code"]
+
+
+def call_json(report: Report) -> bytes:
+    """Return a call as the API shows it, as JSON; the one shape for the call path and for later looks."""
+    body, result = _around(report), report.result
+    if isinstance(result, Written):  # an object with all the members of a result
+        return orjson.dumps(body)[:-1] + b"," + result.json[1:]
+    result = result or {}
+    return orjson.dumps(
+        body
+        | {
+            "is_error": bool(result.get("is_error", False)),
+            "content": result.get("content"),
+            "structured_content": result.get("structured_content"),
+            "structured_content_link": result.get("structured_content_link"),
+        }
+    )
+
+
+def _around(report: Report) -> dict[str, Any]:
+    """Return what the API shows of a call beside its result."""
+    error, question = report.error, report.question
+    asked = ("mode", "message", "schema", "url")
+    return {
+        "id": str(report.id),
+        "tool": report.tool,
+        "state": str(report.state),
+        "created_at": report.created_at.isoformat(timespec="milliseconds"),
+        "finished_at": report.finished_at.isoformat(timespec="milliseconds") if report.finished_at else None,
+        "error": {"code": error.code, "detail": error.sentence} if error and not report.result else None,
+        "progress": report.progress,
+        "input_required": question and {
+            "id": question.get("id", ""),
+            "requests": {key: {name: one[name] for name in asked} for key, one in question["requests"].items()}
+        },
+        "waits_until": report.waits_until.isoformat(timespec="milliseconds") if report.waits_until else None,
+    }  # fmt: skip
+
+
+class StateSerializer(serializers.Serializer[Any]):
+    """One of the three states of a connection."""
+
+    state = serializers.CharField()
+    reason = serializers.CharField(help_text="A stable code; empty when all is well.")
+    sentence = serializers.CharField()
+    since = serializers.DateTimeField()
+
+
+class ConnectionSerializer(serializers.ModelSerializer[Connection]):
+    """A connection with its three states; never a secret."""
+
+    status = serializers.CharField(source="headline", help_text="One word derived from the three states.")
+    next_step = serializers.CharField(help_text="What a person should do now; empty when there is nothing to do.")
+    credential = serializers.SerializerMethodField()
+    reachability = serializers.SerializerMethodField()
+    tools = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Connection
+        fields = [
+            "id", "name", "slug", "server_url", "authorization", "sharing", "enabled", "era", "protocol_version",
+            "status", "next_step", "credential", "reachability", "tools", "probed_at", "created_at",
+        ]  # fmt: skip
+
+    @extend_schema_field(StateSerializer)
+    def get_credential(self, connection: Connection) -> Any:
+        """Are we let in?"""
+        return self._state(connection, "credential")
+
+    @extend_schema_field(StateSerializer)
+    def get_reachability(self, connection: Connection) -> Any:
+        """Does the server answer?"""
+        return self._state(connection, "reachability")
+
+    @extend_schema_field(StateSerializer)
+    def get_tools(self, connection: Connection) -> Any:
+        """Do we know its tools?"""
+        return self._state(connection, "tools")
+
+    @staticmethod
+    def _state(connection: Connection, which: str) -> Any:
+        fields = ("state", "reason", "sentence", "since")
+        return StateSerializer({field: getattr(connection, f"{which}_{field}") for field in fields}).data
+
+
+class ConnectionChangeSerializer(serializers.Serializer[Any]):
+    """What an admin's token may set on a connection; a secret that is left out is kept."""
+
+    name = serializers.CharField(max_length=80)
+    server_url = serializers.CharField(max_length=2048)
+    authorization = serializers.ChoiceField(choices=Authorization.choices, required=False)
+    api_key = serializers.CharField(required=False, write_only=True, help_text="Write-only.")
+    api_key_header = serializers.CharField(required=False, allow_blank=True, max_length=80)
+    headers = serializers.DictField(child=serializers.CharField(), required=False, write_only=True)
+    extra_headers = serializers.DictField(child=serializers.CharField(), required=False, write_only=True)
+    enabled = serializers.BooleanField(required=False)
+    connect_timeout = serializers.IntegerField(required=False, help_text="Seconds.")
+    idle_timeout = serializers.IntegerField(required=False, help_text="Seconds without a sign of life.")
+    call_timeout = serializers.IntegerField(required=False, help_text="Seconds, the absolute cap of a call.")
+    max_concurrency = serializers.IntegerField(required=False, help_text="Over all processes, at most 2,000.")
+    max_rate = serializers.IntegerField(required=False, allow_null=True, help_text="Calls per minute; null: no limit.")
+    max_answer = serializers.IntegerField(
+        required=False, help_text="Bytes of the largest answer that is read, 1,000 to 10,000,000."
+    )
+    send_trace = serializers.BooleanField(required=False, help_text="Whether the server gets the trace context.")
+    era_choice = serializers.ChoiceField(choices=Era.choices, required=False)
+    sharing = serializers.ChoiceField(choices=Sharing.choices, required=False)
+    oauth_grant = serializers.ChoiceField(choices=Grant.choices, required=False)
+    oauth_client_id = serializers.CharField(required=False, allow_blank=True, max_length=500)
+    oauth_client_secret = serializers.CharField(required=False, write_only=True, help_text="Write-only.")
+    oauth_token_auth = serializers.ChoiceField(
+        choices=TokenAuth.choices, required=False, allow_blank=True, help_text="Empty: by what the server supports."
+    )
+    oauth_signing_key = serializers.CharField(
+        required=False, write_only=True, help_text="PEM, write-only; left out, one is made for `private_key_jwt`."
+    )
+    oauth_scopes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
+    oauth_resource = serializers.CharField(required=False, allow_blank=True, max_length=2048)
+    oauth_omit_resource = serializers.BooleanField(required=False)
+
+
+class QuotaSerializer(serializers.Serializer[Any]):
+    """One quota of the caller's organization."""
+
+    name = serializers.ChoiceField(choices=["connections", "assignments", "tokens", "open_calls", "stored_megabytes"])
+    used = serializers.IntegerField(allow_null=True, help_text="Null when it is not known at this moment.")
+    most = serializers.IntegerField(help_text="The platform's staff sets it.")
+
+
+class QuotasSerializer(serializers.Serializer[Any]):
+    """The quotas of the caller's organization, with what is used of them."""
+
+    quotas = QuotaSerializer(many=True)
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """An error (RFC 9457)."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    code = serializers.CharField(help_text="Stable; programs act on it.")
+    detail = serializers.CharField(help_text="For people.")
+    request_id = serializers.CharField()
+    errors = serializers.ListField(child=serializers.DictField(), required=False)  # type: ignore[assignment]

@@ -1,0 +1,28 @@
+"""The addresses of the API, under /v1/."""
+
+from __future__ import annotations
+
+from django.urls import path
+from rest_framework.routers import SimpleRouter
+
+from tools.api.calls import AnswerCall, CallDetail, CallTool, CancelCall
+from tools.api.contents import CallContent
+from tools.api.events import CallEvents
+from tools.api.views import CallList, Connections, Quotas, ToolDetail, ToolList
+
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("connections", Connections, basename="connection")
+
+urlpatterns = [
+    path("tools", ToolList.as_view(), name="tools"),
+    path("tools/<slug:name>", ToolDetail.as_view(), name="tool"),
+    path("tools/<slug:name>/call", CallTool.as_view(), name="call-tool"),
+    path("quotas", Quotas.as_view(), name="quotas"),
+    path("calls", CallList.as_view(), name="calls"),
+    path("calls/<uuid:id>", CallDetail.as_view(), name="call"),
+    path("calls/<uuid:id>/cancel", CancelCall.as_view(), name="cancel-call"),
+    path("calls/<uuid:id>/input", AnswerCall.as_view(), name="answer-call"),
+    path("calls/<uuid:id>/events", CallEvents.as_view(), name="call-events"),
+    path("calls/<uuid:id>/contents/<int:number>", CallContent.as_view(), name="call-content"),
+    *router.urls,
+]

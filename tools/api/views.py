@@ -1,0 +1,319 @@
+"""The REST doors for programs: tools, calls and connections of the caller's tenant."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, cast
+from uuid import UUID
+
+import orjson
+from django.core.exceptions import ValidationError
+from django.db import DataError, transaction
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, ParseError
+from rest_framework.generics import ListAPIView, RetrieveAPIView
+from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import ReadOnlyModelViewSet
+
+from connections import audit, checking, egress
+from connections.errors import SecretOfAnotherServer
+from connections.forms import ConnectionForm, Superseded
+from connections.models import Connection, Credential, Tenant, User
+from tools.api import conditional, problems
+from tools.api.authentication import IsAdminToChange, IsAssignment, Principal
+from tools.api.serializers import (
+    CallSummarySerializer,
+    ConnectionChangeSerializer,
+    ConnectionSerializer,
+    QuotasSerializer,
+    ToolSerializer,
+)
+from tools.calls import offers, usage
+from tools.models import Assignment, Call, Tool
+from tools.models.moves import CallState
+
+_TRIES = 10  # of a change beside others; each time at least one of them gets through
+ETAG = OpenApiParameter(
+    "ETag", location=OpenApiParameter.HEADER, response=[200, 201, 202],
+    description="The revision of the settings, for `If-Match`; the states move without it.",
+)  # fmt: skip
+IF_MATCH = OpenApiParameter(
+    "If-Match", location=OpenApiParameter.HEADER,
+    description="The `ETag` that you have seen: when the settings are others by now, nothing is done (412).",
+)  # fmt: skip
+
+LARGEST_SETTINGS = 256 * 1024  # bytes of a connection's settings; reading as many takes 25 ms at most
+
+
+class Pages(CursorPagination):
+    """Cursor pages, `?limit=` up to 200."""
+
+    page_size = 50
+    page_size_query_param = "limit"
+    max_page_size = 200
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        """Return the page; raises NotFound for a cursor that was made up."""
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (ValueError, ValidationError, DataError) as error:  # it names no moment, or holds a NUL
+            raise NotFound(self.invalid_cursor_message) from error
+
+    def get_page_size(self, request: Request) -> int:
+        """Return how many rows a page has; raises ParseError for a limit that is out of bounds."""
+        given = request.query_params.get("limit", str(self.page_size))
+        if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= self.max_page_size):
+            raise ParseError(f"`limit` is a whole number from 1 to {self.max_page_size}.")
+        return int(given)
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Describe a page in the words of JSON Schema 2020-12."""
+        address = {"type": ["string", "null"], "format": "uri"}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {"next": address, "previous": address, "results": schema},
+        }
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """Describe `cursor` and `limit`."""
+        bounds = {"type": "integer", "minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
+        return [
+            {"name": "cursor", "in": "query", "required": False, "schema": {"type": "string"},
+             "description": "Taken from `next` or `previous`."},
+            {"name": "limit", "in": "query", "required": False, "schema": bounds, "description": "Rows per page."},
+        ]  # fmt: skip
+
+
+class Body(BaseParser):
+    """JSON as the call path takes it: strict, in UTF-8, not nested without end."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        """Return what the body says; raises Malformed and TooLarge."""
+        body = stream.read(LARGEST_SETTINGS + 1)
+        if len(body) > LARGEST_SETTINGS:
+            raise problems.TooLarge(f"The body is larger than {LARGEST_SETTINGS // 1024} KB.")
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise problems.Malformed from error
+
+
+class ByName(Pages):
+    """Pages of tools, by name."""
+
+    ordering = ("public_name", "id")
+
+
+class ByAge(Pages):
+    """Pages of connections, oldest first."""
+
+    ordering = ("created_at", "id")
+
+
+class Newest(Pages):
+    """Pages with the newest first."""
+
+    ordering = ("-created_at", "-id")
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who calls."""
+    return cast("Principal", request.user)
+
+
+def tenant_of(request: Request) -> Tenant:
+    """Return the caller's tenant: where every query starts."""
+    return get_object_or_404(Tenant, pk=principal_of(request).tenant_id)
+
+
+def assignment_of(request: Request) -> Assignment:
+    """Return the calling assignment."""
+    return get_object_or_404(tenant_of(request).assignments, pk=principal_of(request).assignment_id)
+
+
+class ToolList(ListAPIView[Tool]):
+    """The tools that this assignment may use now."""
+
+    permission_classes = [IsAssignment]
+    serializer_class = ToolSerializer
+    pagination_class = ByName
+
+    def get_queryset(self) -> QuerySet[Tool]:
+        """Return the usable tools among those it was given."""
+        if getattr(self, "swagger_fake_view", False):
+            return Tool.objects.none()
+        return assignment_of(self.request).granted_tools().usable().defer("definition")
+
+
+class ToolDetail(RetrieveAPIView[Tool]):
+    """One tool of this assignment."""
+
+    permission_classes = [IsAssignment]
+    serializer_class = ToolSerializer
+
+    def get_object(self) -> Tool:
+        """Return the tool; raises ToolSetAside, with the reason in its code, when it may not be used now."""
+        tools = assignment_of(self.request).granted_tools().filter(connection__enabled=True)
+        tool: Tool = get_object_or_404(tools, public_name=self.kwargs["name"])
+        if not tool.standing.usable:
+            raise offers.set_aside(tool)
+        return tool
+
+
+class Quotas(APIView):
+    """The quotas of the caller's organization."""
+
+    @extend_schema(operation_id="quotas_retrieve", responses=QuotasSerializer)
+    def get(self, request: Request) -> Response:
+        """Say how much there is of each thing that is bounded, and how much there may be."""
+        uses = [use._asdict() for use in usage.of(tenant_of(request))]
+        return Response(QuotasSerializer({"quotas": uses}).data)
+
+
+class CallList(ListAPIView[Call]):
+    """The calls of this assignment, newest first, without their results."""
+
+    permission_classes = [IsAssignment]
+    serializer_class = CallSummarySerializer
+    pagination_class = Newest
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("state", enum=CallState.values, description="Only calls in this state."),
+            OpenApiParameter("tool", description="Only calls of the tool with this name."),
+        ]
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """List them, page by page."""
+        return super().get(request, *args, **kwargs)
+
+    def get_queryset(self) -> QuerySet[Call]:
+        """Return the assignment's own calls that fit the filters; raises ParseError for a state that is none."""
+        if getattr(self, "swagger_fake_view", False):
+            return Call.objects.none()
+        found = assignment_of(self.request).calls.defer("sealed_arguments", "sealed_result")
+        asked = self.request.query_params
+        if state := asked.get("state"):
+            if state not in CallState.values:
+                raise ParseError(f"There is no such state. The states are {', '.join(CallState.values)}.")
+            found = found.filter(state=state)
+        return found.filter(tool_name=asked["tool"]) if asked.get("tool") else found
+
+
+@extend_schema_view(
+    list=extend_schema(description="The connections of the caller's organization, with their states."),
+)
+class Connections(ReadOnlyModelViewSet[Connection]):
+    """Connections: every token reads, an organization admin's token changes."""
+
+    permission_classes = [IsAdminToChange]
+    parser_classes = [Body]
+    serializer_class = ConnectionSerializer
+    pagination_class = ByAge
+    lookup_field = "id"
+    lookup_value_converter = "uuid"
+
+    def get_queryset(self) -> QuerySet[Connection]:
+        """Return the tenant's connections; for an assignment only those behind its tools."""
+        if getattr(self, "swagger_fake_view", False):
+            return Connection.objects.none()
+        connections = tenant_of(self.request).connections.all()
+        if principal_of(self.request).assignment_id is None:
+            return connections
+        assignment = assignment_of(self.request)
+        if assignment.scope == Assignment.Scope.ALL:
+            return connections
+        return connections.filter(tools__assignments=assignment).distinct()
+
+    @extend_schema(description="One connection.", parameters=[ETAG])
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show it, with the tag of its settings."""
+        return self._shown(self.get_object())
+
+    @extend_schema(request=ConnectionChangeSerializer, responses={201: ConnectionSerializer}, parameters=[ETAG])
+    def create(self, request: Request) -> Response:
+        """Add a connection; a probe starts at once, its result shows in the states."""
+        return self._shown(self._save(request, None), status=201)
+
+    @extend_schema(
+        request=ConnectionChangeSerializer(partial=True), responses=ConnectionSerializer, parameters=[ETAG, IF_MATCH]
+    )
+    def partial_update(self, request: Request, id: UUID) -> Response:  # noqa: A002 - the URL's own word
+        """Change a connection; what is left out stays, secrets included.
+
+        Of two who change it at once the second is judged on what the first has left; with `If-Match` it is refused.
+        """
+        first: Connection = self.get_object()
+        connection = first
+        for _ in range(_TRIES):
+            conditional.check(request, connection)
+            with suppress(Superseded):
+                return self._shown(self._save(request, connection, asked_of=first.server_url))
+            connection = self.get_object()
+        raise Superseded
+
+    @extend_schema(responses={204: None}, parameters=[IF_MATCH])
+    @transaction.atomic
+    def destroy(self, request: Request, id: UUID) -> Response:  # noqa: A002
+        """Delete a connection with its secrets and tools; its calls stay."""
+        connection = self._held()
+        conditional.check(request, connection)
+        audit.record(self._user(request), "connection.deleted", connection, tenant=connection.tenant)
+        connection.delete()
+        return Response(status=204)
+
+    @extend_schema(request=None, responses={202: ConnectionSerializer}, parameters=[ETAG, IF_MATCH])
+    @action(detail=True, methods=["post"])
+    @transaction.atomic
+    def probe(self, request: Request, id: UUID) -> Response:  # noqa: A002
+        """Check the connection now; the result shows in its states."""
+        connection = self._held()
+        conditional.check(request, connection)
+        checking.ask(connection)
+        return self._shown(connection, status=202)
+
+    def _held(self) -> Connection:
+        """Return the connection with its row locked: nobody changes it before this transaction ends."""
+        connection = self.get_object()
+        return get_object_or_404(Connection.objects.select_for_update(), pk=connection.pk)
+
+    def _shown(self, connection: Connection, status: int = 200) -> Response:
+        return conditional.tagged(Response(self.get_serializer(connection).data, status=status), connection)
+
+    def _save(self, request: Request, connection: Connection | None, *, asked_of: str = "") -> Connection:
+        shape = ConnectionChangeSerializer(data=request.data, partial=connection is not None)
+        shape.is_valid(raise_exception=True)
+        given: dict[str, Any] = shape.validated_data
+        if connection is not None and egress.origin(connection.server_url) != egress.origin(asked_of):
+            _refuse_secrets_of(asked_of, given)
+        before = ConnectionForm.data_of(connection) if connection else {"authorization": "none", "enabled": True}
+        form = ConnectionForm(before | given, instance=connection, tenant=tenant_of(request), user=self._user(request))
+        if not form.is_valid():
+            raise problems.Invalid.of(form.errors.as_data())
+        try:
+            return form.save()
+        except ValidationError as late:  # somebody was quicker with the same name
+            raise problems.Invalid.of(late.error_dict) from late
+
+    @staticmethod
+    def _user(request: Request) -> User:
+        return get_object_or_404(User, pk=principal_of(request).user_id)
+
+
+def _refuse_secrets_of(server_url: str, given: dict[str, Any]) -> None:
+    """Raise Invalid for secrets that were sent for a server from which the connection has moved at this moment."""
+    secrets = [kind for kind in Credential.Kind.values if given.get(kind)]
+    if secrets and "server_url" not in given:
+        sentence = f"The connection was moved to another server at this moment; this was sent for {server_url}."
+        code = SecretOfAnotherServer.code
+        raise problems.Invalid([{"pointer": f"/{kind}", "code": code, "detail": sentence} for kind in secrets])

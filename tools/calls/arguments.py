@@ -1,0 +1,49 @@
+"""The arguments of a call before it is made: whether they fit the tool, their digest, and how they are written down."""
+
+from __future__ import annotations
+
+import orjson
+
+from connections import offload
+from connections.offload import Broken, Crowded, TooMuchWork
+from tools.calls import idempotency
+from tools.definitions.checks import Checker
+from tools.definitions.schemas import Fault
+from tools.errors import ArgumentsRefused, ArgumentsTooComplex, LimitReached
+from tools.payloads.raw_json import Json, Written, written
+
+_COME_AGAIN = 5.0  # seconds
+
+
+async def check(arguments: Json, checker: Checker, *, tenant: object) -> None:
+    """Raise ArgumentsRefused for arguments that do not fit, ArgumentsTooComplex where nobody knows, and Crowded."""
+    try:
+        faults = await checker.faults(arguments, tenant=str(tenant))
+    except TooMuchWork as error:
+        raise ArgumentsTooComplex from error
+    if faults:
+        raise ArgumentsRefused(faults)
+
+
+async def check_later(arguments: Json, checker: Checker, *, tenant: object) -> None:
+    """Do what `check` does for a queued call; where it cannot be done now, the call comes again: LimitReached."""
+    try:
+        await check(arguments, checker, tenant=tenant)
+    except (Crowded, Broken) as error:
+        raise LimitReached(error.sentence, code="organization_busy", retry_after=_COME_AGAIN) from error
+
+
+async def key_of(header: str | None, tool: str, arguments: Json, *, tenant: object) -> idempotency.Key | None:
+    """Return the idempotency key of a request; raises as `idempotency.key_of` does, and Crowded."""
+    if header is None or not isinstance(arguments, Written):
+        return idempotency.key_of(header, tool, arguments)
+    (in_order,) = await offload.run("tools.offload_jobs:in_order", arguments.json, tenant=str(tenant))
+    return idempotency.key_of(header, tool, orjson.Fragment(in_order))
+
+
+def as_json(arguments: Json) -> bytes:
+    """Return arguments as they are kept; raises ArgumentsRefused."""
+    try:
+        return written(arguments)
+    except TypeError as error:  # JSON is read more deeply than it is written
+        raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error

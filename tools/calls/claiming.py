@@ -1,0 +1,103 @@
+"""The worker's side of the queue `calls`: it takes queued calls off their rows and makes many in one event loop.
+
+The row is the truth. Whoever queues a call wakes the workers through Redis, and a look every second finds what nobody
+told of, also while Redis is away. Whose turn it is, `turns.py` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseFailed
+from django.utils import timezone
+
+from connections import egress
+from connections.context import acting_for
+from connections.threads import in_thread
+from tools.calls import life, pubsub
+from tools.calls.turns import Turns
+
+LOOK_EVERY = 1.0  # seconds
+_ASK_AGAIN = 0.2  # seconds between two looks at whether a stopping worker is to end for good
+
+logger = logging.getLogger(__name__)
+
+
+class Claimer:
+    """Makes queued calls, `places` of them at a time, in this process's background loop."""
+
+    def __init__(self, places: int) -> None:
+        """Start nothing yet."""
+        self._turns = Turns(places)
+        self._held: Counter[UUID] = Counter()  # calls under way by tenant; a call that waits for an answer is one
+        self._running: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._soon = asyncio.Event()
+        self._work: Future[None] | None = None
+
+    def start(self) -> None:
+        """Begin to take calls."""
+        self._work = egress.submit(self._claim_until_stopped())
+
+    def stop(self, enough: Callable[[], bool]) -> None:
+        """Take no more calls, and return when those under way have ended, or as soon as it is `enough`."""
+        if self._work is None:
+            return
+        egress.run(self._stop_claiming())
+        while not self._work.done() and not enough():
+            with suppress(TimeoutError):
+                self._work.result(_ASK_AGAIN)
+
+    async def _stop_claiming(self) -> None:
+        self._stopping = True
+        self._soon.set()
+
+    async def _claim_until_stopped(self) -> None:
+        listening = asyncio.ensure_future(pubsub.listen_for_queued(self._soon.set))
+        while not self._stopping:
+            self._soon.clear()
+            if not await self._claim():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._soon.wait(), LOOK_EVERY)
+        listening.cancel()
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _claim(self) -> bool:
+        """Set those calls going whose turn it is; return whether there were any."""
+        if self._held.total() >= self._turns.places:
+            return False
+        keep = timedelta(seconds=settings.CALL_LEASE)
+        try:
+            taken = await in_thread(self._turns.take, self._held.copy(), timezone.now(), keep)
+        except DatabaseFailed:
+            logger.warning("Queued calls could not be looked for; trying again.")
+            return False
+        except Exception:  # a worker that takes no calls any more must not look as if it did
+            logger.exception("Queued calls could not be looked for; trying again.")
+            return False
+        for tenant, call_id in taken:
+            self._held[tenant] += 1
+            task = asyncio.create_task(self._make(tenant, call_id))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return bool(taken)
+
+    async def _make(self, tenant: UUID, call_id: UUID) -> None:
+        try:
+            with acting_for(tenant):
+                await life.run_queued(call_id)
+        except Exception:  # the row says how far it got: it is taken again, or swept
+            logger.exception("The queued call %s could not be made", call_id)
+        finally:
+            self._held[tenant] -= 1
+            self._held += Counter()  # forgets those who hold nothing
+            self._soon.set()

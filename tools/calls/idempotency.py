@@ -1,0 +1,114 @@
+"""The same request twice is one call: idempotency keys (draft-ietf-httpapi-idempotency-key-header).
+
+A key belongs to one assignment for 24 hours. Who comes second with it gets the call that it names, also while that call
+is under way; the database's unique key decides who is first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import IntegrityError, transaction
+
+from connections import sealing
+from connections.errors import DuvoError
+from tools.calls.ledger import Opening
+from tools.definitions.schemas import Fault
+from tools.errors import ArgumentsRefused, KeyReused
+from tools.models import Call
+
+KEPT_FOR = timedelta(hours=24)
+LONGEST = 255  # characters
+
+
+class BadKey(DuvoError):
+    """Send an Idempotency-Key of 1 to 255 visible ASCII characters."""
+
+    code = "idempotency_key_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An idempotency key, and what it was sent with: the tool's name and the arguments, in one order of members."""
+
+    value: str
+    body: bytes = field(repr=False)
+
+
+def key_of(header: str | None, tool: str, arguments: Any) -> Key | None:
+    """Return the key of a request, None without one. It may stand in quotes, as the draft writes it.
+
+    Raises BadKey, and ArgumentsRefused for arguments that are nested too deeply.
+    """
+    if header is None:
+        return None
+    value = header.strip()
+    if len(value) > 1 and value.startswith('"') and value.endswith('"'):
+        value = value[1:-1]
+    if not 0 < len(value) <= LONGEST or not all("!" <= character <= "~" for character in value):
+        raise BadKey
+    return Key(value, _body(tool, arguments))
+
+
+def named(assignment_id: UUID, key: Key, now: datetime) -> Call | None:
+    """Return the call that the key names already, if there is one; raises KeyReused when it was another request."""
+    mine = Call.objects.filter(assignment=assignment_id, idempotency_key=key.value)
+    forget(now, mine)
+    first = mine.first()
+    if first is not None and not _is_same(first, key):
+        raise KeyReused
+    return first
+
+
+def open_once(opening: Opening, key: Key) -> Call | None:
+    """Write a call down under its key and return None, or return the call that the key names already.
+
+    Raises KeyReused when that call was another request.
+    """
+    call = Call(
+        id=opening.id, tenant_id=opening.tenant_id, assignment_id=opening.assignment_id,
+        token_id=opening.token_id, connection_id=opening.connection_id, tool_id=opening.tool_id,
+        tool_name=opening.tool_name, tool_digest=opening.tool_digest, server_url=opening.server_url,
+        state=opening.state, request_id=opening.request_id, created_at=opening.created_at,
+        started_at=opening.started_at, sent_at=opening.started_at, lease_until=opening.lease_until,
+        waits_until=opening.waits_until, traceparent=opening.traceparent,
+        idempotency_key=key.value,
+        body_digest=sealing.keyed_digest(key.body, context=_context(opening.tenant_id, opening.assignment_id)),
+    )  # fmt: skip
+    call.sealed_arguments = sealing.seal_bytes(opening.arguments, context=call.seal_context)
+    try:
+        with transaction.atomic():
+            call.save(force_insert=True)
+    except IntegrityError:
+        first = named(opening.assignment_id, key, opening.created_at)
+        if first is None:
+            raise
+        return first
+    return None
+
+
+def forget(now: datetime, calls: Any = None) -> None:
+    """Set the keys free that are older than 24 hours; the calls stay."""
+    calls = Call.objects.exclude(idempotency_key="") if calls is None else calls
+    calls.filter(created_at__lt=now - KEPT_FOR).update(idempotency_key="", body_digest="")
+
+
+def _body(tool: str, arguments: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps([tool, arguments], option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:  # JSON is read more deeply than it is written
+        raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error
+
+
+def _is_same(first: Call, key: Key) -> bool:
+    """Whether a call was made with this body; after a rotation, when the digest's key is gone, the arguments tell."""
+    same = sealing.same_digest(first.body_digest, key.body, context=_context(first.tenant_id, first.assignment_id))
+    return _body(first.tool_name, first.arguments()) == key.body if same is None else same
+
+
+def _context(tenant_id: UUID, assignment_id: UUID | None) -> str:
+    return f"{tenant_id}/assignment/{assignment_id}/body"

@@ -1,0 +1,384 @@
+"""The life of a call: asked for, decided, made, answered, ended.
+
+    start     a caller asks: checks, writes the row, then waits for the outcome or leaves it to a worker
+    approve   an admin allows a call of a tool whose calls are approved one by one; `refuse` ends it
+    run_queued  a worker makes a queued call; `claiming.py` says when, `turns.py` whose
+    cancel    a caller or an admin no longer wants it
+    sweep     what dead processes and silent people left behind is ended honestly
+
+The row is committed before the first byte leaves. Nothing is sent twice: a call whose process died while it ran, or
+whose connection broke after the request was sent, ends as `outcome_unknown`. `runs.py` tells one run of a call, and
+`answering.py` how what its server asks in the middle is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from celery import current_app
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+from redis import RedisError
+from uuid_utils.compat import uuid7
+
+from connections import egress
+from connections.context import acting_for, request_id
+from connections.errors import DuvoError
+from connections.threads import in_thread
+from tools.api.authentication import Principal
+from tools.calls import acting, answering, ending, idempotency, ledger, limits, offers, pubsub, runs, watching
+from tools.calls import arguments as arguments_
+from tools.calls.offers import Offer
+from tools.calls.outcomes import Report, report_of
+from tools.calls.runs import Run
+from tools.errors import (
+    CallCancelled,
+    CallerGone,
+    LimitReached,
+    NotApproved,
+    OrganizationSuspended,
+    OutcomeUnknown,
+    ToolReplaced,
+)
+from tools.mcp_client import Answers
+from tools.models import Call
+from tools.models.moves import MOST_ATTEMPTS, CallState
+from tools.payloads.raw_json import Json
+
+_SWEPT_AT_ONCE = 500
+_TRIES = 100  # per second, of all the queued calls together that wait for a place at one connection
+_MOST_COUNTED = 30_000
+_LINGERS = 10.0  # seconds that a seat outlives the wait of a client whose process died
+_NOT_MADE = "The call was cancelled before it was made."
+
+_tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
+
+
+async def start(
+    principal: Principal,
+    name: str,
+    arguments: Json,
+    *,
+    wait: float,
+    in_worker: bool = False,
+    idempotency_key: str | None = None,
+    traceparent: str = "",
+) -> Report:
+    """Make a call and return its report; one that is not finished after `wait` seconds goes on and is reported so.
+
+    With `in_worker` the call is left to a worker, as calls of slow tools and approved calls are. With a key that was
+    used before, the call is the one it names. Raises CallError when the call cannot be made at all, idempotency.BadKey,
+    and LedgerUnavailable when it cannot be written down; in all cases nothing was sent.
+    """
+    assert principal.assignment_id is not None  # noqa: S101 - the door lets only assignments in
+    key = await arguments_.key_of(idempotency_key, name, arguments, tenant=principal.tenant_id)
+    if key is not None:  # before the tool is looked at: what was done stays done when the tool is set aside
+        first = await in_thread(idempotency.named, principal.assignment_id, key, timezone.now())
+        if first is not None:
+            return await _follow_repeat(first, principal, wait)
+    offer = await offers.find(principal.assignment_id, principal.token_id, name)
+    await arguments_.check(arguments, offer.checker, tenant=principal.tenant_id)
+    opening = _opening(principal, offer, arguments, traceparent, in_worker=in_worker or offer.queued)
+    at_once = opening.state == CallState.RUNNING
+    place = None
+    seat = None if at_once or not wait else await _seat(principal.assignment_id, wait)
+    try:
+        if at_once:
+            place = await limits.enter(offer.bounds, lease=settings.CALL_LEASE, size=len(opening.arguments))
+        else:
+            await limits.count(offer.bounds, size=len(opening.arguments))
+        first = await _write_down(opening, key)
+    except BaseException:
+        await _give_back(place, seat)
+        raise
+    if first is not None:
+        await _give_back(place, seat)
+        return await _follow_repeat(first, principal, wait)
+    if at_once:
+        return await _run_here(opening, offer, arguments, place, wait)
+    if opening.state == CallState.QUEUED:
+        await asyncio.to_thread(pubsub.wake_workers)  # a hanging Redis must not hold the database's few threads
+    if not wait:
+        return Report(opening.id, name, CallState(opening.state), opening.created_at, waits_until=opening.waits_until)
+    opened = await in_thread(lambda: Call.objects.get(pk=opening.id))
+    return await follow(opened, wait=wait, by=principal.token_id, seat=seat)
+
+
+async def follow(
+    call: Call,
+    *,
+    wait: float,
+    to_the_end: bool = False,
+    by: UUID | None = None,
+    seat: limits.Seat | None = None,
+) -> Report:
+    """Return the report of a call as soon as it has ended (or asks something), at the latest after `wait` seconds.
+
+    Raises CallerGone as soon as the token `by` which somebody waits opens nothing any more, and LimitReached when its
+    assignment waits for as many calls as it may, unless it waits for the very end.
+    """
+
+    def enough(seen: watching.Seen) -> bool:
+        return seen.finished or (seen.state == CallState.INPUT_REQUIRED and not (seen.answered or to_the_end))
+
+    try:
+        if wait and not enough(watching.Seen.of(call)):
+            if seat is None and call.assignment_id is not None and not to_the_end:
+                seat = await _seat(call.assignment_id, wait)
+            await watching.until(call.pk, enough, wait, by=by)
+            call = await in_thread(lambda: Call.objects.get(pk=call.pk))
+    finally:
+        if seat is not None:
+            limits.part(seat)
+    return await in_thread(report_of, call)
+
+
+def cancel(call: Call) -> None:
+    """End a call that no process has in hand now, and have a running one interrupted within a second."""
+    now, row = timezone.now(), Call.objects.filter(pk=call.pk)
+    # Said first: who lets go of the call from now on ends it, and what nobody has in hand by then is ended here.
+    if not row.filter(finished_at=None).update(cancel_asked_at=now):
+        return
+    unsent = row.filter(state__in=[CallState.QUEUED, CallState.AWAITING_APPROVAL], sent_at=None)
+    if unsent.end(CallState.CANCELLED, CallCancelled.code, _NOT_MADE, now):
+        return
+    nobodys = row.filter(Q(lease_until=None) | Q(state=CallState.QUEUED))
+    if nobodys.end(CallState.CANCELLED, CallCancelled.code, CallCancelled().sentence, now):
+        if row.exclude(sealed_task="").exists():
+            _send("tools.cancel_task", call.pk)
+        return
+    pubsub.tell(call.pk)
+
+
+def approve(call: Call, *, by: str) -> bool:
+    """Let a call be made that awaits approval, and queue it; False when somebody has decided before.
+
+    Raises Ended, or OrganizationSuspended, when there is nobody any more for whom it would be made, and ToolReplaced,
+    with the call ended, when what would run is not what it was opened for.
+    """
+    now = timezone.now()
+    if other := offers.replaced(call):
+        raise ending.end_as_replaced(call, Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL), other)
+    if call.state == CallState.AWAITING_APPROVAL:
+        ending.check_or_stop(call)
+    approved = Call.objects.filter(pk=call.pk).approve(by, now)
+    if approved:
+        pubsub.wake_workers()
+    return bool(approved)
+
+
+def refuse(call: Call, *, by: str, reason: str) -> bool:
+    """End a call that awaits approval, with the reason that its caller is told; False when that was decided before."""
+    sentence = f"An organization admin refused the call: {reason}" if reason else "An organization admin refused it."
+    waiting = Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL)
+    return bool(waiting.end(CallState.FAILED, NotApproved.code, sentence, timezone.now(), decided_by=by[:200]))
+
+
+def resume(call_id: UUID) -> None:
+    """Do what `run_queued` does, from synchronous code."""
+    egress.run(run_queued(call_id))
+
+
+async def run_queued(call_id: UUID) -> None:
+    """Run a queued call to its end, in a worker; a call that is no longer queued is left alone.
+
+    One for which there is no place now stays queued and is due again later. Other processes hear how it stands then.
+    """
+    await _run_queued(call_id)
+    await asyncio.to_thread(pubsub.tell, call_id)
+
+
+async def _run_queued(call_id: UUID) -> None:
+    call = await in_thread(Call.objects.filter(pk=call_id, state=CallState.QUEUED).first)
+    if call is None:
+        return
+    try:
+        run = await in_thread(_prepared, call)
+        await arguments_.check_later(run.arguments, run.offer.checker, tenant=run.tenant_id)
+        place = await limits.enter(run.offer.bounds, lease=settings.CALL_LEASE, counted=True)
+    except OrganizationSuspended:  # its calls wait
+        return
+    except LimitReached as full:
+        await in_thread(_put_off, call, full)
+    except DuvoError as error:
+        await in_thread(_cannot_be_made, call_id, error)
+    else:
+        try:
+            ours = await in_thread(_claim, run)
+        except BaseException:
+            await _give_back(place)
+            raise
+        if ours:
+            await runs.perform(replace(run, place=place))
+        else:
+            await _give_back(place)
+
+
+def _claim(run: Run) -> int:
+    queued = Call.objects.filter(pk=run.call_id, attempts=run.attempt)
+    return queued.claim(run.started_at, timezone.now() + _lease())
+
+
+def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
+    """End a queued call that something speaks against by now; what an earlier attempt did stays open."""
+    now, row = timezone.now(), Call.objects.filter(pk=call_id)
+    queued = row.filter(state=CallState.QUEUED)
+    if queued.exclude(sent_at=None).claim(now, now + _lease()):
+        unknown = f"An earlier attempt may have run, and no other can be made: {error.sentence}"
+        row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, unknown, now)
+    nothing = " Nothing was sent." if isinstance(error, ToolReplaced) else ""
+    queued.end(CallState.FAILED, error.code, f"{error.sentence}{nothing}", now)
+
+
+def _put_off(call: Call, full: LimitReached) -> None:
+    """Have a queued call tried again later: the more wait for the same place, the rarer each."""
+    same = {"tenant": call.tenant_id} if full.code == "organization_busy" else {"connection": call.connection_id}
+    waiting = Call.objects.filter(state=CallState.QUEUED, finished_at=None, **same)[:_MOST_COUNTED].count()
+    seconds = max(full.retry_after or 1.0, waiting / _TRIES) * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
+    queued = Call.objects.filter(pk=call.pk, state=CallState.QUEUED)
+    queued.update(lease_until=timezone.now() + timedelta(seconds=seconds))
+
+
+def sweep(now: datetime) -> list[UUID]:
+    """End what nobody has in hand any more, and return the calls that went back to the queue.
+
+    These were under way and may be made again: nothing of them was sent, or their caller gave a key and the tool is
+    idempotent. No call is made more than three times.
+    """
+    idempotency.forget(now)
+    ending.sweep(now)
+    unapproved = Call.objects.waiting_too_long(now, CallState.AWAITING_APPROVAL)
+    unapproved.end(CallState.FAILED, "approval_expired", "No organization admin approved the call in time.", now)
+    for call in Call.objects.waiting_too_long(now, CallState.INPUT_REQUIRED)[:_SWEPT_AT_ONCE]:
+        answering.answer_for_nobody(call)
+    repeatable = Call.objects.orphans(now).repeatable()
+    again = list(repeatable.filter(state=CallState.RUNNING).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
+    Call.objects.filter(pk__in=again, cancel_asked_at=None).orphans(now).queue_again(now)
+    Call.objects.orphans(now).unwanted().filter(sent_at=None).end(
+        CallState.CANCELLED, CallCancelled.code, _NOT_MADE, now
+    )
+    Call.objects.orphans(now).filter(sent_at=None, attempts__gte=MOST_ATTEMPTS).end(
+        CallState.FAILED, "never_sent", "Its process died each time before the call was sent. Nothing was sent.", now
+    )
+    lost = Call.objects.orphans(now).exclude(pk__in=repeatable.filter(state=CallState.RUNNING).values("pk"))
+    Call.objects.filter(pk__in=lost.values("pk")).end(
+        CallState.OUTCOME_UNKNOWN,
+        OutcomeUnknown.code,
+        "The process that made this call died: the tool may have run. Check before you try again.",
+        now,
+    )
+    if again:
+        pubsub.wake_workers()
+    return again
+
+
+def _opening(
+    principal: Principal, offer: Offer, arguments: Json, traceparent: str, *, in_worker: bool
+) -> ledger.Opening:
+    now = timezone.now()
+    state = CallState.AWAITING_APPROVAL if offer.asks else CallState.QUEUED if in_worker else CallState.RUNNING
+    lease_until = {CallState.QUEUED: now, CallState.RUNNING: now + _lease()}.get(state)
+    assert principal.assignment_id is not None  # noqa: S101 - see start
+    return ledger.Opening(
+        id=uuid7(),
+        tenant_id=principal.tenant_id,
+        assignment_id=principal.assignment_id,
+        token_id=principal.token_id,
+        connection_id=offer.connection_id,
+        tool_id=offer.tool_id,
+        tool_name=offer.public_name,
+        tool_digest=offer.digest,
+        server_url=offer.server.url,
+        state=state,
+        arguments=arguments_.as_json(arguments),
+        request_id=request_id.get(),
+        created_at=now,
+        started_at=now if state == CallState.RUNNING else None,
+        lease_until=lease_until,
+        waits_until=now + timedelta(hours=offer.decision_hours) if offer.asks else None,
+        traceparent=traceparent,
+    )
+
+
+async def _write_down(opening: ledger.Opening, key: idempotency.Key | None) -> Call | None:
+    """Commit the row; return the call that the key names already, if somebody was quicker with it."""
+    if key is not None:
+        return await in_thread(idempotency.open_once, opening, key)
+    await ledger.write(opening)
+    return None
+
+
+async def _run_here(
+    opening: ledger.Opening, offer: Offer, arguments: Json, place: limits.Place | None, wait: float
+) -> Report:
+    """Set the call going in this process; even a caller that waits zero seconds is told of a row that exists."""
+    asks: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    run = Run(
+        opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer, arguments,
+        place=place, traceparent=opening.traceparent, sent=True, asks=asks, token_id=opening.token_id,
+    )  # fmt: skip
+    with acting_for(run.tenant_id):
+        task = asyncio.create_task(runs.perform(run))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    either: list[asyncio.Future[Any]] = [task, asks]
+    await asyncio.wait(either, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    if asks.done() and not asks.result():
+        raise CallerGone
+    if asks.done():
+        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
+    return Report(opening.id, offer.public_name, CallState.RUNNING, opening.created_at)
+
+
+def _prepared(call: Call) -> Run:
+    """Return the run of a queued call; raises what speaks against it by now."""
+    if other := offers.replaced(call):
+        raise other
+    ending.check(call)
+    offer = offers.opened_for(call)
+    if offer.asks and call.decided_at is None:  # since it was queued
+        raise NotApproved("Since the call was queued, calls of this tool need an approval. Make it again.")
+    arguments = call.arguments_to_send()
+    asked, given = call.question(), call.answers()
+    return Run(
+        call.pk, call.tenant_id, call.created_at, timezone.now(), offer, arguments,
+        attempt=call.attempts, traceparent=call.traceparent, sent_before=call.sent_at is not None,
+        answers=Answers(given, asked["state"]) if asked and given else None,
+    )  # fmt: skip
+
+
+async def _seat(assignment_id: UUID, wait: float) -> limits.Seat:
+    return await limits.join(limits.Seat("waiters", assignment_id), lease=wait + _LINGERS)
+
+
+async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:
+    """Follow the call that a key names already; raises ActingRefused where it is the owner's, and this token is not."""
+    await in_thread(acting.check_other, principal.token_id, first)
+    return await follow(first, wait=wait, by=principal.token_id)
+
+
+async def _give_back(place: limits.Place | None, seat: limits.Seat | None = None) -> None:
+    if place is not None:
+        limits.leave(place, limits.Verdict.NEITHER)
+    if seat is not None:
+        limits.part(seat)
+
+
+def _lease() -> timedelta:
+    return timedelta(seconds=settings.CALL_LEASE)
+
+
+def _send(task: str, call_id: UUID) -> None:
+    try:
+        current_app.send_task(task, kwargs={"call_id": str(call_id)}, retry=False)
+    except (OperationalError, OSError, RedisError):
+        return  # the server's task goes on for nobody

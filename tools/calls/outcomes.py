@@ -1,0 +1,122 @@
+"""What comes of a call: the verdict on a failure, and the report that its caller sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from connections.errors import DuvoError, Refused, Unreachable
+from oauth import challenges
+from oauth.errors import OAuthError, ProviderUnavailable
+from tools import mcp_client
+from tools.calls import ending, limits
+from tools.errors import (
+    ActingRefused,
+    CallCancelled,
+    CallError,
+    CallFailed,
+    CallTimedOut,
+    ConnectionNotReady,
+    Ended,
+    InputDeclined,
+    NotApproved,
+    OrganizationSuspended,
+    OutcomeUnknown,
+    ToolDenied,
+    ToolReplaced,
+)
+from tools.models import Call
+from tools.models.moves import CallState
+from tools.payloads.raw_json import Json
+
+_ERRORS: dict[CallState, type[CallError]] = {
+    CallState.CANCELLED: CallCancelled,
+    CallState.TIMED_OUT: CallTimedOut,
+    CallState.OUTCOME_UNKNOWN: OutcomeUnknown,
+}
+_ERRORS_BY_CODE: dict[str, type[CallError]] = {
+    NotApproved.code: NotApproved,
+    "approval_expired": NotApproved,
+    InputDeclined.code: InputDeclined,
+    Ended.code: Ended,
+    ending.CONNECTION_DISABLED: Ended,
+    OrganizationSuspended.code: OrganizationSuspended,
+    ToolDenied.code: ToolDenied,
+    ActingRefused.code: ActingRefused,
+    ToolReplaced.code: ToolReplaced,
+}
+_BAD_GATEWAY = 502  # with 503, 504 and the 52x family: what stands in front of the server fails
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A call as its caller sees it; `question` is what the server asks, `progress` the last step it told."""
+
+    id: UUID
+    tool: str
+    state: CallState
+    created_at: datetime
+    finished_at: datetime | None = None
+    result: Json | None = None
+    error: CallError | None = None
+    question: dict[str, Any] | None = None
+    progress: dict[str, Any] | None = None
+    waits_until: datetime | None = None
+
+
+def report_of(call: Call) -> Report:
+    """Return the report of a call from its row; raises SealBroken."""
+    state, result, error = CallState(call.state), call.result_to_send(), None
+    if call.error_code and result is None:
+        kind = _ERRORS_BY_CODE.get(call.error_code) or _ERRORS.get(state, CallFailed)
+        error = kind(call.error_sentence, code=call.error_code)
+    asking = state == CallState.INPUT_REQUIRED and not call.sealed_answers
+    return Report(
+        call.pk, call.tool_name, state, call.created_at, call.finished_at, result, error,
+        question=call.question() if asking else None,
+        progress=None if call.finished else call.progress(),
+        waits_until=call.waits_until,
+    )  # fmt: skip
+
+
+def verdict(failure: DuvoError) -> tuple[CallState, CallError]:
+    """Return the final state that a failure means, and the error that the caller is told."""
+    if isinstance(failure, CallError):
+        return next((state for state, kind in _ERRORS.items() if isinstance(failure, kind)), CallState.FAILED), failure
+    if isinstance(failure, OAuthError):
+        retry_after = 15 if isinstance(failure, ProviderUnavailable) else None
+        sentence = f"The connection is not signed in: {failure.sentence}"
+        return CallState.FAILED, ConnectionNotReady(sentence, code="credential_not_ready", retry_after=retry_after)
+    if isinstance(failure, mcp_client.Forbidden) and (scopes := challenges.missing_scopes(failure.www_authenticate)):
+        sentence = f"The tool needs the permission “{scopes}”, which the connection's sign-in does not have."
+        return CallState.FAILED, CallFailed(sentence, code="insufficient_scope")
+    if isinstance(failure, mcp_client.TimedOut):
+        return CallState.TIMED_OUT, CallTimedOut(failure.sentence)
+    if isinstance(failure, mcp_client.McpError) and failure.outcome_unknown:
+        if isinstance(failure, mcp_client.AnswerTooLarge | mcp_client.AnswerUnread):
+            unread = f"{failure.sentence} The tool may have run: check before you try again."
+            return CallState.OUTCOME_UNKNOWN, OutcomeUnknown(unread)
+        return CallState.OUTCOME_UNKNOWN, OutcomeUnknown()
+    if isinstance(failure, Refused | Unreachable):
+        return CallState.FAILED, CallFailed(failure.sentence, code=failure.code)
+    return CallState.FAILED, CallFailed(
+        failure.sentence, code=f"upstream_{failure.code}", retry_after=getattr(failure, "retry_after", None)
+    )
+
+
+def lesson(failure: BaseException | None) -> limits.Verdict:
+    """Return what the breaker learns of a run: whether the server answered, its transport failed, or neither."""
+    if failure is None:
+        return limits.Verdict.ANSWERED
+    if isinstance(failure, Unreachable) and failure.code == "pool_full":
+        return limits.Verdict.NEITHER  # nobody has asked the server: too many calls wait for it here
+    if isinstance(failure, Unreachable | mcp_client.ConnectionLost):
+        return limits.Verdict.TRANSPORT_FAILED
+    if isinstance(failure, mcp_client.ServerFailed):
+        broken = failure.status >= _BAD_GATEWAY
+        return limits.Verdict.TRANSPORT_FAILED if broken else limits.Verdict.ANSWERED
+    if isinstance(failure, mcp_client.TimedOut):
+        return limits.Verdict.TRANSPORT_FAILED if failure.kind == "connect" else limits.Verdict.NEITHER
+    return limits.Verdict.ANSWERED if isinstance(failure, mcp_client.McpError) else limits.Verdict.NEITHER

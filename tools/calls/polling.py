@@ -1,0 +1,173 @@
+"""Calls that a server works on as a task (`io.modelcontextprotocol/tasks`): looked at until they end.
+
+The handle is on the call's row, and `poll_at` says when to look. A look is a short Celery task that may be repeated
+without harm, so a task survives the restart of everything.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+from mcp_types import INVALID_PARAMS
+
+from connections import egress, shares
+from connections.errors import DuvoError
+from tools import mcp_client
+from tools.calls import ending, offers, runs
+from tools.calls.runs import Run
+from tools.catalog.upstream import let_in
+from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound, ToolReplaced
+from tools.mcp_client import Questions, Task, budget
+from tools.models import Call
+from tools.models.moves import AskedIn, CallState
+
+_LOOK_TIMEOUT = 30.0  # seconds
+_LONGEST_LOOK = 60.0  # seconds, a renewed token and answers on the way included
+_A_LOOK = timedelta(seconds=90)  # after which a look counts as lost
+_AFTER_A_FAILURE = timedelta(seconds=10)
+_AT_ONCE = 500
+
+
+def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
+    """Claim the tasks that are to be looked at now and return their calls, tenants in turn.
+
+    Those without a place for this work stay due.
+    """
+    rows = Call.objects.tasks_due(now)
+
+    def claim(pk: UUID) -> int:
+        return rows.filter(pk=pk).update(poll_at=now + _A_LOOK)
+
+    return shares.admitted(rows, work, tenant="tenant", when="poll_at", most=_AT_ONCE, claim=claim)
+
+
+def look(call_id: UUID) -> None:
+    """Look at a call's task and move the call to where the task is; a call without a running task is left alone."""
+    call = Call.objects.filter(pk=call_id, state=CallState.RUNNING).exclude(sealed_task="").first()
+    if call is None:
+        return
+    moved = offers.replaced(call, under_way=True)  # said below, and first: what ended since ended with the old server
+    if moved is None and (end := ending.of(call)) is not None:
+        if not end.held:
+            ending.stop(call, end, timezone.now())
+        return
+    with budget.account():  # what it reads counts until it is written down
+        _look_at(call)
+
+
+def _look_at(call: Call) -> None:
+    run, failure, call_id = None, None, call.pk
+    try:
+        run, handle = _run_of(call), call.task() or {}
+        with egress.bounded(_LONGEST_LOOK, "The server took too long to tell how its task is."):
+            task = egress.run(_look(run, handle, call.answers()))
+    except (ToolNotFound, ToolReplaced) as gone:
+        sentence = "The tool or its assignment was removed while the server worked on its task."
+        if isinstance(gone, ToolReplaced):
+            sentence = f"{gone.sentence} Its server works on it as a task: the tool may have run."
+        Call.objects.filter(pk=call_id).end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, sentence, timezone.now())
+    except mcp_client.RpcError as error:
+        failure = error
+    except DuvoError:
+        pass  # the server is out of reach or does not let us in now: the task goes on all the same
+    else:
+        _move(call, run, handle, task)
+        return
+    if not (_out_of_reach(call) if run is None else _over(call, run, failure)):
+        _look_again(call, _AFTER_A_FAILURE)
+
+
+def cancel(call_id: UUID) -> None:
+    """Tell the server that nobody wants the call's task any more; not one that nothing is sent to any more."""
+    call = Call.objects.filter(pk=call_id).exclude(sealed_task="").first()
+    end = ending.of(call) if call is not None else None
+    if end is not None and not end.tells_server:
+        return
+    with suppress(DuvoError):  # its connection may be gone
+        if call is not None:
+            with egress.bounded(_LOOK_TIMEOUT, "The server took too long."):
+                egress.run(runs.cancel_task(_run_of(call), (call.task() or {})["id"]))
+
+
+def _run_of(call: Call) -> Run:
+    offer = offers.of(call)
+    server = replace(offer.server, timeout=min(offer.server.timeout, _LOOK_TIMEOUT))
+    started_at = call.started_at or call.created_at
+    return Run(
+        call.pk, call.tenant_id, call.created_at, started_at, replace(offer, server=server), {}, attempt=call.attempts
+    )
+
+
+async def _look(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None) -> Task:
+    async def ask(server: mcp_client.Server) -> Task:
+        refusal = None
+        if answers:
+            try:
+                await mcp_client.update_task(server, handle["id"], answers)
+            except mcp_client.RpcError as error:  # the task may have ended meanwhile: then it tells what came of it
+                refusal = error
+        task = await mcp_client.get_task(server, handle["id"])
+        if refusal is not None and task.status in ("working", "input_required"):
+            raise refusal
+        return task
+
+    return await let_in(run.offer.server, run.offer.bearer, ask)
+
+
+def _move(call: Call, run: Run, handle: dict[str, Any], task: Task) -> None:
+    answered = [*handle.get("answered", []), *(call.answers() or {})]
+    if task.result is not None or task.error is not None:
+        egress.run(runs.settle(run, task.result or task.error or OutcomeUnknown()))
+    elif task.status == "cancelled":
+        egress.run(runs.settle(run, CallCancelled("The server cancelled its task; the tool may have run in part.")))
+    elif _over(call, run, None):
+        return
+    elif task.questions and (new := _unanswered(task.questions, answered)):
+        until = timezone.now() + timedelta(hours=run.offer.decision_hours)
+        asked = {"sealed_task": call.seal({"id": task.id, "answered": answered})}
+        run.rows().ask(AskedIn.TASK, runs.sealed_question(run, new), until, **asked)
+    else:
+        kept: dict[str, Any] = {"sealed_answers": "", "sealed_task": call.seal({"id": task.id, "answered": answered})}
+        if task.message and task.message != (call.progress() or {}).get("message"):
+            step = {"progress": None, "total": None, "message": task.message}
+            kept |= {"progress_at": timezone.now(), "sealed_progress": call.seal(step)}
+        _look_again(call, timedelta(seconds=task.poll_interval), **kept)
+
+
+def _over(call: Call, run: Run, failure: mcp_client.RpcError | None) -> bool:
+    """End a call whose task the server no longer knows, or that takes longer than the tool may; tell whether it did."""
+    if failure is not None and failure.rpc_code == INVALID_PARAMS:
+        egress.run(runs.settle(run, OutcomeUnknown("The server no longer knows its task: the tool may have run.")))
+        return True
+    if timezone.now() < run.started_at + timedelta(seconds=run.offer.call_timeout):
+        return False
+    cancel(call.pk)
+    egress.run(runs.settle(run, CallTimedOut("The task took longer than the tool may.")))
+    return True
+
+
+def _out_of_reach(call: Call) -> bool:
+    """End a call whose task could not even be asked for as long as any call may take; tell whether it did."""
+    longest = timedelta(seconds=settings.LONGEST_CALL)
+    if timezone.now() < (call.started_at or call.created_at) + longest:
+        return False
+    sentence = "The server's task could not be looked at any more: the tool may have run."
+    running = Call.objects.filter(pk=call.pk, state=CallState.RUNNING)
+    return bool(running.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, sentence, timezone.now()))
+
+
+def _unanswered(questions: Questions, answered: list[str]) -> Questions | None:
+    new = {key: asked for key, asked in questions.requests.items() if key not in answered}
+    return replace(questions, requests=new) if new else None
+
+
+def _look_again(call: Call, after: timedelta, **kept: Any) -> None:
+    still = Call.objects.filter(pk=call.pk, attempts=call.attempts, state=CallState.RUNNING)
+    # Not after another look, which was quicker, has asked and was answered: the answers are still to be sent.
+    still.filter(sealed_answers=call.sealed_answers).update(poll_at=timezone.now() + after, **kept)

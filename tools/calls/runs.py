@@ -1,0 +1,309 @@
+"""One run of a call: the server is asked, and what it says is written down.
+
+A run ends with the call's outcome, or with a question that a person or the program has to answer, or with the handle of
+a task that the server works on; then the call goes on later, in whatever process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+from django.db import Error as DatabaseFailed
+from django.utils import timezone
+
+from connections import metrics, offload, sealing
+from connections.errors import DuvoError
+from connections.threads import in_thread
+from tools import mcp_client
+from tools.calls import contents, ledger, limits, spans, tracing, watching
+from tools.calls.offers import Offer
+from tools.calls.outcomes import Report, lesson, report_of, verdict
+from tools.catalog import access
+from tools.catalog.upstream import let_in
+from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown
+from tools.mcp_client import Answers, Questions, Task, ToolResult, budget
+from tools.models import Call, StoredContent, Tool
+from tools.models.calls import seal_context
+from tools.models.moves import AskedIn, CallQuerySet, CallState
+from tools.payloads.raw_json import Json, Written, written
+
+SLOW = 10.0  # seconds; a tool that takes longer runs in the queue for a while
+SLOW_FOR = timedelta(days=1)
+_LONGEST_STREAM_QUESTION = timedelta(hours=1)  # an open stream lives no longer than a call may
+_SPLIT_IN_THREAD = 256 * 1024  # bytes; a larger result would hold the event loop for milliseconds
+_SPLIT_SECONDS = 10.0  # of CPU time, for the largest result
+_CANCELLED = {"action": "cancel"}
+
+logger = logging.getLogger(__name__)
+
+Said = ToolResult | Questions | Task
+Kept = tuple[
+    Json, bytes, list[StoredContent]
+]  # a result as its caller gets it, as the row keeps it, and what is beside
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that one run of a call needs, without a row."""
+
+    call_id: UUID
+    tenant_id: UUID
+    created_at: datetime
+    started_at: datetime
+    offer: Offer
+    arguments: Json
+    attempt: int = 1
+    place: limits.Place | None = None
+    answers: Answers | None = None
+    traceparent: str = ""
+    sent: bool = False  # whether the row says from the start that bytes may have left: it runs in the web process
+    sent_before: bool = False  # whether an earlier attempt may have been sent
+    asks: asyncio.Future[bool] | None = None  # done when the server asks on the open stream; False: the caller is gone
+    token_id: UUID | None = None  # whose caller waits for `asks`
+    one_question: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def seal(self, value: Any) -> str:
+        """Return a value sealed for this call."""
+        return sealing.seal(value, context=seal_context(self.tenant_id, self.call_id))
+
+    def rows(self) -> CallQuerySet:
+        """Return the call's row as long as this attempt is its newest."""
+        return Call.objects.filter(pk=self.call_id, attempts=self.attempt)
+
+
+async def perform(run: Run) -> Report:
+    """Run a call and return how it stands afterwards; never raises for what a server does."""
+    with budget.account():  # what it reads counts until its outcome is written down
+        return await _perform(run)
+
+
+async def _perform(run: Run) -> Report:
+    failure: BaseException | None = None
+    try:
+        with (
+            spans.of_call(run.offer.public_name, run.traceparent) as span,
+            watching.running(
+                run.call_id, run.attempt, seal=run.seal, place=run.place, caller=run.token_id, hang_up=run.asks
+            ) as alive,
+        ):
+            said = await _ask(run, alive, span.traceparent)
+            kept = await _stored(run, _as_answered(said)) if isinstance(said, ToolResult) else None
+            if isinstance(said, ToolResult) and said.is_error:
+                span.failed("tool_error")
+        if isinstance(said, Questions):
+            return await in_thread(_wait_for_answers, run, said)
+        if isinstance(said, Task):
+            report = await in_thread(_leave_to_task, run, said)
+            if report.state == CallState.CANCELLED:
+                await cancel_task(run, said.id)
+            return report
+        return await settle(run, said, kept)
+    except LeaseLost as lost:
+        failure = lost
+        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
+    except DuvoError as error:
+        failure = error
+        return await settle(run, error)
+    except Exception as error:
+        # A fault of ours. How far the call got is not known, and its row says so now instead of when it is swept.
+        logger.exception("Call %s failed inside", run.call_id)
+        failure = error
+        return await settle(run, OutcomeUnknown("Something went wrong here: the tool may have run."))
+    finally:
+        if run.place is not None:
+            limits.leave(run.place, lesson(failure))
+        watching.moved(run.call_id)
+
+
+async def settle(run: Run, said: ToolResult | DuvoError, kept: Kept | None = None) -> Report:
+    """Write the outcome of a call down and return its report; one that had an outcome already keeps that.
+
+    `kept` is what `_stored` made of a result, where that was done while the call was still known to be alive.
+    """
+    error: CallError | None = None
+    whole: Json | None = None
+    result, text, stored = whole, b"", list[StoredContent]()
+    if isinstance(said, ToolResult):
+        state = CallState.FAILED if said.is_error else CallState.SUCCEEDED
+        whole = _as_answered(said)
+        result, text, stored = kept or await _stored(run, whole)
+    else:
+        state, error = verdict(said)
+        if state == CallState.FAILED and run.sent_before:
+            sentence = f"An earlier attempt may have run, and the last one failed: {error.sentence}"
+            state, error = CallState.OUTCOME_UNKNOWN, OutcomeUnknown(sentence)
+    finished_at = timezone.now()
+    outcome = ledger.Outcome(
+        id=run.call_id,
+        attempt=run.attempt,
+        state=state,
+        tenant_id=run.tenant_id,
+        result=text,
+        contents=stored,
+        error_code=error.code if error else "tool_error" if state == CallState.FAILED else "",
+        error_sentence=error.sentence[:300] if error else "",
+        finished_at=finished_at,
+    )
+    seconds = (finished_at - run.started_at).total_seconds()
+    limits.stored(run.tenant_id, len(text) + sum(content.size for content in stored))
+    try:
+        if await ledger.write(outcome):
+            metrics.call_ended(state, "web" if run.sent else "queue", seconds)
+        elif (call := await in_thread(Call.objects.filter(pk=run.call_id).first)) is not None:
+            return await in_thread(report_of, call)
+    except ledger.LedgerUnavailable:
+        # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
+        logger.exception("The outcome of call %s could not be written down", run.call_id)
+        result = whole  # there may be nothing behind the links
+    await _learn(run, said, seconds)
+    return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
+
+
+async def _stored(run: Run, result: Json) -> Kept:
+    """Return a result as its caller gets it and as the row keeps it, and the rows of what is too large for that."""
+    if isinstance(result, Written):
+        left, pieces = await _split_apart(run, result)
+    else:
+        link, length = partial(contents.address, run.call_id), len(text := written(result))
+        split = partial(contents.split, result, length=length, link=link)
+        left, pieces = split() if length < _SPLIT_IN_THREAD else await asyncio.to_thread(split)
+        if not pieces:
+            return left, text, []
+    stored = await asyncio.to_thread(contents.sealed, run.call_id, run.tenant_id, pieces) if pieces else []
+    return left, written(left), stored
+
+
+async def _split_apart(run: Run, result: Written) -> tuple[Json, list[contents.Piece]]:
+    """Split a large result in a process apart; one that cannot be split is kept as one piece."""
+    address = contents.address(run.call_id, "").encode()
+    is_error, link = result.json.startswith(b'{"is_error":true'), partial(contents.address, run.call_id)
+    try:
+        left, known, *data = await offload.run(
+            "tools.offload_jobs:split",
+            result.json,
+            address,
+            tenant=str(run.tenant_id),
+            seconds=_SPLIT_SECONDS,
+            patient=True,
+        )
+    except (offload.TooMuchWork, offload.Crowded, offload.Broken):
+        logger.exception("The result of call %s could not be split", run.call_id)
+        return await asyncio.to_thread(contents.as_one, result.json, is_error=is_error, link=link)
+    pieces = [
+        contents.Piece(number, media_type, part, digest)
+        for (number, media_type, digest), part in zip(orjson.loads(known), data, strict=True)
+    ]
+    return Written(left), pieces
+
+
+def _as_answered(said: ToolResult) -> Json:
+    if said.large:
+        return Written(said.large)
+    return {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
+
+
+async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Said:
+    meta = tracing.meta(traceparent) if run.offer.sends_trace else {}
+
+    async def call(server: mcp_client.Server) -> Said:
+        if not run.sent and not await in_thread(_note_sending, run):
+            raise LeaseLost
+        return await mcp_client.call_tool(
+            server,
+            run.offer.upstream_name,
+            run.arguments,
+            progress=alive.progress,
+            meta=meta,
+            mirrored=run.offer.mirrored,
+            answers=run.answers,
+            ask=partial(_ask_on_stream, run),
+        )
+
+    return await let_in(run.offer.server, run.offer.bearer, call)
+
+
+async def _ask_on_stream(run: Run, questions: Questions) -> dict[str, dict[str, Any]]:
+    """Put a question of the open stream before the caller and return the answers; nobody's answer is `cancel`."""
+    async with run.one_question:
+        until = timezone.now() + min(timedelta(hours=run.offer.decision_hours), _LONGEST_STREAM_QUESTION)
+        asked = await in_thread(lambda: run.rows().ask(AskedIn.STREAM, sealed_question(run, questions), until))
+        if not asked:
+            return dict.fromkeys(questions.requests, _CANCELLED)
+        if run.asks is not None and not run.asks.done():
+            run.asks.set_result(True)
+        watching.moved(run.call_id)
+        seconds = (until - timezone.now()).total_seconds() + settings.CALL_LEASE * 2  # the sweeper answers the rest
+        await watching.until(run.call_id, lambda seen: seen.answered or seen.finished, seconds)
+        given = await in_thread(_take_answers, run)
+        return {key: given.get(key, _CANCELLED) for key in questions.requests}
+
+
+def _note_sending(run: Run) -> int:
+    return run.rows().filter(state=CallState.RUNNING).update(sent_at=timezone.now())
+
+
+def _take_answers(run: Run) -> dict[str, dict[str, Any]]:
+    answers = Call.objects.get(pk=run.call_id).answers() or {}
+    run.rows().go_on()
+    return answers
+
+
+def _wait_for_answers(run: Run, questions: Questions) -> Report:
+    """Leave the call until its question is answered; the call is then repeated with the answers."""
+    until = timezone.now() + timedelta(hours=run.offer.decision_hours)
+    run.rows().ask(AskedIn.RESULT, sealed_question(run, questions), until)
+    _end_if_unwanted(run)
+    return report_of(Call.objects.get(pk=run.call_id))
+
+
+def _leave_to_task(run: Run, task: Task) -> Report:
+    """Leave the call to the server's task, which is looked at from time to time."""
+    handle = run.seal({"id": task.id})
+    poll_at = timezone.now() + timedelta(seconds=task.poll_interval)
+    kept = run.rows().filter(state=CallState.RUNNING)
+    kept.update(sealed_task=handle, poll_at=poll_at, lease_until=None)
+    _end_if_unwanted(run)
+    return report_of(Call.objects.get(pk=run.call_id))
+
+
+def _end_if_unwanted(run: Run) -> None:
+    """End a call whose cancelling came too late to interrupt this run: from here on no process would hear of it."""
+    run.rows().unwanted().end(CallState.CANCELLED, CallCancelled.code, CallCancelled().sentence, timezone.now())
+
+
+async def cancel_task(run: Run, task_id: str) -> None:
+    """Tell the server that nobody wants a task any more; one that cannot be told works on for nobody."""
+    with suppress(DuvoError):
+        await let_in(run.offer.server, run.offer.bearer, lambda server: mcp_client.cancel_task(server, task_id))
+
+
+def sealed_question(run: Run, questions: Questions) -> str:
+    """Return what a server asks as the row keeps it, with an id that tells it from the next question."""
+    return run.seal({**asdict(questions), "id": secrets.token_hex(8)})
+
+
+async def _learn(run: Run, said: ToolResult | DuvoError, seconds: float) -> None:
+    """Take notice of what a call tells about the connection's sign-in, and about the tool's pace."""
+    offer = run.offer
+    try:
+        if isinstance(said, ToolResult) and offer.doubted:
+            again = partial(access.trust_again, offer.connection_id, offer.bearer, server_url=offer.server.url)
+            await in_thread(again)
+        elif isinstance(said, mcp_client.Challenged | mcp_client.EraChanged):
+            noted = partial(access.note, offer.connection_id, said, offer.bearer, server_url=offer.server.url)
+            await in_thread(noted)
+        if offer.learns_pace and seconds > SLOW:
+            until = timezone.now() + SLOW_FOR
+            await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=until))
+    except DatabaseFailed:  # the call has its outcome, and the next one tells the same
+        logger.warning("What call %s tells of its connection could not be written down", run.call_id)

@@ -1,0 +1,323 @@
+"""What happens to calls in other processes, seen from this one, and what happens here, told to the others.
+
+Everything is said in the call's row. One coroutine per event loop looks at the rows that matter here, four times a
+second and only while there are any: whether calls that somebody waits for have moved, whether calls that run here are
+no longer wanted. It also writes down their progress and that they are alive. So a thousand waiting callers cost one
+query and no thread. A call that another process speaks of through `pubsub` is looked at at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
+from typing import Any, NamedTuple
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from django.conf import settings
+from django.db import Error as DatabaseFailed
+from django.utils import timezone
+
+from connections.threads import in_thread
+from tools.calls import ending, limits, pubsub
+from tools.errors import CallCancelled, CallerGone, LeaseLost
+from tools.mcp_client import Progress
+from tools.models import Call
+from tools.models.moves import FINAL_STATES, UNDER_WAY, CallState
+
+LOOK_EVERY = 0.25  # seconds
+ENDS_EVERY = 0.75  # seconds between two looks at what has ended for the calls that run here, and for who waits here
+PROGRESS_EVERY = 1.0  # seconds between two steps of one call that are written down
+_STEPS_AT_ONCE = 50
+_LOOKED_AT_ONCE = 250
+_MOST_RUNNING = 1_000  # calls that one look at what has ended may cost
+
+logger = logging.getLogger(__name__)
+
+
+class Seen(NamedTuple):
+    """What a look at a call's row shows: its state, the number of its last event, whether it was answered."""
+
+    state: CallState
+    seq: int
+    answered: bool
+
+    @classmethod
+    def of(cls, call: Call) -> Seen:
+        """Return what a row shows that was read."""
+        return cls(CallState(call.state), call.last_seq, bool(call.sealed_answers))
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended."""
+        return self.state in FINAL_STATES
+
+
+Enough = Callable[[Seen], bool]
+
+
+class _Waiter(NamedTuple):
+    """Somebody who waits for a call, and the token by which."""
+
+    enough: Enough
+    seen: asyncio.Future[Seen]
+    by: UUID | None
+
+
+@dataclass(slots=True)
+class Running:
+    """A call that runs in this event loop, with what is to be told of it."""
+
+    id: UUID
+    attempt: int
+    seal: Callable[[Any], str]
+    task: asyncio.Task[object]
+    place: limits.Place | None
+    alive_after: float  # when its lease is renewed next, by the loop's clock
+    step: Progress | None = None
+    step_after: float = 0.0
+    caller: UUID | None = None  # the token of who waits for it
+    hang_up: asyncio.Future[bool] | None = None  # given False when that token opens nothing any more
+    interrupted: CallCancelled | LeaseLost | None = None
+
+    def progress(self, step: Progress) -> None:
+        """Take a step of progress; the next look writes the newest one down."""
+        self.step = step
+
+    def interrupt(self, reason: CallCancelled | LeaseLost) -> None:
+        """Stop what runs."""
+        if self.interrupted is None:
+            self.interrupted = reason
+            self.task.cancel()
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What one event loop waits for and what it runs."""
+
+    waiting: defaultdict[UUID, list[_Waiter]] = field(default_factory=lambda: defaultdict(list))
+    running: dict[UUID, Running] = field(default_factory=dict)
+    moved: set[UUID] = field(default_factory=set)  # to be looked at before the others
+    ends_after: float = 0.0  # when to look at what has ended, by the loop's clock
+    soon: asyncio.Event = field(default_factory=asyncio.Event)
+    looking: asyncio.Task[None] | None = None
+    listening: asyncio.Task[None] | None = None
+
+    def hear(self, call_id: UUID) -> None:
+        """Have a call looked at at once, if it matters here."""
+        if call_id in self.waiting or call_id in self.running:
+            self.moved.add(call_id)
+            self.soon.set()
+
+    def listen(self) -> None:
+        """See to it that what other processes tell is heard, from now until the end of this loop."""
+        if self.listening is None:
+            self.listening = asyncio.ensure_future(pubsub.listen(self.hear))
+
+    def look(self) -> None:
+        """See to it that somebody looks."""
+        if self.looking is None or self.looking.done():
+            self.looking = asyncio.ensure_future(self._look())
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_look = loop.time() + LOOK_EVERY
+        while self.waiting or self.running:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.soon.wait(), next_look - loop.time())
+            self.soon.clear()
+            if not (self.waiting or self.running):
+                return
+            told = not self.moved.isdisjoint(self.running)
+            at_all = loop.time() >= next_look or told
+            if told or (at_all and loop.time() >= self.ends_after):
+                self.ends_after = loop.time() + ENDS_EVERY
+                await self._look_at_ends()
+            waiting = self._in_turn() if at_all else list(self.moved & self.waiting.keys())
+            running = self.running.values() if at_all else ()
+            self.moved.clear()
+            steps = self._steps(running, loop.time())
+            due = [run for run in running if loop.time() >= run.alive_after]
+            alive = [(run.id, run.attempt) for run in due]
+            try:
+                seen, unwanted, lost = await in_thread(_news, waiting, bool(running), steps, alive)
+            except DatabaseFailed:  # whatever it is: those who wait here would wait for ever
+                logger.warning("The rows of waiting and running calls could not be read; trying again.")
+                await asyncio.sleep(LOOK_EVERY)
+                continue
+            if at_all:
+                next_look = loop.time() + LOOK_EVERY
+            for run in due:
+                run.alive_after = _next_heartbeat()
+            # Not of those that have ended since: their places are free, and would be taken for nobody.
+            places = [run.place for run in due if run.place is not None and self.running.get(run.id) is run]
+            await limits.keep(places, lease=settings.CALL_LEASE)
+            self._tell(seen)
+            for call_id in unwanted & self.running.keys():
+                self.running[call_id].interrupt(CallCancelled())
+            for run in due:
+                if run.id in lost and self.running.get(run.id) is run:
+                    run.interrupt(LeaseLost())
+
+    async def _look_at_ends(self) -> None:
+        """Interrupt the calls here for which something has ended, and send away who waits by a token that has."""
+        runs = list(islice(self.running.values(), _MOST_RUNNING))
+        for run in runs:  # those that do not fit come first in the next look
+            self.running[run.id] = self.running.pop(run.id)
+        waiters = [waiter for waiters in self.waiting.values() for waiter in waiters]
+        callers = {run.caller for run in runs} | {waiter.by for waiter in waiters}
+        try:
+            ends, gone = await in_thread(_ends, [run.id for run in runs], callers - {None})
+        except DatabaseFailed:
+            logger.warning("What has ended could not be read; trying again.")
+            return
+        for call_id in ends.keys() & self.running.keys():
+            end = ends[call_id]
+            self.running[call_id].interrupt(CallCancelled(ending.in_part(end), code=end.code))
+        for run in runs:
+            if run.caller in gone and run.hang_up is not None and not run.hang_up.done():
+                run.hang_up.set_result(False)
+        for waiter in waiters:
+            if waiter.by in gone and not waiter.seen.done():
+                waiter.seen.set_exception(CallerGone())
+
+    def _in_turn(self) -> list[UUID]:
+        """Return the calls waited for, as many as one look may cost; the others come first in the next one."""
+        ids = list(islice(self.waiting, _LOOKED_AT_ONCE))
+        for call_id in ids:
+            self.waiting[call_id] = self.waiting.pop(call_id)
+        return ids
+
+    def _steps(self, running: Iterable[Running], now: float) -> list[tuple[UUID, int, str]]:
+        steps: list[tuple[UUID, int, str]] = []
+        for run in running:
+            if run.step is not None and now >= run.step_after and len(steps) < _STEPS_AT_ONCE:
+                said = {"progress": run.step.progress, "total": run.step.total, "message": run.step.message}
+                steps.append((run.id, run.attempt, run.seal(said)))
+                run.step, run.step_after = None, now + PROGRESS_EVERY
+        return steps
+
+    def _tell(self, rows: dict[UUID, Seen]) -> None:
+        for call_id, seen in rows.items():
+            for waiter in self.waiting.get(call_id, ()):
+                if not waiter.seen.done() and waiter.enough(seen):
+                    waiter.seen.set_result(seen)
+
+
+_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
+
+
+async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | None = None) -> Seen | None:
+    """Return what was seen of the call as soon as that is enough, in whatever process it runs; None in time's end.
+
+    Raises CallerGone when the token `by` which somebody waits opens nothing any more.
+    """
+    watch = _watch()
+    entry = _Waiter(enough, asyncio.get_running_loop().create_future(), by)
+    watch.waiting[call_id].append(entry)
+    watch.look()
+    watch.listen()
+    try:
+        return await asyncio.wait_for(entry.seen, seconds)
+    except TimeoutError:
+        return None
+    finally:
+        watch.waiting[call_id].remove(entry)
+        if not watch.waiting[call_id]:
+            del watch.waiting[call_id]
+            if not watch.waiting:
+                watch.soon.set()  # nobody is left to look for
+
+
+def moved(call_id: UUID) -> None:
+    """Have those who wait in this process for a call look at once, as it has moved here."""
+    _watch().hear(call_id)
+
+
+@contextmanager
+def running(
+    call_id: UUID,
+    attempt: int,
+    *,
+    seal: Callable[[Any], str],
+    place: limits.Place | None = None,
+    caller: UUID | None = None,
+    hang_up: asyncio.Future[bool] | None = None,
+) -> Iterator[Running]:
+    """Keep a call alive while it runs inside, and let others interrupt it.
+
+    Raises CallCancelled when somebody no longer wants it or something has ended for it (the code says what), and
+    LeaseLost when it is no longer ours. `hang_up` becomes False when the token of its `caller` opens nothing any more.
+    """
+    watch, task = _watch(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - calls run in tasks
+    if (older := watch.running.get(call_id)) is not None:  # its lease ran out, and the call has come here again
+        older.interrupt(LeaseLost())
+    run = Running(call_id, attempt, seal, task, place, _next_heartbeat(), caller=caller, hang_up=hang_up)
+    watch.running[call_id] = run
+    watch.look()
+    try:
+        yield run
+    except asyncio.CancelledError:
+        if run.interrupted is None:
+            raise
+        task.uncancel()
+        raise run.interrupted from None
+    finally:
+        if watch.running.get(call_id) is run:
+            del watch.running[call_id]
+
+
+def _watch() -> _Watch:
+    loop = asyncio.get_running_loop()
+    if loop not in _watches:
+        _watches[loop] = _Watch()
+    return _watches[loop]
+
+
+def _next_heartbeat() -> float:
+    """Return when to renew a lease: within a third of it, and not for all calls that came together at once."""
+    return asyncio.get_running_loop().time() + settings.CALL_LEASE / 3 * random.uniform(0.5, 1)  # noqa: S311 - spreads load, no secret
+
+
+def _ends(running: list[UUID], callers: set[UUID]) -> tuple[dict[UUID, ending.End], set[UUID]]:
+    """Return which of the calls have been ended, and which of the tokens open nothing any more."""
+    now = timezone.now()
+    gone = ending.callers_gone(callers, now) if callers else set()  # first: who is told so now finds the call ended
+    return ending.decided(running, now) if running else {}, gone
+
+
+def _news(
+    waiting: list[UUID], any_run: bool, steps: list[tuple[UUID, int, str]], alive: list[tuple[UUID, int]]
+) -> tuple[dict[UUID, Seen], set[UUID], set[UUID]]:
+    """Write what is to be told; return the rows waited for, the unwanted open calls, and those no longer ours."""
+    now = timezone.now()
+    for call_id, attempt, sealed in steps:
+        still = Call.objects.filter(pk=call_id, attempts=attempt, state=CallState.RUNNING)
+        still.update(progress_at=now, sealed_progress=sealed)
+    lost = _say_alive(alive) if alive else set()
+    unwanted = set(Call.objects.unwanted().values_list("pk", flat=True)) if any_run else set()
+    rows = Call.objects.filter(pk__in=waiting).values_list("pk", "state", "last_seq", "sealed_answers")
+    seen = {pk: Seen(CallState(state), seq, bool(answers)) for pk, state, seq, answers in rows} if waiting else {}
+    return seen, unwanted, lost
+
+
+def _say_alive(calls: list[tuple[UUID, int]]) -> set[UUID]:
+    """Renew the leases of calls that run here and return those that another attempt or an end has taken from us."""
+    by_attempt: defaultdict[int, list[UUID]] = defaultdict(list)
+    for call_id, attempt in calls:
+        by_attempt[attempt].append(call_id)
+    ours: set[UUID] = set()
+    lease_until = timezone.now() + timedelta(seconds=settings.CALL_LEASE)
+    for attempt, ids in by_attempt.items():
+        mine = Call.objects.filter(pk__in=ids, attempts=attempt, state__in=UNDER_WAY)
+        mine.update(lease_until=lease_until)
+        ours |= set(mine.values_list("pk", flat=True))
+    return {call_id for call_id, _ in calls} - ours

@@ -1,0 +1,196 @@
+"""Are we let in? What checks and calls find out about a connection's credential.
+
+A 401 or 403 moves the credential state, never the reachability. The state of an OAuth connection follows from its
+sign-ins (oauth/standing.py); here it is only told what its server answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.utils import timezone
+
+from connections import egress
+from connections.errors import DuvoError
+from connections.models import Authorization, Connection, Credential, Era, Grant
+from connections.states import CredentialState
+from oauth import challenges, flow, learning, looking, refreshing, revoking, standing
+from oauth.errors import NeedsSignIn, OAuthError
+from oauth.models import Discovery
+from oauth.refreshing import Bearer
+from tools import mcp_client
+from tools.catalog.upstream import bearing, server_for
+
+Value = TypeVar("Value")
+UNAUTHORIZED_ON_CALL = "unauthorized_on_call"
+
+
+class CredentialMissing(DuvoError):
+    """The credential that the authorization method needs is not set."""
+
+    code = "credential_missing"
+
+
+class CheckStopped(DuvoError):
+    """The connection was disabled while it was checked."""
+
+    code = "connection_disabled"
+
+
+class Access:
+    """The way to a connection's server for one check, with the token of its sign-in where it has one."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Open the secrets and have a stale token renewed; raises CredentialMissing, SealBroken and OAuthError."""
+        revoking.prune(connection)
+        if _credential_missing(connection):
+            connection.set_credential_state(
+                CredentialState.MISSING, CredentialMissing.code, CredentialMissing().sentence
+            )
+            raise CredentialMissing
+        self.connection = connection
+        connection.request_headers()  # what cannot be opened, or is another server's, is found out before anything
+        self.bearer = _token(connection) if connection.authorization == Authorization.OAUTH else None
+        self._era_unknown = connection.era_choice == Era.AUTO  # a server may have been upgraded, or rolled back
+
+    def ask(self, work: Callable[[mcp_client.Server], Coroutine[Any, Any, Value]]) -> Value:
+        """Return what the server answers; a token that it refuses is renewed once.
+
+        Raises as the wire client does, and CheckStopped when the connection was disabled meanwhile.
+        """
+        still = Connection.objects.filter(pk=self.connection.pk, enabled=True, tenant__suspended_at=None)
+        if not still.exists():
+            raise CheckStopped
+        try:
+            return egress.run(work(self._server()))
+        except mcp_client.Unauthorized as refusal:
+            if self.bearer is None:
+                raise
+            try:
+                self.bearer = egress.run(refreshing.renewed(self.bearer, refused=True))
+            except NeedsSignIn:
+                raise refusal from None
+            except OAuthError:
+                standing.settle(self.connection)
+                raise
+            return egress.run(work(self._server()))
+
+    def era_is_known(self) -> None:
+        """From now on speak the era that the connection was found to have."""
+        self._era_unknown = False
+
+    def refused(self, error: mcp_client.Challenged) -> str:
+        """Record that the server does not let us in and return the sentence about it."""
+        connection = self.connection
+        if connection.authorization == Authorization.OAUTH:
+            self._learn(error)
+        elif connection.authorization == Authorization.NONE:
+            sentence = "The server asks for authorization, and this connection has none."
+            connection.set_credential_state(CredentialState.MISSING, "authorization_needed", sentence)
+        else:
+            connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
+        return connection.credential_sentence
+
+    def let_in(self) -> tuple[bool, str]:
+        """Record that the server listed its tools; return whether that proves the credential, and a sentence."""
+        connection = self.connection
+        if connection.authorization == Authorization.OAUTH:
+            if self.bearer is None:
+                _look(connection)
+            elif self.bearer.doubted and _listing_proves(connection):
+                learning.accepted(self.bearer.sign_in_id)
+            standing.settle(connection)
+            proved = connection.credential_state in {CredentialState.READY, CredentialState.EXPIRING}
+            return proved, connection.credential_sentence
+        if connection.credential_reason == UNAUTHORIZED_ON_CALL:
+            # Some servers list openly and ask for a sign-in only on a call: a listing proves nothing there.
+            return False, "The server lists its tools, but it refused the last call."
+        if connection.authorization == Authorization.NONE:
+            connection.set_credential_state(CredentialState.NOT_NEEDED)
+            return True, "The server asks for none."
+        connection.set_credential_state(CredentialState.READY)
+        return True, "The server accepts the credential."
+
+    def _server(self) -> mcp_client.Server:
+        server = bearing(server_for(self.connection), self.bearer)
+        return replace(server, era="unknown") if self._era_unknown else server
+
+    def _learn(self, error: mcp_client.Challenged) -> None:
+        if self.bearer is None:
+            _look(self.connection)
+        elif scopes := challenges.missing_scopes(error.www_authenticate):
+            learning.lacks(self.bearer.sign_in_id, scopes)
+        else:
+            learning.refused(self.bearer.sign_in_id)
+            flow.look_again(self.connection.pk)  # here and now: a check tells what it found
+        standing.settle(self.connection)
+
+
+def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, *, server_url: str = "") -> None:
+    """Learn from a failed call: a 401 or a missing scope moves the credential state, another era asks for a probe.
+
+    What the server at `server_url` says teaches nothing of another that the connection leads to by now.
+    """
+    if isinstance(failure, mcp_client.Forbidden) and bearer is not None:
+        if scopes := challenges.missing_scopes(failure.www_authenticate):
+            learning.lacks(bearer.sign_in_id, scopes)
+        return
+    connection = Connection.objects.filter(pk=connection_id).first()
+    if connection is None or (server_url and connection.server_url != server_url):
+        return
+    if isinstance(failure, mcp_client.EraChanged):
+        connection.request_probe()
+    elif isinstance(failure, mcp_client.Unauthorized) and bearer is not None:
+        learning.refused(bearer.sign_in_id)
+    elif isinstance(failure, mcp_client.Unauthorized):
+        state = CredentialState.MISSING if connection.authorization == Authorization.NONE else CredentialState.REFUSED
+        sentence = "The server refused a call: it asks for a sign-in."
+        connection.set_credential_state(state, UNAUTHORIZED_ON_CALL, sentence)
+
+
+def trust_again(connection_id: UUID, bearer: Bearer | None = None, *, server_url: str = "") -> None:
+    """Learn from a call that succeeded after one was answered with 401, as `note` does."""
+    if bearer is not None:
+        learning.accepted(bearer.sign_in_id)
+        return
+    connection = Connection.objects.filter(pk=connection_id, credential_reason=UNAUTHORIZED_ON_CALL).first()
+    if connection is not None and server_url in {"", connection.server_url}:
+        none = connection.authorization == Authorization.NONE
+        connection.set_credential_state(CredentialState.NOT_NEEDED if none else CredentialState.READY)
+
+
+def _credential_missing(connection: Connection) -> bool:
+    needed = {Authorization.API_KEY: Credential.Kind.API_KEY, Authorization.HEADERS: Credential.Kind.HEADERS}
+    kind = needed.get(Authorization(connection.authorization))
+    return kind is not None and not any(row.kind == kind for row in connection.credentials.all())
+
+
+def _token(connection: Connection) -> Bearer | None:
+    """Return a token to check with, None when nobody is signed in."""
+    bearer = refreshing.held_for_checks(connection)
+    try:
+        if bearer is None and connection.oauth_grant == Grant.CLIENT_CREDENTIALS:
+            flow.fetch_tokens(connection)
+            bearer = refreshing.held_for_checks(connection)
+        elif bearer is not None and bearer.stale(timezone.now()):
+            bearer = egress.run(refreshing.renewed(bearer))
+    except OAuthError as failure:
+        standing.settle(connection)
+        if connection.oauth_grant == Grant.CLIENT_CREDENTIALS and bearer is None:
+            flow.no_tokens(connection, failure)
+        raise
+    return bearer
+
+
+def _listing_proves(connection: Connection) -> bool:
+    found = Discovery.objects.filter(connection=connection).first()
+    return found is not None and found.listing_proves_a_token
+
+
+def _look(connection: Connection) -> None:
+    """Find out how to sign in, for the page, unless that was done a moment ago."""
+    if not looking.is_fresh(connection):
+        looking.look_at(connection)

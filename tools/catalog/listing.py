@@ -1,0 +1,125 @@
+"""What a listing does to the tools we know: the first is trusted, everything later waits for a person."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from connections import quotas
+from connections.errors import DuvoError
+from connections.models import Connection
+from connections.states import ToolsState
+from tools import mcp_client
+from tools.definitions import drift
+from tools.definitions.policy import public_name
+from tools.models import Tool, ToolVersion
+from tools.models.catalog import FIRST_LISTING
+
+_NAME_LENGTH = 200
+_WRITTEN_AT_ONCE = 500
+
+
+class SettingsChanged(DuvoError):
+    """The connection's settings changed during this check; the next one uses them."""
+
+    code = "settings_changed"
+
+
+def learn(connection: Connection, facts: mcp_client.ServerFacts) -> None:
+    """Record what the server says of itself, and the era it speaks; raises SettingsChanged."""
+    if not connection.record(
+        era=facts.era,
+        protocol_version=facts.protocol_version[:20],
+        server_name=(facts.title or facts.name)[:200],
+        server_version=facts.version[:100],
+    ):
+        raise SettingsChanged
+
+
+@transaction.atomic
+def apply(connection: Connection, listing: mcp_client.Listing) -> str:
+    """Bring the tools in line with a listing and return a sentence about it.
+
+    The first listing of a connection is approved as it is; a tool that appears or changes later keeps what was
+    approved and is out of use until an admin approves; one that disappears is kept as gone, for a while if nobody ever
+    decided about it or used it.
+    """
+    # One listing at a time, and never the listing of a server that the connection no longer points to.
+    if hold(connection) != connection.revision:
+        raise SettingsChanged
+    now = timezone.now()
+    trusted = connection.first_listed_at is None
+    # Only the digests are compared: the definitions of thousands of tools, most of them the same, are megabytes.
+    known = {tool.name: tool for tool in connection.tools.defer("definition", "approved_definition")}
+    found = drift.compare({name: (tool.digest, tool.broken) for name, tool in known.items()}, _listed(listing))
+
+    if found.appeared or found.changed:
+        quotas.check_stored(connection.tenant)
+    taken = {tool.public_name for tool in known.values()}
+    appeared = []
+    for listed in found.appeared:
+        tool = Tool(connection=connection, name=listed.name, first_seen_at=now)
+        tool.public_name = public_name(connection.slug, listed.name, taken)
+        taken.add(tool.public_name)
+        tool.see(listed, now)
+        if trusted and not tool.broken:
+            tool.trust(by=FIRST_LISTING, now=now)
+        appeared.append(tool)
+    Tool.objects.bulk_create(appeared, batch_size=_WRITTEN_AT_ONCE)
+
+    for listed in found.changed:
+        known[listed.name].see(listed, now)
+    changed = [known[listed.name] for listed in found.changed]
+    Tool.objects.bulk_update(
+        changed, ["definition", "digest", "broken", "last_seen_at", "gone_at"], batch_size=_WRITTEN_AT_ONCE
+    )
+    connection.tools.filter(name__in=[listed.name for listed in found.same]).update(last_seen_at=now, gone_at=None)
+    connection.tools.filter(name__in=found.gone, gone_at=None).update(gone_at=now)
+    Tool.keep_versions(appeared + changed)
+    if appeared or changed:
+        ToolVersion.objects.filter(tool__connection=connection).prune()
+    connection.tools.all().forget_gone(now)
+
+    if trusted:
+        connection.record(first_listed_at=now)
+    refresh_state(connection)
+    return _summary(connection, found)
+
+
+def hold(connection: Connection) -> int | None:
+    """Let nobody else list, or decide about, the connection's tools until this transaction ends; return its revision.
+
+    Whoever touches tools holds their connection first, so that two never wait for each other, and none counts what
+    waits for review beside another.
+    """
+    row = Connection.objects.select_for_update(no_key=True).filter(pk=connection.pk)
+    return row.values_list("revision", flat=True).first()
+
+
+def refresh_state(connection: Connection) -> None:
+    """Derive the tools state from the tools that wait for review; after a listing and after each approval."""
+    waiting = connection.tools.all().to_review().count()
+    if waiting:
+        sentence = f"{waiting} tool waits for review." if waiting == 1 else f"{waiting} tools wait for review."
+        connection.set_tools_state(ToolsState.TO_REVIEW, "tools_to_review", sentence)
+    else:
+        connection.set_tools_state(ToolsState.IN_SYNC)
+
+
+def _listed(listing: mcp_client.Listing) -> list[drift.Listed]:
+    whole = [drift.Listed(tool.name, tool.definition) for tool in listing.tools]
+    aside = [drift.Listed(tool.name[:_NAME_LENGTH], tool.definition, tool.reason) for tool in listing.set_aside]
+    return whole + aside
+
+
+def _summary(connection: Connection, found: drift.Drift) -> str:
+    tools = connection.tools.filter(gone_at=None)
+    broken = tools.exclude(broken="").count()
+    parts = [f"{tools.count()} tools listed"]
+    if broken:
+        parts.append(f"{broken} set aside because they cannot be used")
+    if waiting := tools.to_review().count():
+        parts.append(f"{waiting} waiting for review")
+    if found.gone:
+        parts.append(f"{len(found.gone)} no longer offered")
+    return ", ".join(parts) + "."

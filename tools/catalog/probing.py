@@ -1,0 +1,209 @@
+"""Checking a connection: can we reach it, does it speak streamable HTTP, are we let in, which tools does it offer.
+
+`probe` reads as the preflight report does: address, protocol, authorization, tools. A failed probe deletes nothing. It
+takes a minute at most, whatever clocks the connection has for its calls, and stops when nobody wants it any more.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from connections import egress, metrics, shares
+from connections.errors import DuvoError, SealBroken
+from connections.models import Connection
+from connections.quotas import QuotaReached
+from connections.states import CredentialState, ReachabilityState, ToolsState
+from oauth.errors import OAuthError
+from tools import mcp_client
+from tools.catalog import listing
+from tools.catalog.access import Access, CheckStopped
+from tools.models import Probe
+
+LONGEST = 60.0  # seconds of one check, all in all
+LEASE = timedelta(minutes=3)  # longer than Celery lets a process check
+KEPT_PROBES = 100  # per connection
+_FIRST_RETRY = 60  # seconds
+_LONGEST_RETRY = 3600  # seconds
+_INTERRUPTED = "interrupted"  # the reason of a check that died, or that nobody wanted any more
+_AT_ONCE = 100  # dispatched per tick, so that the end of an outage is no storm
+
+
+def due(now: datetime, spread: random.Random | None = None, work: shares.Work | None = None) -> list[UUID]:
+    """Take the connections whose probe is due off the list and return their ids, at most 100, tenants in turn.
+
+    Those without a place for this work stay due. Each is due again after a normal interval even if its message gets
+    lost. Two dispatchers never take the same row.
+    """
+    rows = Connection.objects.due(now)
+
+    def claim(pk: UUID) -> int:
+        return rows.filter(pk=pk).update(next_probe_at=now + timedelta(seconds=next_delay(0, spread)))
+
+    return shares.admitted(rows, work, tenant="tenant", when="next_probe_at", most=_AT_ONCE, claim=claim)
+
+
+def next_delay(failures: int, spread: random.Random | None = None) -> float:
+    """Return the seconds until the next probe: the interval, or an exponential backoff; ±20 % so that probes spread."""
+    seconds = settings.PROBE_INTERVAL
+    if failures:
+        seconds = min(_FIRST_RETRY * 2 ** min(failures - 1, 16), _LONGEST_RETRY)
+    return float(seconds * (spread or random.Random()).uniform(0.8, 1.2))  # noqa: S311 - spreads load, no secret
+
+
+def probe(connection_id: UUID) -> Probe | None:
+    """Check one connection and record the report; None when it is gone, disabled or being checked right now."""
+    connection = _claim(connection_id)
+    if connection is None:
+        return None
+    report = Probe.objects.create(connection=connection)
+    wanted = partial(_is_wanted, connection)
+    try:
+        with egress.bounded(LONGEST, f"The check took longer than {LONGEST:.0f} seconds.", wanted=wanted):
+            _check(connection, report)
+    except DuvoError as error:
+        report.finish(Probe.Outcome.FAILED, error.code)
+    except Exception as error:
+        # Deleted, disabled or changed meanwhile: whatever came of it says nothing any more.
+        ours = isinstance(error, egress.NotWanted) or not wanted()
+        report.finish(Probe.Outcome.FAILED, _INTERRUPTED if ours else "internal_error")
+        if not ours:
+            raise
+    else:
+        report.finish(Probe.Outcome.PASSED)
+    finally:
+        metrics.count("probes", outcome=report.outcome)
+        _release(connection, report)
+        _forget_old_reports(connection)
+    return report
+
+
+def _claim(connection_id: UUID) -> Connection | None:
+    now = timezone.now()
+    free = Q(probe_lease_until__isnull=True) | Q(probe_lease_until__lt=now)
+    claimed = Connection.objects.filter(free, pk=connection_id).in_use().update(probe_lease_until=now + LEASE)
+    if not claimed:
+        return None
+    Probe.objects.filter(connection=connection_id, outcome=Probe.Outcome.RUNNING).update(
+        outcome=Probe.Outcome.FAILED, reason=_INTERRUPTED, finished_at=now
+    )
+    return Connection.objects.select_related("tenant").prefetch_related("credentials").get(pk=connection_id)
+
+
+def _is_wanted(connection: Connection) -> bool:
+    return Connection.objects.in_use().filter(pk=connection.pk, revision=connection.revision).exists()
+
+
+def _release(connection: Connection, report: Probe) -> None:
+    now = timezone.now()
+    failures = 0 if report.outcome == Probe.Outcome.PASSED else connection.probe_failures + 1
+    if report.reason == _INTERRUPTED:  # which says nothing of the server
+        failures = connection.probe_failures
+    row = Connection.objects.filter(pk=connection.pk)
+    row.update(probe_lease_until=None, probe_failures=failures, probed_at=now)
+    # Settings saved while this probe ran have asked for another one: that wish stays.
+    row.filter(revision=connection.revision).update(next_probe_at=now + timedelta(seconds=next_delay(failures)))
+
+
+def _forget_old_reports(connection: Connection) -> None:
+    kept = connection.probes.values_list("pk", flat=True)[:KEPT_PROBES]
+    connection.probes.exclude(pk__in=list(kept)).delete()
+
+
+def _check(connection: Connection, report: Probe) -> None:
+    _reach(connection, report)
+    try:
+        access = Access(connection)
+    except DuvoError as error:
+        if isinstance(error, SealBroken):
+            connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
+        report.add_stage("authorization", "failed", error.sentence, 0)
+        raise
+    _discover(access, report)
+    _list_tools(access, report)
+
+
+def _reach(connection: Connection, report: Probe) -> None:
+    with egress.observe() as steps:
+        try:
+            egress.run(egress.reach(connection.server_url))
+        except DuvoError as error:
+            if all(step.ok for step in steps):
+                report.add_stage("address", "failed", error.sentence, 0)
+            connection.set_reachability(ReachabilityState.UNREACHABLE, error.code, error.sentence)
+            raise
+        finally:
+            for step in steps:
+                outcome = "passed" if step.ok else "failed"
+                report.add_stage(step.stage, outcome, step.sentence, round(step.milliseconds))
+
+
+def _discover(access: Access, report: Probe) -> None:
+    connection, clock = access.connection, _Clock()
+    try:
+        facts = access.ask(mcp_client.discover)
+    except mcp_client.Challenged as error:
+        report.add_stage("protocol", "passed", "The server answers over HTTP.", clock.milliseconds)
+        _not_let_in(access, report, error)
+        raise
+    except (OAuthError, CheckStopped) as error:
+        report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
+        raise
+    except DuvoError as error:
+        report.add_stage("protocol", "failed", error.sentence, clock.milliseconds)
+        unsupported = isinstance(error, mcp_client.NotStreamableHttp | mcp_client.UnsupportedVersion)
+        state = ReachabilityState.UNSUPPORTED if unsupported else ReachabilityState.UNREACHABLE
+        connection.set_reachability(state, error.code, error.sentence)
+        raise
+    sentence = f"Streamable HTTP, MCP {facts.protocol_version} ({facts.era})."
+    report.add_stage("protocol", "passed", sentence, clock.milliseconds)
+    listing.learn(connection, facts)
+    access.era_is_known()
+    connection.set_reachability(ReachabilityState.REACHABLE, sentence=sentence)
+
+
+def _list_tools(access: Access, report: Probe) -> None:
+    connection, clock = access.connection, _Clock()
+    try:
+        offered = access.ask(mcp_client.list_tools)
+    except mcp_client.Challenged as error:
+        _not_let_in(access, report, error)
+        raise
+    except (OAuthError, CheckStopped) as error:
+        report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
+        raise
+    except DuvoError as error:
+        report.add_stage("tools", "failed", error.sentence, clock.milliseconds)
+        connection.set_tools_state(ToolsState.FAILED, error.code, error.sentence)
+        raise
+    passed, sentence = access.let_in()
+    report.add_stage("authorization", "passed" if passed else "failed", sentence, 0)
+    try:
+        synced = listing.apply(connection, offered)
+    except QuotaReached as full:
+        report.add_stage("tools", "failed", full.sentence, clock.milliseconds)
+        connection.set_tools_state(ToolsState.FAILED, full.code, full.sentence)
+        raise
+    report.add_stage("tools", "passed", synced, clock.milliseconds)
+
+
+def _not_let_in(access: Access, report: Probe, error: mcp_client.Challenged) -> None:
+    sentence = access.refused(error)
+    access.connection.set_reachability(ReachabilityState.REACHABLE, sentence="The server answers over HTTP.")
+    report.add_stage("authorization", "failed", sentence, 0)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def milliseconds(self) -> int:
+        return round((time.monotonic() - self._start) * 1000)

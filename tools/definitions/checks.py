@@ -1,0 +1,129 @@
+"""Checking values against schemas: what is little work is done here, everything else in a process apart.
+
+Both sides are strangers': a schema comes from a server, a value from a program or a person. Checking holds the
+interpreter, so what may take longer than some milliseconds must not happen where others wait.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Final
+
+import orjson
+from cachetools import LRUCache
+
+from connections import offload
+from connections.offload import TooMuchWork
+from tools.definitions import schema_cost, schemas
+from tools.definitions.schema_cost import Burden
+from tools.definitions.schemas import Fault, SchemaBroken
+from tools.payloads.raw_json import Json, Written, written
+
+COMPILE_SECONDS: Final = 1.5  # of CPU time; a check may take twice as long
+CHECK_SECONDS: Final = 3.0
+TOO_DEAR: Final = "The schema takes too long, or too much memory, to compile."
+_MOST_TENANTS: Final = 256
+_MOST_KEPT: Final = 4 * 1024 * 1024  # bytes of compiled schemas of one tenant, by the estimate below
+_LEAST: Final = 2_048  # bytes
+_PER_BYTE: Final = 8  # bytes of a compiled schema for one that is written; and for one of a pattern's weight
+_PER_WEIGHT: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """A schema that values can be checked against; `compiled` is None where that is done in a process apart."""
+
+    schema: bytes = field(repr=False)
+    burden: Burden = field(repr=False)
+    compiled: schemas.Validator | None = field(repr=False)
+
+    async def faults(self, value: Json, *, tenant: object) -> list[Fault]:
+        """Return the faults of a value, at most 50; raises TooMuchWork, Crowded and Broken."""
+        try:
+            text = written(value)
+        except TypeError:
+            return [Fault("", "This value is nested too deeply or is not JSON.")]
+        if (found := self._at_once(value, text)) is not None:
+            return found
+        return _read(await offload.run(CHECK, self.schema, text, tenant=tenant, seconds=CHECK_SECONDS))
+
+    def faults_now(self, value: Json, *, tenant: object) -> list[Fault]:
+        """Return what `faults` does, from plain code."""
+        try:
+            text = written(value)
+        except TypeError:
+            return [Fault("", "This value is nested too deeply or is not JSON.")]
+        if (found := self._at_once(value, text)) is not None:
+            return found
+        return _read(offload.run_now(CHECK, self.schema, text, tenant=tenant, seconds=CHECK_SECONDS))
+
+    def _at_once(self, value: Json, text: bytes) -> list[Fault] | None:
+        """Return the faults where they are found quickly, else None; raises TooMuchWork where that is certain."""
+        unread = isinstance(value, Written)
+        work = self.burden.work(None if unread else value, text)
+        if self.compiled is not None and not unread and work <= schema_cost.MOST_AT_ONCE:
+            return self.compiled.faults(value)
+        deep = unread and self.burden.unfolding.recursive  # how deep it is, nobody knows yet
+        if work > schema_cost.MOST and not deep:
+            raise TooMuchWork
+        return None
+
+
+CHECK: Final = "tools.offload_jobs:check"
+COMPILE: Final = "tools.offload_jobs:compile"
+
+
+def checker(schema: dict[str, Any], *, tenant: object) -> Checker:
+    """Return the checker of a schema that was compiled before, such as an approved tool's; raises SchemaBroken.
+
+    What is kept is bounded for each tenant, so that none makes others compile theirs anew.
+    """
+    try:
+        text = orjson.dumps(schema)
+    except TypeError:  # the database gives 1e308 back as 309 digits
+        schema = orjson.loads(json.dumps(schema))
+        text = orjson.dumps(schema)
+    with _lock:
+        kept = _kept.get(tenant)
+        if kept is None:
+            kept = _kept[tenant] = LRUCache(_MOST_KEPT, getsizeof=_estimate)
+        found = kept.get(text)
+    if found is None:
+        weight = schemas.weigh(schema)
+        found = Checker(text, weight, schemas.compile(schema) if weight.light else None)
+        with _lock:
+            if _estimate(found) <= _MOST_KEPT:
+                kept[text] = found
+    return found
+
+
+def fault_of(schema: Any, *, tenant: object) -> tuple[str, float]:
+    """Return why a schema cannot be used, or an empty string, and the seconds of CPU time that it took to know.
+
+    From plain code; raises TooMuchWork, Crowded and Broken.
+    """
+    began = time.thread_time()
+    try:
+        if schemas.weigh(schema).light:
+            schemas.compile(schema)
+            return "", time.thread_time() - began
+    except SchemaBroken as broken:
+        return broken.sentence, time.thread_time() - began
+    reason, seconds = offload.run_now(COMPILE, orjson.dumps(schema), tenant=tenant, seconds=COMPILE_SECONDS)
+    return reason.decode(), float(seconds)
+
+
+def _estimate(checker: Checker) -> int:
+    size = _LEAST + len(checker.schema) * (_PER_BYTE if checker.compiled else 1)
+    return size + (checker.burden.pattern_weight * _PER_WEIGHT if checker.compiled else 0)
+
+
+def _read(parts: list[bytes]) -> list[Fault]:
+    return [Fault(pointer, message) for pointer, message in orjson.loads(parts[0])]
+
+
+_kept: LRUCache[object, LRUCache[bytes, Checker]] = LRUCache(_MOST_TENANTS)
+_lock = Lock()

@@ -1,0 +1,219 @@
+"""The stream of a whole session, on which a server may ask what belongs to no request (2025-11-25, transports).
+
+Many servers ask there what a running call needs to know. Such a question names no call: it is put to the caller of the
+one call under way, and where there is none or may be several, to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from http import HTTPStatus
+from typing import Final
+
+import httpcore2
+
+from connections import egress
+from connections.errors import DuvoError
+from tools.mcp_client import sse, wire
+from tools.mcp_client.asking import Asking, Replies
+from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, McpError, NotStreamableHttp, UnexpectedStatus
+from tools.mcp_client.responses import Clock
+
+IDLE_SECONDS: Final = 60.0  # without a call, after which the stream is closed
+HEAD_SECONDS: Final = 1.0  # that calls wait for the stream to come up
+MOST_ASKED: Final = 128 * 1024  # bytes of one message
+MOST_MISSES: Final = 3  # openings in a row that came to nothing, after which the session has no such stream
+_BRIEF: Final = 2.0  # seconds; a stream that ended sooner came to nothing
+_SHORTEST_RETRY: Final = 1.0  # seconds
+_LONGEST_RETRY: Final = 30.0
+_DOUBT_SECONDS: Final = 60.0  # in which the tool of an abandoned call may still ask
+# Another token, a moment later or another instance may make the difference; any other refusal is final.
+_PASSING: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
+_BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
+
+
+class Standing:
+    """The standing stream of one session: opened before a call, shared by all, closed when none came for a while.
+
+    It holds one connection and one task, and is opened with the `server` of `replies`. A server without such a stream
+    is asked for it once in a session; nothing that happens here is an error of a call.
+    """
+
+    __slots__ = (
+        "_calls", "_doubt_until", "_head", "_headers", "_last_call", "_misses", "_nobody", "_refused", "_replies",
+        "_retired", "_size", "_task", "_timer", "_waits",
+    )  # fmt: skip
+
+    def __init__(self, replies: Replies, version: str, session_id: str) -> None:
+        """Open nothing yet."""
+        self._replies = replies
+        self._headers = wire.session_headers(version, session_id)
+        self._nobody = Asking(None, replies)
+        self._calls: dict[Asking, Clock] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._head = asyncio.Event()  # not set as long as calls should wait for the answer's head
+        self._waits = True
+        self._refused = self._retired = False
+        self._misses = 0
+        self._size = 0
+        self._last_call = self._doubt_until = 0.0
+
+    async def ready(self) -> None:
+        """Have the stream open before a call leaves; waits a second for it at most, and that once in vain."""
+        if self._task is None and not (self._refused or self._retired):
+            self._open()
+        if self._task is not None and not self._head.is_set():
+            await self._head.wait()
+
+    @contextmanager
+    def heard_by(self, asking: Asking, clock: Clock) -> Iterator[None]:
+        """Let `asking` hear the server's questions for as long as its call is under way, and no other one."""
+        self._calls[asking] = clock
+        self._size = 0
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._doubt()
+            raise
+        except McpError as error:
+            if error.outcome_unknown:
+                self._doubt()
+            raise
+        finally:
+            del self._calls[asking]
+            self._last_call = asyncio.get_running_loop().time()
+            if self._retired and not self._calls:
+                self.end()
+
+    def retire(self) -> None:
+        """Close the stream as soon as no call is under way."""
+        self._retired = True
+        if not self._calls:
+            self.end()
+
+    def end(self) -> None:
+        """Close the stream for good."""
+        self._retired = True
+        self._close()
+
+    def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._last_call = loop.time()
+        self._head = head = asyncio.Event()
+        if self._waits:
+            loop.call_later(HEAD_SECONDS, self._wait_no_longer, head)
+        else:
+            head.set()
+        self._timer = loop.call_later(IDLE_SECONDS, self._close_if_idle)
+        # It outlives the call that opens it, and must not carry that call's context along.
+        self._task = loop.create_task(self._keep(head), context=Context())
+
+    def _close(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait_no_longer(self, head: asyncio.Event) -> None:
+        if not head.is_set():
+            self._waits = False
+            head.set()
+
+    def _close_if_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time() if self._calls else self._last_call
+        rest = since + IDLE_SECONDS - loop.time()
+        if rest > 0:
+            self._timer = loop.call_later(rest, self._close_if_idle)
+        else:
+            self._close()
+
+    async def _keep(self, head: asyncio.Event) -> None:
+        """Read the stream until it is not wanted any more; one that ends while a call is under way is resumed."""
+        loop = asyncio.get_running_loop()
+        decoder = sse.Decoder()
+        try:
+            while not self._refused:
+                began = loop.time()
+                await self._listen(decoder, head)
+                head.set()
+                # A server that says when to come again has us ask from time to time, instead of keeping us.
+                missed = loop.time() - began < _BRIEF and decoder.retry is None
+                self._misses = self._misses + 1 if missed else 0
+                self._refused = self._refused or self._misses >= MOST_MISSES
+                if not self._calls or self._size > self._replies.server.max_bytes:
+                    return
+                await asyncio.sleep(min(max(decoder.retry or 0, _SHORTEST_RETRY), _LONGEST_RETRY))
+                decoder = sse.Decoder(decoder.last_id, decoder.retry)
+        finally:
+            head.set()
+            if self._task is asyncio.current_task():  # nobody closed it
+                self._task = None
+                self._close()
+
+    async def _listen(self, decoder: sse.Decoder, head: asyncio.Event) -> None:
+        try:
+            response = await egress.pool().handle_async_request(self._request(decoder.last_id))
+            try:
+                _check(response)
+                head.set()
+                async for chunk in response.stream:  # type: ignore[union-attr]
+                    self._weigh(chunk)
+                    for event in decoder.feed(chunk):
+                        self._hear(event)
+            finally:
+                await response.aclose()
+        except UnexpectedStatus as refusal:
+            self._refused = refusal.status not in _PASSING and refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        except NotStreamableHttp:
+            self._refused = True
+        except _BROKEN:
+            return
+
+    def _request(self, last_id: bytes) -> httpcore2.Request:
+        route = wire.route_to(self._replies.server)
+        headers = [pair for pair in route.headers if pair[0] not in (b"Accept", b"Content-Type")]
+        headers += [(b"Accept", b"text/event-stream"), *self._headers]
+        if last_id:
+            headers.append((b"Last-Event-ID", last_id))
+        return httpcore2.Request(b"GET", route.url, headers=headers, extensions=route.extensions)
+
+    def _weigh(self, chunk: bytes) -> None:
+        """Let a stream say as much during a call as an answer may, so that a flood has an end."""
+        self._size += len(chunk)
+        if self._size > self._replies.server.max_bytes:
+            raise AnswerTooLarge(self._replies.server.max_bytes)
+
+    def _hear(self, event: sse.Event) -> None:
+        if event.name != b"message" or len(event.data) > MOST_ASKED:  # no question is so long
+            return
+        try:
+            message = wire.read_json(event.data)
+        except BadAnswer:
+            return  # nobody waits for this message in particular
+        if not isinstance(message, dict) or "id" not in message or "method" not in message:
+            return
+        if len(self._calls) == 1 and asyncio.get_running_loop().time() >= self._doubt_until:
+            ((asking, clock),) = self._calls.items()
+            asking.hear(message, clock)
+        else:
+            self._nobody.hear(message, None)
+
+    def _doubt(self) -> None:
+        self._doubt_until = asyncio.get_running_loop().time() + _DOUBT_SECONDS
+
+
+def _check(response: httpcore2.Response) -> None:
+    """Raise an error for what is no stream of events."""
+    if response.status != HTTPStatus.OK:
+        raise UnexpectedStatus(response.status)
+    headers = {name.lower(): value for name, value in response.headers}
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    plain = headers.get(b"content-encoding", b"identity").strip().lower() == b"identity"
+    if kind != b"text/event-stream" or not plain:
+        raise NotStreamableHttp

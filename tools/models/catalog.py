@@ -1,0 +1,273 @@
+"""What a server offers: probes, tools, and every definition a tool ever had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from django.db import models
+from django.db.models import Exists, F, OuterRef, Q, Sum, Window
+from django.db.models.functions import RowNumber
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from connections.models import Connection
+from tools.definitions.drift import Listed, digest
+from tools.definitions.policy import Standing, standing
+
+FIRST_LISTING = "the first listing"  # who approved what came with it
+GONE_FOR = timedelta(days=30)  # after which a tool that is gone, and that nobody decided about or used, is forgotten
+MOST_GONE = 500  # such tools of one connection
+MOST_VERSIONS = 20  # of one tool
+MOST_OF_A_TOOL = 1_000_000  # bytes of its versions
+MOST_OF_A_CONNECTION = 10_000_000  # bytes of the versions of all its tools
+LONGEST_SENTENCE = 500  # characters of one stage of a check; a server's words may be in it
+
+
+class Probe(models.Model):
+    """One check of a connection, with the preflight report that a person can read.
+
+    `stages` is a list of objects: stage, outcome (`passed`, `failed`, `skipped`), sentence, milliseconds.
+    """
+
+    class Outcome(models.TextChoices):
+        """How the probe ended."""
+
+        RUNNING = "running", "Running"
+        PASSED = "passed", "Passed"
+        FAILED = "failed", "Failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="probes")
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.RUNNING)
+    stages = models.JSONField(default=list)
+    reason = models.CharField(max_length=60, blank=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = "check"
+        ordering = ["-started_at", "-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(outcome="running") | Q(finished_at__isnull=False), name="a_finished_probe_has_an_end"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Check of {self.connection} at {self.started_at:%Y-%m-%d %H:%M}"
+
+    def add_stage(self, stage: str, outcome: str, sentence: str, milliseconds: int) -> None:
+        """Append one stage and save it at once, so that the page shows it live."""
+        sentence = sentence[:LONGEST_SENTENCE]
+        self.stages.append({"stage": stage, "outcome": outcome, "sentence": sentence, "milliseconds": milliseconds})
+        self.save(update_fields=["stages"])
+
+    def finish(self, outcome: Outcome, reason: str = "") -> None:
+        """Record how and when the probe ended."""
+        self.outcome, self.reason, self.finished_at = outcome, reason[:60], timezone.now()
+        # Its connection may have been deleted meanwhile, and the report with it.
+        Probe.objects.filter(pk=self.pk).update(outcome=self.outcome, reason=self.reason, finished_at=self.finished_at)
+
+
+class Policy(models.TextChoices):
+    """What the tenant decided about a tool."""
+
+    ALLOW = "allow", "Allow"
+    ASK = "ask", "Ask"
+    DENY = "deny", "Deny"
+
+
+class Placement(models.TextChoices):
+    """Where calls of a tool run."""
+
+    AUTO = "auto", "At once, in the queue when calls were slow lately"
+    AT_ONCE = "at_once", "Always at once"
+    QUEUE = "queue", "Always in the queue"
+
+
+class ToolQuerySet(models.QuerySet["Tool"]):
+    """Sets of tools."""
+
+    def usable(self) -> ToolQuerySet:
+        """Return the tools that assignments may use: approved as last seen, there, whole and allowed."""
+        return self.filter(
+            connection__enabled=True,
+            gone_at__isnull=True,
+            broken="",
+            policy__in=[Policy.ALLOW, Policy.ASK],
+            approved_digest=F("digest"),
+        )
+
+    def to_review(self) -> ToolQuerySet:
+        """Return the tools whose definition last seen waits for an admin."""
+        return self.filter(gone_at__isnull=True, broken="").exclude(approved_digest=F("digest"))
+
+    def forgettable(self) -> ToolQuerySet:
+        """Return the tools that are gone, and that no person has decided about, chosen or used."""
+        undecided = Q(approved_digest="") | Q(approved_by=FIRST_LISTING)
+        untouched = Q(policy=Policy.ALLOW, placement=Placement.AUTO, idle_timeout=None, call_timeout=None)
+        chosen = Tool.assignments.through.objects.filter(tool=OuterRef("pk"))
+        used = Tool.calls.rel.related_model.objects.filter(tool=OuterRef("pk"))  # type: ignore[attr-defined]
+        return self.filter(undecided, untouched, ~Exists(chosen), ~Exists(used), gone_at__isnull=False)
+
+    def forget_gone(self, now: datetime) -> None:
+        """Delete what is gone for longer than `GONE_FOR`, and of the rest all but the newest `MOST_GONE`."""
+        forgettable = self.forgettable()
+        forgettable.filter(gone_at__lt=now - GONE_FOR).delete()
+        surplus = list(forgettable.order_by("-gone_at", "-pk").values_list("pk", flat=True)[MOST_GONE:])
+        self.filter(pk__in=surplus).delete()
+
+
+class Tool(models.Model):
+    """One tool of one connection, with the definition last seen and the definition approved."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="tools")
+    name = models.CharField("name on the server", max_length=200)
+    public_name = models.CharField("name for assignments", max_length=64)
+    definition = models.JSONField("definition last seen")
+    digest = models.CharField(max_length=64)
+    approved_definition = models.JSONField(null=True)
+    approved_digest = models.CharField(max_length=64, blank=True)
+    approved_by = models.CharField(max_length=200, blank=True)
+    approved_at = models.DateTimeField(null=True)
+    policy = models.CharField(max_length=10, choices=Policy, default=Policy.ALLOW)
+    placement = models.CharField("where calls run", max_length=10, choices=Placement, default=Placement.AUTO)
+    idle_timeout = models.PositiveSmallIntegerField(null=True, blank=True)  # seconds; empty: the connection's
+    call_timeout = models.PositiveSmallIntegerField(null=True, blank=True)
+    slow_until = models.DateTimeField(null=True)
+    broken = models.CharField("why it cannot be used", max_length=300, blank=True)
+    first_seen_at = models.DateTimeField(default=timezone.now)
+    last_seen_at = models.DateTimeField(default=timezone.now)
+    gone_at = models.DateTimeField(null=True)
+
+    objects = ToolQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["public_name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["connection", "name"], name="a_tool_name_is_unique_on_its_server"),
+            models.UniqueConstraint(
+                fields=["connection", "public_name"], name="a_public_tool_name_is_unique_in_its_connection"
+            ),
+            models.CheckConstraint(condition=Q(policy__in=Policy.values), name="a_tool_has_a_known_policy"),
+            models.CheckConstraint(condition=Q(placement__in=Placement.values), name="a_tool_has_a_known_placement"),
+            models.CheckConstraint(
+                condition=Q(approved_digest="") | Q(approved_definition__isnull=False, approved_at__isnull=False),
+                name="an_approved_tool_has_its_approved_definition",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_name
+
+    @property
+    def standing(self) -> Standing:
+        """Whether assignments may use it, and if not, why."""
+        return standing(
+            digest=self.digest,
+            approved_digest=self.approved_digest,
+            gone=self.gone_at is not None,
+            broken=self.broken,
+            denied=self.policy == Policy.DENY,
+            asks=self.policy == Policy.ASK,
+        )
+
+    @property
+    def description(self) -> str:
+        """The description last seen, for lists."""
+        return str(self.definition.get("description") or "")
+
+    def approve(self, *, by: str, digest: str) -> bool:
+        """Approve the definition a person has seen; False when the server has changed it since (`digest` differs).
+
+        A conditional UPDATE: what is approved is exactly what was shown, also when a probe runs at this moment.
+        """
+        changed = Tool.objects.filter(pk=self.pk, digest=digest, broken="").update(
+            approved_definition=F("definition"),
+            approved_digest=F("digest"),
+            approved_by=by[:200],
+            approved_at=timezone.now(),
+        )
+        return bool(changed)
+
+    def runs_in_queue(self, now: datetime) -> bool:
+        """Tell whether its calls run in a worker: chosen so, or learned from a call that was slow."""
+        if self.placement == Placement.AUTO:
+            return self.slow_until is not None and self.slow_until > now
+        return self.placement == Placement.QUEUE
+
+    def set_pace(self, placement: Placement, idle_timeout: int | None, call_timeout: int | None) -> None:
+        """Say where calls run and how long they may take, in seconds; what was learned of its pace is forgotten."""
+        self.placement, self.idle_timeout, self.call_timeout = placement, idle_timeout, call_timeout
+        self.slow_until = None
+        self.save(update_fields=["placement", "idle_timeout", "call_timeout", "slow_until"])
+
+    def set_policy(self, policy: Policy) -> None:
+        """Allow the tool, have each call of it approved, or deny it."""
+        self.policy = policy
+        self.save(update_fields=["policy"])
+
+    def see(self, listed: Listed, now: datetime) -> None:
+        """Take over what a listing says; the caller saves, many tools at once."""
+        self.definition, self.digest, self.broken = listed.definition, digest(listed.definition), listed.broken[:300]
+        self.last_seen_at, self.gone_at = now, None
+
+    def trust(self, *, by: str, now: datetime) -> None:
+        """Approve the definition last seen without a review; the caller saves."""
+        self.approved_definition, self.approved_digest = self.definition, self.digest
+        self.approved_by, self.approved_at = by[:200], now
+
+    @staticmethod
+    def keep_versions(tools: Iterable[Tool]) -> None:
+        """Keep the definitions last seen in the history, once per digest."""
+        versions = [
+            ToolVersion(
+                tool=tool, digest=tool.digest, definition=tool.definition, size=len(orjson.dumps(tool.definition))
+            )
+            for tool in tools
+        ]
+        ToolVersion.objects.bulk_create(versions, ignore_conflicts=True, batch_size=500)
+
+
+class ToolVersionQuerySet(models.QuerySet["ToolVersion"]):
+    """Sets of versions."""
+
+    def prune(self) -> None:
+        """Delete the oldest that are too many or too large together; what is approved and what was last seen stay."""
+        newest: Any = {"order_by": [F("seen_at").desc(), F("pk").desc()]}
+        ranked = self.annotate(
+            place=Window(RowNumber(), partition_by="tool", **newest),
+            of_its_tool=Window(Sum("size"), partition_by="tool", **newest),
+            of_all=Window(Sum("size"), **newest),
+        ).order_by()
+        surplus = ranked.filter(
+            Q(place__gt=MOST_VERSIONS) | Q(of_its_tool__gt=MOST_OF_A_TOOL) | Q(of_all__gt=MOST_OF_A_CONNECTION)
+        )
+        old = list(surplus.values_list("pk", flat=True))
+        still_needed = Q(digest=F("tool__digest")) | Q(digest=F("tool__approved_digest"))
+        ToolVersion.objects.filter(pk__in=old).exclude(still_needed).delete()
+
+
+class ToolVersion(models.Model):
+    """One definition that a tool had, kept for the difference shown at review."""
+
+    tool = models.ForeignKey(Tool, on_delete=models.CASCADE, related_name="versions")
+    digest = models.CharField(max_length=64)
+    definition: Any = models.JSONField()
+    size = models.PositiveIntegerField(db_default=0)  # bytes of the definition as JSON
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    objects = ToolVersionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-seen_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["tool", "digest"], name="a_tool_version_is_kept_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tool} {self.digest[:8]}"

@@ -26,11 +26,12 @@ from connections import audit, checking, egress
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection, Role, Sharing, User
 from connections.states import CredentialState
-from oauth import choices, looking, notices, providers, registering, revoking, standing, token_endpoint
-from oauth.discovery import Found
+from oauth import credential_state, discovering, notices, registering, revoking, token_endpoint
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
-from oauth.metadata import ServerMetadata
 from oauth.models import Kind, PendingAuthorization, Registration, SignIn, Tokens, basis, digest
+from oauth.protocol import choices, providers
+from oauth.protocol.discovery import Found
+from oauth.protocol.metadata import ServerMetadata
 
 _STEP_UPS_COUNT_FOR = timedelta(days=1)
 _MOST_PENDING = 20  # sign-ins of one person to one connection under way, or just over
@@ -72,11 +73,11 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
 
     Raises CannotSignIn, with the reason in its code.
     """
-    if (closed := standing.closed(connection)) is not None:
+    if (closed := credential_state.closed(connection)) is not None:
         raise closed
-    conclusion = looking.look_at(connection)
+    conclusion = discovering.look_at(connection)
     if conclusion.refusal is not None or conclusion.found is None or conclusion.rung is None:
-        standing.settle(connection)
+        credential_state.settle(connection)
         raise conclusion.refusal or CannotSignIn
     found, kind = conclusion.found, conclusion.rung.kind or Kind.PREREGISTERED
     if not found.server.authorization_endpoint:
@@ -112,7 +113,7 @@ def complete(returned: Return) -> Completed:
     now = timezone.now()
     pending = _pending(returned, now)
     connection = pending.connection
-    server = looking.server_of(pending.server)
+    server = discovering.server_of(pending.server)
     if not choices.expected_iss(server, returned.iss):
         # What another server sent is not shown, not even its error (RFC 9207, section 2.4).
         raise CallbackRefused(
@@ -160,10 +161,10 @@ def fetch_tokens(connection: Connection) -> SignIn:
 
     Raises CannotSignIn, ProviderRefused, ProviderUnavailable and SealBroken.
     """
-    if (closed := standing.closed(connection)) is not None:
+    if (closed := credential_state.closed(connection)) is not None:
         raise closed
     made_for = basis(connection)
-    conclusion = looking.look_at(connection)
+    conclusion = discovering.look_at(connection)
     if conclusion.refusal is not None or conclusion.found is None:
         raise conclusion.refusal or CannotSignIn
     found = conclusion.found
@@ -192,7 +193,7 @@ def sign_out(connection: Connection, *, user: User) -> str:
     sign_in.delete()
     audit.record(user, "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
     notices.resolve(connection, sign_in.owner)
-    standing.settle(connection)
+    credential_state.settle(connection)
     return _SIGNED_OUT.get(outcome, "Signed out here. The provider could not be told; remove the access there, too.")
 
 
@@ -210,9 +211,9 @@ def look_again(connection_id: UUID) -> None:
     A server that names none at this moment ends nothing: that its metadata is missing proves no change.
     """
     connection = Connection.objects.filter(pk=connection_id, authorization=Authorization.OAUTH).first()
-    if connection is None or standing.closed(connection) is not None:
+    if connection is None or credential_state.closed(connection) is not None:
         return
-    found = looking.look_at(connection).found
+    found = discovering.look_at(connection).found
     now = timezone.now()
     trusted = found.trusted if found else ()
     for sign_in in SignIn.objects.filter(connection=connection, ended_at=None):
@@ -222,7 +223,7 @@ def look_again(connection_id: UUID) -> None:
             )
             sign_in.refresh_from_db()
             notices.tell(sign_in)
-    standing.settle(connection)
+    credential_state.settle(connection)
 
 
 def forget_old(now: datetime) -> None:
@@ -300,7 +301,7 @@ def _pending(returned: Return, now: datetime) -> PendingAuthorization:
             code="expired_state",
         )
     connection = pending.connection
-    if (closed := standing.closed(connection)) is not None:
+    if (closed := credential_state.closed(connection)) is not None:
         raise CallbackRefused(f"{closed.sentence} Nothing was changed.", code=closed.code)
     if basis(connection) != pending.basis or not may_sign_in(returned.user, connection):
         raise _changed()
@@ -373,7 +374,7 @@ def _put(sign_in: SignIn, made_for: str, now: datetime) -> bool:
     person = User.objects.get(pk=sign_in.person_id) if sign_in.person_id else None
     if connection is None or basis(connection) != made_for or (person and not may_sign_in(person, connection)):
         return False
-    if standing.closed(connection) is not None:
+    if credential_state.closed(connection) is not None:
         return False
     sign_in.connection = connection
     owner = sign_in.owner
@@ -388,7 +389,7 @@ def _put(sign_in: SignIn, made_for: str, now: datetime) -> bool:
         notices.tell(sign_in)
     else:
         notices.resolve(connection, owner)
-    standing.settle(connection)
+    credential_state.settle(connection)
     if person is not None:
         checking.ask(connection)
     return True

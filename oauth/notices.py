@@ -21,9 +21,9 @@ from kombu.exceptions import OperationalError
 from connections import audit, shares
 from connections.models import Authorization, Connection, Membership, User
 from connections.states import CredentialState
-from oauth import standing
+from oauth import credential_state
+from oauth.credential_state import SIGNER_LEFT
 from oauth.models import Notice, NoticeQuerySet, SignIn
-from oauth.standing import SIGNER_LEFT
 
 DELIVERIES = shares.Work(task="oauth.deliver_notice", dispatcher="oauth.dispatch_notices")
 KEPT_FOR = timedelta(days=90)
@@ -71,7 +71,7 @@ def tell(sign_in: SignIn) -> None:
     What was told before and is true no longer is resolved. To be sent once the transaction is through.
     """
     now = timezone.now()
-    found = standing.of_sign_in(sign_in, now)
+    found = credential_state.of_sign_in(sign_in, now)
     if found.state == CredentialState.READY:
         _open(sign_in.connection_id, sign_in.owner_id).exclude(reason=SIGNER_LEFT).resolve(now)
         return
@@ -103,13 +103,13 @@ def tell_who_left(sign_in_id: UUID) -> None:
     )
     if sign_in is None:
         return
-    standing.settle(sign_in.connection)
+    credential_state.settle(sign_in.connection)
     now = timezone.now()
     if not sign_in.was_left_behind():
         _open(sign_in.connection_id, None).filter(reason=SIGNER_LEFT).resolve(now)
         return
     with transaction.atomic():
-        _say(sign_in, SIGNER_LEFT, standing.who_left(sign_in), None, now)
+        _say(sign_in, SIGNER_LEFT, credential_state.who_left(sign_in), None, now)
 
 
 def resolve(connection: Connection, owner: User | None) -> None:

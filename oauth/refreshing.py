@@ -24,10 +24,11 @@ from connections import audit, egress, metrics, shares
 from connections.errors import DuvoError
 from connections.models import Connection, Grant, Sharing
 from connections.threads import in_thread
-from oauth import choices, looking, notices, registering, standing, token_endpoint
+from oauth import credential_state, discovering, notices, registering, token_endpoint
 from oauth.errors import NeedsSignIn, OAuthError, ProviderRefused, ProviderUnavailable
-from oauth.metadata import ServerMetadata
 from oauth.models import SignIn, Tokens
+from oauth.protocol import choices
+from oauth.protocol.metadata import ServerMetadata
 from oauth.token_endpoint import Client
 
 LEASE = timedelta(seconds=45)  # longer than two exchanges with the provider may take
@@ -80,7 +81,9 @@ def held(connection: Connection, owner_id: int | None) -> Bearer:
     if sign_in is None and connection.sharing == Sharing.PERSONAL:
         raise NeedsSignIn("The owner of this assignment has not signed in to this connection.")
     if sign_in is None or sign_in.ended_at is not None:
-        raise NeedsSignIn(standing.standing(connection, timezone.now()).sentence if sign_in is None else _why(sign_in))
+        raise NeedsSignIn(
+            credential_state.standing(connection, timezone.now()).sentence if sign_in is None else _why(sign_in)
+        )
     return _bearer(sign_in)
 
 
@@ -117,7 +120,7 @@ def attend(sign_in_id: UUID) -> None:
         _failed(sign_in, ProviderRefused("invalid_grant"))
     else:
         sign_in.look_again_at(sign_in.expires_at)
-        standing.settle(sign_in.connection)
+        credential_state.settle(sign_in.connection)
         notices.tell(sign_in)
 
 
@@ -267,7 +270,7 @@ def _is_over(sign_in: SignIn) -> bool:
 
 
 def _why(sign_in: SignIn | None) -> str:
-    return standing.ENDED.get(sign_in.ended_because if sign_in else "", "The sign-in has ended.")
+    return credential_state.ENDED.get(sign_in.ended_because if sign_in else "", "The sign-in has ended.")
 
 
 def _bearer(sign_in: SignIn) -> Bearer:
@@ -280,7 +283,7 @@ def _bearer(sign_in: SignIn) -> Bearer:
 
 
 def _prepare(sign_in: SignIn) -> _Renewal:
-    server = looking.server_of(sign_in.server)
+    server = discovering.server_of(sign_in.server)
     client = registering.client_of(sign_in.registration, server)
     return _Renewal(sign_in, server, client, sign_in.tokens())
 
@@ -298,7 +301,7 @@ def _renewed(sign_in: SignIn, tokens: Tokens) -> bool:
     if not sign_in.renewed(tokens, now, when):
         return False
     _record(sign_in, "connection.token_renewed", "ok")
-    standing.settle(_connection(sign_in))
+    credential_state.settle(_connection(sign_in))
     notices.tell(sign_in)
     return True
 
@@ -314,7 +317,7 @@ def _failed(sign_in: SignIn, failure: DuvoError) -> None:
         sign_in.put_off(choices.retry_at(now, sign_in.failures, _spread))
         ended = False
     _record(sign_in, "connection.sign_in_ended" if ended else "connection.token_not_renewed", error or failure.code)
-    standing.settle(_connection(sign_in))
+    credential_state.settle(_connection(sign_in))
     row = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in.pk).first()
     if row is not None:
         notices.tell(row)

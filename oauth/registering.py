@@ -13,10 +13,11 @@ from django.utils import timezone
 from connections import audit, egress
 from connections.errors import SecretOfAnotherServer
 from connections.models import Connection, Credential, TokenAuth
-from oauth import choices, looking, token_endpoint
+from oauth import discovering, token_endpoint
 from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
-from oauth.metadata import ServerMetadata
 from oauth.models import Kind, Registration, SignIn
+from oauth.protocol import choices
+from oauth.protocol.metadata import ServerMetadata
 from oauth.token_endpoint import Client
 
 _MOST_RETIRED = 20  # registrations of one connection that are kept as history
@@ -66,7 +67,7 @@ def obtain(connection: Connection, server: ServerMetadata, kind: Kind) -> Regist
     if kind == Kind.PREREGISTERED:
         _check_issuer(connection, server)
     current = _current(connection, server)
-    client_id = {Kind.PREREGISTERED: connection.oauth_client_id, Kind.CIMD: looking.cimd_url()}.get(kind)
+    client_id = {Kind.PREREGISTERED: connection.oauth_client_id, Kind.CIMD: discovering.cimd_url()}.get(kind)
     if current is not None and current.kind == kind and client_id in {None, current.client_id}:
         if current.secret_expires_at is None or current.secret_expires_at > timezone.now():
             return current

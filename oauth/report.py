@@ -11,8 +11,9 @@ from django.db.models import Count, Q
 from connections.ages import ago
 from connections.models import Authorization, Connection, Grant, Membership, Role, Sharing, User
 from connections.states import CredentialState, next_step
-from oauth import flow, providers, registering, standing
+from oauth import credential_state, flow, registering
 from oauth.models import Discovery, Kind, Registration, SignIn
+from oauth.protocol import providers
 
 PEOPLE_SHOWN = 50
 _SIGNS_IN = (Role.ADMIN, Role.MEMBER)
@@ -115,10 +116,10 @@ def guide_of(connection: Connection, now: datetime) -> dict[str, Any]:
 def _account(connection: Connection, sign_in: SignIn | None, who: str, now: datetime) -> Account:
     if sign_in is None:
         return Account(who, CredentialState.NEEDS_SIGN_IN, "Not signed in." if who else _nobody(connection))
-    state, _, sentence = standing.of_sign_in(sign_in, now)
+    state, _, sentence = credential_state.of_sign_in(sign_in, now)
     if state == CredentialState.READY and sign_in.was_left_behind():
-        step = next_step(standing.SIGNER_LEFT)
-        state, sentence = CredentialState.EXPIRING, f"{standing.who_left(sign_in)} {step}"
+        step = next_step(credential_state.SIGNER_LEFT)
+        state, sentence = CredentialState.EXPIRING, f"{credential_state.who_left(sign_in)} {step}"
     name = sign_in.person.get_username() if sign_in.person else ""
     return Account(
         who or name,
@@ -148,7 +149,7 @@ def _lasts(sign_in: SignIn, now: datetime) -> str:
         return f"Ended {ago(sign_in.ended_at, now)}"
     if sign_in.expires_at is None:
         return "The provider names no end"
-    end = standing.moment(sign_in.expires_at, now)
+    end = credential_state.moment(sign_in.expires_at, now)
     if sign_in.renewable and sign_in.renewed_at:
         return f"Renewed {ago(sign_in.renewed_at, now)}, and again before {end}"
     if sign_in.renewable:

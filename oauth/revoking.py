@@ -12,7 +12,7 @@ from django.db import transaction
 from connections import audit, egress, shares
 from connections.errors import DuvoError
 from connections.models import Connection
-from oauth import looking, notices, registering, standing, token_endpoint
+from oauth import credential_state, discovering, notices, registering, token_endpoint
 from oauth.models import SignIn
 
 
@@ -54,7 +54,7 @@ def forget_abandoned(connection_id: UUID) -> None:
     connection = Connection.objects.filter(pk=connection_id).first()
     if connection is not None:
         prune(connection)
-        standing.settle(connection)
+        credential_state.settle(connection)
 
 
 def with_the_connection(connection: Connection) -> None:
@@ -70,7 +70,7 @@ def with_the_connection(connection: Connection) -> None:
 
 def _request(sign_in: SignIn) -> Coroutine[Any, Any, None] | None:
     """Return what asks the provider, None where it offers no revocation; raises SealBroken and CannotSignIn."""
-    server = looking.server_of(sign_in.server)
+    server = discovering.server_of(sign_in.server)
     if not server.revocation_endpoint:
         return None
     tokens, client = sign_in.tokens(), registering.client_of(sign_in.registration, server)

@@ -8,7 +8,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from connections import patience, shares
-from oauth import delivering, flow, learning, notices, refreshing, revoking
+from oauth import delivering, feedback, flow, notices, refreshing, revoking
 
 RENEWALS = shares.Work(task="oauth.attend_sign_in", dispatcher="oauth.dispatch_renewals")
 FORGETTING = shares.Work(task="oauth.forget_abandoned", dispatcher="oauth.dispatch_renewals")
@@ -48,7 +48,7 @@ def tell_who_left(*, sign_in_id: str) -> None:
 @shared_task(name="oauth.look_again")
 def look_again(*, connection_id: str) -> None:
     """Find out whether a connection's server still trusts the sign-in server that its sign-ins come from."""
-    with learning.LOOKS.held(connection_id):
+    with feedback.LOOKS.held(connection_id):
         flow.look_again(UUID(connection_id))
 
 

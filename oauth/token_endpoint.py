@@ -20,8 +20,8 @@ from connections import egress, signing_keys
 from connections.errors import DuvoError
 from connections.models import TokenAuth
 from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
-from oauth.metadata import ServerMetadata, valid_scopes
 from oauth.models import Tokens
+from oauth.protocol.metadata import ServerMetadata, valid_scopes
 
 TIMEOUT = 15.0  # seconds for one exchange
 LONGEST = 256 * 1024  # bytes of an answer

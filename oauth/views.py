@@ -20,7 +20,7 @@ from connections.errors import DuvoError, SealBroken
 from connections.models import Authorization, Connection, Credential, Grant, User
 from connections.states import next_step
 from connections.tenancy import person
-from oauth import flow, looking, registering, report, standing
+from oauth import credential_state, discovering, flow, registering, report
 from oauth.errors import CallbackRefused
 from oauth.flow import Return
 from oauth.models import Kind
@@ -66,11 +66,11 @@ def check_sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     if not _page().has_change_permission(request, connection):
         raise PermissionDenied
     try:
-        conclusion = looking.look_at(connection)
+        conclusion = discovering.look_at(connection)
     except SealBroken as failure:
         messages.error(request, failure.sentence)
         return _to_its_page(connection)
-    standing.settle(connection)
+    credential_state.settle(connection)
     level = messages.WARNING if conclusion.refusal else messages.SUCCESS
     messages.add_message(request, level, conclusion.sentence)
     return HttpResponseRedirect(f"{_address(connection)}#sign-in-steps")
@@ -87,7 +87,7 @@ def check_before_saving(request: HttpRequest) -> HttpResponse:
         return _looked(request, failure, failure.sentence)
     client_id, grant = request.POST.get("oauth_client_id", ""), request.POST.get("oauth_grant", "")
     grant = grant if grant in Grant.values else Grant.AUTHORIZATION_CODE.value
-    conclusion = looking.look(looking.Settings(url, client_id.strip(), grant))
+    conclusion = discovering.look(discovering.Settings(url, client_id.strip(), grant))
     steps = report.marked([asdict(step) for step in conclusion.steps], stopped=conclusion.refusal is not None)
     return _looked(request, conclusion.refusal, conclusion.sentence, steps)
 

@@ -22,7 +22,7 @@ from django.utils import timezone
 from connections import egress, signing_keys
 from connections.errors import DuvoError
 from connections.models import Connection, Credential, User
-from oauth import delivering, flow, looking, notices, refreshing
+from oauth import delivering, discovering, flow, notices, refreshing
 from oauth.models import Notice, PendingAuthorization, Registration, SignIn
 from tests import reading
 from tests.live import Api
@@ -369,7 +369,7 @@ def test_a_header_that_a_server_repeats_as_an_address_is_not_shown(scene: StartS
         return request.method == "POST" and await respond(send, 401, www_authenticate=challenge)
 
     scene.server.rules[:] = [repeats, protection]
-    conclusion = looking.look(looking.Settings(scene.server.url, headers={"x-team": f"Bearer {secret}"}))
+    conclusion = discovering.look(discovering.Settings(scene.server.url, headers={"x-team": f"Bearer {secret}"}))
     assert conclusion.found is not None
     assert scene.auth.requests[0].path == f"/{secret}"
     assert secret not in repr(conclusion)

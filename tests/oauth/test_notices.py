@@ -137,18 +137,18 @@ def test_a_failing_renewal_is_told_after_five_minutes_but_before_the_token_ends(
 
 
 def test_the_same_sign_in_that_falls_ill_again_soon_is_not_told_anew(scene: StartScene) -> None:
-    from oauth import learning
+    from oauth import feedback
 
     scene = scene()
     scene.sign_in()
     for _ in range(3):
-        learning.refused(scene.sign_in_row.pk)
+        feedback.refused(scene.sign_in_row.pk)
         deliver()
-        learning.accepted(scene.sign_in_row.pk)
+        feedback.accepted(scene.sign_in_row.pk)
         assert told() == [("token_refused", False)]
     assert len(mail.outbox) == 1
     Notice.objects.update(resolved_at=timezone.now() - timedelta(days=1))
-    learning.refused(scene.sign_in_row.pk)
+    feedback.refused(scene.sign_in_row.pk)
     deliver()
     assert len(mail.outbox) == 2
 
@@ -163,11 +163,11 @@ def test_what_got_well_before_anybody_heard_of_it_is_not_sent(scene: StartScene)
 
 
 def test_a_missing_permission_is_told_without_what_the_server_said(scene: StartScene) -> None:
-    from oauth import learning
+    from oauth import feedback
 
     scene = scene()
     scene.sign_in()
-    learning.lacks(scene.sign_in_row.pk, "https://evil.example/click-here")
+    feedback.lacks(scene.sign_in_row.pk, "https://evil.example/click-here")
     deliver()
     assert told() == [("insufficient_scope", True)]
     assert "evil.example" not in str(mail.outbox[0].message())

@@ -166,7 +166,7 @@ def test_hostile_metadata_ends_in_a_sentence(scene: StartScene, hostile: str) ->
 
 
 def test_slow_metadata_does_not_hold_a_person_for_ever(scene: StartScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oauth.looking.DOCUMENT_TIMEOUT", 0.2)
+    monkeypatch.setattr("oauth.discovering.DOCUMENT_TIMEOUT", 0.2)
     scene = scene(slow=5)
     scene.probe()
     assert scene.state == ("missing", "metadata_unavailable")

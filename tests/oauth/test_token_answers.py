@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from connections import egress
 from oauth import token_endpoint
 from oauth.errors import ProviderRefused, ProviderUnavailable
-from oauth.metadata import LONGEST_SCOPES, ServerMetadata
 from oauth.models import Registration, Tokens
+from oauth.protocol.metadata import LONGEST_SCOPES, ServerMetadata
 from oauth.token_endpoint import LONGEST_TOKEN, Client
 from tests.oauth.conftest import StartScene
 from tests.servers.fixtures import StartAuthorizationServer

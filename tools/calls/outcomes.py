@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from connections.errors import DuvoError, Refused, Unreachable
-from oauth import challenges
 from oauth.errors import OAuthError, ProviderUnavailable
+from oauth.protocol import challenges
 from tools import mcp_client
 from tools.calls import ending, limits
 from tools.errors import (

@@ -1,7 +1,7 @@
 """Are we let in? What checks and calls find out about a connection's credential.
 
 A 401 or 403 moves the credential state, never the reachability. The state of an OAuth connection follows from its
-sign-ins (oauth/standing.py); here it is only told what its server answered.
+sign-ins (oauth/credential_state.py); here it is only told what its server answered.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from connections import egress
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection, Credential, Era, Grant
 from connections.states import CredentialState
-from oauth import challenges, flow, learning, looking, refreshing, revoking, standing
+from oauth import credential_state, discovering, feedback, flow, refreshing, revoking
 from oauth.errors import NeedsSignIn, OAuthError
 from oauth.models import Discovery
+from oauth.protocol import challenges
 from oauth.refreshing import Bearer
 from tools import mcp_client
 from tools.catalog.upstream import bearing, server_for
@@ -74,7 +75,7 @@ class Access:
             except NeedsSignIn:
                 raise refusal from None
             except OAuthError:
-                standing.settle(self.connection)
+                credential_state.settle(self.connection)
                 raise
             return egress.run(work(self._server()))
 
@@ -101,8 +102,8 @@ class Access:
             if self.bearer is None:
                 _look(connection)
             elif self.bearer.doubted and _listing_proves(connection):
-                learning.accepted(self.bearer.sign_in_id)
-            standing.settle(connection)
+                feedback.accepted(self.bearer.sign_in_id)
+            credential_state.settle(connection)
             proved = connection.credential_state in {CredentialState.READY, CredentialState.EXPIRING}
             return proved, connection.credential_sentence
         if connection.credential_reason == UNAUTHORIZED_ON_CALL:
@@ -122,11 +123,11 @@ class Access:
         if self.bearer is None:
             _look(self.connection)
         elif scopes := challenges.missing_scopes(error.www_authenticate):
-            learning.lacks(self.bearer.sign_in_id, scopes)
+            feedback.lacks(self.bearer.sign_in_id, scopes)
         else:
-            learning.refused(self.bearer.sign_in_id)
+            feedback.refused(self.bearer.sign_in_id)
             flow.look_again(self.connection.pk)  # here and now: a check tells what it found
-        standing.settle(self.connection)
+        credential_state.settle(self.connection)
 
 
 def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, *, server_url: str = "") -> None:
@@ -136,7 +137,7 @@ def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, 
     """
     if isinstance(failure, mcp_client.Forbidden) and bearer is not None:
         if scopes := challenges.missing_scopes(failure.www_authenticate):
-            learning.lacks(bearer.sign_in_id, scopes)
+            feedback.lacks(bearer.sign_in_id, scopes)
         return
     connection = Connection.objects.filter(pk=connection_id).first()
     if connection is None or (server_url and connection.server_url != server_url):
@@ -144,7 +145,7 @@ def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, 
     if isinstance(failure, mcp_client.EraChanged):
         connection.request_probe()
     elif isinstance(failure, mcp_client.Unauthorized) and bearer is not None:
-        learning.refused(bearer.sign_in_id)
+        feedback.refused(bearer.sign_in_id)
     elif isinstance(failure, mcp_client.Unauthorized):
         state = CredentialState.MISSING if connection.authorization == Authorization.NONE else CredentialState.REFUSED
         sentence = "The server refused a call: it asks for a sign-in."
@@ -154,7 +155,7 @@ def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, 
 def trust_again(connection_id: UUID, bearer: Bearer | None = None, *, server_url: str = "") -> None:
     """Learn from a call that succeeded after one was answered with 401, as `note` does."""
     if bearer is not None:
-        learning.accepted(bearer.sign_in_id)
+        feedback.accepted(bearer.sign_in_id)
         return
     connection = Connection.objects.filter(pk=connection_id, credential_reason=UNAUTHORIZED_ON_CALL).first()
     if connection is not None and server_url in {"", connection.server_url}:
@@ -178,7 +179,7 @@ def _token(connection: Connection) -> Bearer | None:
         elif bearer is not None and bearer.stale(timezone.now()):
             bearer = egress.run(refreshing.renewed(bearer))
     except OAuthError as failure:
-        standing.settle(connection)
+        credential_state.settle(connection)
         if connection.oauth_grant == Grant.CLIENT_CREDENTIALS and bearer is None:
             flow.no_tokens(connection, failure)
         raise
@@ -192,5 +193,5 @@ def _listing_proves(connection: Connection) -> bool:
 
 def _look(connection: Connection) -> None:
     """Find out how to sign in, for the page, unless that was done a moment ago."""
-    if not looking.is_fresh(connection):
-        looking.look_at(connection)
+    if not discovering.is_fresh(connection):
+        discovering.look_at(connection)

@@ -14,11 +14,11 @@ from django.utils import timezone
 from connections import egress
 from connections.errors import DuvoError
 from connections.models import Connection, Grant
-from oauth import choices
-from oauth.discovery import Ask, Found, Got, Look, Step
 from oauth.errors import CannotSignIn
-from oauth.metadata import LONGEST, ServerMetadata
 from oauth.models import Discovery
+from oauth.protocol import choices
+from oauth.protocol.discovery import Ask, Found, Got, Look, Step
+from oauth.protocol.metadata import LONGEST, ServerMetadata
 
 DOCUMENT_TIMEOUT = 10.0  # seconds for one document
 _FRESH_FOR = timedelta(hours=1)

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from oauth.challenges import Challenge, parse
 from oauth.errors import CannotSignIn
-from oauth.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read, valid_scopes
+from oauth.protocol.challenges import Challenge, parse
+from oauth.protocol.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read, valid_scopes
 
 Document = TypeVar("Document", ResourceMetadata, ServerMetadata)
 

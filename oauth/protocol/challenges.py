@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from oauth.metadata import valid_scopes
+from oauth.protocol.metadata import valid_scopes
 
 Challenge = dict[str, str]
 

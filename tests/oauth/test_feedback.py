@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from oauth import choices
 from oauth.models import Registration
+from oauth.protocol import choices
 from tests.oauth.conftest import Scene, StartScene
 from tests.servers import kinds
 from tests.servers.authorization.protection import protect

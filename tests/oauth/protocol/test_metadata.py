@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oauth.metadata import (
+from oauth.protocol.metadata import (
     LONGEST_SCOPES,
     MOST_SCOPES,
     MetadataError,

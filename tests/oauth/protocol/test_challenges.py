@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oauth.challenges import LONGEST, missing_scopes, parse
+from oauth.protocol.challenges import LONGEST, missing_scopes, parse
 
 POINTER = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp"
 

@@ -13,7 +13,7 @@ import pytest
 import oauth
 from connections.models import Connection
 from connections.states import CredentialState, next_step
-from oauth import standing
+from oauth import credential_state
 from oauth.models import Kind, Registration, SignIn
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -58,7 +58,7 @@ def sign_in(**members: Any) -> SignIn:
     ],
 )
 def test_one_sign_in_stands_like_this(members: dict[str, Any], state: str, reason: str) -> None:
-    found = standing.of_sign_in(sign_in(**members), NOW)
+    found = credential_state.of_sign_in(sign_in(**members), NOW)
     assert (found.state, found.reason) == (state, reason)
     assert found.sentence
     assert bool(next_step(reason)) == bool(reason)
@@ -66,13 +66,13 @@ def test_one_sign_in_stands_like_this(members: dict[str, Any], state: str, reaso
 
 
 def test_a_moment_is_written_with_its_day_unless_it_is_today() -> None:
-    assert standing.moment(NOW + timedelta(hours=2), NOW) == "14:00 UTC"
-    assert standing.moment(NOW + timedelta(days=1), NOW) == "12:00 UTC on 2026-11-23"
+    assert credential_state.moment(NOW + timedelta(hours=2), NOW) == "14:00 UTC"
+    assert credential_state.moment(NOW + timedelta(days=1), NOW) == "12:00 UTC on 2026-11-23"
 
 
 def test_every_reason_has_a_next_step() -> None:
     folder = Path(oauth.__file__).parent
     said: Callable[[str], list[str]] = re.compile(r'code="([a-z_]+)"|^    code = "([a-z_]+)"', re.MULTILINE).findall
-    codes = {"".join(pair) for path in folder.glob("*.py") for pair in said(path.read_text())}
+    codes = {"".join(pair) for path in folder.rglob("*.py") for pair in said(path.read_text())}
     assert len(codes) > 15
     assert {code for code in codes - NO_STATE if not next_step(code)} == set()

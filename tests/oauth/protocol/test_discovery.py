@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oauth.discovery import Found, Got, Look, metadata_urls
 from oauth.errors import CannotSignIn
-from oauth.metadata import ServerMetadata
+from oauth.protocol.discovery import Found, Got, Look, metadata_urls
+from oauth.protocol.metadata import ServerMetadata
 
 MCP = "https://mcp.example.com/v1/mcp"
 HINT = "https://mcp.example.com/about"

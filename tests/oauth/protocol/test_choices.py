@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oauth import choices
-from oauth.discovery import Found
 from oauth.errors import CannotSignIn
-from oauth.metadata import ServerMetadata
 from oauth.models import Kind
+from oauth.protocol import choices
+from oauth.protocol.discovery import Found
+from oauth.protocol.metadata import ServerMetadata
 
 LOGIN = "https://login.example.com"
 CIMD_URL = "https://connections.example.com/client.json"

@@ -9,9 +9,9 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from connections import audit, shares
-from oauth import notices, standing
-from oauth.metadata import valid_scopes
+from oauth import credential_state, notices
 from oauth.models import SignIn
+from oauth.protocol.metadata import valid_scopes
 
 LOOKS = shares.Work(task="oauth.look_again", dispatcher="tools.dispatch_probes")  # a check finds out the same
 _LONGEST_SCOPES = 4000  # characters
@@ -38,7 +38,7 @@ def accepted(sign_in_id: UUID) -> None:
     sign_in = _sign_in(sign_in_id)
     if sign_in is not None and sign_in.refused_at is not None:
         sign_in.was_refused(None)
-        standing.settle(sign_in.connection)
+        credential_state.settle(sign_in.connection)
         notices.tell(sign_in)
 
 
@@ -61,5 +61,5 @@ def _sign_in(sign_in_id: UUID) -> SignIn | None:
 def _record(sign_in: SignIn, action: str, outcome: str) -> None:
     connection = sign_in.connection
     audit.record("system", action, connection, tenant=connection.tenant, outcome=outcome)
-    standing.settle(connection)
+    credential_state.settle(connection)
     notices.tell(sign_in)

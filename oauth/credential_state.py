@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from connections.models import Authorization, Connection, Grant, Sharing
 from connections.states import CredentialState
-from oauth import choices
 from oauth.errors import CannotSignIn
 from oauth.models import Discovery, SignIn
+from oauth.protocol import choices
 
 _FAILURES_BEFORE_ALARM = 2
 SIGNER_LEFT = "signer_left"

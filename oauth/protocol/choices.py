@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from connections.models import Grant, TokenAuth
-from oauth import providers
-from oauth.discovery import Found
 from oauth.errors import CannotSignIn
-from oauth.metadata import ServerMetadata, valid_scopes
 from oauth.models import Kind
+from oauth.protocol import providers
+from oauth.protocol.discovery import Found
+from oauth.protocol.metadata import ServerMetadata, valid_scopes
 
 # Servers made with the MCP SDK offer Basic too, but refuse it unless the body repeats the client ID.
 SECRET_METHODS = (TokenAuth.POST, TokenAuth.BASIC)

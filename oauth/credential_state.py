@@ -18,7 +18,7 @@ _FAILURES_BEFORE_ALARM = 2
 SIGNER_LEFT = "signer_left"
 
 
-class Standing(NamedTuple):
+class CredentialStatus(NamedTuple):
     """A credential state with its reason code and its sentence."""
 
     state: CredentialState
@@ -30,13 +30,13 @@ def settle(connection: Connection) -> None:
     """Bring the stored credential state of an OAuth connection in line with its rows; writes only what changed."""
     if connection.authorization != Authorization.OAUTH:
         return
-    now = standing(connection, timezone.now())
+    now = of_connection(connection, timezone.now())
     before = (connection.credential_state, connection.credential_reason, connection.credential_sentence)
     if before != now:
         connection.set_credential_state(*now)
 
 
-def standing(connection: Connection, now: datetime) -> Standing:
+def of_connection(connection: Connection, now: datetime) -> CredentialStatus:
     """Return the credential state of an OAuth connection."""
     rows = SignIn.objects.within(connection).filter(connection=connection).select_related("person", "registration")
     sign_ins = [row for row in rows if row.fits(connection)]
@@ -46,7 +46,7 @@ def standing(connection: Connection, now: datetime) -> Standing:
     if connection.sharing == Sharing.PERSONAL:
         return _of_many(each)
     if each[0].state == CredentialState.READY and sign_ins[0].was_left_behind():
-        return Standing(CredentialState.EXPIRING, SIGNER_LEFT, who_left(sign_ins[0]))
+        return CredentialStatus(CredentialState.EXPIRING, SIGNER_LEFT, who_left(sign_ins[0]))
     return each[0]
 
 
@@ -57,25 +57,31 @@ def who_left(sign_in: SignIn) -> str:
     return f"Signed in by {name}, who has left. The account at the provider is theirs and may end any day."[:300]
 
 
-def of_sign_in(sign_in: SignIn, now: datetime) -> Standing:
-    """Return the standing of one sign-in."""
+def of_sign_in(sign_in: SignIn, now: datetime) -> CredentialStatus:
+    """Return the credential state of one sign-in."""
     if sign_in.ended_at is not None:
         return _ended(sign_in)
     if sign_in.missing_scopes:
         return _lacking(sign_in)
     if sign_in.refused_at is not None:
-        return Standing(CredentialState.REFUSED, "token_refused", "The server refused the token of this sign-in.")
+        return CredentialStatus(
+            CredentialState.REFUSED, "token_refused", "The server refused the token of this sign-in."
+        )
     if sign_in.expires_at is not None and sign_in.expires_at <= now:
         if not sign_in.renewable:
-            return Standing(CredentialState.EXPIRED, "sign_in_ended", "The sign-in has ended.")
+            return CredentialStatus(CredentialState.EXPIRED, "sign_in_ended", "The sign-in has ended.")
         sentence = "The token has expired, and the sign-in server does not renew it at this moment."
-        return Standing(CredentialState.EXPIRED, "refresh_failing", sentence) if sign_in.failures else _ready(sign_in)
+        return (
+            CredentialStatus(CredentialState.EXPIRED, "refresh_failing", sentence)
+            if sign_in.failures
+            else _ready(sign_in)
+        )
     if sign_in.expires_at is not None and not sign_in.renewable and sign_in.expires_at <= now + choices.ENDS_SOON:
         sentence = f"No refresh token: this sign-in ends at {moment(sign_in.expires_at, now)}."
-        return Standing(CredentialState.EXPIRING, "sign_in_ends", sentence)
+        return CredentialStatus(CredentialState.EXPIRING, "sign_in_ends", sentence)
     if sign_in.expires_at is not None and sign_in.failures >= _FAILURES_BEFORE_ALARM:
         sentence = f"The token could not be renewed so far; it ends at {moment(sign_in.expires_at, now)}."
-        return Standing(CredentialState.EXPIRING, "refresh_failing", sentence)
+        return CredentialStatus(CredentialState.EXPIRING, "refresh_failing", sentence)
     return _ready(sign_in)
 
 
@@ -95,43 +101,45 @@ def moment(when: datetime, now: datetime) -> str:
     return f"{when:%H:%M} UTC" if when.date() == now.date() else f"{when:%H:%M} UTC on {when:%Y-%m-%d}"
 
 
-def _without(connection: Connection) -> Standing:
+def _without(connection: Connection) -> CredentialStatus:
     found = Discovery.objects.filter(connection=connection, server_url=connection.server_url).first()
     if found is not None and found.reason:
-        return Standing(CredentialState.MISSING, found.reason, found.sentence[:300])
+        return CredentialStatus(CredentialState.MISSING, found.reason, found.sentence[:300])
     if connection.oauth_grant == Grant.CLIENT_CREDENTIALS:
-        return Standing(CredentialState.NEEDS_SIGN_IN, "token_needed", "No token has been fetched yet.")
+        return CredentialStatus(CredentialState.NEEDS_SIGN_IN, "token_needed", "No token has been fetched yet.")
     rung = f" {found.sentence}" if found is not None else ""
-    return Standing(CredentialState.NEEDS_SIGN_IN, "sign_in_needed", f"Nobody is signed in.{rung}"[:300])
+    return CredentialStatus(CredentialState.NEEDS_SIGN_IN, "sign_in_needed", f"Nobody is signed in.{rung}"[:300])
 
 
-def _ended(sign_in: SignIn) -> Standing:
+def _ended(sign_in: SignIn) -> CredentialStatus:
     sentence = ENDED.get(sign_in.ended_because, "The sign-in has ended.")
     expired = sign_in.ended_because == "sign_in_ended"
-    return Standing(CredentialState.EXPIRED if expired else CredentialState.REFUSED, sign_in.ended_because, sentence)
+    return CredentialStatus(
+        CredentialState.EXPIRED if expired else CredentialState.REFUSED, sign_in.ended_because, sentence
+    )
 
 
-def _lacking(sign_in: SignIn) -> Standing:
+def _lacking(sign_in: SignIn) -> CredentialStatus:
     scopes = sign_in.missing_scopes[:200]
     if sign_in.step_ups >= choices.MOST_STEP_UPS:
         sentence = f"The server asks for the permission “{scopes}”, which {sign_in.step_ups} sign-ins did not bring."
-        return Standing(CredentialState.REFUSED, "scope_not_granted", sentence)
+        return CredentialStatus(CredentialState.REFUSED, "scope_not_granted", sentence)
     sentence = f"The server asks for the permission “{scopes}”, which this sign-in does not have."
-    return Standing(CredentialState.REFUSED, "insufficient_scope", sentence)
+    return CredentialStatus(CredentialState.REFUSED, "insufficient_scope", sentence)
 
 
-def _ready(sign_in: SignIn) -> Standing:
+def _ready(sign_in: SignIn) -> CredentialStatus:
     if sign_in.grant == Grant.CLIENT_CREDENTIALS:
-        return Standing(CredentialState.READY, "", "The client has a token of its own.")
-    return Standing(CredentialState.READY, "", "Signed in.")
+        return CredentialStatus(CredentialState.READY, "", "The client has a token of its own.")
+    return CredentialStatus(CredentialState.READY, "", "Signed in.")
 
 
-def _of_many(each: Sequence[Standing]) -> Standing:
+def _of_many(each: Sequence[CredentialStatus]) -> CredentialStatus:
     good = [one for one in each if one.state in {CredentialState.READY, CredentialState.EXPIRING}]
     if not good:
         return each[0]
     people = "1 member is" if len(good) == 1 else f"{len(good)} members are"
-    return Standing(CredentialState.READY, "", f"{people} signed in.")
+    return CredentialStatus(CredentialState.READY, "", f"{people} signed in.")
 
 
 ENDED = {

@@ -17,7 +17,7 @@ from connections.models import Connection, Grant
 from oauth.errors import CannotSignIn
 from oauth.models import Discovery
 from oauth.protocol import choices
-from oauth.protocol.discovery import Ask, Found, Got, Look, Step
+from oauth.protocol.discovery import DiscoveryResult, MetadataDiscovery, MetadataRequest, MetadataResponse, Step
 from oauth.protocol.metadata import LONGEST, ServerMetadata
 
 DOCUMENT_TIMEOUT = 10.0  # seconds for one document
@@ -42,8 +42,8 @@ class Conclusion:
 
     steps: list[Step]
     sentence: str
-    found: Found | None = None
-    rung: choices.Rung | None = None
+    found: DiscoveryResult | None = None
+    rung: choices.ClientApproach | None = None
     refusal: CannotSignIn | None = None
 
 
@@ -53,12 +53,14 @@ def cimd_url() -> str:
     return url if url.startswith("https://") else ""
 
 
-def look(wanted: Settings) -> Conclusion:
+def discover(wanted: Settings) -> Conclusion:
     """Look at a server now, without keeping anything: the dry run. Never raises for what a server does."""
-    walk = Look(wanted.server_url)
+    walk = MetadataDiscovery(wanted.server_url)
     try:
         found = egress.run(_drive(walk, wanted.headers))
-        rung = choices.rung(found.server, client_id=wanted.client_id, cimd_url=cimd_url(), grant=wanted.grant)
+        rung = choices.client_approach(
+            found.server, client_id=wanted.client_id, cimd_url=cimd_url(), grant=wanted.grant
+        )
         if wanted.grant == Grant.AUTHORIZATION_CODE:
             choices.check_pkce(found.server)
         if rung.kind is None:
@@ -69,12 +71,12 @@ def look(wanted: Settings) -> Conclusion:
     return Conclusion(_shown(walk.steps, wanted), rung.sentence, found, rung)
 
 
-def look_at(connection: Connection) -> Conclusion:
+def discover_address(connection: Connection) -> Conclusion:
     """Look at a connection's server and keep the conclusion for its page."""
     wanted = Settings(
         connection.server_url, connection.oauth_client_id, connection.oauth_grant, dict(connection.request_headers())
     )
-    conclusion = look(wanted)
+    conclusion = discover(wanted)
     Discovery.objects.update_or_create(
         connection=connection,
         defaults={
@@ -98,7 +100,7 @@ def is_fresh(connection: Connection) -> bool:
     ).exists()
 
 
-def asdict_of(found: Found | None) -> dict[str, Any]:
+def asdict_of(found: DiscoveryResult | None) -> dict[str, Any]:
     """Return what was found as JSON, {} for nothing."""
     return {} if found is None else {**asdict(found), "server": found.server.model_dump(mode="json")}
 
@@ -118,7 +120,7 @@ def _shown(steps: list[Step], wanted: Settings) -> list[Step]:
     return steps
 
 
-async def _drive(look: Look, headers: Mapping[str, str]) -> Found:
+async def _drive(look: MetadataDiscovery, headers: Mapping[str, str]) -> DiscoveryResult:
     walk = look.walk()
     deadline = asyncio.get_running_loop().time() + WHOLE_TIMEOUT
     ask = next(walk)
@@ -127,13 +129,13 @@ async def _drive(look: Look, headers: Mapping[str, str]) -> Found:
             left = deadline - asyncio.get_running_loop().time()
             ask = walk.send(await _fetch(ask, headers if ask.method == "POST" else {}, left))
     except StopIteration as end:
-        found: Found = end.value
+        found: DiscoveryResult = end.value
         return found
 
 
-async def _fetch(ask: Ask, headers: Mapping[str, str], left: float) -> Got:
+async def _fetch(ask: MetadataRequest, headers: Mapping[str, str], left: float) -> MetadataResponse:
     if left <= 0:
-        return Got(trouble="There was no time left to ask: the documents before it took too long.")
+        return MetadataResponse(trouble="There was no time left to ask: the documents before it took too long.")
     try:
         answer = await egress.fetch(
             ask.method,
@@ -145,5 +147,5 @@ async def _fetch(ask: Ask, headers: Mapping[str, str], left: float) -> Got:
             head_only=ask.content is not None,
         )
     except DuvoError as error:
-        return Got(trouble=error.sentence)
-    return Got(answer.status, answer.body, answer.headers.get("www-authenticate", ""))
+        return MetadataResponse(trouble=error.sentence)
+    return MetadataResponse(answer.status, answer.body, answer.headers.get("www-authenticate", ""))

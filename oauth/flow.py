@@ -30,7 +30,7 @@ from oauth import credential_state, discovering, notices, registering, revoking,
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
 from oauth.models import Kind, PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 from oauth.protocol import choices, providers
-from oauth.protocol.discovery import Found
+from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
 
 _STEP_UPS_COUNT_FOR = timedelta(days=1)
@@ -75,7 +75,7 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
     """
     if (closed := credential_state.closed(connection)) is not None:
         raise closed
-    conclusion = discovering.look_at(connection)
+    conclusion = discovering.discover_address(connection)
     if conclusion.refusal is not None or conclusion.found is None or conclusion.rung is None:
         credential_state.settle(connection)
         raise conclusion.refusal or CannotSignIn
@@ -164,7 +164,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
     if (closed := credential_state.closed(connection)) is not None:
         raise closed
     made_for = basis(connection)
-    conclusion = discovering.look_at(connection)
+    conclusion = discovering.discover_address(connection)
     if conclusion.refusal is not None or conclusion.found is None:
         raise conclusion.refusal or CannotSignIn
     found = conclusion.found
@@ -213,7 +213,7 @@ def look_again(connection_id: UUID) -> None:
     connection = Connection.objects.filter(pk=connection_id, authorization=Authorization.OAUTH).first()
     if connection is None or credential_state.closed(connection) is not None:
         return
-    found = discovering.look_at(connection).found
+    found = discovering.discover_address(connection).found
     now = timezone.now()
     trusted = found.trusted if found else ()
     for sign_in in SignIn.objects.filter(connection=connection, ended_at=None):
@@ -245,12 +245,12 @@ def _owner(connection: Connection, user: User) -> User | None:
     return user if connection.sharing == Sharing.PERSONAL else None
 
 
-def _resource(connection: Connection, found: Found) -> str:
+def _resource(connection: Connection, found: DiscoveryResult) -> str:
     """Return the resource to name (RFC 8707), "" for none."""
     return "" if connection.oauth_omit_resource else connection.oauth_resource or found.resource
 
 
-def _scopes(connection: Connection, found: Found, before: SignIn | None) -> str:
+def _scopes(connection: Connection, found: DiscoveryResult, before: SignIn | None) -> str:
     missing = before.missing_scopes if before is not None and before.step_ups < choices.MOST_STEP_UPS else ""
     had = before.scopes if before is not None else ""
     return choices.scopes(found, configured=connection.oauth_scopes, missing=missing, had=had)

@@ -82,7 +82,7 @@ def held(connection: Connection, owner_id: int | None) -> Bearer:
         raise NeedsSignIn("The owner of this assignment has not signed in to this connection.")
     if sign_in is None or sign_in.ended_at is not None:
         raise NeedsSignIn(
-            credential_state.standing(connection, timezone.now()).sentence if sign_in is None else _why(sign_in)
+            credential_state.of_connection(connection, timezone.now()).sentence if sign_in is None else _why(sign_in)
         )
     return _bearer(sign_in)
 

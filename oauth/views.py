@@ -66,7 +66,7 @@ def check_sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     if not _page().has_change_permission(request, connection):
         raise PermissionDenied
     try:
-        conclusion = discovering.look_at(connection)
+        conclusion = discovering.discover_address(connection)
     except SealBroken as failure:
         messages.error(request, failure.sentence)
         return _to_its_page(connection)
@@ -87,7 +87,7 @@ def check_before_saving(request: HttpRequest) -> HttpResponse:
         return _looked(request, failure, failure.sentence)
     client_id, grant = request.POST.get("oauth_client_id", ""), request.POST.get("oauth_grant", "")
     grant = grant if grant in Grant.values else Grant.AUTHORIZATION_CODE.value
-    conclusion = discovering.look(discovering.Settings(url, client_id.strip(), grant))
+    conclusion = discovering.discover(discovering.Settings(url, client_id.strip(), grant))
     steps = report.marked([asdict(step) for step in conclusion.steps], stopped=conclusion.refusal is not None)
     return _looked(request, conclusion.refusal, conclusion.sentence, steps)
 

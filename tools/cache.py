@@ -15,7 +15,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class Fresh(Generic[Key, Value]):
+class LoadingCache(Generic[Key, Value]):
     """A bounded cache over a loader; a value is at most `seconds` old, and concurrent misses load once.
 
     Whatever the loader returns is kept, a refusal (None) too, but apart: strangers who ask for what there is not push

@@ -11,7 +11,7 @@ from connections.models import Grant, TokenAuth
 from oauth.errors import CannotSignIn
 from oauth.models import Kind
 from oauth.protocol import providers
-from oauth.protocol.discovery import Found
+from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata, valid_scopes
 
 # Servers made with the MCP SDK offer Basic too, but refuse it unless the body repeats the client ID.
@@ -26,28 +26,28 @@ _LONGEST_RETRY = 600  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class ClientApproach:
     """How we come to a client ID, and why so; `kind` is None when a person has to enter one."""
 
     kind: Kind | None
     sentence: str
 
 
-def rung(server: ServerMetadata, *, client_id: str, cimd_url: str, grant: str) -> Rung:
+def client_approach(server: ServerMetadata, *, client_id: str, cimd_url: str, grant: str) -> ClientApproach:
     """Return the first rung that holds: Advanced settings, CIMD, DCR, else ask the person (MCP 2026-07-28)."""
     if client_id:
-        return Rung(Kind.PREREGISTERED, "The client ID from Advanced settings is used.")
+        return ClientApproach(Kind.PREREGISTERED, "The client ID from Advanced settings is used.")
     if grant == Grant.CLIENT_CREDENTIALS:
-        return Rung(None, "Client credentials need a client ID, which the provider gives you.")
+        return ClientApproach(None, "Client credentials need a client ID, which the provider gives you.")
     public = server.token_endpoint_auth_methods_supported
     cimd = server.client_id_metadata_document_supported
     if cimd and cimd_url and (public is None or TokenAuth.NONE.value in public):
-        return Rung(
+        return ClientApproach(
             Kind.CIMD, "The sign-in server reads our client ID metadata document: nothing has to be registered."
         )
     if server.registration_endpoint:
-        return Rung(Kind.DCR, "The sign-in server lets us register by ourselves: no client ID is needed.")
-    return Rung(None, "The sign-in server does not let us register by ourselves: it needs a client ID.")
+        return ClientApproach(Kind.DCR, "The sign-in server lets us register by ourselves: no client ID is needed.")
+    return ClientApproach(None, "The sign-in server does not let us register by ourselves: it needs a client ID.")
 
 
 def check_pkce(server: ServerMetadata) -> None:
@@ -81,7 +81,7 @@ def registration_method(supported: list[str] | None) -> str:
     )
 
 
-def scopes(found: Found, *, configured: str, missing: str = "", had: str = "") -> str:
+def scopes(found: DiscoveryResult, *, configured: str, missing: str = "", had: str = "") -> str:
     """Return the scopes to ask for, space separated, or "" to leave them to the server.
 
     Advanced settings, else the challenge, else what the resource supports. A step-up asks for what we had and what

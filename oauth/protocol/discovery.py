@@ -45,7 +45,7 @@ _HELLO_HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class MetadataRequest:
     """One request that the walk wants made; without a body only the head of the answer matters."""
 
     url: str
@@ -56,7 +56,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Got:
+class MetadataResponse:
     """What came back: an answer, or in `trouble` the sentence that says why there is none."""
 
     status: int = 0
@@ -77,7 +77,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveryResult:
     """What signing in needs: the authorization server, and what to name to it.
 
     `trusted` are all the issuers that the resource names; none if the server was found the way of MCP 2025-03-26.
@@ -92,7 +92,7 @@ class Found:
     challenged: bool = False
 
 
-class Look:
+class MetadataDiscovery:
     """One look at a server; `steps` fill up while `walk` is driven."""
 
     def __init__(self, server_url: str) -> None:
@@ -101,7 +101,7 @@ class Look:
         self._url = server_url
         self._unanswered = False
 
-    def walk(self) -> Generator[Ask, Got, Found]:
+    def walk(self) -> Generator[MetadataRequest, MetadataResponse, DiscoveryResult]:
         """Yield each request, take what came back, and return what was found; raises CannotSignIn."""
         challenge = yield from self._knock()
         metadata = yield from self._resource(challenge.get("resource_metadata", "") if challenge else "")
@@ -109,15 +109,17 @@ class Look:
         if metadata is not None and metadata.authorization_servers:
             server = yield from self._server(metadata.authorization_servers[:MOST_SERVERS])
             trusted = tuple(metadata.authorization_servers)
-            return Found(server, metadata.resource, scopes, _scopes(metadata), trusted, challenge is not None)
+            return DiscoveryResult(server, metadata.resource, scopes, _scopes(metadata), trusted, challenge is not None)
         server = yield from self._server_of_2025_03(guess=challenge is not None)
-        return Found(server, self._url, scopes, challenged=challenge is not None)
+        return DiscoveryResult(server, self._url, scopes, challenged=challenge is not None)
 
     # --- the MCP server itself ---
 
-    def _knock(self) -> Generator[Ask, Got, Challenge | None]:
+    def _knock(self) -> Generator[MetadataRequest, MetadataResponse, Challenge | None]:
         """Ask without a token and return the challenge, None when none came (RFC 6750, section 3)."""
-        ask = Ask(self._url, "The MCP server, without a token", "POST", _HELLO_HEADERS, orjson.dumps(_HELLO))
+        ask = MetadataRequest(
+            self._url, "The MCP server, without a token", "POST", _HELLO_HEADERS, orjson.dumps(_HELLO)
+        )
         got = yield ask
         if got.trouble:
             self._note(ask, got, got.trouble, good=False)
@@ -133,12 +135,12 @@ class Look:
 
     # --- protected resource metadata, RFC 9728 ---
 
-    def _resource(self, hint: str) -> Generator[Ask, Got, ResourceMetadata | None]:
+    def _resource(self, hint: str) -> Generator[MetadataRequest, MetadataResponse, ResourceMetadata | None]:
         parts = urlsplit(self._url)
         origin = f"{parts.scheme}://{parts.netloc}"
         places = [hint, f"{origin}{_RESOURCE_PATH}{parts.path.rstrip('/')}", f"{origin}{_RESOURCE_PATH}"]
         for url in dict.fromkeys(place for place in places if place):
-            ask = Ask(url, "Protected resource metadata")
+            ask = MetadataRequest(url, "Protected resource metadata")
             got = yield ask
             document = self._document(ask, got, ResourceMetadata)
             if document is None:
@@ -158,11 +160,11 @@ class Look:
 
     # --- authorization server metadata, RFC 8414 and OpenID Connect Discovery ---
 
-    def _server(self, issuers: list[str]) -> Generator[Ask, Got, ServerMetadata]:
+    def _server(self, issuers: list[str]) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata]:
         refused = False
         for issuer in issuers:
             for url in metadata_urls(issuer):
-                ask = Ask(url, "Sign-in server metadata")
+                ask = MetadataRequest(url, "Sign-in server metadata")
                 got = yield ask
                 document = self._document(ask, got, ServerMetadata)
                 if document is not None and document.issuer != issuer:
@@ -174,11 +176,11 @@ class Look:
                     return document
         raise self._nothing_found(refused=refused)
 
-    def _server_of_2025_03(self, *, guess: bool) -> Generator[Ask, Got, ServerMetadata]:
+    def _server_of_2025_03(self, *, guess: bool) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata]:
         """Find the server as MCP 2025-03-26 had it: at the MCP server's own origin, else at default paths."""
         parts = urlsplit(self._url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        ask = Ask(f"{origin}{_OAUTH_PATH}", "Sign-in server metadata, as in MCP 2025-03-26")
+        ask = MetadataRequest(f"{origin}{_OAUTH_PATH}", "Sign-in server metadata, as in MCP 2025-03-26")
         got = yield ask
         document = self._document(ask, got, ServerMetadata)
         if document is not None and document.issuer not in {origin, f"{origin}/"}:
@@ -208,7 +210,7 @@ class Look:
 
     # --- notes ---
 
-    def _document(self, ask: Ask, got: Got, kind: type[Document]) -> Document | None:
+    def _document(self, ask: MetadataRequest, got: MetadataResponse, kind: type[Document]) -> Document | None:
         """Return the document that came back, or None with a note why there is none."""
         if got.trouble or got.status >= 500:  # noqa: PLR2004 - the server's own failure
             self._unanswered = True
@@ -223,7 +225,7 @@ class Look:
             self._note(ask, got, fault.sentence, good=False)
             return None
 
-    def _note(self, ask: Ask, got: Got, conclusion: str, *, good: bool) -> None:
+    def _note(self, ask: MetadataRequest, got: MetadataResponse, conclusion: str, *, good: bool) -> None:
         answer = f"HTTP {got.status}" if got.status else "No answer"
         self.steps.append(Step(ask.what, ask.url[:500], answer, conclusion[:500], good))
 

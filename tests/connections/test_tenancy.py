@@ -124,7 +124,7 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
 @pytest.mark.parametrize(
     "page",
     [
-        "change", "history", "delete", "check", "approve", "policy", "pace", "tokens", "revoke", "webhook-secret",
+        "change", "history", "delete", "check", "approve", "policy", "placement", "tokens", "revoke", "webhook-secret",
         "consent", "withdraw", "seen", "suspend", "resume",
         "webhook-test", "refuse", "answer", "cancel", "life", "contents", "contents/1", "",
     ],
@@ -189,7 +189,7 @@ def test_a_stranger_reads_nothing_of_a_house_on_any_page(
         "id__exact={connection}", "tenant__id__exact={tenant}", "tenant__name__startswith=a",
         "connection__tenant__name__startswith=a", "digest__startswith=d", "sealed_arguments__startswith=v",
         "credentials__sealed__startswith=v", "_to_field=name&_popup=1", "status=nonsense", "era=nonsense",
-        "standing=nonsense", "e=1",
+        "availability=nonsense", "e=1",
     ],
 )  # fmt: skip
 def test_a_query_string_tells_nothing_of_another_house(

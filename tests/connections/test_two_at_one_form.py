@@ -148,12 +148,12 @@ def test_a_new_password_does_not_undo_what_happened_while_its_hash_was_made(acme
 
 def test_a_tools_pace_is_not_saved_over(acme: House, tools: list[Tool], signed_in: SignedIn) -> None:
     browser, tool = signed_in(acme.admin), tools[0]
-    shown = browser.get(page(tool)).context["pace"]["shown"].value()
+    shown = browser.get(page(tool)).context["placement"]["shown"].value()
     Tool.objects.filter(pk=tool.pk).update(call_timeout=7, policy="deny")
-    where = page(tool).replace("/change/", "/pace/")
+    where = page(tool).replace("/change/", "/placement/")
     sent = {"placement": "queue", "idle_timeout": "", "call_timeout": "", "shown": shown}
     assert "changed “Call timeout”" in browser.post(where, sent).content.decode()
-    shown = browser.get(page(tool)).context["pace"]["shown"].value()
+    shown = browser.get(page(tool)).context["placement"]["shown"].value()
     assert browser.post(where, sent | {"call_timeout": "9", "shown": shown}).status_code == 302
     tool.refresh_from_db()
     assert (tool.placement, tool.call_timeout, tool.policy) == ("queue", 9, "deny")

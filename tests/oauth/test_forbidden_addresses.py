@@ -77,7 +77,7 @@ def test_a_resource_that_names_a_forbidden_sign_in_server_is_not_used(scene: Sta
     for url in ALWAYS_FORBIDDEN:
         members = {"resource": scene.server.url, "authorization_servers": [url]}
         scene.server.rules[:] = [_document(path, members), protection]
-        looked = discovering.look(discovering.Settings(scene.server.url))
+        looked = discovering.discover(discovering.Settings(scene.server.url))
         assert any("cannot be used" in step.conclusion for step in looked.steps), url
     assert scene.auth.requests == []
 
@@ -93,7 +93,7 @@ def test_a_challenge_that_points_to_a_forbidden_address_is_not_followed(scene: S
 
         scene.server.rules[:] = [challenge, protection]
         with egress.observe() as connections:
-            looked = discovering.look(discovering.Settings(scene.server.url))
+            looked = discovering.discover(discovering.Settings(scene.server.url))
         assert [step.answer for step in looked.steps][1] == "No answer", url
         assert {address for step in connections for address in step.addresses} <= {"127.0.0.1"}
         assert looked.found is not None, "the well-known place is asked instead"
@@ -107,7 +107,7 @@ def test_a_document_that_moved_is_not_fetched_elsewhere(
     protection = scene.server.rules[0]
     for path in ("/mcp", "/.well-known/oauth-protected-resource/mcp"):
         scene.server.rules[:] = [_moved(path, other, status), protection]
-        discovering.look(discovering.Settings(scene.server.url, headers={"x-team": "s3cret"}))
+        discovering.discover(discovering.Settings(scene.server.url, headers={"x-team": "s3cret"}))
     scene.server.rules[:] = [protection]
     scene.auth.behave(_moved("/.well-known/oauth-authorization-server", other, status))
     _goes_nowhere(scene)

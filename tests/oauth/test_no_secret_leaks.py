@@ -369,7 +369,7 @@ def test_a_header_that_a_server_repeats_as_an_address_is_not_shown(scene: StartS
         return request.method == "POST" and await respond(send, 401, www_authenticate=challenge)
 
     scene.server.rules[:] = [repeats, protection]
-    conclusion = discovering.look(discovering.Settings(scene.server.url, headers={"x-team": f"Bearer {secret}"}))
+    conclusion = discovering.discover(discovering.Settings(scene.server.url, headers={"x-team": f"Bearer {secret}"}))
     assert conclusion.found is not None
     assert scene.auth.requests[0].path == f"/{secret}"
     assert secret not in repr(conclusion)

@@ -12,7 +12,7 @@ import pytest
 from connections import egress
 from oauth import discovering, token_endpoint
 from oauth.errors import CannotSignIn, ProviderUnavailable
-from oauth.protocol.discovery import Ask, Got, Look
+from oauth.protocol.discovery import MetadataDiscovery, MetadataRequest, MetadataResponse
 from oauth.protocol.metadata import MetadataError, ResourceMetadata, ServerMetadata, read
 from oauth.token_endpoint import Client
 from tests.connections.listeners import Listener, listening
@@ -70,16 +70,16 @@ def posts(server: ServerMetadata) -> list[Awaitable[Any]]:
 
 
 async def test_a_hint_to_a_hostile_url_is_a_step_with_a_sentence_and_nothing_more(hostile: str) -> None:
-    look, asked = Look(MCP), []
+    look, asked = MetadataDiscovery(MCP), []
 
-    async def answer(ask: Ask) -> Got:
+    async def answer(ask: MetadataRequest) -> MetadataResponse:
         if ask.method == "POST":
             quoted = hostile.replace("\\", "\\\\").replace('"', '\\"')
-            return Got(401, b"", f'Bearer resource_metadata="{quoted}"')
+            return MetadataResponse(401, b"", f'Bearer resource_metadata="{quoted}"')
         if not ask.url.startswith("https://mcp.example.com/.well-known/"):
             asked.append(ask.url)
             return await discovering._fetch(ask, {}, 5.0)
-        return Got(404)
+        return MetadataResponse(404)
 
     await finish(look, answer)
     assert asked == [hostile]
@@ -88,14 +88,14 @@ async def test_a_hint_to_a_hostile_url_is_a_step_with_a_sentence_and_nothing_mor
 
 
 async def test_a_document_that_names_a_hostile_sign_in_server_is_not_used(hostile: str) -> None:
-    look = Look(MCP)
+    look = MetadataDiscovery(MCP)
 
-    async def answer(ask: Ask) -> Got:
+    async def answer(ask: MetadataRequest) -> MetadataResponse:
         assert ask.url.startswith("https://mcp.example.com/")
         if ask.method == "POST":
-            return Got(401, b"", "Bearer")
+            return MetadataResponse(401, b"", "Bearer")
         body = document(resource=MCP, authorization_servers=[hostile])
-        return Got(200, body) if "protected-resource" in ask.url else Got(404)
+        return MetadataResponse(200, body) if "protected-resource" in ask.url else MetadataResponse(404)
 
     await finish(look, answer)
     steps = [step for step in look.steps if step.what == "Protected resource metadata"]
@@ -103,7 +103,7 @@ async def test_a_document_that_names_a_hostile_sign_in_server_is_not_used(hostil
     assert hostile not in " ".join(step.conclusion for step in steps)
 
 
-async def finish(look: Look, answer: Callable[[Ask], Awaitable[Got]]) -> None:
+async def finish(look: MetadataDiscovery, answer: Callable[[MetadataRequest], Awaitable[MetadataResponse]]) -> None:
     """Walk to the end; that nothing certain is found there is not the question here."""
     walk = look.walk()
     try:
@@ -136,7 +136,7 @@ async def test_no_secret_is_sent_to_a_hostile_endpoint_even_if_it_was_once_kept(
 async def test_looking_at_a_server_of_our_own_network_ends_in_a_sentence(inner: Listener) -> None:
     for host in LOOPBACK_HOSTS:
         url = f"https://{host}:{inner.port}/mcp"
-        conclusion = await asyncio.to_thread(discovering.look, discovering.Settings(url))
+        conclusion = await asyncio.to_thread(discovering.discover, discovering.Settings(url))
         assert conclusion.refusal is not None, url
         assert conclusion.sentence.endswith(".")
         assert {step.answer for step in conclusion.steps} == {"No answer"}
@@ -166,7 +166,7 @@ def test_a_document_that_is_elsewhere_is_not_fetched_there(
 ) -> None:
     server, elsewhere = mcp_server(), webhook_receiver()
     server.behave(sending_to(elsewhere.url, path), asking_for_a_sign_in)
-    conclusion = discovering.look(discovering.Settings(server.url))
+    conclusion = discovering.discover(discovering.Settings(server.url))
     assert [step.conclusion for step in conclusion.steps[1:]] == ["There is none here."] * 3
     assert elsewhere.requests == []
 
@@ -182,7 +182,7 @@ def test_metadata_of_a_sign_in_server_that_is_elsewhere_is_not_fetched_there(
         return request.path.startswith("/.well-known/oauth-protected-resource") and await respond(send, 200, members)
 
     server.behave(describe, asking_for_a_sign_in)
-    conclusion = discovering.look(discovering.Settings(server.url))
+    conclusion = discovering.discover(discovering.Settings(server.url))
     assert conclusion.refusal is not None
     assert conclusion.refusal.code == "no_authorization_server"
     assert len(auth.requests) == 2

@@ -28,7 +28,7 @@ from tools.api.contents import attachment, whole
 from tools.calls import contents, disclosure, ending, life, offers
 from tools.models import Call
 from tools.models.moves import CallState
-from tools.payloads.raw_json import written
+from tools.payloads.raw_json import encode
 
 LOST = "It can no longer be opened: the key that sealed it is gone."
 
@@ -140,7 +140,7 @@ class CallAdmin(DecisionAdmin):
         except SealBroken:
             self.message_user(request, LOST, messages.ERROR)
             return HttpResponseRedirect(reverse("admin:tools_call_contents", args=[call.pk]))
-        both = {"arguments": orjson.Fragment(written(arguments)), "result": result}
+        both = {"arguments": orjson.Fragment(encode(arguments)), "result": result}
         return whole(f"{call.pk}.json", orjson.dumps(both))
 
     @staticmethod

@@ -22,9 +22,9 @@ from django.views.decorators.http import require_POST
 from connections.columns import stamp
 from connections.models import Connection
 from connections.tenancy import ReadOnlyAdmin, TenantAdmin, TenantFilter, person
-from tools.admin.placement import PaceForm
+from tools.admin.placement import PlacementForm
 from tools.catalog import listing
-from tools.catalog.report import STANDINGS, report_of
+from tools.catalog.report import AVAILABILITIES, report_of
 from tools.definitions.difference import MOST_SHOWN as MOST_OF_ONE
 from tools.definitions.difference import Change, differences, pretty, visible
 from tools.models import Policy, Probe, Tool
@@ -40,14 +40,14 @@ _MEANING = {
 CHANGED_AGAIN = "{} has changed again since this page was shown. Look at the new difference."
 
 
-class StandingFilter(admin.SimpleListFilter):
+class AvailabilityFilter(admin.SimpleListFilter):
     """By whether the tool may be used, and if not, why."""
 
-    title = "standing"
-    parameter_name = "standing"
+    title = "availability"
+    parameter_name = "availability"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        """Return every standing."""
+        """Return every availability."""
         return [
             ("usable", "In use"),
             ("review", "To review"),
@@ -86,8 +86,8 @@ class ToolAdmin(TenantAdmin):
     seen_by_reviewers = True
     change_form_template = "admin/tools/tool/change_form.html"
     empty_sentence = "No tools yet. They appear here as soon as a connection has been checked."
-    list_display = ["public_name", "standing", "connection", "about", stamp("last_seen_at", "last seen")]
-    list_filter = [TenantFilter, StandingFilter, "connection"]
+    list_display = ["public_name", "availability", "connection", "about", stamp("last_seen_at", "last seen")]
+    list_filter = [TenantFilter, AvailabilityFilter, "connection"]
     list_select_related = ["connection__tenant"]
     search_fields = ["public_name", "name"]
     actions = ["approve_chosen", "allow_chosen", "ask_chosen", "deny_chosen"]
@@ -106,10 +106,10 @@ class ToolAdmin(TenantAdmin):
         """Tools that are gone are kept, with what was approved."""
         return False
 
-    @admin.display(description="standing")
-    def standing(self, tool: Tool) -> SafeString:
-        """Show the standing as a coloured word; the sentence is its title."""
-        return standing_badge(tool)
+    @admin.display(description="availability")
+    def availability(self, tool: Tool) -> SafeString:
+        """Show the availability as a coloured word; the sentence is its title."""
+        return availability_badge(tool)
 
     @admin.display(description="description")
     def about(self, tool: Tool) -> str:
@@ -131,15 +131,15 @@ class ToolAdmin(TenantAdmin):
             "original": tool,
             "opts": self.opts,
             "change": True,
-            "standing": tool.standing,
-            "badge": standing_badge(tool),
+            "availability": tool.availability,
+            "badge": availability_badge(tool),
             "changes": changes_of(tool),
             "seen": pretty(tool.definition),
             "description": visible(tool.description, keep="\n", most=MOST_OF_ONE),
             "versions": list(tool.versions.defer("definition")[:20]),
             "may_decide": self.has_change_permission(request, tool),
             "policies": [(policy.value, policy.label, _MEANING[policy]) for policy in Policy],
-            "pace": PaceForm(instance=tool),
+            "placement": PlacementForm(instance=tool),
             "slow_until": tool.slow_until if tool.runs_in_queue(timezone.now()) else None,
             "may_approve": not tool.broken and tool.approved_digest != tool.digest,
         }
@@ -151,7 +151,7 @@ class ToolAdmin(TenantAdmin):
         return [
             path("<path:object_id>/approve/", view(require_POST(self.approve_view)), name="tools_tool_approve"),
             path("<path:object_id>/policy/", view(require_POST(self.policy_view)), name="tools_tool_policy"),
-            path("<path:object_id>/pace/", view(require_POST(self.pace_view)), name="tools_tool_pace"),
+            path("<path:object_id>/placement/", view(require_POST(self.placement_view)), name="tools_tool_placement"),
             *super().get_urls(),
         ]
 
@@ -173,15 +173,15 @@ class ToolAdmin(TenantAdmin):
         self.message_user(request, "Saved.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:tools_tool_change", args=[tool.pk]))
 
-    def pace_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def placement_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Say where calls of the tool run and how long they may take."""
         with transaction.atomic():
             tool = self._decided(request, object_id)
-            form = PaceForm(request.POST, instance=tool)
+            form = PlacementForm(request.POST, instance=tool)
             if not form.is_valid():
-                return self._page(request, tool, pace=form)
-            tool.set_pace(**form.cleaned_data)
-            self.audit(request, "pace_set", tool, **form.cleaned_data)
+                return self._page(request, tool, placement=form)
+            tool.set_placement(**form.cleaned_data)
+            self.audit(request, "placement_set", tool, **form.cleaned_data)
         self.message_user(request, "Saved.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:tools_tool_change", args=[tool.pk]))
 
@@ -315,8 +315,10 @@ def changes_of(tool: Tool) -> list[Change]:
     return differences(tool.approved_definition, tool.definition)
 
 
-def standing_badge(tool: Tool) -> SafeString:
-    """Return the standing as a coloured word with its sentence as title."""
-    standing = tool.standing
-    word = STANDINGS.get(standing.code, standing.code)
-    return format_html('<span class="status status-{}" title="{}">{}</span>', standing.code, standing.sentence, word)
+def availability_badge(tool: Tool) -> SafeString:
+    """Return the availability as a coloured word with its sentence as title."""
+    availability = tool.availability
+    word = AVAILABILITIES.get(availability.code, availability.code)
+    return format_html(
+        '<span class="status status-{}" title="{}">{}</span>', availability.code, availability.sentence, word
+    )

@@ -9,10 +9,10 @@ from connections.forms.fields import seconds
 from tools.models import Tool
 
 
-class PaceForm(ShownForm):
+class PlacementForm(ShownForm):
     """Where calls of a tool run, and its own clocks."""
 
-    changed_by = ("pace_set",)
+    changed_by = ("placement_set",)
     idle_timeout = seconds("Idle timeout", 600, "Seconds without any sign of life. Blank: the connection's.")
     call_timeout = seconds("Call timeout", settings.LONGEST_CALL, "Seconds in all. Blank: the connection's.")
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.template.defaultfilters import filesizeformat
 
 from tools.definitions.difference import CUT, pretty, visible
-from tools.payloads.raw_json import Json, Written
+from tools.payloads.raw_json import Json, RawJson
 
 MOST_BLOCKS = 200  # of one result on a page
 MOST_TOGETHER = 500_000  # characters of all of them
@@ -27,7 +27,7 @@ class Block:
 
 def readable(arguments: Json) -> str:
     """Return arguments as text; of large ones the beginning as it is written, which ends with `CUT`."""
-    if not isinstance(arguments, Written):
+    if not isinstance(arguments, RawJson):
         return pretty(arguments)
     return visible(arguments.json[:_MOST_SHOWN].decode("utf-8", "replace")) + CUT
 

@@ -28,7 +28,7 @@ from connections.clients import address_of, share_of
 from connections.errors import TooManyTries
 from connections.models import Role
 from connections.throttle import Bucket, Local
-from tools.cache import Fresh
+from tools.cache import LoadingCache
 from tools.errors import OrganizationSuspended
 from tools.models import AccessToken
 from tools.models.assignments import digest_of
@@ -73,7 +73,7 @@ def _load(digest: str) -> Principal | None:
 
 
 # One second: a token that is revoked in one process stops in every other within it.
-principals: Fresh[str, Principal | None] = Fresh(_load, seconds=1.0)
+principals: LoadingCache[str, Principal | None] = LoadingCache(_load, seconds=1.0)
 
 
 _good_lately: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=3600.0)  # by digest

@@ -40,7 +40,7 @@ _A_WHILE = 1.0  # seconds after which it is asked again who the caller is, befor
 logger = logging.getLogger(__name__)
 
 
-class Door(APIView):
+class AsyncView(APIView):
     """A view for assignments on the event loop; every error is a problem."""
 
     permission_classes = [IsAssignment]
@@ -92,7 +92,7 @@ class Door(APIView):
         return None
 
 
-class CallTool(Door):
+class CallTool(AsyncView):
     """Call a tool and wait for its result."""
 
     method = "POST"
@@ -143,7 +143,7 @@ class CallTool(Door):
         return _report(report, {"Preference-Applied": preference.applied()} if preference else {})
 
 
-class CallDetail(Door):
+class CallDetail(AsyncView):
     """One call of this assignment."""
 
     method = "GET"
@@ -165,7 +165,7 @@ class CallDetail(Door):
         return await _followed(request, await in_thread(own, self.principal, id), self.principal)
 
 
-class CancelCall(Door):
+class CancelCall(AsyncView):
     """Cancel a call of this assignment."""
 
     method = "POST"
@@ -180,7 +180,7 @@ class CancelCall(Door):
         return answer(call_json(report), 200)
 
 
-class AnswerCall(Door):
+class AnswerCall(AsyncView):
     """Answer what a call of this assignment asks."""
 
     method = "POST"

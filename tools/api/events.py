@@ -18,7 +18,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from connections.context import request_id
 from connections.threads import in_thread
 from tools.api.authentication import Principal, principals, welcome
-from tools.api.calls import Door, own
+from tools.api.calls import AsyncView, own
 from tools.calls import limits, watching
 from tools.errors import CallerGone
 from tools.models import Call, CallEvent
@@ -27,12 +27,12 @@ from tools.models.moves import FINAL_STATES
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps proxies from closing the stream
 _RETRY = b"retry: 1000\n\n"  # milliseconds after which a client comes back
 _AT_ONCE = 500
-_SEAT = 4 * HEARTBEAT  # seconds that a seat outlives the last sign of life of its stream
+_LEASE = 4 * HEARTBEAT  # seconds that a slot outlives the last sign of life of its stream
 
 News = tuple[list[CallEvent], bool]  # what has come, and whether nothing more will
 
 
-class CallEvents(Door):
+class CallEvents(AsyncView):
     """The events of one call of this assignment."""
 
     method = "GET"
@@ -60,8 +60,8 @@ class CallEvents(Door):
         known = int(last[:9]) if last.isascii() and last.isdigit() else 0
         call, first = await in_thread(_open, self.principal, id, known)
         assert call.assignment_id is not None  # noqa: S101 - it is the caller's own
-        seat = await limits.join(limits.Seat("streams", call.assignment_id), lease=_SEAT)
-        events = _stream(call, known, first, self.token_digest or "", self.principal.token_id, seat)
+        slot = await limits.acquire_follower(limits.FollowerSlot("streams", call.assignment_id), lease=_LEASE)
+        events = _stream(call, known, first, self.token_digest or "", self.principal.token_id, slot)
         answer: Any = StreamingHttpResponse(events, content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"
         answer["X-Accel-Buffering"] = "no"
@@ -71,18 +71,18 @@ class CallEvents(Door):
 
 
 async def _stream(
-    call: Call, last: int, news: News, token_digest: str, by: UUID, seat: limits.Seat
+    call: Call, last: int, news: News, token_digest: str, by: UUID, slot: limits.FollowerSlot
 ) -> AsyncIterator[bytes]:
     try:
         yield _RETRY
-        async for part in _events(call, last, news, token_digest, by, seat):
+        async for part in _events(call, last, news, token_digest, by, slot):
             yield part
     finally:
-        limits.part(seat)
+        limits.release_follower(slot)
 
 
 async def _events(
-    call: Call, last: int, news: News, token_digest: str, by: UUID, seat: limits.Seat
+    call: Call, last: int, news: News, token_digest: str, by: UUID, slot: limits.FollowerSlot
 ) -> AsyncIterator[bytes]:
     keep_at = time.monotonic() + HEARTBEAT
     while welcome(await principals.get(token_digest)):  # a revoked token hears nothing more
@@ -101,7 +101,7 @@ async def _events(
                 yield b": still here\n\n"
         if time.monotonic() >= keep_at:
             keep_at = time.monotonic() + HEARTBEAT
-            await limits.join(seat, lease=_SEAT)
+            await limits.acquire_follower(slot, lease=_LEASE)
         news = await in_thread(_after, call, last)
 
 

@@ -12,7 +12,7 @@ from connections.models import Authorization, Connection, Era, Grant, Sharing, T
 from tools.calls.outcomes import Report
 from tools.models import Call, Policy, Tool
 from tools.models.moves import CallState
-from tools.payloads.raw_json import Written
+from tools.payloads.raw_json import RawJson
 
 
 class ToolSerializer(serializers.ModelSerializer[Tool]):
@@ -152,7 +152,7 @@ class CallSummarySerializer(serializers.ModelSerializer[Call]):
 def call_json(report: Report) -> bytes:
     """Return a call as the API shows it, as JSON; the one shape for the call path and for later looks."""
     body, result = _around(report), report.result
-    if isinstance(result, Written):  # an object with all the members of a result
+    if isinstance(result, RawJson):  # an object with all the members of a result
         return orjson.dumps(body)[:-1] + b"," + result.json[1:]
     result = result or {}
     return orjson.dumps(

@@ -165,7 +165,7 @@ class ToolDetail(RetrieveAPIView[Tool]):
         """Return the tool; raises ToolSetAside, with the reason in its code, when it may not be used now."""
         tools = assignment_of(self.request).granted_tools().filter(connection__enabled=True)
         tool: Tool = get_object_or_404(tools, public_name=self.kwargs["name"])
-        if not tool.standing.usable:
+        if not tool.availability.usable:
             raise offers.set_aside(tool)
         return tool
 

@@ -10,7 +10,7 @@ from tools.calls import idempotency
 from tools.definitions.checks import Checker
 from tools.definitions.schemas import Fault
 from tools.errors import ArgumentsRefused, ArgumentsTooComplex, LimitReached
-from tools.payloads.raw_json import Json, Written, written
+from tools.payloads.raw_json import Json, RawJson, encode
 
 _COME_AGAIN = 5.0  # seconds
 
@@ -35,7 +35,7 @@ async def check_later(arguments: Json, checker: Checker, *, tenant: object) -> N
 
 async def key_of(header: str | None, tool: str, arguments: Json, *, tenant: object) -> idempotency.Key | None:
     """Return the idempotency key of a request; raises as `idempotency.key_of` does, and Crowded."""
-    if header is None or not isinstance(arguments, Written):
+    if header is None or not isinstance(arguments, RawJson):
         return idempotency.key_of(header, tool, arguments)
     (in_order,) = await offload.run("tools.offload_jobs:in_order", arguments.json, tenant=str(tenant))
     return idempotency.key_of(header, tool, orjson.Fragment(in_order))
@@ -44,6 +44,6 @@ async def key_of(header: str | None, tool: str, arguments: Json, *, tenant: obje
 def as_json(arguments: Json) -> bytes:
     """Return arguments as they are kept; raises ArgumentsRefused."""
     try:
-        return written(arguments)
+        return encode(arguments)
     except TypeError as error:  # JSON is read more deeply than it is written
         raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error

@@ -206,10 +206,10 @@ def _target_gone(call: Call) -> End | None:
 
 def _tool_aside(call: Call) -> End | None:
     tool: Tool | None = call.tool
-    if tool is None or tool.standing.usable:
+    if tool is None or tool.availability.usable:
         return None
     denied = tool.policy == Policy.DENY
-    return End(ToolDenied.code if denied else tool.standing.code, tool.standing.sentence, decided=denied)
+    return End(ToolDenied.code if denied else tool.availability.code, tool.availability.sentence, decided=denied)
 
 
 def _in_nobodys_name(call: Call) -> End | None:

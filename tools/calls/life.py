@@ -53,9 +53,9 @@ from tools.models.moves import MOST_ATTEMPTS, CallState
 from tools.payloads.raw_json import Json
 
 _SWEPT_AT_ONCE = 500
-_TRIES = 100  # per second, of all the queued calls together that wait for a place at one connection
+_TRIES = 100  # per second, of all the queued calls together that wait for a slot at one connection
 _MOST_COUNTED = 30_000
-_LINGERS = 10.0  # seconds that a seat outlives the wait of a client whose process died
+_LINGERS = 10.0  # seconds that a slot outlives the wait of a client whose process died
 _NOT_MADE = "The call was cancelled before it was made."
 
 _tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
@@ -87,28 +87,28 @@ async def start(
     await arguments_.check(arguments, offer.checker, tenant=principal.tenant_id)
     opening = _opening(principal, offer, arguments, traceparent, in_worker=in_worker or offer.queued)
     at_once = opening.state == CallState.RUNNING
-    place = None
-    seat = None if at_once or not wait else await _seat(principal.assignment_id, wait)
+    slot = None
+    follower = None if at_once or not wait else await _follower(principal.assignment_id, wait)
     try:
         if at_once:
-            place = await limits.enter(offer.bounds, lease=settings.CALL_LEASE, size=len(opening.arguments))
+            slot = await limits.acquire(offer.bounds, lease=settings.CALL_LEASE, size=len(opening.arguments))
         else:
             await limits.count(offer.bounds, size=len(opening.arguments))
         first = await _write_down(opening, key)
     except BaseException:
-        await _give_back(place, seat)
+        await _give_back(slot, follower)
         raise
     if first is not None:
-        await _give_back(place, seat)
+        await _give_back(slot, follower)
         return await _follow_repeat(first, principal, wait)
     if at_once:
-        return await _run_here(opening, offer, arguments, place, wait)
+        return await _run_here(opening, offer, arguments, slot, wait)
     if opening.state == CallState.QUEUED:
         await asyncio.to_thread(pubsub.wake_workers)  # a hanging Redis must not hold the database's few threads
     if not wait:
         return Report(opening.id, name, CallState(opening.state), opening.created_at, waits_until=opening.waits_until)
     opened = await in_thread(lambda: Call.objects.get(pk=opening.id))
-    return await follow(opened, wait=wait, by=principal.token_id, seat=seat)
+    return await follow(opened, wait=wait, by=principal.token_id, follower=follower)
 
 
 async def follow(
@@ -117,7 +117,7 @@ async def follow(
     wait: float,
     to_the_end: bool = False,
     by: UUID | None = None,
-    seat: limits.Seat | None = None,
+    follower: limits.FollowerSlot | None = None,
 ) -> Report:
     """Return the report of a call as soon as it has ended (or asks something), at the latest after `wait` seconds.
 
@@ -130,13 +130,13 @@ async def follow(
 
     try:
         if wait and not enough(watching.Seen.of(call)):
-            if seat is None and call.assignment_id is not None and not to_the_end:
-                seat = await _seat(call.assignment_id, wait)
+            if follower is None and call.assignment_id is not None and not to_the_end:
+                follower = await _follower(call.assignment_id, wait)
             await watching.until(call.pk, enough, wait, by=by)
             call = await in_thread(lambda: Call.objects.get(pk=call.pk))
     finally:
-        if seat is not None:
-            limits.part(seat)
+        if follower is not None:
+            limits.release_follower(follower)
     return await in_thread(report_of, call)
 
 
@@ -189,7 +189,7 @@ def resume(call_id: UUID) -> None:
 async def run_queued(call_id: UUID) -> None:
     """Run a queued call to its end, in a worker; a call that is no longer queued is left alone.
 
-    One for which there is no place now stays queued and is due again later. Other processes hear how it stands then.
+    One for which there is no slot now stays queued and is due again later. Other processes hear how it stands then.
     """
     await _run_queued(call_id)
     await asyncio.to_thread(pubsub.tell, call_id)
@@ -202,7 +202,7 @@ async def _run_queued(call_id: UUID) -> None:
     try:
         run = await in_thread(_prepared, call)
         await arguments_.check_later(run.arguments, run.offer.checker, tenant=run.tenant_id)
-        place = await limits.enter(run.offer.bounds, lease=settings.CALL_LEASE, counted=True)
+        slot = await limits.acquire(run.offer.bounds, lease=settings.CALL_LEASE, counted=True)
     except OrganizationSuspended:  # its calls wait
         return
     except LimitReached as full:
@@ -213,12 +213,12 @@ async def _run_queued(call_id: UUID) -> None:
         try:
             ours = await in_thread(_claim, run)
         except BaseException:
-            await _give_back(place)
+            await _give_back(slot)
             raise
         if ours:
-            await runs.perform(replace(run, place=place))
+            await runs.perform(replace(run, slot=slot))
         else:
-            await _give_back(place)
+            await _give_back(slot)
 
 
 def _claim(run: Run) -> int:
@@ -238,7 +238,7 @@ def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
 
 
 def _put_off(call: Call, full: LimitReached) -> None:
-    """Have a queued call tried again later: the more wait for the same place, the rarer each."""
+    """Have a queued call tried again later: the more wait for the same slot, the rarer each."""
     same = {"tenant": call.tenant_id} if full.code == "organization_busy" else {"connection": call.connection_id}
     waiting = Call.objects.filter(state=CallState.QUEUED, finished_at=None, **same)[:_MOST_COUNTED].count()
     seconds = max(full.retry_after or 1.0, waiting / _TRIES) * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
@@ -316,13 +316,13 @@ async def _write_down(opening: ledger.Opening, key: idempotency.Key | None) -> C
 
 
 async def _run_here(
-    opening: ledger.Opening, offer: Offer, arguments: Json, place: limits.Place | None, wait: float
+    opening: ledger.Opening, offer: Offer, arguments: Json, slot: limits.Slot | None, wait: float
 ) -> Report:
     """Set the call going in this process; even a caller that waits zero seconds is told of a row that exists."""
     asks: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     run = Run(
         opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer, arguments,
-        place=place, traceparent=opening.traceparent, sent=True, asks=asks, token_id=opening.token_id,
+        slot=slot, traceparent=opening.traceparent, sent=True, asks=asks, token_id=opening.token_id,
     )  # fmt: skip
     with acting_for(run.tenant_id):
         task = asyncio.create_task(runs.perform(run))
@@ -356,8 +356,8 @@ def _prepared(call: Call) -> Run:
     )  # fmt: skip
 
 
-async def _seat(assignment_id: UUID, wait: float) -> limits.Seat:
-    return await limits.join(limits.Seat("waiters", assignment_id), lease=wait + _LINGERS)
+async def _follower(assignment_id: UUID, wait: float) -> limits.FollowerSlot:
+    return await limits.acquire_follower(limits.FollowerSlot("waiters", assignment_id), lease=wait + _LINGERS)
 
 
 async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:
@@ -366,11 +366,11 @@ async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Repo
     return await follow(first, wait=wait, by=principal.token_id)
 
 
-async def _give_back(place: limits.Place | None, seat: limits.Seat | None = None) -> None:
-    if place is not None:
-        limits.leave(place, limits.Verdict.NEITHER)
-    if seat is not None:
-        limits.part(seat)
+async def _give_back(slot: limits.Slot | None, follower: limits.FollowerSlot | None = None) -> None:
+    if slot is not None:
+        limits.release(slot, limits.BreakerSignal.NEITHER)
+    if follower is not None:
+        limits.release_follower(follower)
 
 
 def _lease() -> timedelta:

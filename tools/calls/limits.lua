@@ -18,20 +18,20 @@ local function key(kind, id)
   return 'duvo:limits:' .. kind .. ':' .. id
 end
 
--- Semaphores: a zset of places, each with the time when it falls free unless it is kept.
+-- Semaphores: a zset of slots, each with the time when it falls free unless it is kept.
 
-local function has_room(places, bound)
-  if bound < 0 or redis.call('ZCARD', places) < bound then
+local function has_room(slots, bound)
+  if bound < 0 or redis.call('ZCARD', slots) < bound then
     return true
   end
-  redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
-  return redis.call('ZCARD', places) < bound
+  redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
+  return redis.call('ZCARD', slots) < bound
 end
 
-local function hold(places, bound, id, lease)
+local function hold(slots, bound, id, lease)
   if bound >= 0 then
-    redis.call('ZADD', places, now + lease * 1000000, id)
-    redis.call('PEXPIRE', places, math.ceil(lease * 1000) + HOUR / 1000)
+    redis.call('ZADD', slots, now + lease * 1000000, id)
+    redis.call('PEXPIRE', slots, math.ceil(lease * 1000) + HOUR / 1000)
   end
 end
 
@@ -143,18 +143,18 @@ function verbs.spend(kind, owner, rate)
   return 0
 end
 
--- Who follows: streams and waiters of one assignment, each a place of its own.
+-- Who follows: streams and waiters of one assignment, each a slot of its own.
 
-function verbs.join(id, lease, kind, assignment, most)
-  local places = key(kind, assignment)
-  if not redis.call('ZSCORE', places, id) and not has_room(places, most) then
+function verbs.acquire_follower(id, lease, kind, assignment, most)
+  local slots = key(kind, assignment)
+  if not redis.call('ZSCORE', slots, id) and not has_room(slots, most) then
     return {kind, 1, most, 0}
   end
-  hold(places, most, id, lease)
+  hold(slots, most, id, lease)
   return 0
 end
 
-function verbs.part(id, kind, assignment)
+function verbs.release_follower(id, kind, assignment)
   redis.call('ZREM', key(kind, assignment), id)
   return 0
 end
@@ -164,7 +164,7 @@ function verbs.store(tenant, size)
   return 0
 end
 
-function verbs.enter(id, lease, tenant, most_of_tenant, connection, most_of_connection, rate, assignment, own_rate,
+function verbs.acquire(id, lease, tenant, most_of_tenant, connection, most_of_connection, rate, assignment, own_rate,
     room, size)
   if is_full(tenant, room) then
     return {'stored', 3600, room, 0}
@@ -176,7 +176,7 @@ function verbs.enter(id, lease, tenant, most_of_tenant, connection, most_of_conn
   elseif probed_until and tonumber(probed_until) > now then
     return {'circuit_open', 1, tonumber(failures), 0}
   end
-  local of_tenant, of_connection = key('tenant-places', tenant), key('places', connection)
+  local of_tenant, of_connection = key('tenant-slots', tenant), key('slots', connection)
   if not has_room(of_tenant, most_of_tenant) then
     return {'organization_busy', 1, most_of_tenant, 0}
   elseif not has_room(of_connection, most_of_connection) then
@@ -200,15 +200,15 @@ function verbs.enter(id, lease, tenant, most_of_tenant, connection, most_of_conn
   return 0
 end
 
-function verbs.leave(id, tenant, connection, verdict)
-  redis.call('ZREM', key('tenant-places', tenant), id)
-  redis.call('ZREM', key('places', connection), id)
+function verbs.release(id, tenant, connection, signal)
+  redis.call('ZREM', key('tenant-slots', tenant), id)
+  redis.call('ZREM', key('slots', connection), id)
   local breaker = key('breaker', connection)
-  if verdict == 'answered' then
+  if signal == 'answered' then
     if redis.call('DEL', breaker) == 1 then
       redis.call('ZREM', OPEN, connection)
     end
-  elseif verdict == 'transport_failed' then
+  elseif signal == 'transport_failed' then
     failed(breaker, connection, id)
   elseif redis.call('HGET', breaker, 'probe') == id then
     redis.call('HDEL', breaker, 'probe', 'probe_until')
@@ -216,9 +216,9 @@ function verbs.leave(id, tenant, connection, verdict)
   return 0
 end
 
-function verbs.keep(id, lease, tenant, most_of_tenant, connection, most_of_connection)
-  hold(key('tenant-places', tenant), most_of_tenant, id, lease)
-  hold(key('places', connection), most_of_connection, id, lease)
+function verbs.renew(id, lease, tenant, most_of_tenant, connection, most_of_connection)
+  hold(key('tenant-slots', tenant), most_of_tenant, id, lease)
+  hold(key('slots', connection), most_of_connection, id, lease)
   local breaker = key('breaker', connection)
   if redis.call('HGET', breaker, 'probe') == id then
     probe(breaker, id, lease)

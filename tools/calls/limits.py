@@ -1,11 +1,11 @@
 """The limits of calls over all processes: how many at a time, how many per minute, and none to a server that is down.
 
-    enter     a call is about to be made: it takes a place and tokens, or is refused and takes nothing
-    leave     the call has ended: its place is free, and the circuit breaker learns whether the server was reached
-    keep      calls go on: their places live longer; those of a dead process fall free
+    acquire   a call is about to be made: it takes a slot and tokens, or is refused and takes nothing
+    release   the call has ended: its slot is free, and the circuit breaker learns whether the server was reached
+    renew     calls go on: their slots live longer; those of a dead process fall free
     join      a client follows a call, by a stream of events or by waiting; `part` when it no longer does
     change    somebody changes what an organization has set up
-    count     a call is queued for a worker: it takes the token of its assignment, and its place later
+    count     a call is queued for a worker: it takes the token of its assignment, and its slot later
     breakers  how many circuit breakers are open
 
 limits.lua decides in Redis, by Redis' clock, so all processes together keep to one limit. While one script is on its
@@ -68,10 +68,10 @@ _SENTENCES = {
 logger = logging.getLogger(__name__)
 
 Words = tuple[Any, ...]
-Request = tuple[Words, asyncio.Future[Any] | None]  # who leaves waits for no answer
+Request = tuple[Words, asyncio.Future[Any] | None]  # who releases a slot waits for no answer
 
 
-class Verdict(Enum):
+class BreakerSignal(Enum):
     """What a call that ends tells of its server: it answered, its transport failed, or nothing was learnt."""
 
     ANSWERED = "answered"
@@ -95,16 +95,16 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The place that one run of a call has taken."""
+class Slot:
+    """The slot that one run of a call has taken."""
 
     id: str
     bounds: Bounds
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """The place of one client of an assignment that follows a call."""
+class FollowerSlot:
+    """The slot of one client of an assignment that follows a call."""
 
     kind: Literal["streams", "waiters"]
     assignment_id: UUID
@@ -124,80 +124,80 @@ async def count(bounds: Bounds, *, size: int = 0) -> None:
         "count", bounds.assignment_id, _bound(bounds.assignment_rate), bounds.tenant_id, _bound(bounds.tenant_open),
         _bound(bounds.tenant_room), size,
     )  # fmt: skip
-    _raise_refusal(await _line().ask(words))
+    _raise_refusal(await _batcher().ask(words))
 
 
 async def change(tenant_id: UUID) -> None:
     """Take a token for one change, by page or API, of what an organization has set up; raises LimitReached."""
-    _raise_refusal(await _line().ask(("spend", "changes", tenant_id, MOST_CHANGES)))
+    _raise_refusal(await _batcher().ask(("spend", "changes", tenant_id, MOST_CHANGES)))
 
 
-async def join(seat: Seat, *, lease: float) -> Seat:
-    """Take a seat for `lease` seconds, or again; raises LimitReached when the assignment has as many as it may."""
+async def acquire_follower(slot: FollowerSlot, *, lease: float) -> FollowerSlot:
+    """Take a slot for `lease` seconds, or again; raises LimitReached when the assignment has as many as it may."""
     try:
-        words = ("join", seat.id, lease, seat.kind, seat.assignment_id, MOST_FOLLOWING[seat.kind])
-        _raise_refusal(await _line().ask(words))
+        words = ("acquire_follower", slot.id, lease, slot.kind, slot.assignment_id, MOST_FOLLOWING[slot.kind])
+        _raise_refusal(await _batcher().ask(words))
     except asyncio.CancelledError:
-        part(seat)
+        release_follower(slot)
         raise
-    return seat
+    return slot
 
 
-def part(seat: Seat) -> None:
-    """Give a seat back, in the background of the running loop."""
-    _line().tell(("part", seat.id, seat.kind, seat.assignment_id, Verdict.NEITHER))
+def release_follower(slot: FollowerSlot) -> None:
+    """Give a slot back, in the background of the running loop."""
+    _batcher().tell(("release_follower", slot.id, slot.kind, slot.assignment_id, BreakerSignal.NEITHER))
 
 
 def stored(tenant_id: UUID, size: int) -> None:
     """Tell how many bytes a call has added to what its organization stores."""
-    _line().tell(("store", tenant_id, size, Verdict.NEITHER))
+    _batcher().tell(("store", tenant_id, size, BreakerSignal.NEITHER))
 
 
-async def enter(bounds: Bounds, *, lease: float, counted: bool = False, size: int = 0) -> Place:
-    """Take a place for `lease` seconds and a token of each rate, of the assignment's only if it was not `counted`.
+async def acquire(bounds: Bounds, *, lease: float, counted: bool = False, size: int = 0) -> Slot:
+    """Take a slot for `lease` seconds and a token of each rate, of the assignment's only if it was not `counted`.
 
     `size` is how many bytes the call adds to what is stored; who was counted has added them.
 
     Raises LimitReached or CircuitOpen, then nothing was taken.
     """
-    place = Place(uuid4().hex, bounds)
+    slot = Slot(uuid4().hex, bounds)
     rate = None if counted else bounds.assignment_rate
     words = (
-        "enter", place.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
+        "acquire", slot.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
         bounds.connection_id, _bound(bounds.connection_concurrency), _bound(bounds.connection_rate),
         bounds.assignment_id, _bound(rate), -1 if counted else _bound(bounds.tenant_room), size,
     )  # fmt: skip
     try:
-        refusal = await _line().ask(words)
+        refusal = await _batcher().ask(words)
     except asyncio.CancelledError:
-        leave(place, Verdict.NEITHER)  # told after the request, which may be on its way
+        release(slot, BreakerSignal.NEITHER)  # told after the request, which may be on its way
         raise
     _raise_refusal(refusal)
-    return place
+    return slot
 
 
-def leave(place: Place, verdict: Verdict) -> None:
-    """Give a place back, in the background of the running loop."""
-    _line().tell(("leave", place.id, place.bounds.tenant_id, place.bounds.connection_id, verdict))
+def release(slot: Slot, signal: BreakerSignal) -> None:
+    """Give a slot back, in the background of the running loop."""
+    _batcher().tell(("release", slot.id, slot.bounds.tenant_id, slot.bounds.connection_id, signal))
 
 
-async def keep(places: Iterable[Place], *, lease: float) -> None:
-    """Let places live for `lease` seconds from now; those that Redis has forgotten are taken again."""
-    line, asked = _line(), []
-    for place in places:
-        bounds = place.bounds
+async def renew(slots: Iterable[Slot], *, lease: float) -> None:
+    """Let slots live for `lease` seconds from now; those that Redis has forgotten are taken again."""
+    batcher, asked = _batcher(), []
+    for slot in slots:
+        bounds = slot.bounds
         words = (
-            "keep", place.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
+            "renew", slot.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
             bounds.connection_id, _bound(bounds.connection_concurrency),
         )  # fmt: skip
-        asked.append(line.ask(words))
+        asked.append(batcher.ask(words))
     for answer in asked:
         await answer
 
 
 async def breakers() -> Breakers | None:
     """Return how many breakers are open in all processes; None when Redis cannot be asked."""
-    numbers = await _line().ask(("breakers",))
+    numbers = await _batcher().ask(("breakers",))
     return None if numbers is None else Breakers(*numbers)
 
 
@@ -226,7 +226,7 @@ def _refused(code: str, seconds: float, number: int, next_try: float) -> CallErr
     return CircuitOpen(sentence, retry_after=seconds)
 
 
-class _Line:
+class _Batcher:
     """What one event loop asks Redis: one script at a time on one connection, and the next requests gather."""
 
     def __init__(self) -> None:
@@ -289,7 +289,7 @@ class _Line:
         return await self._run(self._connection, message)
 
     async def _run(self, connection: AbstractConnection, message: bytes) -> list[Any]:
-        # A client of redis-py costs twice as much: its pool, retries and spans are of no use to a line of one.
+        # A client of redis-py costs twice as much: its pool, retries and spans are of no use to one connection.
         try:
             await connection.send_command("EVALSHA", _DIGEST, 0, message)
             answers = await connection.read_response()
@@ -300,14 +300,14 @@ class _Line:
         return decoded
 
     async def _go_on_without(self, batch: list[Request], error: Exception) -> None:
-        """Let everybody go on; what they gave back is told later, without the verdict, which may have been heard."""
+        """Let everybody go on; what they gave back is told later, without the signal, which may have been heard."""
         if not self._out:
             logger.warning("Calls go on without limits, as Redis does not answer: %r", error)
         self._out, self._silent_until = True, asyncio.get_running_loop().time() + ASK_AGAIN
         waiting, self._gathered = batch + self._gathered, []
         for words, future in waiting:
             if future is None:
-                self._gathered.append(((*words[:-1], Verdict.NEITHER), None))
+                self._gathered.append(((*words[:-1], BreakerSignal.NEITHER), None))
             elif not future.done():
                 future.set_result(None)
         del self._gathered[:-_MOST_OWED]
@@ -340,15 +340,15 @@ async def _patience() -> AsyncGenerator[None]:
             half.cancel()
 
 
-_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+_batchers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Batcher] = WeakKeyDictionary()
 
 
-def _line() -> _Line:
+def _batcher() -> _Batcher:
     loop = asyncio.get_running_loop()
-    line = _lines.get(loop)
-    if line is None:
-        line = _lines[loop] = _Line()
-    return line
+    batcher = _batchers.get(loop)
+    if batcher is None:
+        batcher = _batchers[loop] = _Batcher()
+    return batcher
 
 
 def _new_connection() -> AbstractConnection:

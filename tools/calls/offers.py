@@ -16,7 +16,7 @@ from oauth import refreshing
 from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
 from tools import mcp_client
-from tools.cache import Fresh
+from tools.cache import LoadingCache
 from tools.calls import acting, limits
 from tools.catalog.access import UNAUTHORIZED_ON_CALL
 from tools.catalog.upstream import bearing, server_for
@@ -42,7 +42,7 @@ class Offer:
     bounds: limits.Bounds
     asks: bool  # each call waits for an admin's approval
     queued: bool  # calls run in a worker
-    learns_pace: bool  # a slow call moves the next ones there
+    learns_placement: bool  # a slow call moves the next ones there
     decision_hours: int
     call_timeout: float  # seconds
     sends_trace: bool
@@ -113,7 +113,7 @@ def _look(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
     )
     if assignment is None or tool is None or not tool.connection.enabled:
         raise ToolNotFound
-    if not tool.standing.usable:
+    if not tool.availability.usable:
         raise set_aside(tool)
     _check_ready(tool)
     return _offer(tool, assignment, token_id)
@@ -154,7 +154,7 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
         bounds=_bounds(assignment, tool.connection),
         asks=tool.policy == Policy.ASK,
         queued=tool.runs_in_queue(timezone.now()),
-        learns_pace=tool.placement == Placement.AUTO,
+        learns_placement=tool.placement == Placement.AUTO,
         decision_hours=assignment.tenant.decision_hours,
         call_timeout=tool.call_timeout or tool.connection.call_timeout,
         sends_trace=tool.connection.send_trace,
@@ -178,8 +178,8 @@ def _bounds(assignment: Assignment, connection: Connection) -> limits.Bounds:
 
 def set_aside(tool: Tool) -> ToolSetAside:
     """Return the error that says why a tool may not be used now: 403 when an admin has denied it, else 409."""
-    error = ToolDenied if tool.policy == Policy.DENY and tool.standing.code == ToolDenied.code else ToolSetAside
-    return error(tool.standing.sentence, code=tool.standing.code)
+    error = ToolDenied if tool.policy == Policy.DENY and tool.availability.code == ToolDenied.code else ToolSetAside
+    return error(tool.availability.sentence, code=tool.availability.code)
 
 
 def _check_ready(tool: Tool) -> None:
@@ -226,4 +226,4 @@ def _checker(tool: Tool) -> checks.Checker:
 
 
 # Each holds its schema.
-_offers: Fresh[tuple[UUID, UUID | None, str], Offer | DuvoError] = Fresh(_load, seconds=1.0, most=2_000)
+_offers: LoadingCache[tuple[UUID, UUID | None, str], Offer | DuvoError] = LoadingCache(_load, seconds=1.0, most=2_000)

@@ -81,7 +81,7 @@ def report_of(call: Call) -> Report:
     )  # fmt: skip
 
 
-def verdict(failure: DuvoError) -> tuple[CallState, CallError]:
+def outcome_of(failure: DuvoError) -> tuple[CallState, CallError]:
     """Return the final state that a failure means, and the error that the caller is told."""
     if isinstance(failure, CallError):
         return next((state for state, kind in _ERRORS.items() if isinstance(failure, kind)), CallState.FAILED), failure
@@ -106,17 +106,17 @@ def verdict(failure: DuvoError) -> tuple[CallState, CallError]:
     )
 
 
-def lesson(failure: BaseException | None) -> limits.Verdict:
+def breaker_signal(failure: BaseException | None) -> limits.BreakerSignal:
     """Return what the breaker learns of a run: whether the server answered, its transport failed, or neither."""
     if failure is None:
-        return limits.Verdict.ANSWERED
+        return limits.BreakerSignal.ANSWERED
     if isinstance(failure, Unreachable) and failure.code == "pool_full":
-        return limits.Verdict.NEITHER  # nobody has asked the server: too many calls wait for it here
+        return limits.BreakerSignal.NEITHER  # nobody has asked the server: too many calls wait for it here
     if isinstance(failure, Unreachable | mcp_client.ConnectionLost):
-        return limits.Verdict.TRANSPORT_FAILED
+        return limits.BreakerSignal.TRANSPORT_FAILED
     if isinstance(failure, mcp_client.ServerFailed):
         broken = failure.status >= _BAD_GATEWAY
-        return limits.Verdict.TRANSPORT_FAILED if broken else limits.Verdict.ANSWERED
+        return limits.BreakerSignal.TRANSPORT_FAILED if broken else limits.BreakerSignal.ANSWERED
     if isinstance(failure, mcp_client.TimedOut):
-        return limits.Verdict.TRANSPORT_FAILED if failure.kind == "connect" else limits.Verdict.NEITHER
-    return limits.Verdict.ANSWERED if isinstance(failure, mcp_client.McpError) else limits.Verdict.NEITHER
+        return limits.BreakerSignal.TRANSPORT_FAILED if failure.kind == "connect" else limits.BreakerSignal.NEITHER
+    return limits.BreakerSignal.ANSWERED if isinstance(failure, mcp_client.McpError) else limits.BreakerSignal.NEITHER

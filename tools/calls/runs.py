@@ -27,7 +27,7 @@ from connections.threads import in_thread
 from tools import mcp_client
 from tools.calls import contents, ledger, limits, spans, tracing, watching
 from tools.calls.offers import Offer
-from tools.calls.outcomes import Report, lesson, report_of, verdict
+from tools.calls.outcomes import Report, breaker_signal, outcome_of, report_of
 from tools.catalog import access
 from tools.catalog.upstream import let_in
 from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown
@@ -35,7 +35,7 @@ from tools.mcp_client import Answers, Questions, Task, ToolResult, budget
 from tools.models import Call, StoredContent, Tool
 from tools.models.calls import seal_context
 from tools.models.moves import AskedIn, CallQuerySet, CallState
-from tools.payloads.raw_json import Json, Written, written
+from tools.payloads.raw_json import Json, RawJson, encode
 
 SLOW = 10.0  # seconds; a tool that takes longer runs in the queue for a while
 SLOW_FOR = timedelta(days=1)
@@ -63,7 +63,7 @@ class Run:
     offer: Offer
     arguments: Json
     attempt: int = 1
-    place: limits.Place | None = None
+    slot: limits.Slot | None = None
     answers: Answers | None = None
     traceparent: str = ""
     sent: bool = False  # whether the row says from the start that bytes may have left: it runs in the web process
@@ -93,7 +93,7 @@ async def _perform(run: Run) -> Report:
         with (
             spans.of_call(run.offer.public_name, run.traceparent) as span,
             watching.running(
-                run.call_id, run.attempt, seal=run.seal, place=run.place, caller=run.token_id, hang_up=run.asks
+                run.call_id, run.attempt, seal=run.seal, slot=run.slot, caller=run.token_id, hang_up=run.asks
             ) as alive,
         ):
             said = await _ask(run, alive, span.traceparent)
@@ -120,8 +120,8 @@ async def _perform(run: Run) -> Report:
         failure = error
         return await settle(run, OutcomeUnknown("Something went wrong here: the tool may have run."))
     finally:
-        if run.place is not None:
-            limits.leave(run.place, lesson(failure))
+        if run.slot is not None:
+            limits.release(run.slot, breaker_signal(failure))
         watching.moved(run.call_id)
 
 
@@ -138,7 +138,7 @@ async def settle(run: Run, said: ToolResult | DuvoError, kept: Kept | None = Non
         whole = _as_answered(said)
         result, text, stored = kept or await _stored(run, whole)
     else:
-        state, error = verdict(said)
+        state, error = outcome_of(said)
         if state == CallState.FAILED and run.sent_before:
             sentence = f"An earlier attempt may have run, and the last one failed: {error.sentence}"
             state, error = CallState.OUTCOME_UNKNOWN, OutcomeUnknown(sentence)
@@ -171,19 +171,19 @@ async def settle(run: Run, said: ToolResult | DuvoError, kept: Kept | None = Non
 
 async def _stored(run: Run, result: Json) -> Kept:
     """Return a result as its caller gets it and as the row keeps it, and the rows of what is too large for that."""
-    if isinstance(result, Written):
+    if isinstance(result, RawJson):
         left, pieces = await _split_apart(run, result)
     else:
-        link, length = partial(contents.address, run.call_id), len(text := written(result))
+        link, length = partial(contents.address, run.call_id), len(text := encode(result))
         split = partial(contents.split, result, length=length, link=link)
         left, pieces = split() if length < _SPLIT_IN_THREAD else await asyncio.to_thread(split)
         if not pieces:
             return left, text, []
     stored = await asyncio.to_thread(contents.sealed, run.call_id, run.tenant_id, pieces) if pieces else []
-    return left, written(left), stored
+    return left, encode(left), stored
 
 
-async def _split_apart(run: Run, result: Written) -> tuple[Json, list[contents.Piece]]:
+async def _split_apart(run: Run, result: RawJson) -> tuple[Json, list[contents.Piece]]:
     """Split a large result in a process apart; one that cannot be split is kept as one piece."""
     address = contents.address(run.call_id, "").encode()
     is_error, link = result.json.startswith(b'{"is_error":true'), partial(contents.address, run.call_id)
@@ -203,12 +203,12 @@ async def _split_apart(run: Run, result: Written) -> tuple[Json, list[contents.P
         contents.Piece(number, media_type, part, digest)
         for (number, media_type, digest), part in zip(orjson.loads(known), data, strict=True)
     ]
-    return Written(left), pieces
+    return RawJson(left), pieces
 
 
 def _as_answered(said: ToolResult) -> Json:
     if said.large:
-        return Written(said.large)
+        return RawJson(said.large)
     return {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
 
 
@@ -302,7 +302,7 @@ async def _learn(run: Run, said: ToolResult | DuvoError, seconds: float) -> None
         elif isinstance(said, mcp_client.Challenged | mcp_client.EraChanged):
             noted = partial(access.note, offer.connection_id, said, offer.bearer, server_url=offer.server.url)
             await in_thread(noted)
-        if offer.learns_pace and seconds > SLOW:
+        if offer.learns_placement and seconds > SLOW:
             until = timezone.now() + SLOW_FOR
             await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=until))
     except DatabaseFailed:  # the call has its outcome, and the next one tells the same

@@ -79,7 +79,7 @@ class Running:
     attempt: int
     seal: Callable[[Any], str]
     task: asyncio.Task[object]
-    place: limits.Place | None
+    slot: limits.Slot | None
     alive_after: float  # when its lease is renewed next, by the loop's clock
     step: Progress | None = None
     step_after: float = 0.0
@@ -156,9 +156,9 @@ class _Watch:
                 next_look = loop.time() + LOOK_EVERY
             for run in due:
                 run.alive_after = _next_heartbeat()
-            # Not of those that have ended since: their places are free, and would be taken for nobody.
-            places = [run.place for run in due if run.place is not None and self.running.get(run.id) is run]
-            await limits.keep(places, lease=settings.CALL_LEASE)
+            # Not of those that have ended since: their slots are free, and would be taken for nobody.
+            slots = [run.slot for run in due if run.slot is not None and self.running.get(run.id) is run]
+            await limits.renew(slots, lease=settings.CALL_LEASE)
             self._tell(seen)
             for call_id in unwanted & self.running.keys():
                 self.running[call_id].interrupt(CallCancelled())
@@ -247,7 +247,7 @@ def running(
     attempt: int,
     *,
     seal: Callable[[Any], str],
-    place: limits.Place | None = None,
+    slot: limits.Slot | None = None,
     caller: UUID | None = None,
     hang_up: asyncio.Future[bool] | None = None,
 ) -> Iterator[Running]:
@@ -260,7 +260,7 @@ def running(
     assert task is not None  # noqa: S101 - calls run in tasks
     if (older := watch.running.get(call_id)) is not None:  # its lease ran out, and the call has come here again
         older.interrupt(LeaseLost())
-    run = Running(call_id, attempt, seal, task, place, _next_heartbeat(), caller=caller, hang_up=hang_up)
+    run = Running(call_id, attempt, seal, task, slot, _next_heartbeat(), caller=caller, hang_up=hang_up)
     watch.running[call_id] = run
     watch.look()
     try:

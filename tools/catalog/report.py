@@ -22,7 +22,7 @@ STAGES = {
     "authorization": "Authorization",
     "tools": "Tools",
 }
-STANDINGS = {
+AVAILABILITIES = {
     "usable": "In use",
     "tool_asks": "Asks first",
     "tool_new": "New",
@@ -114,11 +114,11 @@ def _tools(connection: Connection) -> dict[str, Any]:
 
 
 def _tool(tool: Tool) -> dict[str, str]:
-    standing = tool.standing
+    availability = tool.availability
     return {
         "name": tool.public_name,
         "description": visible(tool.description[:200]),
-        "code": standing.code,
-        "word": STANDINGS.get(standing.code, standing.code),
+        "code": availability.code,
+        "word": AVAILABILITIES.get(availability.code, availability.code),
         "url": reverse("admin:tools_tool_change", args=[tool.pk]),
     }

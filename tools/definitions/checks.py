@@ -18,9 +18,9 @@ from cachetools import LRUCache
 from connections import offload
 from connections.offload import TooMuchWork
 from tools.definitions import schema_cost, schemas
-from tools.definitions.schema_cost import Burden
+from tools.definitions.schema_cost import SchemaCost
 from tools.definitions.schemas import Fault, SchemaBroken
-from tools.payloads.raw_json import Json, Written, written
+from tools.payloads.raw_json import Json, RawJson, encode
 
 COMPILE_SECONDS: Final = 1.5  # of CPU time; a check may take twice as long
 CHECK_SECONDS: Final = 3.0
@@ -37,13 +37,13 @@ class Checker:
     """A schema that values can be checked against; `compiled` is None where that is done in a process apart."""
 
     schema: bytes = field(repr=False)
-    burden: Burden = field(repr=False)
+    cost: SchemaCost = field(repr=False)
     compiled: schemas.Validator | None = field(repr=False)
 
     async def faults(self, value: Json, *, tenant: object) -> list[Fault]:
         """Return the faults of a value, at most 50; raises TooMuchWork, Crowded and Broken."""
         try:
-            text = written(value)
+            text = encode(value)
         except TypeError:
             return [Fault("", "This value is nested too deeply or is not JSON.")]
         if (found := self._at_once(value, text)) is not None:
@@ -53,7 +53,7 @@ class Checker:
     def faults_now(self, value: Json, *, tenant: object) -> list[Fault]:
         """Return what `faults` does, from plain code."""
         try:
-            text = written(value)
+            text = encode(value)
         except TypeError:
             return [Fault("", "This value is nested too deeply or is not JSON.")]
         if (found := self._at_once(value, text)) is not None:
@@ -62,11 +62,11 @@ class Checker:
 
     def _at_once(self, value: Json, text: bytes) -> list[Fault] | None:
         """Return the faults where they are found quickly, else None; raises TooMuchWork where that is certain."""
-        unread = isinstance(value, Written)
-        work = self.burden.work(None if unread else value, text)
+        unread = isinstance(value, RawJson)
+        work = self.cost.work(None if unread else value, text)
         if self.compiled is not None and not unread and work <= schema_cost.MOST_AT_ONCE:
             return self.compiled.faults(value)
-        deep = unread and self.burden.unfolding.recursive  # how deep it is, nobody knows yet
+        deep = unread and self.cost.expansion.recursive  # how deep it is, nobody knows yet
         if work > schema_cost.MOST and not deep:
             raise TooMuchWork
         return None
@@ -118,7 +118,7 @@ def fault_of(schema: Any, *, tenant: object) -> tuple[str, float]:
 
 def _estimate(checker: Checker) -> int:
     size = _LEAST + len(checker.schema) * (_PER_BYTE if checker.compiled else 1)
-    return size + (checker.burden.pattern_weight * _PER_WEIGHT if checker.compiled else 0)
+    return size + (checker.cost.pattern_weight * _PER_WEIGHT if checker.compiled else 0)
 
 
 def _read(parts: list[bytes]) -> list[Fault]:

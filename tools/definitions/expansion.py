@@ -13,7 +13,7 @@ _MOST_TO_EXPLAIN = 1_000  # ways through a recursive schema; milliseconds
 
 
 @dataclass(frozen=True, slots=True)
-class Unfolding:
+class Expansion:
     """What following every reference leads to: nodes, where one that leads back into itself counts once."""
 
     size: float
@@ -33,13 +33,13 @@ class Unfolding:
         )
 
 
-def unfold(schema: dict[str, Any]) -> Unfolding:
+def expand(schema: dict[str, Any]) -> Expansion:
     """Return how large a schema becomes when every reference is replaced by what it names."""
     measure = _Measure(schema)
     size = measure.size(schema)
     # Where a name leads is not looked up; n of them multiply the whole by at most 3 ** (n / 3).
     factor = 3.0 ** min(measure.by_name / 3, 200)
-    return Unfolding(size * factor, measure.references, measure.recursive or measure.by_name > 0)
+    return Expansion(size * factor, measure.references, measure.recursive or measure.by_name > 0)
 
 
 class _Measure:

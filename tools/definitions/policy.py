@@ -13,7 +13,7 @@ _HASH_LENGTH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Availability:
     """Whether a tool may be used; if not, a stable code and the reason as a sentence."""
 
     code: str
@@ -25,23 +25,27 @@ class Standing:
         return self.code in {"usable", "tool_asks"}
 
 
-def standing(
+def availability(
     *, digest: str, approved_digest: str, gone: bool, broken: str, denied: bool, asks: bool = False
-) -> Standing:
-    """Return the standing of a tool; the first reason against its use wins."""
+) -> Availability:
+    """Return whether a tool may be used; the first reason against its use wins."""
     if gone:
-        return Standing("tool_gone", "The server no longer offers this tool.")
+        return Availability("tool_gone", "The server no longer offers this tool.")
     if broken:
-        return Standing("tool_broken", f"Set aside: {broken}")
+        return Availability("tool_broken", f"Set aside: {broken}")
     if denied:
-        return Standing("tool_denied", "An organization admin has denied the use of this tool.")
+        return Availability("tool_denied", "An organization admin has denied the use of this tool.")
     if not approved_digest:
-        return Standing("tool_new", "Set aside: it appeared after the first listing and waits for an admin's approval.")
+        return Availability(
+            "tool_new", "Set aside: it appeared after the first listing and waits for an admin's approval."
+        )
     if approved_digest != digest:
-        return Standing("tool_changed", "Set aside: the server changed its definition and an admin has to approve it.")
+        return Availability(
+            "tool_changed", "Set aside: the server changed its definition and an admin has to approve it."
+        )
     if asks:
-        return Standing("tool_asks", "In use: an organization admin approves each call.")
-    return Standing("usable", "In use.")
+        return Availability("tool_asks", "In use: an organization admin approves each call.")
+    return Availability("usable", "In use.")
 
 
 def public_name(slug: str, tool_name: str, taken: Container[str] = ()) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tools.definitions.expansion import Unfolding
+from tools.definitions.expansion import Expansion
 
 LIGHT_BYTES: Final = 64 * 1024  # of a schema that is compiled where it is used
 LIGHT_SIZE: Final = 10_000  # nodes with all references followed; 20 ms to compile
@@ -31,11 +31,11 @@ _CLASS: Final = re.compile(r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Burden:
+class SchemaCost:
     """The weight of a schema; `per_node` is the units of work for each node of a value."""
 
     length: int  # bytes
-    unfolding: Unfolding
+    expansion: Expansion
     patterns: int  # how many there are
     pattern_weight: int
     per_node: float
@@ -44,25 +44,25 @@ class Burden:
     @property
     def light(self) -> bool:
         """Whether it may be compiled anywhere."""
-        small = self.length <= LIGHT_BYTES and self.unfolding.size <= LIGHT_SIZE
+        small = self.length <= LIGHT_BYTES and self.expansion.size <= LIGHT_SIZE
         return small and self.pattern_weight <= LIGHT_PATTERNS
 
     def work(self, value: Any, written: bytes) -> float:
         """Return the units of work of checking a value, of which `written` is the JSON; None stands for one unread."""
         per_byte = self.pattern_weight / _STATES_AT_ONCE
         most = len(written) * (self.per_node + per_byte)
-        if most <= MOST_AT_ONCE and not self.unfolding.recursive and not self.unique:
+        if most <= MOST_AT_ONCE and not self.expansion.recursive and not self.unique:
             return most
         nodes = 1 + sum(written.count(mark) for mark in (b",", b"[", b"{"))
         work = nodes * self.per_node + len(written) * per_byte
         if self.unique:
             work += nodes * nodes / 100
-        return work * self.unfolding.ways(value)
+        return work * self.expansion.ways(value)
 
 
-def burden_of(schema: dict[str, Any], written: bytes, unfolding: Unfolding) -> Burden:
+def cost_of(schema: dict[str, Any], written: bytes, expansion: Expansion) -> SchemaCost:
     """Weigh a schema whose size and references are known."""
-    per_node, weight, patterns, levels, unique = unfolding.size, 0, 0, 0, False
+    per_node, weight, patterns, levels, unique = expansion.size, 0, 0, 0, False
     for name, member in _members(schema):
         if name == "multipleOf":
             per_node += _DEAR_NUMBERS
@@ -77,7 +77,7 @@ def burden_of(schema: dict[str, Any], written: bytes, unfolding: Unfolding) -> B
                 weight += weight_of(pattern)
                 per_node += _DEAR_PATTERN if _TRACKS_BACK.search(pattern) else 0
     per_node *= 4.0 ** min(levels, _MOST_LEVELS)
-    return Burden(len(written), unfolding, patterns, min(weight, _MOST_WEIGHT), per_node, unique)
+    return SchemaCost(len(written), expansion, patterns, min(weight, _MOST_WEIGHT), per_node, unique)
 
 
 def weight_of(pattern: str) -> int:

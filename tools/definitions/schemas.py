@@ -13,12 +13,12 @@ import jsonschema_rs
 import orjson
 
 from connections.errors import DuvoError
-from tools.definitions.expansion import Unfolding, unfold
-from tools.definitions.schema_cost import Burden, burden_of
+from tools.definitions.expansion import Expansion, expand
+from tools.definitions.schema_cost import SchemaCost, cost_of
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024
 MAX_SCHEMA_DEPTH: Final = 64
-MAX_UNFOLDED: Final = 500_000  # nodes; checking a value walks them in some 20 ms, and nothing else runs meanwhile
+MAX_EXPANDED: Final = 500_000  # nodes; checking a value walks them in some 20 ms, and nothing else runs meanwhile
 MAX_PATTERNS: Final = 500
 MAX_FAULTS: Final = 50
 MAX_EXPLAINED_BYTES: Final = 64 * 1024  # every fault is found before the first is told: 7 s for 5 MB of them
@@ -58,7 +58,7 @@ class Validator:
     """A compiled schema."""
 
     _compiled: jsonschema_rs.Validator
-    _unfolding: Unfolding
+    _expansion: Expansion
 
     def faults(self, instance: Any) -> list[Fault]:
         """Return the faults of a JSON value, at most 50; an empty list means that it fits."""
@@ -67,7 +67,7 @@ class Validator:
                 return []
             if len(orjson.dumps(instance)) > MAX_EXPLAINED_BYTES:
                 return [Fault("", "This value does not fit the schema, and it is too large to say where.")]
-            if not self._unfolding.explainable(instance):
+            if not self._expansion.explainable(instance):
                 return [Fault("", "This value does not fit the schema, which refers to itself too often to say where.")]
             return [
                 Fault(pointer(error.instance_path), _capped(error.message))
@@ -77,10 +77,10 @@ class Validator:
             return [Fault("", "This value is nested too deeply or is not JSON.")]
 
 
-def weigh(schema: Any) -> Burden:
+def weigh(schema: Any) -> SchemaCost:
     """Return how much work a JSON Schema is, without compiling it.
 
-    Raises `SchemaBroken` with the reason: not an object, too large (256 KiB), too deep (64 levels), unfolding too
+    Raises `SchemaBroken` with the reason: not an object, too large (256 KiB), too deep (64 levels), expanding too
     far (500,000 nodes), more than 500 patterns, or an unknown dialect.
     """
     if not isinstance(schema, dict):
@@ -88,16 +88,16 @@ def weigh(schema: Any) -> Burden:
     written = _check_size(schema)
     _dialect_of(schema)
     try:
-        unfolding = unfold(schema)
+        expansion = expand(schema)
     except RecursionError as error:
         raise SchemaBroken("The schema's references form too long a chain.") from error
-    if unfolding.size > MAX_UNFOLDED:
+    if expansion.size > MAX_EXPANDED:
         raise SchemaBroken("The schema's references multiply: checking arguments would take too long.")
-    burden = burden_of(schema, written, unfolding)
-    if burden.patterns > MAX_PATTERNS:
+    cost = cost_of(schema, written, expansion)
+    if cost.patterns > MAX_PATTERNS:
         too_many = f"The schema has more than {MAX_PATTERNS} patterns."
         raise SchemaBroken(too_many)
-    return burden
+    return cost
 
 
 def compile(schema: Any) -> Validator:  # noqa: A001  -- `schemas.compile(...)` is how it is read
@@ -106,8 +106,8 @@ def compile(schema: Any) -> Validator:  # noqa: A001  -- `schemas.compile(...)` 
     Raises `SchemaBroken` as `weigh` does, and for an invalid keyword or a reference that leads outside the schema.
     What `weigh` does not call light may take seconds, and nothing else runs meanwhile: see `tools.definitions.checks`.
     """
-    burden = weigh(schema)
-    return Validator(_compile_with(_dialect_of(schema), schema), burden.unfolding)
+    cost = weigh(schema)
+    return Validator(_compile_with(_dialect_of(schema), schema), cost.expansion)
 
 
 def pointer(path: list[str | int]) -> str:

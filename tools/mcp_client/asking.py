@@ -43,14 +43,14 @@ class Replies:
             self._under_way += 1
             in_background(self._post(wire.answer(request, outcome, self._version, self._session_id)))
 
-    async def _post(self, message: wire.Question) -> None:
+    async def _post(self, message: wire.Request) -> None:
         try:
             await quietly(self.server, message)
         finally:
             self._under_way -= 1
 
 
-async def quietly(server: Server, message: wire.Question) -> None:
+async def quietly(server: Server, message: wire.Request) -> None:
     """Post something that the server may miss, in a few seconds or not at all."""
     deadline = asyncio.get_running_loop().time() + COURTESY_TIMEOUT
     try:

@@ -21,7 +21,7 @@ from tools.mcp_client.errors import McpError, NeedsMore, Unsendable
 from tools.mcp_client.posting import post
 from tools.mcp_client.responses import Listener, Reply
 from tools.mcp_client.shapes import Answers, Ask, OnProgress, Questions, Server, Task, ToolResult
-from tools.payloads.raw_json import Written
+from tools.payloads.raw_json import RawJson
 
 MOST_REPEATS: Final = 5  # of one call whose server wants nothing but its own state back
 
@@ -36,7 +36,7 @@ def header_map(input_schema: Any) -> wire.HeaderMap:
 async def call_tool(
     server: Server,
     name: str,
-    arguments: Mapping[str, Any] | Written,
+    arguments: Mapping[str, Any] | RawJson,
     *,
     progress: OnProgress | None = None,
     meta: Mapping[str, Any] | None = None,
@@ -56,11 +56,11 @@ async def call_tool(
     deadline = asyncio.get_running_loop().time() + server.timeout  # a handshake on the way counts as well
     server = await in_known_era(server)
     picked = None
-    if isinstance(arguments, Written) and server.era == "modern" and mirrored:
+    if isinstance(arguments, RawJson) and server.era == "modern" and mirrored:
         picked = await _picked(server, arguments, mirrored)
     params: dict[str, Any] = {
         "name": name,
-        "arguments": arguments.fragment if isinstance(arguments, Written) else arguments,
+        "arguments": arguments.fragment if isinstance(arguments, RawJson) else arguments,
     }
     further = _carried(answers) if answers is not None and server.era == "modern" else {}
     for _ in range(MOST_REPEATS + 1):
@@ -99,11 +99,11 @@ async def exchange(
     if server.era == "legacy":
         return await sessions.ask(server, method, params, meta or {}, progress, deadline, person)
     version = wire.modern_version(server)
-    question = wire.modern_question(method, params, version, meta=meta, mirrored=mirrored, picked=picked)
-    return await post(server, question, listener=Listener(progress), deadline=deadline)
+    request = wire.modern_request(method, params, version, meta=meta, mirrored=mirrored, picked=picked)
+    return await post(server, request, listener=Listener(progress), deadline=deadline)
 
 
-async def _picked(server: Server, arguments: Written, mirrored: wire.HeaderMap) -> dict[str, Any]:
+async def _picked(server: Server, arguments: RawJson, mirrored: wire.HeaderMap) -> dict[str, Any]:
     """Return the few of large arguments that are sent as headers, too; raises `Unsendable`."""
     paths = orjson.dumps(list(mirrored))
     try:

@@ -56,7 +56,7 @@ async def discover(server: Server) -> ServerFacts:
 
 async def _discover_modern(server: Server, version: str, *, again: bool = True) -> ServerFacts | None:
     try:
-        reply = await post(server, wire.modern_question("server/discover", {}, version))
+        reply = await post(server, wire.modern_request("server/discover", {}, version))
     except (BadAnswer, NotStreamableHttp):
         if server.era == "modern":
             raise

@@ -12,7 +12,7 @@ from connections import egress
 from connections.errors import Unreachable
 from tools.mcp_client import wire
 from tools.mcp_client.errors import ConnectionLost, McpError, TimedOut, Unsendable
-from tools.mcp_client.responses import DEAF, Clock, Listener, Reading, Reply
+from tools.mcp_client.responses import DEAF, Clock, Listener, Reply, ResponseReader
 from tools.mcp_client.shapes import Server
 
 _background: set[asyncio.Task[None]] = set()
@@ -34,7 +34,7 @@ class _Body:
 
 async def post(
     server: Server,
-    question: wire.Question,
+    request: wire.Request,
     *,
     listener: Listener = DEAF,
     deadline: float | None = None,
@@ -48,28 +48,28 @@ async def post(
     other 4xx are returned. `Refused` and `Unreachable` of the egress pass through: nothing was sent.
     """
     route = wire.route_to(server)
-    body = _Body(question.payload)
-    request = httpcore2.Request(
+    body = _Body(request.payload)
+    http_request = httpcore2.Request(
         b"POST",
         route.url,
-        headers=[*route.headers, (b"Content-Length", b"%d" % len(question.payload)), *question.headers],
+        headers=[*route.headers, (b"Content-Length", b"%d" % len(request.payload)), *request.headers],
         content=body,
         extensions=route.extensions,
     )
     clock = clock or Clock(server, deadline)
-    reading = Reading(server, question, listener, clock)
+    reading = ResponseReader(server, request, listener, clock)
     try:
         async with clock.timer:
-            return await reading.read(await egress.pool().handle_async_request(request))
+            return await reading.read(await egress.pool().handle_async_request(http_request))
     except McpError as error:
-        error.sent = _is_call(question, body)
+        error.sent = _is_call(request, body)
         raise
     except Unreachable as error:
         if not error.sent:
             raise
-        raise ConnectionLost(sent=_is_call(question, body)) from error
+        raise ConnectionLost(sent=_is_call(request, body)) from error
     except (OSError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException) as error:
-        raise _named(error, clock, sent=_is_call(question, body)) from error
+        raise _named(error, clock, sent=_is_call(request, body)) from error
     finally:
         if reading.unfinished is not None:
             in_background(reading.unfinished)
@@ -82,8 +82,8 @@ def in_background(work: Coroutine[Any, Any, None]) -> None:
     task.add_done_callback(_background.discard)
 
 
-def _is_call(question: wire.Question, body: _Body) -> bool:
-    return body.sent and question.method == "tools/call"
+def _is_call(request: wire.Request, body: _Body) -> bool:
+    return body.sent and request.method == "tools/call"
 
 
 def _named(error: Exception, clock: Clock, *, sent: bool) -> McpError:

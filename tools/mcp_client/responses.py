@@ -136,17 +136,17 @@ class Clock:
             self.wind()
 
 
-class Reading:
-    """Reads the answer to one question; afterwards `unfinished` is what is left to do in the background."""
+class ResponseReader:
+    """Reads the answer to one request; afterwards `unfinished` is what is left to do in the background."""
 
     __slots__ = (
-        "_account", "_clock", "_counted", "_expected", "_large", "_listener", "_question", "_server", "_session",
+        "_account", "_clock", "_counted", "_expected", "_large", "_listener", "_request", "_server", "_session",
         "_size", "_status", "unfinished",
     )  # fmt: skip
 
-    def __init__(self, server: Server, question: wire.Question, listener: Listener, clock: Clock) -> None:
+    def __init__(self, server: Server, request: wire.Request, listener: Listener, clock: Clock) -> None:
         self._server = server
-        self._question = question
+        self._request = request
         self._listener = listener
         self._clock = clock
         self._size = 0
@@ -167,7 +167,7 @@ class Reading:
             self._status = response.status
             session = headers.get(b"mcp-session-id")
             self._session = session.decode("latin-1") if session is not None else None
-            if self._question.id is None:
+            if self._request.id is None:
                 return self._bare()
             return await self._read_answer(response, headers)
         finally:
@@ -218,7 +218,7 @@ class Reading:
                     await response.aclose()
             if message is not None:
                 return message
-            if not decoder.last_id or not self._question.resumable:
+            if not decoder.last_id or not self._request.resumable:
                 raise ConnectionLost
             await asyncio.sleep(_RECONNECT_AFTER if decoder.retry is None else decoder.retry)
             response = await self._reopen(decoder.last_id)
@@ -235,7 +235,7 @@ class Reading:
                         self.unfinished = _linger(stream, response)
                         return message
         except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
-            if not decoder.last_id or not self._question.resumable:
+            if not decoder.last_id or not self._request.resumable:
                 raise ConnectionLost from error
         return None
 
@@ -254,9 +254,9 @@ class Reading:
     async def _reopen(self, last_id: bytes) -> httpcore2.Response:
         route = wire.route_to(self._server)
         headers = [pair for pair in route.headers if pair[0] not in (b"Accept", b"Content-Type")]
-        headers += [(b"Accept", b"text/event-stream"), (b"Last-Event-ID", last_id), *self._question.headers]
-        request = httpcore2.Request(b"GET", route.url, headers=headers, extensions=route.extensions)
-        response = await egress.pool().handle_async_request(request)
+        headers += [(b"Accept", b"text/event-stream"), (b"Last-Event-ID", last_id), *self._request.headers]
+        again = httpcore2.Request(b"GET", route.url, headers=headers, extensions=route.extensions)
+        response = await egress.pool().handle_async_request(again)
         if response.status == HTTPStatus.OK:
             return response
         await response.aclose()
@@ -282,7 +282,7 @@ class Reading:
         if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
             raise BadAnswer("The server's answer is no JSON-RPC message.")
         id_ = message.get("id")
-        ours = id_ == self._question.id
+        ours = id_ == self._request.id
         error = message.get("error")
         # A refusal may carry any id: some servers put a word there.
         if isinstance(error, dict) and (ours or id_ is None or self._status >= HTTPStatus.BAD_REQUEST):
@@ -303,7 +303,7 @@ class Reading:
         if message["method"] != "notifications/progress" or not isinstance(params, dict):
             return
         done = params.get("progress")
-        if params.get("progressToken") != self._question.id or not isinstance(done, int | float):
+        if params.get("progressToken") != self._request.id or not isinstance(done, int | float):
             return
         self._clock.wind()
         if self._listener.progress is not None:
@@ -321,14 +321,14 @@ class Reading:
         self._large = b""  # that of a message before this one
         if is_small(body):
             return wire.read_json(body)
-        if self._question.method == _LISTING:
+        if self._request.method == _LISTING:
             return await asyncio.to_thread(wire.read_json, body)
-        if self._question.method not in _LARGE:
+        if self._request.method not in _LARGE:
             self._check_size(len(body))
             return wire.read_json(body)
         try:
             with self._clock.waiting_for_us():
-                method = self._question.method.encode()
+                method = self._request.method.encode()
                 beside, self._large = await offload.run(
                     "tools.offload_jobs:answer", body, method, tenant=self._server.tenant, seconds=_READ_SECONDS,
                     patient=True,  # what has come is not thrown away because others wait
@@ -353,7 +353,7 @@ class Reading:
 
     def _check_size(self, size: int) -> None:
         most = self._server.max_bytes
-        if self._question.method not in _LARGE and self._question.method != _LISTING:
+        if self._request.method not in _LARGE and self._request.method != _LISTING:
             most = min(most, _MOST_OF_OTHERS)
         if size > most:
             raise AnswerTooLarge(most)

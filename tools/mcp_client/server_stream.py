@@ -35,7 +35,7 @@ _PASSING: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPS
 _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
 
-class Standing:
+class ServerStream:
     """The standing stream of one session: opened before a call, shared by all, closed when none came for a while.
 
     It holds one connection and one task, and is opened with the `server` of `replies`. A server without such a stream

@@ -21,7 +21,7 @@ from tools.mcp_client.asking import COURTESY_TIMEOUT, Asking, Replies, quietly
 from tools.mcp_client.errors import BadAnswer, EraChanged, RpcError, TimedOut, UnsupportedVersion
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Clock, Listener, Reply
-from tools.mcp_client.server_stream import Standing
+from tools.mcp_client.server_stream import ServerStream
 from tools.mcp_client.shapes import Ask, OnProgress, Server, ServerFacts
 
 MAX_SESSIONS: Final = 2000
@@ -36,7 +36,7 @@ class Session:
     id: str | None
     facts: ServerFacts
     replies: Replies
-    stream: Standing | None
+    stream: ServerStream | None
 
 
 # A connection pool and its sessions belong to one event loop; both end with it.
@@ -75,7 +75,7 @@ async def ask(
     """
     for _ in range(2):
         session = await _open_until(server, deadline)
-        question = wire.legacy_question(method, params, session.facts.protocol_version, session.id, meta=meta)
+        request = wire.legacy_request(method, params, session.facts.protocol_version, session.id, meta=meta)
         session.replies.server = server  # its token may be newer than the session
         stream = session.stream if method == "tools/call" else None
         if stream is not None:
@@ -84,10 +84,10 @@ async def ask(
         clock = Clock(server, deadline)
         try:
             with stream.heard_by(asking, clock) if stream is not None else nullcontext():
-                reply = await post(server, question, listener=Listener(progress, asking.hear), clock=clock)
+                reply = await post(server, request, listener=Listener(progress, asking.hear), clock=clock)
         except (asyncio.CancelledError, TimedOut) as abandoned:
             if not isinstance(abandoned, TimedOut) or abandoned.kind != "connect":
-                in_background(_tell_cancelled(server, session, question))
+                in_background(_tell_cancelled(server, session, request))
             raise
         finally:
             await asking.close()
@@ -157,7 +157,7 @@ async def _open(server: Server) -> Session:
         "capabilities": wire.CAPABILITIES,
         "clientInfo": wire.CLIENT_INFO,
     }
-    reply = await post(server, wire.legacy_question("initialize", params, None, None, meta={}))
+    reply = await post(server, wire.legacy_request("initialize", params, None, None, meta={}))
     fault = reply.fault
     if fault is not None and fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION):
         raise RpcError(fault.code, fault.message)
@@ -171,12 +171,12 @@ async def _open(server: Server) -> Session:
     facts = facts_from(reply.result, reply.result.get("serverInfo"), version, "legacy")
     await post(server, wire.notification("notifications/initialized", {}, version, reply.session_id))
     replies = Replies(server, version, reply.session_id)
-    stream = None if reply.session_id is None else Standing(replies, version, reply.session_id)
+    stream = None if reply.session_id is None else ServerStream(replies, version, reply.session_id)
     return Session(server, reply.session_id, facts, replies, stream)
 
 
-async def _tell_cancelled(server: Server, session: Session, question: wire.Question) -> None:
-    params = {"requestId": question.id, "reason": "The caller no longer waits."}
+async def _tell_cancelled(server: Server, session: Session, request: wire.Request) -> None:
+    params = {"requestId": request.id, "reason": "The caller no longer waits."}
     version = session.facts.protocol_version
     await quietly(server, wire.notification("notifications/cancelled", params, version, session.id))
 

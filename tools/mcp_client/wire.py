@@ -60,7 +60,7 @@ class Route:
 
 
 @dataclass(slots=True)
-class Question:
+class Request:
     """One JSON-RPC message ready to be posted; `id` is None for a notification or an answer.
 
     `resumable`: the server may end the stream early and go on when asked with the last event's id (2025-11-25).
@@ -104,7 +104,7 @@ def modern_version(server: Server) -> str:
     return stored if stored in MODERN_PROTOCOL_VERSIONS else LATEST_MODERN_VERSION
 
 
-def modern_question(
+def modern_request(
     method: str,
     params: Mapping[str, Any],
     version: str,
@@ -112,7 +112,7 @@ def modern_question(
     meta: Mapping[str, Any] | None = None,
     mirrored: HeaderMap = NO_HEADERS,
     picked: Mapping[str, Any] | None = None,
-) -> Question:
+) -> Request:
     """Write a stateless request with its envelope and routing headers (2026-07-28); raises `Unsendable`.
 
     `picked` are the arguments that `mirrored` names, where the arguments themselves are not read.
@@ -127,32 +127,32 @@ def modern_question(
             headers.extend((name.encode(), value.encode()) for name, value in mirror.items())
     elif method.startswith("tasks/"):  # it leads to the instance that holds the task (SEP-2663)
         headers.append((b"Mcp-Name", encode_header_value(params["taskId"]).encode()))
-    return _question(number, method, {**params, "_meta": envelope}, headers)
+    return _request(number, method, {**params, "_meta": envelope}, headers)
 
 
-def legacy_question(
+def legacy_request(
     method: str, params: Mapping[str, Any], version: str | None, session_id: str | None, *, meta: Mapping[str, Any]
-) -> Question:
+) -> Request:
     """Write a request of the handshake era (2025-11-25 and before); raises `Unsendable`."""
     number = next(_ids)
     envelope = {**meta, "progressToken": number}
-    question = _question(number, method, {**params, "_meta": envelope}, session_headers(version, session_id))
-    question.resumable = True
-    return question
+    request = _request(number, method, {**params, "_meta": envelope}, session_headers(version, session_id))
+    request.resumable = True
+    return request
 
 
-def notification(method: str, params: Mapping[str, Any], version: str | None, session_id: str | None) -> Question:
+def notification(method: str, params: Mapping[str, Any], version: str | None, session_id: str | None) -> Request:
     """Write a notification of the handshake era."""
     message = {"jsonrpc": "2.0", "method": method, "params": params}
-    return Question(None, method, orjson.dumps(message), session_headers(version, session_id))
+    return Request(None, method, orjson.dumps(message), session_headers(version, session_id))
 
 
 def answer(
     request: Mapping[str, Any], outcome: Mapping[str, Any], version: str | None, session_id: str | None
-) -> Question:
+) -> Request:
     """Write our answer, a `result` or an `error`, to a request of the server."""
     message = {"jsonrpc": "2.0", "id": request["id"], **outcome}
-    return Question(None, "", orjson.dumps(message), session_headers(version, session_id))
+    return Request(None, "", orjson.dumps(message), session_headers(version, session_id))
 
 
 def session_headers(version: str | None, session_id: str | None) -> Headers:
@@ -197,9 +197,9 @@ def _envelope(version: str) -> Mapping[str, Any]:
     }
 
 
-def _question(number: int, method: str, params: Mapping[str, Any], headers: Headers) -> Question:
+def _request(number: int, method: str, params: Mapping[str, Any], headers: Headers) -> Request:
     try:
         payload = orjson.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
     except TypeError as error:
         raise Unsendable from error
-    return Question(number, method, payload, headers)
+    return Request(number, method, payload, headers)

@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from connections.models import Connection
 from tools.definitions.drift import Listed, digest
-from tools.definitions.policy import Standing, standing
+from tools.definitions.policy import Availability, availability
 
 FIRST_LISTING = "the first listing"  # who approved what came with it
 GONE_FOR = timedelta(days=30)  # after which a tool that is gone, and that nobody decided about or used, is forgotten
@@ -165,9 +165,9 @@ class Tool(models.Model):
         return self.public_name
 
     @property
-    def standing(self) -> Standing:
+    def availability(self) -> Availability:
         """Whether assignments may use it, and if not, why."""
-        return standing(
+        return availability(
             digest=self.digest,
             approved_digest=self.approved_digest,
             gone=self.gone_at is not None,
@@ -200,7 +200,7 @@ class Tool(models.Model):
             return self.slow_until is not None and self.slow_until > now
         return self.placement == Placement.QUEUE
 
-    def set_pace(self, placement: Placement, idle_timeout: int | None, call_timeout: int | None) -> None:
+    def set_placement(self, placement: Placement, idle_timeout: int | None, call_timeout: int | None) -> None:
         """Say where calls run and how long they may take, in seconds; what was learned of its pace is forgotten."""
         self.placement, self.idle_timeout, self.call_timeout = placement, idle_timeout, call_timeout
         self.slow_until = None

@@ -13,7 +13,7 @@ _MOST_MARKS: Final = 8_000
 _MARKS: Final = (b",", b"[", b"{", b"\\")
 
 
-class Written:
+class RawJson:
     """A JSON value as bytes, which are JSON: who made it has seen to that."""
 
     __slots__ = ("json",)
@@ -28,12 +28,12 @@ class Written:
         return orjson.Fragment(self.json)
 
 
-Json = dict[str, Any] | Written  # an object
+Json = dict[str, Any] | RawJson  # an object
 
 
-def written(value: Any) -> bytes:
+def encode(value: Any) -> bytes:
     """Return a value as JSON; raises TypeError for one that is nested too deeply."""
-    return value.json if isinstance(value, Written) else orjson.dumps(value)
+    return value.json if isinstance(value, RawJson) else orjson.dumps(value)
 
 
 def is_small(text: bytes) -> bool:
@@ -57,4 +57,4 @@ def has_more_than(most: int, marks: Iterable[bytes], text: bytes) -> bool:
 
 def read(text: bytes) -> Any:
     """Read our own JSON if it is small, else leave it as it is."""
-    return orjson.loads(text) if is_small(text) else Written(text)
+    return orjson.loads(text) if is_small(text) else RawJson(text)

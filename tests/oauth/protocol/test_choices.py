@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oauth.errors import CannotSignIn
 from oauth.models import Kind
 from oauth.protocol import choices
-from oauth.protocol.discovery import Found
+from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
 
 LOGIN = "https://login.example.com"
@@ -66,7 +66,7 @@ def supporting(*methods: str) -> dict[str, Any]:
 def test_the_first_rung_that_holds_is_taken(
     client_id: str, members: dict[str, Any], cimd_url: str, grant: str, kind: Kind | None
 ) -> None:
-    rung = choices.rung(server(**members), client_id=client_id, cimd_url=cimd_url, grant=grant)
+    rung = choices.client_approach(server(**members), client_id=client_id, cimd_url=cimd_url, grant=grant)
     assert rung.kind == kind
     assert rung.sentence.endswith(".")
 
@@ -181,7 +181,7 @@ def test_scopes_come_from_settings_then_the_challenge_then_the_resource(
     more: dict[str, str],
     asked: str,
 ) -> None:
-    found = Found(server(scopes_supported=advertised), "https://mcp.example.com/mcp", challenged, resource)
+    found = DiscoveryResult(server(scopes_supported=advertised), "https://mcp.example.com/mcp", challenged, resource)
     assert choices.scopes(found, configured=configured, **more) == asked
 
 
@@ -192,7 +192,7 @@ WORDS = st.lists(st.sampled_from("abcdefgh"), max_size=6).map(" ".join)
 def test_a_step_up_never_asks_for_less_than_there_was_and_for_nothing_twice(
     configured: str, challenged: str, had: str, missing: str
 ) -> None:
-    found = Found(server(scopes_supported=["offline_access"]), "https://mcp.example.com/mcp", challenged)
+    found = DiscoveryResult(server(scopes_supported=["offline_access"]), "https://mcp.example.com/mcp", challenged)
     asked = choices.scopes(found, configured=configured, missing=missing, had=had).split()
     assert len(asked) == len(set(asked))
     assert {*(configured or challenged).split(), *missing.split()} <= set(asked)

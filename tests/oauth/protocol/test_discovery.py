@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oauth.errors import CannotSignIn
-from oauth.protocol.discovery import Found, Got, Look, metadata_urls
+from oauth.protocol.discovery import DiscoveryResult, MetadataDiscovery, MetadataResponse, metadata_urls
 from oauth.protocol.metadata import ServerMetadata
 
 MCP = "https://mcp.example.com/v1/mcp"
@@ -25,21 +25,21 @@ OF_2025_03 = f"{ORIGIN}/.well-known/oauth-authorization-server"
 OF_LOGIN = [f"{LOGIN}/.well-known/oauth-authorization-server", f"{LOGIN}/.well-known/openid-configuration"]
 MOST_ASKS = 1 + 3 + 3 * 3  # the server, its own metadata, three servers in three places each
 
-NOTHING = Got(404)
-NO_ANSWER = Got(trouble="The server cannot be reached.")
-CHALLENGE = Got(401, b"", f'Bearer resource_metadata="{HINT}", scope="read write"')
-PLAIN_CHALLENGE = Got(401, b"", "Bearer")
+NOTHING = MetadataResponse(404)
+NO_ANSWER = MetadataResponse(trouble="The server cannot be reached.")
+CHALLENGE = MetadataResponse(401, b"", f'Bearer resource_metadata="{HINT}", scope="read write"')
+PLAIN_CHALLENGE = MetadataResponse(401, b"", "Bearer")
 
 
-def document(**members: Any) -> Got:
-    return Got(200, json.dumps(members).encode())
+def document(**members: Any) -> MetadataResponse:
+    return MetadataResponse(200, json.dumps(members).encode())
 
 
-def resource(*servers: str, of: str = MCP, **more: Any) -> Got:
+def resource(*servers: str, of: str = MCP, **more: Any) -> MetadataResponse:
     return document(resource=of, authorization_servers=list(servers or (LOGIN,)), **more)
 
 
-def server(issuer: str = LOGIN, **more: Any) -> Got:
+def server(issuer: str = LOGIN, **more: Any) -> MetadataResponse:
     return document(**{"issuer": issuer, "token_endpoint": f"{issuer}/token"} | more)
 
 
@@ -47,19 +47,19 @@ def server(issuer: str = LOGIN, **more: Any) -> Got:
 class Walked:
     """What was asked for, and how it ended."""
 
-    look: Look
+    look: MetadataDiscovery
     asked: list[str] = field(default_factory=list)
-    found: Found | None = None
+    found: DiscoveryResult | None = None
     refusal: CannotSignIn | None = None
 
 
-def walk(answers: dict[str, Got], url: str = MCP) -> Walked:
+def walk(answers: dict[str, MetadataResponse], url: str = MCP) -> Walked:
     """Answer each URL as the table says, with 404 what is not in it."""
     return drive(url, lambda asked: answers.get(asked, NOTHING))
 
 
 def drive(url: str, answer: Any) -> Walked:
-    walked = Walked(Look(url))
+    walked = Walked(MetadataDiscovery(url))
     steps = walked.look.walk()
     try:
         ask = next(steps)
@@ -88,13 +88,18 @@ def drive(url: str, answer: Any) -> Walked:
             [MCP, HINT, PATH_FORM, ROOT_FORM, OF_LOGIN[0]],
         ),
         ({MCP: PLAIN_CHALLENGE, PATH_FORM: resource(), OF_LOGIN[0]: server()}, [MCP, PATH_FORM, OF_LOGIN[0]]),
-        ({MCP: Got(200), ROOT_FORM: resource(), OF_LOGIN[0]: server()}, [MCP, PATH_FORM, ROOT_FORM, OF_LOGIN[0]]),
+        (
+            {MCP: MetadataResponse(200), ROOT_FORM: resource(), OF_LOGIN[0]: server()},
+            [MCP, PATH_FORM, ROOT_FORM, OF_LOGIN[0]],
+        ),
         ({MCP: PLAIN_CHALLENGE, OF_2025_03: server(ORIGIN)}, [MCP, PATH_FORM, ROOT_FORM, OF_2025_03]),
         ({MCP: PLAIN_CHALLENGE}, [MCP, PATH_FORM, ROOT_FORM, OF_2025_03]),
     ],
     ids=["hint", "openid", "path form", "root form", "no hint", "no challenge", "of 2025-03-26", "guessed"],
 )
-def test_documents_are_asked_for_in_the_order_of_the_standard(answers: dict[str, Got], asked: list[str]) -> None:
+def test_documents_are_asked_for_in_the_order_of_the_standard(
+    answers: dict[str, MetadataResponse], asked: list[str]
+) -> None:
     walked = walk(answers)
     assert walked.asked == asked
     assert walked.found is not None
@@ -107,7 +112,7 @@ def test_a_server_at_the_root_has_one_place_for_its_metadata() -> None:
 
 
 def test_a_hint_to_a_place_that_is_asked_anyway_is_asked_once() -> None:
-    challenge = Got(401, b"", f'Bearer resource_metadata="{PATH_FORM}"')
+    challenge = MetadataResponse(401, b"", f'Bearer resource_metadata="{PATH_FORM}"')
     assert walk({MCP: challenge}).asked == [MCP, PATH_FORM, ROOT_FORM, OF_2025_03]
 
 
@@ -182,9 +187,9 @@ def test_default_paths_are_guessed_only_where_a_sign_in_is_asked_for() -> None:
     [
         ({}, "no_authorization_server"),
         ({MCP: NO_ANSWER}, "no_authorization_server"),
-        ({MCP: Got(403)}, "no_authorization_server"),
+        ({MCP: MetadataResponse(403)}, "no_authorization_server"),
         ({MCP: PLAIN_CHALLENGE, PATH_FORM: NO_ANSWER}, "metadata_unavailable"),
-        ({MCP: PLAIN_CHALLENGE, OF_2025_03: Got(503)}, "metadata_unavailable"),
+        ({MCP: PLAIN_CHALLENGE, OF_2025_03: MetadataResponse(503)}, "metadata_unavailable"),
         ({MCP: CHALLENGE, HINT: resource()}, "no_authorization_server"),
         ({MCP: CHALLENGE, HINT: resource(), OF_LOGIN[0]: NO_ANSWER}, "metadata_unavailable"),
         ({MCP: CHALLENGE, HINT: resource(), OF_LOGIN[0]: server(f"{LOGIN}/")}, "metadata_refused"),
@@ -192,10 +197,13 @@ def test_default_paths_are_guessed_only_where_a_sign_in_is_asked_for() -> None:
         ({MCP: CHALLENGE, HINT: resource(of="https://other.example.com/v1/mcp")}, "metadata_refused"),
         ({MCP: CHALLENGE, HINT: resource(of=f"{ORIGIN}/v1/mcp/more")}, "metadata_refused"),
         ({MCP: PLAIN_CHALLENGE, OF_2025_03: server(LOGIN)}, "metadata_refused"),
-        ({MCP: CHALLENGE, HINT: Got(200, b"<html>"), OF_2025_03: Got(500)}, "metadata_unavailable"),
+        (
+            {MCP: CHALLENGE, HINT: MetadataResponse(200, b"<html>"), OF_2025_03: MetadataResponse(500)},
+            "metadata_unavailable",
+        ),
     ],
 )
-def test_what_leaves_no_way_to_sign_in_has_a_code(answers: dict[str, Got], code: str) -> None:
+def test_what_leaves_no_way_to_sign_in_has_a_code(answers: dict[str, MetadataResponse], code: str) -> None:
     walked = walk(answers)
     assert walked.refusal is not None
     assert walked.refusal.code == code
@@ -219,7 +227,7 @@ DOCUMENTS = LIKELY | SERVERS | st.dictionaries(st.sampled_from(NAMES), VALUES)
 BODIES = st.binary(max_size=40) | st.one_of(DOCUMENTS, VALUES).map(lambda value: json.dumps(value).encode())
 CHALLENGES = st.text(max_size=40) | URLS.map(lambda url: f'Bearer resource_metadata="{url}", scope="a b"')
 GOTS = st.builds(
-    Got,
+    MetadataResponse,
     status=st.sampled_from([200, 200, 200, 0, 204, 301, 401, 403, 404, 429, 500, 503]),
     body=BODIES,
     www_authenticate=CHALLENGES,
@@ -228,8 +236,8 @@ GOTS = st.builds(
 
 
 @given(st.lists(GOTS, min_size=MOST_ASKS, max_size=MOST_ASKS), st.sampled_from([MCP, ORIGIN, f"{ORIGIN}/a b/?c=d"]))
-def test_any_answers_in_any_order_end_in_a_server_or_in_a_refusal(answers: list[Got], url: str) -> None:
-    coming: Iterable[Got] = iter(answers)
+def test_any_answers_in_any_order_end_in_a_server_or_in_a_refusal(answers: list[MetadataResponse], url: str) -> None:
+    coming: Iterable[MetadataResponse] = iter(answers)
     walked = drive(url, lambda _: next(coming))
     assert (walked.found is None) is (walked.refusal is not None)
     assert len(walked.look.steps) == len(walked.asked)

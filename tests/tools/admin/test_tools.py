@@ -105,12 +105,12 @@ def test_an_admin_sets_where_calls_of_a_tool_run_and_how_long(acme: House, signe
     Tool.objects.filter(pk=tool.pk).update(slow_until=until)
     client = signed_in(acme.admin)
     assert f"in the queue until {until:%Y-%m-%d %H:%M}" in client.get(url(tool, "change")).content.decode()
-    wrong = client.post(url(tool, "pace"), {"placement": "queue", "idle_timeout": "601"})
+    wrong = client.post(url(tool, "placement"), {"placement": "queue", "idle_timeout": "601"})
     assert "less than or equal to 600" in wrong.content.decode()
-    client.post(url(tool, "pace"), {"placement": "at_once", "idle_timeout": "5", "call_timeout": ""})
+    client.post(url(tool, "placement"), {"placement": "at_once", "idle_timeout": "5", "call_timeout": ""})
     tool.refresh_from_db()
     assert (tool.placement, tool.idle_timeout, tool.call_timeout, tool.slow_until) == ("at_once", 5, None, None)
-    assert AuditEvent.objects.filter(action="tool.pace_set").count() == 1
+    assert AuditEvent.objects.filter(action="tool.placement_set").count() == 1
 
 
 def test_tools_are_filtered_by_standing(acme: House, signed_in: SignedIn) -> None:
@@ -122,11 +122,11 @@ def test_tools_are_filtered_by_standing(acme: House, signed_in: SignedIn) -> Non
     Tool.objects.filter(pk=tool_of(connection, "broken").pk).update(broken="Its schema is not one.")
     Tool.objects.filter(pk=tool_of(connection, "gone").pk).update(gone_at=timezone.now())
     client = signed_in(acme.admin)
-    for standing, names in {
+    for availability, names in {
         "usable": ["asked", "usable"], "ask": ["asked"], "review": ["changed"], "denied": ["denied"],
         "broken": ["broken"], "gone": ["gone"],
     }.items():  # fmt: skip
-        text = client.get(f"/admin/tools/tool/?standing={standing}").content.decode()
+        text = client.get(f"/admin/tools/tool/?availability={availability}").content.decode()
         assert re.findall(r">orders__(\w+)<", text) == names
 
 

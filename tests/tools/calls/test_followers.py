@@ -24,7 +24,7 @@ def take_seats(shop: Shop, kind: str, many: int) -> None:
 
     async def join() -> None:
         for _ in range(many):
-            await limits.join(limits.Seat(kind, shop.assignment.pk), lease=60)  # type: ignore[arg-type]
+            await limits.acquire_follower(limits.FollowerSlot(kind, shop.assignment.pk), lease=60)  # type: ignore[arg-type]
 
     asyncio.run(join())
 
@@ -72,10 +72,10 @@ def test_an_assignment_waits_for_two_hundred_calls_at_a_time(shop: Shop, queued:
 
 async def test_a_seat_is_kept_by_taking_it_again_and_falls_free_when_it_is_not(broker: None) -> None:
     assignment = uuid4()
-    seats = [limits.Seat("streams", assignment) for _ in range(50)]
+    seats = [limits.FollowerSlot("streams", assignment) for _ in range(50)]
     for seat in seats:
-        await limits.join(seat, lease=60)
+        await limits.acquire_follower(seat, lease=60)
     with pytest.raises(LimitReached):
-        await limits.join(limits.Seat("streams", assignment), lease=60)
-    await limits.join(seats[0], lease=0)
-    await limits.join(limits.Seat("streams", assignment), lease=60)
+        await limits.acquire_follower(limits.FollowerSlot("streams", assignment), lease=60)
+    await limits.acquire_follower(seats[0], lease=0)
+    await limits.acquire_follower(limits.FollowerSlot("streams", assignment), lease=60)

@@ -14,7 +14,7 @@ from connections.models import Tenant
 from tests.servers import kinds
 from tests.tools.conftest import Shop
 from tools.calls import life, limits, offers, outcomes
-from tools.calls.limits import Verdict
+from tools.calls.limits import BreakerSignal
 from tools.models import Assignment, Call
 
 
@@ -98,10 +98,10 @@ def test_a_tools_own_errors_and_refusals_pause_nothing(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "verdict"), [("pool_full", Verdict.NEITHER), ("connection_refused", Verdict.TRANSPORT_FAILED)]
+    ("code", "verdict"), [("pool_full", BreakerSignal.NEITHER), ("connection_refused", BreakerSignal.TRANSPORT_FAILED)]
 )
-def test_only_what_the_server_did_counts_against_it(code: str, verdict: Verdict) -> None:
-    assert outcomes.lesson(Unreachable("Not reached.", code=code)) is verdict
+def test_only_what_the_server_did_counts_against_it(code: str, verdict: BreakerSignal) -> None:
+    assert outcomes.breaker_signal(Unreachable("Not reached.", code=code)) is verdict
 
 
 def test_a_queued_call_waits_for_its_place(shop: Shop) -> None:

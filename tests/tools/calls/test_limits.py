@@ -19,7 +19,7 @@ from django.conf import settings
 
 from tests.servers import valkey
 from tools.calls import limits
-from tools.calls.limits import Bounds, Breakers, Place, Verdict
+from tools.calls.limits import Bounds, Breakers, BreakerSignal, Place
 from tools.errors import CallError, CircuitOpen, LimitReached
 
 LEASE = 30.0
@@ -53,7 +53,7 @@ def bounds(**more: Any) -> Bounds:
 
 
 async def enter(what: Bounds, lease: float = LEASE) -> Place:
-    return await limits.enter(what, lease=lease)
+    return await limits.acquire(what, lease=lease)
 
 
 async def refused(what: Bounds) -> CallError:
@@ -76,7 +76,7 @@ async def enter_when_it_may(what: Bounds, lease: float = LEASE) -> Place:
 async def fail(what: Bounds, times: int = 1) -> None:
     """Calls whose transport fails."""
     for _ in range(times):
-        limits.leave(await enter(what), Verdict.TRANSPORT_FAILED)
+        limits.release(await enter(what), BreakerSignal.TRANSPORT_FAILED)
 
 
 async def told() -> None:
@@ -162,7 +162,7 @@ async def test_a_place_that_is_left_is_free_for_the_next() -> None:
     what = bounds(connection_concurrency=1)
     place = await enter(what)
     assert (await refused(what)).code == "connection_busy"
-    limits.leave(place, Verdict.ANSWERED)
+    limits.release(place, BreakerSignal.ANSWERED)
     await enter(what)
 
 
@@ -170,7 +170,7 @@ async def test_a_place_is_held_no_longer_than_its_lease_unless_it_is_kept() -> N
     kept, left_alone = bounds(connection_concurrency=1), bounds(tenant_concurrency=1)
     places = [await enter(kept, 0.3)]
     await enter(left_alone, 0.3)
-    await limits.keep(places, lease=LEASE)
+    await limits.renew(places, lease=LEASE)
     await enter_when_it_may(left_alone)
     assert (await refused(kept)).code == "connection_busy"
 
@@ -179,12 +179,12 @@ async def test_places_that_redis_has_forgotten_are_taken_again_when_they_are_kep
     what = bounds(connection_concurrency=1, tenant_concurrency=1)
     place = await enter(what)
     forget_everything()
-    await limits.keep([place], lease=LEASE)
+    await limits.renew([place], lease=LEASE)
     assert (await refused(what)).code == "organization_busy"
 
 
 async def test_keeping_nothing_asks_nothing() -> None:
-    await limits.keep([], lease=LEASE)
+    await limits.renew([], lease=LEASE)
 
 
 async def test_a_caller_that_goes_away_while_it_enters_leaves_no_place_taken() -> None:
@@ -196,7 +196,7 @@ async def test_a_caller_that_goes_away_while_it_enters_leaves_no_place_taken() -
         entering.cancel()
         await asyncio.wait([entering])
         if not entering.cancelled():
-            limits.leave(entering.result(), Verdict.NEITHER)
+            limits.release(entering.result(), BreakerSignal.NEITHER)
     await enter(what)
 
 
@@ -258,9 +258,9 @@ async def test_a_call_that_one_limit_refuses_takes_nothing_of_another() -> None:
     first = await enter(what)
     for _ in range(5):
         assert (await refused(what)).code == "connection_busy"
-    limits.leave(first, Verdict.ANSWERED)
-    limits.leave(await enter(what), Verdict.ANSWERED)
-    limits.leave(await enter(what), Verdict.ANSWERED)
+    limits.release(first, BreakerSignal.ANSWERED)
+    limits.release(await enter(what), BreakerSignal.ANSWERED)
+    limits.release(await enter(what), BreakerSignal.ANSWERED)
     for _ in range(3):
         assert (await refused(what)).code == "connection_rate"
     elsewhere = replace(what, connection_id=uuid4(), connection_concurrency=None)
@@ -277,7 +277,7 @@ async def test_a_queued_call_is_counted_once_and_takes_its_place_later() -> None
     with pytest.raises(LimitReached) as refusal:
         await limits.count(what)
     assert refusal.value.code == "assignment_rate"
-    await limits.enter(what, lease=LEASE, counted=True)
+    await limits.acquire(what, lease=LEASE, counted=True)
     assert (await refused(what)).code == "connection_busy"
 
 
@@ -292,7 +292,7 @@ async def test_counting_without_a_rate_asks_nothing() -> None:
 async def test_five_transport_failures_in_a_row_open_the_breaker_for_fifteen_seconds() -> None:
     what, other = bounds(), bounds()
     await fail(what, 4)
-    limits.leave(await enter(what), Verdict.TRANSPORT_FAILED)
+    limits.release(await enter(what), BreakerSignal.TRANSPORT_FAILED)
     refusal = await refused(what)
     assert isinstance(refusal, CircuitOpen)
     assert (refusal.status, refusal.code) == (503, "circuit_open")
@@ -305,11 +305,11 @@ async def test_five_transport_failures_in_a_row_open_the_breaker_for_fifteen_sec
     assert await limits.breakers() == Breakers(open=1, half_open=0)
 
 
-@pytest.mark.parametrize(("verdict", "opens"), [(Verdict.ANSWERED, False), (Verdict.NEITHER, True)])
-async def test_only_an_answer_in_between_starts_the_count_anew(verdict: Verdict, opens: bool) -> None:
+@pytest.mark.parametrize(("verdict", "opens"), [(BreakerSignal.ANSWERED, False), (BreakerSignal.NEITHER, True)])
+async def test_only_an_answer_in_between_starts_the_count_anew(verdict: BreakerSignal, opens: bool) -> None:
     what = bounds()
     await fail(what, 4)
-    limits.leave(await enter(what), verdict)
+    limits.release(await enter(what), verdict)
     await fail(what)
     await told()
     if opens:
@@ -320,8 +320,8 @@ async def test_only_an_answer_in_between_starts_the_count_anew(verdict: Verdict,
 
 async def test_answers_and_calls_that_tell_nothing_never_open_the_breaker() -> None:
     what = bounds()
-    for verdict in [Verdict.ANSWERED, Verdict.NEITHER] * 10:
-        limits.leave(await enter(what), verdict)
+    for verdict in [BreakerSignal.ANSWERED, BreakerSignal.NEITHER] * 10:
+        limits.release(await enter(what), verdict)
     assert await limits.breakers() == Breakers(0, 0)
 
 
@@ -339,7 +339,7 @@ async def test_after_the_pause_exactly_one_call_tries_and_its_answer_closes_the_
     assert isinstance(refusal, CircuitOpen)
     assert "One call is trying it now" in refusal.sentence
     assert await limits.breakers() == Breakers(open=0, half_open=1)
-    limits.leave(probe, Verdict.ANSWERED)
+    limits.release(probe, BreakerSignal.ANSWERED)
     for _ in range(5):
         await enter(what)
     assert await limits.breakers() == Breakers(0, 0)
@@ -356,7 +356,7 @@ async def test_each_reopening_doubles_the_pause_up_to_five_minutes() -> None:
     assert pauses == pytest.approx([15, 30, 60, 120, 240, 300, 300], abs=5)
     assert "11 times in a row" in (await refused(what)).sentence
     pause_is_over(what)
-    limits.leave(await enter(what), Verdict.ANSWERED)
+    limits.release(await enter(what), BreakerSignal.ANSWERED)
     await fail(what, 5)
     assert (await refused(what)).retry_after <= 15
 
@@ -364,7 +364,7 @@ async def test_each_reopening_doubles_the_pause_up_to_five_minutes() -> None:
 async def test_calls_that_were_on_their_way_when_the_breaker_opened_do_not_prolong_the_pause() -> None:
     what = bounds()
     for place in [await enter(what) for _ in range(12)]:
-        limits.leave(place, Verdict.TRANSPORT_FAILED)
+        limits.release(place, BreakerSignal.TRANSPORT_FAILED)
     assert (await refused(what)).retry_after <= 15
 
 
@@ -372,7 +372,7 @@ async def test_a_try_that_tells_nothing_leaves_the_next_try_to_another_call() ->
     what = bounds()
     await open_breaker(what)
     pause_is_over(what)
-    limits.leave(await enter(what), Verdict.NEITHER)
+    limits.release(await enter(what), BreakerSignal.NEITHER)
     await enter(what)
     await refused(what)
 
@@ -383,8 +383,8 @@ async def test_a_try_that_died_is_replaced_after_its_lease_unless_it_is_kept() -
     pause_is_over(what)
     dead = await enter(what, 0.3)
     alive = await enter_when_it_may(what, 0.3)
-    await limits.keep([alive], lease=LEASE)
-    limits.leave(dead, Verdict.TRANSPORT_FAILED)
+    await limits.renew([alive], lease=LEASE)
+    limits.release(dead, BreakerSignal.TRANSPORT_FAILED)
     other = bounds(connection_concurrency=1)
     await enter(other, 0.3)
     await enter_when_it_may(other)  # so a lease has passed
@@ -459,15 +459,15 @@ async def test_calls_go_on_without_redis_and_one_warning_says_so(
     broker.stop()
     began = time.monotonic()
     for _ in range(50):
-        limits.leave(await enter(what), Verdict.NEITHER)
-    await limits.keep([place], lease=LEASE)
+        limits.release(await enter(what), BreakerSignal.NEITHER)
+    await limits.renew([place], lease=LEASE)
     await limits.count(replace(what, assignment_rate=1))
     assert await limits.breakers() is None
     assert time.monotonic() - began < 1
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     broker.start()
     await until(limits.breakers)
-    await limits.keep([place], lease=LEASE)
+    await limits.renew([place], lease=LEASE)
     assert (await refused(what)).code == "connection_busy"
 
 
@@ -482,7 +482,7 @@ async def test_a_redis_that_stands_still_holds_calls_up_for_half_a_second_and_ge
     began = time.monotonic()
     await asyncio.gather(*(enter(what) for _ in range(20)))
     assert 0.4 < time.monotonic() - began < 1.4
-    limits.leave(place, Verdict.ANSWERED)
+    limits.release(place, BreakerSignal.ANSWERED)
     await until(limits.breakers)
     await enter(what)
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tools.calls import limits, watching
-from tools.calls.limits import Bounds, Verdict
+from tools.calls.limits import Bounds, BreakerSignal
 from tools.errors import LeaseLost
 
 PATIENCE = 10.0  # seconds
@@ -55,13 +55,13 @@ async def looked() -> None:
 
 async def test_a_place_that_is_left_during_a_look_is_not_taken_again(rows: SlowRows) -> None:
     bounds = Bounds(uuid4(), uuid4(), uuid4(), None, 1, None, None)
-    place = await limits.enter(bounds, lease=PATIENCE)
+    place = await limits.acquire(bounds, lease=PATIENCE)
     with watching.running(uuid4(), 1, seal=str, place=place):
         await rows.are_asked()
-    limits.leave(place, Verdict.NEITHER)
+    limits.release(place, BreakerSignal.NEITHER)
     rows.answered.set()
     await looked()
-    limits.leave(await limits.enter(bounds, lease=PATIENCE), Verdict.NEITHER)
+    limits.release(await limits.acquire(bounds, lease=PATIENCE), BreakerSignal.NEITHER)
 
 
 async def test_a_later_attempt_in_the_same_process_ends_the_earlier_and_is_watched_on(rows: SlowRows) -> None:

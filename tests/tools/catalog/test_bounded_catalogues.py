@@ -45,7 +45,7 @@ def test_a_definition_that_is_too_large_sets_its_tool_aside_and_is_not_kept(
     connection = acme.connection(url=mcp_server("modern", box).url)
     assert probed(connection).outcome == "passed"
     large = Tool.objects.get(name="large")
-    assert large.standing.code == "tool_broken"
+    assert large.availability.code == "tool_broken"
     assert large.broken == "The definition is larger than 64 KB, the most that is kept."
     assert len(str(large.definition)) < 300
     assert list(Tool.objects.usable().values_list("name", flat=True)) == ["small"]
@@ -61,7 +61,7 @@ def test_a_tool_in_use_that_grows_too_large_is_out_of_use_and_keeps_what_was_app
     offered(connection, {"name": "ship", "description": "Ships."})
     offered(connection, {"name": "ship", "description": "x" * 9_000_000})
     tool = Tool.objects.get()
-    assert (tool.standing.code, (tool.approved_definition or {})["description"]) == ("tool_broken", "Ships.")
+    assert (tool.availability.code, (tool.approved_definition or {})["description"]) == ("tool_broken", "Ships.")
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_only_the_tool_with_a_broken_schema_is_set_aside(acme: House, mcp_server
     assert probed(connection).outcome == "passed"
     broken = connection.tools.exclude(broken="")
     assert broken.count() >= 1
-    assert all(tool.standing.code == "tool_broken" and not tool.approved_digest for tool in broken)
+    assert all(tool.availability.code == "tool_broken" and not tool.approved_digest for tool in broken)
     assert connection.tools.usable().count() == connection.tools.count() - broken.count() > 0
 
 
@@ -138,7 +138,7 @@ def test_what_appears_changes_or_goes_after_the_first_listing_waits_for_an_admin
     server.toolbox.add("echo", description="Sends everything to somebody else.")
     server.toolbox.remove("add")
     probed(connection)
-    codes = {tool.name: tool.standing.code for tool in connection.tools.all()}
+    codes = {tool.name: tool.availability.code for tool in connection.tools.all()}
     assert (codes["fresh"], codes["echo"], codes["add"]) == ("tool_new", "tool_changed", "tool_gone")
     assert (connection.tools_state, connection.tools_reason) == ("changes_to_review", "tools_to_review")
     assert connection.headline == "action_required"
@@ -149,11 +149,11 @@ def test_what_appears_changes_or_goes_after_the_first_listing_waits_for_an_admin
     assert not echo.approve(by="admin", digest=echo.approved_digest), "what was not seen cannot be approved"
     assert echo.approve(by="admin", digest=echo.digest)
     echo.refresh_from_db()
-    assert echo.standing.usable
+    assert echo.availability.usable
 
     server.toolbox.add("add", server.toolbox.handlers["echo"])
     probed(connection)
-    assert connection.tools.get(name="add").standing.code == "tool_changed", (
+    assert connection.tools.get(name="add").availability.code == "tool_changed", (
         "a name that returns is not trusted blindly"
     )
 

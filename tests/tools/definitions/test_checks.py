@@ -17,7 +17,7 @@ from tools.definitions import checks, schemas
 from tools.mcp_client import forms, listing
 from tools.mcp_client.listing import MOST_FAILURES, sort_out
 from tools.models import Tool
-from tools.payloads.raw_json import Written
+from tools.payloads.raw_json import RawJson
 
 Case = tuple[dict[str, Any], Any]
 
@@ -90,7 +90,7 @@ def test_what_takes_long_to_check_does_not_take_it_from_everybody(case: Callable
     before = time.process_time()  # of this process, all threads, without its children
     try:
         checker = checks.checker(its_schema, tenant="acme")
-        checker.faults_now(Written(text) if unread else value, tenant="acme")
+        checker.faults_now(RawJson(text) if unread else value, tenant="acme")
     except (TooMuchWork, schemas.SchemaBroken):
         pass
     assert time.process_time() - before < 0.5, "seconds to minutes before"

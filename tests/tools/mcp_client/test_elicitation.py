@@ -155,7 +155,7 @@ async def test_a_caller_that_goes_away_withdraws_the_question(mcp_server: StartS
     await asyncio.gather(call, return_exceptions=True)
     assert (call.cancelled(), ann.withdrawn) == (True, 1)
     assert asyncio.all_tasks() - {asyncio.current_task()} == {
-        task for task in asyncio.all_tasks() if "_tell_cancelled" in repr(task) or "Standing" in repr(task)
+        task for task in asyncio.all_tasks() if "_tell_cancelled" in repr(task) or "ServerStream" in repr(task)
     }
     await until(lambda: server.count("notifications/cancelled"))
     assert answered(server) == []

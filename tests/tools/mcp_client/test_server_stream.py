@@ -33,7 +33,7 @@ def streams_of(server: McpServer) -> int:
 
 def readers() -> list[asyncio.Task[Any]]:
     """The tasks that read such streams now."""
-    return [task for task in asyncio.all_tasks() if "Standing" in repr(task)]
+    return [task for task in asyncio.all_tasks() if "ServerStream" in repr(task)]
 
 
 async def echo(server: McpServer, **more: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.payloads.raw_json import SMALL, Written, has_more_than, is_small, read
+from tools.payloads.raw_json import SMALL, RawJson, has_more_than, is_small, read
 
 pytestmark = pytest.mark.smoke
 
@@ -21,4 +21,4 @@ def test_long_texts_are_small_and_many_small_values_are_not() -> None:
     assert is_small(text)
     assert not is_small(numbers)
     assert isinstance(read(text), str)
-    assert isinstance(read(numbers), Written)
+    assert isinstance(read(numbers), RawJson)

@@ -399,12 +399,12 @@ CELERY_TASK_ROUTES = {
     "oauth.tell_who_left": {"queue": "housekeeping"},
     "connections.forget_sessions": {"queue": "housekeeping"},
     "tools.probe_connection": {"queue": "probes"},
-    "tools.look_at_task": {"queue": "probes"},
+    "tools.poll_task": {"queue": "probes"},
     "tools.cancel_task": {"queue": "probes"},
     "tools.mail_owner": {"queue": "probes"},
     "oauth.attend_sign_in": {"queue": "probes"},
     "oauth.forget_abandoned": {"queue": "probes"},
-    "oauth.look_again": {"queue": "probes"},
+    "oauth.discover_again": {"queue": "probes"},
     "oauth.deliver_notice": {"queue": "probes"},
 }
 # What talks to strangers has clocks of its own, a minute or two at most; these end a process that they did not reach.
@@ -419,7 +419,7 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch-renewals": {"task": "oauth.dispatch_renewals", "schedule": 5.0, "options": {"expires": 5}},
     "forget-old-sign-ins": {"task": "oauth.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
     "dispatch-notices": {"task": "oauth.dispatch_notices", "schedule": 30.0, "options": {"expires": 30}},
-    "dispatch-task-looks": {"task": "tools.dispatch_task_looks", "schedule": 1.0, "options": {"expires": 1}},
+    "dispatch-task-polls": {"task": "tools.dispatch_task_polls", "schedule": 1.0, "options": {"expires": 1}},
     "sweep-calls": {"task": "tools.sweep_calls", "schedule": 10.0, "options": {"expires": 10}},
     "forget-sessions": {"task": "connections.forget_sessions", "schedule": 3600.0, "options": {"expires": 3600}},
     "dispatch-owner-mail": {"task": "tools.dispatch_owner_mail", "schedule": 60.0, "options": {"expires": 60}},

@@ -123,28 +123,28 @@ def _shown(steps: list[Step], wanted: Settings) -> list[Step]:
 async def _drive(look: MetadataDiscovery, headers: Mapping[str, str]) -> DiscoveryResult:
     walk = look.walk()
     deadline = asyncio.get_running_loop().time() + WHOLE_TIMEOUT
-    ask = next(walk)
+    request = next(walk)
     try:
         while True:
             left = deadline - asyncio.get_running_loop().time()
-            ask = walk.send(await _fetch(ask, headers if ask.method == "POST" else {}, left))
+            request = walk.send(await _fetch(request, headers if request.method == "POST" else {}, left))
     except StopIteration as end:
         found: DiscoveryResult = end.value
         return found
 
 
-async def _fetch(ask: MetadataRequest, headers: Mapping[str, str], left: float) -> MetadataResponse:
+async def _fetch(request: MetadataRequest, headers: Mapping[str, str], left: float) -> MetadataResponse:
     if left <= 0:
         return MetadataResponse(trouble="There was no time left to ask: the documents before it took too long.")
     try:
         answer = await egress.fetch(
-            ask.method,
-            ask.url,
-            headers={"accept": "application/json", **headers, **ask.headers},
-            content=ask.content,
+            request.method,
+            request.url,
+            headers={"accept": "application/json", **headers, **request.headers},
+            content=request.content,
             max_bytes=LONGEST,
             timeout=min(left, DOCUMENT_TIMEOUT),
-            head_only=ask.content is not None,
+            head_only=request.content is not None,
         )
     except DuvoError as error:
         return MetadataResponse(trouble=error.sentence)

@@ -13,7 +13,7 @@ from oauth import credential_state, notices
 from oauth.models import SignIn
 from oauth.protocol.metadata import valid_scopes
 
-LOOKS = shares.Work(task="oauth.look_again", dispatcher="tools.dispatch_probes")  # a check finds out the same
+DISCOVERIES = shares.Work(task="oauth.discover_again", dispatcher="tools.dispatch_probes")  # a check finds out the same
 _LONGEST_SCOPES = 4000  # characters
 
 
@@ -24,11 +24,11 @@ def refused(sign_in_id: UUID) -> None:
         return
     sign_in.was_refused(timezone.now())
     _record(sign_in, "connection.token_refused", "unauthorized")
-    if not LOOKS.admits(sign_in.connection.tenant_id, sign_in.connection_id):
+    if not DISCOVERIES.admits(sign_in.connection.tenant_id, sign_in.connection_id):
         return
     arguments = {"connection_id": str(sign_in.connection_id)}
     try:
-        current_app.send_task(LOOKS.task, kwargs=arguments, expires=shares.WAITS, retry=False)
+        current_app.send_task(DISCOVERIES.task, kwargs=arguments, expires=shares.WAITS, retry=False)
     except (OperationalError, OSError):
         return  # the next check finds it out
 

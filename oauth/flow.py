@@ -205,7 +205,7 @@ def no_tokens(connection: Connection, failure: OAuthError) -> None:
     connection.set_credential_state(state, code, failure.sentence)
 
 
-def look_again(connection_id: UUID) -> None:
+def discover_again(connection_id: UUID) -> None:
     """Look at the server after it refused a token; sign-ins of an issuer that it no longer names are ended.
 
     A server that names none at this moment ends nothing: that its metadata is missing proves no change.

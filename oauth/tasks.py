@@ -45,11 +45,11 @@ def tell_who_left(*, sign_in_id: str) -> None:
     notices.tell_who_left(UUID(sign_in_id))
 
 
-@shared_task(name="oauth.look_again")
-def look_again(*, connection_id: str) -> None:
+@shared_task(name="oauth.discover_again")
+def discover_again(*, connection_id: str) -> None:
     """Find out whether a connection's server still trusts the sign-in server that its sign-ins come from."""
-    with feedback.LOOKS.held(connection_id):
-        flow.look_again(UUID(connection_id))
+    with feedback.DISCOVERIES.held(connection_id):
+        flow.discover_again(UUID(connection_id))
 
 
 @shared_task(name="oauth.dispatch_notices")

@@ -15,8 +15,8 @@ from tools.calls import acting, life, owner_mail, polling, pubsub, retention, us
 from tools.catalog import probing
 from tools.models import Call
 
-LOOKS = shares.Work(task="tools.look_at_task", dispatcher="tools.dispatch_task_looks")
-CANCELS = shares.Work(task="tools.cancel_task", dispatcher="tools.dispatch_task_looks")
+POLLS = shares.Work(task="tools.poll_task", dispatcher="tools.dispatch_task_polls")
+CANCELS = shares.Work(task="tools.cancel_task", dispatcher="tools.dispatch_task_polls")
 _CANCEL_TRIES = 12  # each after twice the pause: thousands that wait must not stand before what others wait for
 
 
@@ -34,19 +34,19 @@ def probe_connection(*, connection_id: str) -> None:
         probing.probe(UUID(connection_id))
 
 
-@shared_task(name="tools.dispatch_task_looks")
-def dispatch_task_looks() -> None:
+@shared_task(name="tools.dispatch_task_polls")
+def dispatch_task_polls() -> None:
     """Enqueue looks at the tasks of servers that are due, no more of an organization than its share."""
-    for call_id in polling.due(timezone.now(), LOOKS):
-        look_at_task.apply_async(kwargs={"call_id": str(call_id)}, expires=shares.WAITS)
+    for call_id in polling.due(timezone.now(), POLLS):
+        poll_task.apply_async(kwargs={"call_id": str(call_id)}, expires=shares.WAITS)
 
 
-@shared_task(name="tools.look_at_task")
-def look_at_task(*, call_id: str) -> None:
+@shared_task(name="tools.poll_task")
+def poll_task(*, call_id: str) -> None:
     """Look at the task of one call."""
-    with LOOKS.held(call_id):
-        polling.look(UUID(call_id))
-    pubsub.tell(UUID(call_id))
+    with POLLS.held(call_id):
+        polling.poll(UUID(call_id))
+    pubsub.publish(UUID(call_id))
 
 
 @shared_task(name="tools.cancel_task", bind=True, max_retries=_CANCEL_TRIES)

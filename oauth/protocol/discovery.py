@@ -117,20 +117,20 @@ class MetadataDiscovery:
 
     def _knock(self) -> Generator[MetadataRequest, MetadataResponse, Challenge | None]:
         """Ask without a token and return the challenge, None when none came (RFC 6750, section 3)."""
-        ask = MetadataRequest(
+        request = MetadataRequest(
             self._url, "The MCP server, without a token", "POST", _HELLO_HEADERS, orjson.dumps(_HELLO)
         )
-        got = yield ask
-        if got.trouble:
-            self._note(ask, got, got.trouble, good=False)
+        response = yield request
+        if response.trouble:
+            self._note(request, response, response.trouble, good=False)
             return None
-        if got.status != 401:  # noqa: PLR2004 - Unauthorized
-            self._note(ask, got, "It did not ask for a sign-in here.", good=True)
+        if response.status != 401:  # noqa: PLR2004 - Unauthorized
+            self._note(request, response, "It did not ask for a sign-in here.", good=True)
             return None
-        challenge = parse(got.www_authenticate)
+        challenge = parse(response.www_authenticate)
         pointer = challenge.get("resource_metadata")
         said = f"It names its metadata: {pointer}" if pointer else "It does not name its metadata."
-        self._note(ask, got, f"It asks for a sign-in. {said}", good=True)
+        self._note(request, response, f"It asks for a sign-in. {said}", good=True)
         return challenge
 
     # --- protected resource metadata, RFC 9728 ---
@@ -140,21 +140,21 @@ class MetadataDiscovery:
         origin = f"{parts.scheme}://{parts.netloc}"
         places = [hint, f"{origin}{_RESOURCE_PATH}{parts.path.rstrip('/')}", f"{origin}{_RESOURCE_PATH}"]
         for url in dict.fromkeys(place for place in places if place):
-            ask = MetadataRequest(url, "Protected resource metadata")
-            got = yield ask
-            document = self._document(ask, got, ResourceMetadata)
+            request = MetadataRequest(url, "Protected resource metadata")
+            response = yield request
+            document = self._document(request, response, ResourceMetadata)
             if document is None:
                 continue
             if not covers(document.resource, self._url):
                 said = f"It describes another server, {document.resource}, so it is not used."
-                self._note(ask, got, said, good=False)
+                self._note(request, response, said, good=False)
                 raise CannotSignIn(
                     "The server's metadata describes another server, so it is not safe to sign in.",
                     code="metadata_refused",
                 )
             servers = ", ".join(document.authorization_servers)
             said = f"The sign-in server is {servers}." if servers else "It names no sign-in server."
-            self._note(ask, got, said, good=bool(servers))
+            self._note(request, response, said, good=bool(servers))
             return document
         return None
 
@@ -164,15 +164,15 @@ class MetadataDiscovery:
         refused = False
         for issuer in issuers:
             for url in metadata_urls(issuer):
-                ask = MetadataRequest(url, "Sign-in server metadata")
-                got = yield ask
-                document = self._document(ask, got, ServerMetadata)
+                request = MetadataRequest(url, "Sign-in server metadata")
+                response = yield request
+                document = self._document(request, response, ServerMetadata)
                 if document is not None and document.issuer != issuer:
                     refused = True
                     said = f"It says it is {document.issuer}, not {issuer}, so it is not used."
-                    self._note(ask, got, said, good=False)
+                    self._note(request, response, said, good=False)
                 elif document is not None:
-                    self._note(ask, got, document.summary(), good=True)
+                    self._note(request, response, document.summary(), good=True)
                     return document
         raise self._nothing_found(refused=refused)
 
@@ -180,16 +180,18 @@ class MetadataDiscovery:
         """Find the server as MCP 2025-03-26 had it: at the MCP server's own origin, else at default paths."""
         parts = urlsplit(self._url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        ask = MetadataRequest(f"{origin}{_OAUTH_PATH}", "Sign-in server metadata, as in MCP 2025-03-26")
-        got = yield ask
-        document = self._document(ask, got, ServerMetadata)
+        request = MetadataRequest(f"{origin}{_OAUTH_PATH}", "Sign-in server metadata, as in MCP 2025-03-26")
+        response = yield request
+        document = self._document(request, response, ServerMetadata)
         if document is not None and document.issuer not in {origin, f"{origin}/"}:
-            self._note(ask, got, f"It says it is {document.issuer}, not {origin}, so it is not used.", good=False)
+            self._note(
+                request, response, f"It says it is {document.issuer}, not {origin}, so it is not used.", good=False
+            )
             raise self._nothing_found(refused=True)
         if document is not None:
-            self._note(ask, got, document.summary(), good=True)
+            self._note(request, response, document.summary(), good=True)
             return document
-        if not guess or got.trouble or self._unanswered:
+        if not guess or response.trouble or self._unanswered:
             raise self._nothing_found(refused=False)
         return ServerMetadata(
             issuer=origin,
@@ -210,24 +212,24 @@ class MetadataDiscovery:
 
     # --- notes ---
 
-    def _document(self, ask: MetadataRequest, got: MetadataResponse, kind: type[Document]) -> Document | None:
+    def _document(self, request: MetadataRequest, response: MetadataResponse, kind: type[Document]) -> Document | None:
         """Return the document that came back, or None with a note why there is none."""
-        if got.trouble or got.status >= 500:  # noqa: PLR2004 - the server's own failure
+        if response.trouble or response.status >= 500:  # noqa: PLR2004 - the server's own failure
             self._unanswered = True
-            self._note(ask, got, got.trouble or "The server failed.", good=False)
+            self._note(request, response, response.trouble or "The server failed.", good=False)
             return None
-        if got.status != 200:  # noqa: PLR2004 - OK
-            self._note(ask, got, "There is none here.", good=False)
+        if response.status != 200:  # noqa: PLR2004 - OK
+            self._note(request, response, "There is none here.", good=False)
             return None
         try:
-            return read(got.body, kind)
+            return read(response.body, kind)
         except MetadataError as fault:
-            self._note(ask, got, fault.sentence, good=False)
+            self._note(request, response, fault.sentence, good=False)
             return None
 
-    def _note(self, ask: MetadataRequest, got: MetadataResponse, conclusion: str, *, good: bool) -> None:
-        answer = f"HTTP {got.status}" if got.status else "No answer"
-        self.steps.append(Step(ask.what, ask.url[:500], answer, conclusion[:500], good))
+    def _note(self, request: MetadataRequest, response: MetadataResponse, conclusion: str, *, good: bool) -> None:
+        answer = f"HTTP {response.status}" if response.status else "No answer"
+        self.steps.append(Step(request.what, request.url[:500], answer, conclusion[:500], good))
 
 
 def metadata_urls(issuer: str) -> list[str]:

@@ -13,9 +13,9 @@ OF_STRANGERS = {
     "oauth.attend_sign_in",
     "oauth.deliver_notice",
     "oauth.forget_abandoned",
-    "oauth.look_again",
+    "oauth.discover_again",
     "tools.cancel_task",
-    "tools.look_at_task",
+    "tools.poll_task",
     "tools.mail_owner",
     "tools.probe_connection",
 }

@@ -312,7 +312,7 @@ def test_a_server_that_moves_to_another_issuer_asks_for_a_new_sign_in(
     other = authorization_server()
     protect(scene.server, other)
     called(scene, api)
-    flow.look_again(scene.connection.pk)  # what the worker is asked to do after a refused token
+    flow.discover_again(scene.connection.pk)  # what the worker is asked to do after a refused token
     assert scene.state == ("refused", "issuer_changed")
     assert scene.sign_in_row.sealed == ""
     assert all(token not in str(request.headers) for request in other.requests)

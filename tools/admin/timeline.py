@@ -77,7 +77,7 @@ def hints_of(call: Call) -> list[str]:
 def _sentence(call: Call, state: CallState) -> str:
     if call.error_code == "tool_error":
         return "The tool itself reports an error; its result says which."
-    if not call.finished and call.cancel_asked_at:
+    if not call.finished and call.cancel_requested_at:
         return "It is being cancelled."
     if _is_answered(call):
         return "The answer is on its way to the server."

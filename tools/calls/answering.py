@@ -91,7 +91,7 @@ def _take(call: Call, question: dict[str, Any], responses: dict[str, Any]) -> No
         return
     if not _still_asking(call).answer(call.seal(responses), now):
         raise NotAsked
-    pubsub.wake_workers()
+    pubsub.notify_workers()
 
 
 def _visit_is_declined(question: dict[str, Any], responses: dict[str, Any]) -> bool:

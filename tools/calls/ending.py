@@ -95,7 +95,7 @@ def stop(call: Call, end: End, now: datetime) -> bool:
         if stopped and end.tells_server and Call.objects.filter(pk=call.pk).exclude(sealed_task="").exists():
             _send("tools.cancel_task", call.pk)
     if stopped:
-        pubsub.tell(call.pk)
+        pubsub.publish(call.pk)
     return bool(stopped)
 
 
@@ -152,7 +152,7 @@ def revoke(token: AccessToken, *, calls_go_on: bool = False) -> int:
     token.revoke(calls_go_on=calls_go_on)
     sweep(timezone.now(), open_calls)
     for call_id in open_calls.filter(state__in=UNDER_WAY).values_list("pk", flat=True):
-        pubsub.tell(call_id)  # its process looks at once, and interrupts it
+        pubsub.publish(call_id)  # its process looks at once, and interrupts it
     return 0 if calls_go_on else began
 
 

@@ -104,7 +104,7 @@ async def start(
     if at_once:
         return await _run_here(opening, offer, arguments, slot, wait)
     if opening.state == CallState.QUEUED:
-        await asyncio.to_thread(pubsub.wake_workers)  # a hanging Redis must not hold the database's few threads
+        await asyncio.to_thread(pubsub.notify_workers)  # a hanging Redis must not hold the database's few threads
     if not wait:
         return Report(opening.id, name, CallState(opening.state), opening.created_at, waits_until=opening.waits_until)
     opened = await in_thread(lambda: Call.objects.get(pk=opening.id))
@@ -144,7 +144,7 @@ def cancel(call: Call) -> None:
     """End a call that no process has in hand now, and have a running one interrupted within a second."""
     now, row = timezone.now(), Call.objects.filter(pk=call.pk)
     # Said first: who lets go of the call from now on ends it, and what nobody has in hand by then is ended here.
-    if not row.filter(finished_at=None).update(cancel_asked_at=now):
+    if not row.filter(finished_at=None).update(cancel_requested_at=now):
         return
     unsent = row.filter(state__in=[CallState.QUEUED, CallState.AWAITING_APPROVAL], sent_at=None)
     if unsent.end(CallState.CANCELLED, CallCancelled.code, _NOT_MADE, now):
@@ -154,7 +154,7 @@ def cancel(call: Call) -> None:
         if row.exclude(sealed_task="").exists():
             _send("tools.cancel_task", call.pk)
         return
-    pubsub.tell(call.pk)
+    pubsub.publish(call.pk)
 
 
 def approve(call: Call, *, by: str) -> bool:
@@ -170,7 +170,7 @@ def approve(call: Call, *, by: str) -> bool:
         ending.check_or_stop(call)
     approved = Call.objects.filter(pk=call.pk).approve(by, now)
     if approved:
-        pubsub.wake_workers()
+        pubsub.notify_workers()
     return bool(approved)
 
 
@@ -192,7 +192,7 @@ async def run_queued(call_id: UUID) -> None:
     One for which there is no slot now stays queued and is due again later. Other processes hear how it stands then.
     """
     await _run_queued(call_id)
-    await asyncio.to_thread(pubsub.tell, call_id)
+    await asyncio.to_thread(pubsub.publish, call_id)
 
 
 async def _run_queued(call_id: UUID) -> None:
@@ -260,7 +260,7 @@ def sweep(now: datetime) -> list[UUID]:
         answering.answer_for_nobody(call)
     repeatable = Call.objects.orphans(now).repeatable()
     again = list(repeatable.filter(state=CallState.RUNNING).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
-    Call.objects.filter(pk__in=again, cancel_asked_at=None).orphans(now).queue_again(now)
+    Call.objects.filter(pk__in=again, cancel_requested_at=None).orphans(now).queue_again(now)
     Call.objects.orphans(now).unwanted().filter(sent_at=None).end(
         CallState.CANCELLED, CallCancelled.code, _NOT_MADE, now
     )
@@ -275,7 +275,7 @@ def sweep(now: datetime) -> list[UUID]:
         now,
     )
     if again:
-        pubsub.wake_workers()
+        pubsub.notify_workers()
     return again
 
 

@@ -47,7 +47,7 @@ def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
     return shares.admitted(rows, work, tenant="tenant", when="poll_at", most=_AT_ONCE, claim=claim)
 
 
-def look(call_id: UUID) -> None:
+def poll(call_id: UUID) -> None:
     """Look at a call's task and move the call to where the task is; a call without a running task is left alone."""
     call = Call.objects.filter(pk=call_id, state=CallState.RUNNING).exclude(sealed_task="").first()
     if call is None:
@@ -80,7 +80,7 @@ def _look_at(call: Call) -> None:
         _move(call, run, handle, task)
         return
     if not (_out_of_reach(call) if run is None else _over(call, run, failure)):
-        _look_again(call, _AFTER_A_FAILURE)
+        _poll_again(call, _AFTER_A_FAILURE)
 
 
 def cancel(call_id: UUID) -> None:
@@ -137,7 +137,7 @@ def _move(call: Call, run: Run, handle: dict[str, Any], task: Task) -> None:
         if task.message and task.message != (call.progress() or {}).get("message"):
             step = {"progress": None, "total": None, "message": task.message}
             kept |= {"progress_at": timezone.now(), "sealed_progress": call.seal(step)}
-        _look_again(call, timedelta(seconds=task.poll_interval), **kept)
+        _poll_again(call, timedelta(seconds=task.poll_interval), **kept)
 
 
 def _over(call: Call, run: Run, failure: mcp_client.RpcError | None) -> bool:
@@ -167,7 +167,7 @@ def _unanswered(questions: Questions, answered: list[str]) -> Questions | None:
     return replace(questions, requests=new) if new else None
 
 
-def _look_again(call: Call, after: timedelta, **kept: Any) -> None:
+def _poll_again(call: Call, after: timedelta, **kept: Any) -> None:
     still = Call.objects.filter(pk=call.pk, attempts=call.attempts, state=CallState.RUNNING)
     # Not after another look, which was quicker, has asked and was answered: the answers are still to be sent.
     still.filter(sealed_answers=call.sealed_answers).update(poll_at=timezone.now() + after, **kept)

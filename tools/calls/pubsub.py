@@ -25,13 +25,13 @@ _PATIENCE: Final = 0.5  # seconds that Redis may take
 _AGAIN: Final = 2.0  # seconds after which Redis is tried again
 
 
-def tell(call_id: UUID) -> None:
+def publish(call_id: UUID) -> None:
     """Tell all processes, from synchronous code, that a call has moved or is to be looked at."""
     with suppress(RedisError, OSError):
         _client(settings.REDIS_URL).publish(CHANNEL, str(call_id))
 
 
-def wake_workers() -> None:
+def notify_workers() -> None:
     """Tell the workers, from synchronous code, that there is a queued call to be made."""
     with suppress(RedisError, OSError):
         _client(settings.REDIS_URL).publish(QUEUED, "")

@@ -96,18 +96,18 @@ async def _perform(run: Run) -> Report:
                 run.call_id, run.attempt, seal=run.seal, slot=run.slot, caller=run.token_id, hang_up=run.asks
             ) as alive,
         ):
-            said = await _ask(run, alive, span.traceparent)
-            kept = await _stored(run, _as_answered(said)) if isinstance(said, ToolResult) else None
-            if isinstance(said, ToolResult) and said.is_error:
+            response = await _ask(run, alive, span.traceparent)
+            kept = await _stored(run, _as_answered(response)) if isinstance(response, ToolResult) else None
+            if isinstance(response, ToolResult) and response.is_error:
                 span.failed("tool_error")
-        if isinstance(said, Questions):
-            return await in_thread(_wait_for_answers, run, said)
-        if isinstance(said, Task):
-            report = await in_thread(_leave_to_task, run, said)
+        if isinstance(response, Questions):
+            return await in_thread(_wait_for_answers, run, response)
+        if isinstance(response, Task):
+            report = await in_thread(_leave_to_task, run, response)
             if report.state == CallState.CANCELLED:
-                await cancel_task(run, said.id)
+                await cancel_task(run, response.id)
             return report
-        return await settle(run, said, kept)
+        return await settle(run, response, kept)
     except LeaseLost as lost:
         failure = lost
         return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
@@ -125,7 +125,7 @@ async def _perform(run: Run) -> Report:
         watching.moved(run.call_id)
 
 
-async def settle(run: Run, said: ToolResult | DuvoError, kept: Kept | None = None) -> Report:
+async def settle(run: Run, response: ToolResult | DuvoError, kept: Kept | None = None) -> Report:
     """Write the outcome of a call down and return its report; one that had an outcome already keeps that.
 
     `kept` is what `_stored` made of a result, where that was done while the call was still known to be alive.
@@ -133,12 +133,12 @@ async def settle(run: Run, said: ToolResult | DuvoError, kept: Kept | None = Non
     error: CallError | None = None
     whole: Json | None = None
     result, text, stored = whole, b"", list[StoredContent]()
-    if isinstance(said, ToolResult):
-        state = CallState.FAILED if said.is_error else CallState.SUCCEEDED
-        whole = _as_answered(said)
+    if isinstance(response, ToolResult):
+        state = CallState.FAILED if response.is_error else CallState.SUCCEEDED
+        whole = _as_answered(response)
         result, text, stored = kept or await _stored(run, whole)
     else:
-        state, error = outcome_of(said)
+        state, error = outcome_of(response)
         if state == CallState.FAILED and run.sent_before:
             sentence = f"An earlier attempt may have run, and the last one failed: {error.sentence}"
             state, error = CallState.OUTCOME_UNKNOWN, OutcomeUnknown(sentence)
@@ -165,7 +165,7 @@ async def settle(run: Run, said: ToolResult | DuvoError, kept: Kept | None = Non
         # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
         logger.exception("The outcome of call %s could not be written down", run.call_id)
         result = whole  # there may be nothing behind the links
-    await _learn(run, said, seconds)
+    await _learn(run, response, seconds)
     return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
 
 
@@ -206,10 +206,10 @@ async def _split_apart(run: Run, result: RawJson) -> tuple[Json, list[contents.P
     return RawJson(left), pieces
 
 
-def _as_answered(said: ToolResult) -> Json:
-    if said.large:
-        return RawJson(said.large)
-    return {"is_error": said.is_error, "content": said.content, "structured_content": said.structured}
+def _as_answered(response: ToolResult) -> Json:
+    if response.large:
+        return RawJson(response.large)
+    return {"is_error": response.is_error, "content": response.content, "structured_content": response.structured}
 
 
 async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Said:
@@ -292,15 +292,15 @@ def sealed_question(run: Run, questions: Questions) -> str:
     return run.seal({**asdict(questions), "id": secrets.token_hex(8)})
 
 
-async def _learn(run: Run, said: ToolResult | DuvoError, seconds: float) -> None:
+async def _learn(run: Run, response: ToolResult | DuvoError, seconds: float) -> None:
     """Take notice of what a call tells about the connection's sign-in, and about the tool's pace."""
     offer = run.offer
     try:
-        if isinstance(said, ToolResult) and offer.doubted:
+        if isinstance(response, ToolResult) and offer.doubted:
             again = partial(access.trust_again, offer.connection_id, offer.bearer, server_url=offer.server.url)
             await in_thread(again)
-        elif isinstance(said, mcp_client.Challenged | mcp_client.EraChanged):
-            noted = partial(access.note, offer.connection_id, said, offer.bearer, server_url=offer.server.url)
+        elif isinstance(response, mcp_client.Challenged | mcp_client.EraChanged):
+            noted = partial(access.note, offer.connection_id, response, offer.bearer, server_url=offer.server.url)
             await in_thread(noted)
         if offer.learns_placement and seconds > SLOW:
             until = timezone.now() + SLOW_FOR

@@ -126,7 +126,7 @@ class Access:
             feedback.lacks(self.bearer.sign_in_id, scopes)
         else:
             feedback.refused(self.bearer.sign_in_id)
-            flow.look_again(self.connection.pk)  # here and now: a check tells what it found
+            flow.discover_again(self.connection.pk)  # here and now: a check tells what it found
         credential_state.settle(self.connection)
 
 

@@ -54,7 +54,7 @@ class Call(models.Model):
     finished_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
     attempts = models.PositiveSmallIntegerField(default=1)
-    cancel_asked_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
     idempotency_key = models.CharField(max_length=255, blank=True)
     body_digest = models.CharField(max_length=64, blank=True)
     last_seq = models.PositiveIntegerField(db_default=1)
@@ -82,9 +82,9 @@ class Call(models.Model):
             models.Index(fields=["assignment", "-created_at", "-id"], name="call_by_assignment"),
             models.Index(fields=["lease_until"], name="call_open", condition=Q(finished_at__isnull=True)),
             models.Index(
-                fields=["cancel_asked_at"],
+                fields=["cancel_requested_at"],
                 name="call_unwanted",
-                condition=Q(finished_at__isnull=True, cancel_asked_at__isnull=False),
+                condition=Q(finished_at__isnull=True, cancel_requested_at__isnull=False),
             ),
             models.Index(fields=["tenant", "lease_until"], name="call_queued", condition=Q(state="queued")),
             models.Index(fields=["poll_at"], name="call_task_due", condition=Q(poll_at__isnull=False)),

@@ -55,7 +55,7 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     def unwanted(self) -> CallQuerySet:
         """Return the open calls that somebody wants cancelled."""
-        return self.filter(finished_at=None, cancel_asked_at__isnull=False)
+        return self.filter(finished_at=None, cancel_requested_at__isnull=False)
 
     def orphans(self, now: datetime) -> CallQuerySet:
         """Return the calls under way whose process has not been heard of since their lease ran out."""
@@ -64,7 +64,7 @@ class CallQuerySet(models.QuerySet["Call"]):
     def repeatable(self) -> CallQuerySet:
         """Return those that may be made again: nothing left yet, or the caller's key and the approved tool allow it."""
         idempotent = ~Q(idempotency_key="") & Q(tool__approved_definition__annotations__idempotentHint=True)
-        return self.filter(Q(sent_at=None) | idempotent, attempts__lt=MOST_ATTEMPTS, cancel_asked_at=None)
+        return self.filter(Q(sent_at=None) | idempotent, attempts__lt=MOST_ATTEMPTS, cancel_requested_at=None)
 
     def waiting_too_long(self, now: datetime, state: CallState) -> CallQuerySet:
         """Return the calls in this state that nobody has decided or answered in time."""

@@ -34,7 +34,7 @@ def begun(desk: Shop) -> Call:
 
 
 def looked(call: Call) -> Call:
-    polling.look(call.pk)
+    polling.poll(call.pk)
     call.refresh_from_db()
     return call
 
@@ -107,7 +107,7 @@ def test_a_call_that_is_cancelled_as_it_becomes_a_task_cancels_it(
     leave = runs._leave_to_task
 
     def cancelled_meanwhile(run: runs.Run, task: Any) -> Any:
-        Call.objects.filter(pk=run.call_id).update(cancel_asked_at=timezone.now())
+        Call.objects.filter(pk=run.call_id).update(cancel_requested_at=timezone.now())
         return leave(run, task)
 
     monkeypatch.setattr(runs, "_leave_to_task", cancelled_meanwhile)
@@ -159,7 +159,7 @@ def test_a_look_that_comes_late_leaves_newer_answers_alone(desk: Shop, box: Task
     looked(call)
     answer = {"action": "accept", "content": {"name": "Ada"}}
     answering.answer(call, {"who": answer})
-    polling._look_again(stale, timedelta(seconds=1), sealed_answers="")
+    polling._poll_again(stale, timedelta(seconds=1), sealed_answers="")
     call.refresh_from_db()
     looked(call)
     assert box.only.responses == {"who": answer}

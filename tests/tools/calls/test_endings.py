@@ -63,7 +63,7 @@ class Yard:
             call = self.call(tool)
             if tool != "report":
                 self.box.jobs[-1].ask(who=form("Who?", ONE_NAME))
-                polling.look(call.pk)
+                polling.poll(call.pk)
                 assert self.call(tool).state == "input_required"
         answering.answer(self.call("answered"), {"who": ADA})
 
@@ -87,7 +87,7 @@ class Yard:
         for call_id in [*life.sweep(timezone.now()), *Call.objects.values_list("pk", flat=True)]:
             life.resume(call_id)
         for call_id in [*polling.due(later), *Call.objects.values_list("pk", flat=True)]:
-            polling.look(call_id)
+            polling.poll(call_id)
         for call in Call.objects.exclude(sealed_task=""):
             polling.cancel(call.pk)
         probing.probe(self.shop.connection.pk)
@@ -226,7 +226,7 @@ def test_a_resumed_organization_goes_on_where_it_stood(yard: Yard) -> None:
     assert yard.call("approved").state == "succeeded"
     for job in yard.box.jobs:
         job.complete()
-    polling.look(yard.call("report").pk)
+    polling.poll(yard.call("report").pk)
     assert yard.call("report").state == "succeeded"
 
 
@@ -236,7 +236,7 @@ def test_what_a_revoked_token_began_goes_on_if_the_admin_wants_it_so(yard: Yard)
     life.sweep(timezone.now())
     life.resume(yard.call("queued").pk)
     yard.box.jobs[0].complete()
-    polling.look(yard.call("report").pk)
+    polling.poll(yard.call("report").pk)
     assert (yard.call("queued").state, yard.call("report").state) == ("succeeded", "succeeded")
     assert (yard.call("approved").state, yard.call("approved").error_code) == ("failed", "asker_gone")
 

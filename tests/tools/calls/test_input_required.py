@@ -209,7 +209,7 @@ def test_a_cancel_that_comes_as_the_question_does_is_heard(open_shop: OpenShop) 
     shop.call("ask_form")
     call = shop.row
     Call.objects.filter(pk=call.pk).answer(call.seal({}), timezone.now())
-    Call.objects.filter(pk=call.pk).update(cancel_asked_at=timezone.now(), sealed_answers="")
+    Call.objects.filter(pk=call.pk).update(cancel_requested_at=timezone.now(), sealed_answers="")
     life.resume(call.pk)
     call.refresh_from_db()
     assert call.state == "cancelled"

@@ -186,7 +186,7 @@ def test_the_result_of_a_task_may_be_large_too(open_shop: OpenShop) -> None:
     shop = open_shop(box)
     assert shop.call("report", headers={"Prefer": "wait=1"}).json()["state"] == "running"
     box.only.complete("The report.", structuredContent={"rows": orjson.loads(small_objects(MB))})
-    polling.look(shop.row.pk)
+    polling.poll(shop.row.pk)
     answer = shop.api.get(f"/v1/calls/{shop.row.pk}").json()
     assert (answer["state"], answer["content"]) == ("succeeded", [{"type": "text", "text": "The report."}])
     link = answer["structured_content_link"]

@@ -252,7 +252,7 @@ def test_a_cancel_ends_a_call_that_its_process_leaves_to_a_task_at_that_moment(
 
     def end_and_leave(rows: CallQuerySet, *said: Any, **more: Any) -> int:
         ended = end(rows, *said, **more)
-        Call.objects.filter(pk=call.pk, cancel_asked_at=None).update(lease_until=None)
+        Call.objects.filter(pk=call.pk, cancel_requested_at=None).update(lease_until=None)
         unwanted = Call.objects.filter(pk=call.pk).unwanted()
         return ended or end(unwanted, *said, **more)
 
@@ -269,7 +269,7 @@ def test_the_organizations_admin_cancels_and_nobody_else(
     form = {"action": "cancel", "_selected_action": call}
     for stranger in (acme.auditor, rival.admin):
         signed_in(stranger).post("/admin/tools/call/", form)
-    assert Call.objects.get().cancel_asked_at is None
+    assert Call.objects.get().cancel_requested_at is None
     signed_in(acme.admin).post("/admin/tools/call/", form)
     ended = patient.api.get(f"/v1/calls/{call}", headers={"Prefer": "wait=10"}).json()
     assert ended["state"] == "cancelled"
@@ -315,7 +315,7 @@ def test_an_orphan_is_made_again_if_caller_and_tool_allow_it(shop: Shop) -> None
         (False, {"idempotency_key": "k"}),
         (True, {}),
         (True, {"idempotency_key": "k", "attempts": 3}),
-        (True, {"idempotency_key": "k", "cancel_asked_at": timezone.now()}),
+        (True, {"idempotency_key": "k", "cancel_requested_at": timezone.now()}),
     ],
     ids=["the tool does not say so", "no key", "three attempts", "cancelled"],
 )

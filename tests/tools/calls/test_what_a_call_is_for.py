@@ -202,7 +202,7 @@ def test_another_server_is_not_asked_for_the_task_of_the_one_before(open_shop: O
     other = by_a_move(shop)
     requests = len(other.requests)
     polling.cancel(call.pk)
-    polling.look(call.pk)
+    polling.poll(call.pk)
     assert state_of(call) == ("outcome_unknown", "outcome_unknown")
     assert "the tool may have run" in call.error_sentence
     assert len(other.requests) == requests

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from connections import egress, metrics
 from tools.calls import limits
 from tools.models import Call
-from tools.models.moves import OPEN_STATES, CallState
+from tools.models.call_states import OPEN_STATES, CallState
 
 _PATIENCE = 2.0  # seconds
 _COUNTERS = {

@@ -23,7 +23,7 @@ from tests.tools.calls.test_call_worker import ASYNC, open_call
 from tests.tools.conftest import Shop, open_shop, shop  # noqa: F401 - fixtures
 from tools.calls import life
 from tools.models import Call
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 
 TOKEN = "m" * 40
 

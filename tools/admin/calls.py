@@ -27,7 +27,7 @@ from tools.admin.timeline import hints_of, life_of
 from tools.api.contents import attachment, whole
 from tools.calls import contents, disclosure, ending, life, offers
 from tools.models import Call
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 from tools.payloads.raw_json import encode
 
 LOST = "It can no longer be opened: the key that sealed it is gone."

@@ -21,7 +21,7 @@ from tools.admin.questions import ACTIONS, QuestionForm, answered, asked
 from tools.calls import acting, answering, disclosure, life
 from tools.errors import AnswersRefused, Ended, NotAsked, OrganizationSuspended, ToolReplaced
 from tools.models import Call
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 
 LATE = "Too late: somebody has decided this call before, or nobody did in time."
 ENDED = "This call had ended already."

@@ -10,7 +10,7 @@ from connections.errors import SealBroken
 from tools.calls import offers
 from tools.definitions.difference import visible
 from tools.models import Call, CallEvent
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 
 _EVENTS_SHOWN = 100
 _SENTENCES = {

@@ -22,7 +22,7 @@ from tools.api.calls import AsyncView, own
 from tools.calls import limits, watching
 from tools.errors import CallerGone
 from tools.models import Call, CallEvent
-from tools.models.moves import FINAL_STATES
+from tools.models.call_states import FINAL_STATES
 
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps proxies from closing the stream
 _RETRY = b"retry: 1000\n\n"  # milliseconds after which a client comes back

@@ -11,7 +11,7 @@ from rest_framework import serializers
 from connections.models import Authorization, Connection, Era, Grant, Sharing, TokenAuth
 from tools.calls.outcomes import Report
 from tools.models import Call, Policy, Tool
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 from tools.payloads.raw_json import RawJson
 
 

@@ -37,7 +37,7 @@ from tools.api.serializers import (
 )
 from tools.calls import offers, usage
 from tools.models import Assignment, Call, Tool
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 
 _TRIES = 10  # of a change beside others; each time at least one of them gets through
 ETAG = OpenApiParameter(

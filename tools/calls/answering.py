@@ -22,7 +22,8 @@ from tools.definitions.schemas import Fault
 from tools.errors import AnswersRefused, Ended, InputDeclined, NotAsked, OrganizationSuspended, ToolReplaced
 from tools.mcp_client import Questions
 from tools.models import Call
-from tools.models.moves import AskedIn, CallQuerySet, CallState
+from tools.models.call_states import AskedIn, CallState
+from tools.models.calls import CallQuerySet
 
 
 def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:

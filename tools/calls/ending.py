@@ -38,7 +38,8 @@ from tools.errors import (
     ToolReplaced,
 )
 from tools.models import AccessToken, Assignment, Call, Policy, Tool
-from tools.models.moves import UNDER_WAY, CallQuerySet, CallState
+from tools.models.call_states import UNDER_WAY, CallState
+from tools.models.calls import CallQuerySet
 
 CONNECTION_DISABLED = "connection_disabled"
 _SWEPT_AT_ONCE = 500

@@ -27,8 +27,8 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from connections import patience, sealing
 from connections.errors import DuvoError
 from tools.models import Call, StoredContent
+from tools.models.call_states import OPEN_STATES
 from tools.models.calls import seal_context
-from tools.models.moves import OPEN_STATES
 
 _MOST_AT_ONCE = 256
 _IDLE_SECONDS = 1.0

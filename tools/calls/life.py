@@ -49,7 +49,7 @@ from tools.errors import (
 )
 from tools.mcp_client import Answers
 from tools.models import Call
-from tools.models.moves import MOST_ATTEMPTS, CallState
+from tools.models.call_states import MOST_ATTEMPTS, CallState
 from tools.payloads.raw_json import Json
 
 _SWEPT_AT_ONCE = 500

@@ -28,7 +28,7 @@ from tools.errors import (
     ToolReplaced,
 )
 from tools.models import Call
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 from tools.payloads.raw_json import Json
 
 _ERRORS: dict[CallState, type[CallError]] = {

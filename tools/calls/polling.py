@@ -25,7 +25,7 @@ from tools.catalog.upstream import let_in
 from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound, ToolReplaced
 from tools.mcp_client import Questions, Task, budget
 from tools.models import Call
-from tools.models.moves import AskedIn, CallState
+from tools.models.call_states import AskedIn, CallState
 
 _LOOK_TIMEOUT = 30.0  # seconds
 _LONGEST_LOOK = 60.0  # seconds, a renewed token and answers on the way included

@@ -14,7 +14,7 @@ from django.db import transaction
 from connections import audit, sealed_files
 from connections.models import Tenant
 from tools.models import Call, StoredContent
-from tools.models.moves import FINAL_STATES
+from tools.models.call_states import FINAL_STATES
 
 AT_ONCE = 500  # calls in one transaction
 MOST_BATCHES = 400  # of one organization in one run, so that every organization has its turn

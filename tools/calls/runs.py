@@ -33,8 +33,8 @@ from tools.catalog.upstream import let_in
 from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown
 from tools.mcp_client import Answers, Questions, Task, ToolResult, budget
 from tools.models import Call, StoredContent, Tool
-from tools.models.calls import seal_context
-from tools.models.moves import AskedIn, CallQuerySet, CallState
+from tools.models.call_states import AskedIn, CallState
+from tools.models.calls import CallQuerySet, seal_context
 from tools.payloads.raw_json import Json, RawJson, encode
 
 SLOW = 10.0  # seconds; a tool that takes longer runs in the queue for a while

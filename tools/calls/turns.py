@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from tools.models import Call
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 
 # Goes from organization to organization, not from row to row: a backlog of 100,000 calls costs no more than one.
 _WAITING = """

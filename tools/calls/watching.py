@@ -30,7 +30,7 @@ from tools.calls import ending, limits, pubsub
 from tools.errors import CallCancelled, CallerGone, LeaseLost
 from tools.mcp_client import Progress
 from tools.models import Call
-from tools.models.moves import FINAL_STATES, UNDER_WAY, CallState
+from tools.models.call_states import FINAL_STATES, UNDER_WAY, CallState
 
 LOOK_EVERY = 0.25  # seconds
 ENDS_EVERY = 0.75  # seconds between two looks at what has ended for the calls that run here, and for who waits here

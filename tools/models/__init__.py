@@ -5,12 +5,13 @@ Connection ──┬── Probe                    one check, with its report
 Tenant ──┬── Assignment ──┬── AccessToken   a caller and its keys
          │                ├── Consent       whom its owner lets act in their name,
          │                └── OwnerNotice   and what the owner was told of it
-         └── Call ──┬── CallEvent         one request to run one tool, its moves,
+         └── Call ──┬── CallEvent         one request to run one tool, its transitions,
                     └── StoredContent     and what is too large for its result
 """
 
 from tools.models.assignments import AccessToken, Assignment, Consent
-from tools.models.calls import Call, CallEvent
+from tools.models.call_events import CallEvent
+from tools.models.calls import Call
 from tools.models.catalog import Placement, Policy, Probe, Tool, ToolVersion
 from tools.models.contents import StoredContent
 from tools.models.owner_notices import OwnerNotice

@@ -2,20 +2,109 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import orjson
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from connections import sealing
+from connections import metrics, sealing
 from connections.models import Connection, Tenant
 from tools.models.assignments import AccessToken, Assignment
+from tools.models.call_states import FINAL_STATES, MOST_ATTEMPTS, OPEN_STATES, UNDER_WAY, AskedIn, CallState
 from tools.models.catalog import Tool
-from tools.models.moves import FINAL_STATES, OPEN_STATES, AskedIn, CallQuerySet, CallState
 from tools.payloads.raw_json import Json, read
+
+
+class CallQuerySet(models.QuerySet["Call"]):
+    """Sets of calls, and their transitions: each is one conditional update, so of two who try one succeeds."""
+
+    def unwanted(self) -> CallQuerySet:
+        """Return the open calls that somebody wants cancelled."""
+        return self.filter(finished_at=None, cancel_requested_at__isnull=False)
+
+    def orphans(self, now: datetime) -> CallQuerySet:
+        """Return the calls under way whose process has not been heard of since their lease ran out."""
+        return self.filter(state__in=UNDER_WAY, lease_until__lt=now)
+
+    def repeatable(self) -> CallQuerySet:
+        """Return those that may be made again: nothing left yet, or the caller's key and the approved tool allow it."""
+        idempotent = ~Q(idempotency_key="") & Q(tool__approved_definition__annotations__idempotentHint=True)
+        return self.filter(Q(sent_at=None) | idempotent, attempts__lt=MOST_ATTEMPTS, cancel_requested_at=None)
+
+    def waiting_too_long(self, now: datetime, state: CallState) -> CallQuerySet:
+        """Return the calls in this state that nobody has decided or answered in time."""
+        return self.filter(state=state, waits_until__lt=now).of_active_tenants()
+
+    def tasks_due(self, now: datetime) -> CallQuerySet:
+        """Return the calls whose task on the server is to be looked at; not while their organization is suspended."""
+        return self.filter(state=CallState.RUNNING, poll_at__lte=now).of_active_tenants()
+
+    def of_active_tenants(self) -> CallQuerySet:
+        """Return those whose organization is not suspended."""
+        # No join: a conditional UPDATE over one is not judged anew on a row that somebody else has just changed.
+        return self.exclude(tenant__in=Tenant.objects.filter(suspended_at__isnull=False))
+
+    # --- transitions ---
+
+    def claim(self, now: datetime, lease_until: datetime) -> int:
+        """Move these queued calls to running; 0 if another worker was quicker."""
+        return self.filter(state=CallState.QUEUED).update(
+            state=CallState.RUNNING, started_at=now, lease_until=lease_until
+        )
+
+    def queue_again(self, now: datetime) -> int:
+        """Move these running calls back to the queue, one attempt further; that they may have been sent stays true."""
+        return self.filter(state=CallState.RUNNING).update(
+            state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, lease_until=now
+        )
+
+    def approve(self, by: str, now: datetime) -> int:
+        """Move these calls from awaiting approval to the queue."""
+        return self.filter(state=CallState.AWAITING_APPROVAL).update(
+            state=CallState.QUEUED, decided_by=by[:200], decided_at=now, waits_until=None, lease_until=now
+        )
+
+    def ask(self, asked_in: AskedIn, sealed_question: str, waits_until: datetime, **more: Any) -> int:
+        """Move these running calls to input required; without a stream no process waits for the answer."""
+        if asked_in != AskedIn.STREAM:
+            more |= {"lease_until": None, "poll_at": None}
+        return self.filter(state=CallState.RUNNING).update(
+            state=CallState.INPUT_REQUIRED, asked_in=asked_in, sealed_question=sealed_question, sealed_answers="",
+            waits_until=waits_until, **more,
+        )  # fmt: skip
+
+    def answer(self, sealed_answers: str, now: datetime) -> int:
+        """Keep the answers of these calls, once, and move them to where they go on.
+
+        A repeated call goes to the queue and a task on; who holds a stream sees the answers and calls `go_on`.
+        """
+        open_ = self.filter(state=CallState.INPUT_REQUIRED, sealed_answers="")
+        kept: dict[str, Any] = {"sealed_answers": sealed_answers, "waits_until": None}
+        unsent = {"state": CallState.QUEUED, "sent_at": None}  # the server asked instead of running the tool
+        return (
+            open_.filter(asked_in=AskedIn.RESULT).update(lease_until=now, **unsent, **kept)
+            or open_.filter(asked_in=AskedIn.TASK).update(state=CallState.RUNNING, started_at=now, poll_at=now, **kept)
+            or open_.filter(asked_in=AskedIn.STREAM).update(**kept)
+        )
+
+    def go_on(self) -> int:
+        """Move these calls, whose answers were sent, from input required to running."""
+        return self.filter(state=CallState.INPUT_REQUIRED).update(
+            state=CallState.RUNNING, asked_in="", sealed_question="", sealed_answers="", waits_until=None
+        )
+
+    def end(self, state: CallState, code: str, sentence: str, now: datetime, **more: Any) -> int:
+        """Move these calls to a final state without a result, unless they have ended; return how many it were."""
+        ended = self.filter(finished_at=None).update(
+            state=state, error_code=code, error_sentence=sentence[:300], finished_at=now,
+            lease_until=None, waits_until=None, poll_at=None, **more,
+        )  # fmt: skip
+        metrics.count("calls", ended, outcome=state, placement=metrics.OTHER)  # no run ended them
+        return ended
 
 
 class Call(models.Model):
@@ -178,37 +267,6 @@ class Call(models.Model):
     def _opened(self, column: str) -> dict[str, Any] | None:
         sealed: str = getattr(self, column)
         return dict(sealing.unseal(sealed, context=self.seal_context)) if sealed else None
-
-
-class CallEvent(models.Model):
-    """One move of a call, or one step of its progress; a trigger on the calls' table writes it, nobody else."""
-
-    call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="events", db_index=False)
-    seq = models.PositiveIntegerField()
-    state = models.CharField(max_length=20, choices=CallState)
-    code = models.CharField(max_length=60, blank=True)
-    sealed_progress = models.TextField(blank=True)
-    at = models.DateTimeField()
-
-    sealed_fields = ("sealed_progress",)
-
-    class Meta:
-        ordering = ["seq"]
-        constraints = [models.UniqueConstraint(fields=["call", "seq"], name="a_call_has_one_event_of_each_number")]
-
-    def __str__(self) -> str:
-        return f"{self.seq} {self.state}"
-
-    @property
-    def seal_context(self) -> str:
-        """What the seals are bound to: those of its call."""
-        return self.call.seal_context
-
-    def progress(self) -> dict[str, Any] | None:
-        """Return the step (progress, total, message), or None for a move; raises SealBroken."""
-        if not self.sealed_progress:
-            return None
-        return dict(sealing.unseal(self.sealed_progress, context=self.seal_context))
 
 
 _WITH_ALL_MEMBERS = (b'{"is_error":true,"structured_content_link":', b'{"is_error":false,"structured_content_link":')

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from connections.tenancy import ADMINS, person, tenants_of
 from tools.models import Call
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 
 SHOWN = 10
 

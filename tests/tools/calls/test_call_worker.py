@@ -16,7 +16,7 @@ from tests.servers.running import Rule
 from tests.tools.conftest import Shop, eventually
 from tools.calls import life
 from tools.models import AccessToken, Assignment, Call
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 
 ASYNC = {"headers": {"Prefer": "respond-async"}}
 

@@ -26,7 +26,8 @@ from tests.servers.toolbox import Result, Toolbox, furnished, schema, text
 from tests.tools.conftest import OpenShop, Shop, eventually
 from tools.calls import ledger, life, runs
 from tools.models import Call, StoredContent
-from tools.models.moves import CallQuerySet, CallState
+from tools.models.call_states import CallState
+from tools.models.calls import CallQuerySet
 
 KEY = {"Idempotency-Key": "order-4711"}
 ASYNC = {"Prefer": "respond-async"}

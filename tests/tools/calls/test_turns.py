@@ -24,7 +24,7 @@ from tests.tools.conftest import Shop, eventually
 from tools.calls import turns
 from tools.calls.turns import Turns, shared_out
 from tools.models import Call, Probe
-from tools.models.moves import CallState
+from tools.models.call_states import CallState
 
 PLACES = 8  # of the workers that these tests start
 KEEP = timedelta(minutes=1)

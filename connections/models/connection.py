@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
@@ -13,11 +13,9 @@ from django.utils import timezone
 from django.utils.text import slugify
 from uuid_utils.compat import uuid7
 
+from connections.models.credential import Credential, SecretKind
 from connections.models.people import Tenant, User
 from connections.states import CredentialState, Headline, ReachabilityState, ToolsState, headline, next_step
-
-if TYPE_CHECKING:
-    from connections.models.credential import Credential
 
 
 class Authorization(models.TextChoices):
@@ -51,16 +49,6 @@ class TokenAuth(models.TextChoices):
     BASIC = "client_secret_basic", "client_secret_basic"
     POST = "client_secret_post", "client_secret_post"
     PRIVATE_KEY_JWT = "private_key_jwt", "private_key_jwt"
-
-
-class SecretKind(models.TextChoices):
-    """What a stored secret is for."""
-
-    API_KEY = "api_key", "API key"
-    HEADERS = "headers", "Custom headers"
-    EXTRA_HEADERS = "extra_headers", "Extra headers"
-    OAUTH_CLIENT_SECRET = "oauth_client_secret", "Client secret"
-    OAUTH_SIGNING_KEY = "oauth_signing_key", "Signing key"
 
 
 class Era(models.TextChoices):

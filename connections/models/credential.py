@@ -11,8 +11,18 @@ from uuid_utils.compat import uuid7
 from connections import egress, sealing, signing_keys
 from connections.ages import ago
 from connections.errors import SecretOfAnotherServer
-from connections.models.connection import Connection, SecretKind
 from connections.models.people import User
+
+
+class SecretKind(models.TextChoices):
+    """What a stored secret is for."""
+
+    API_KEY = "api_key", "API key"
+    HEADERS = "headers", "Custom headers"
+    EXTRA_HEADERS = "extra_headers", "Extra headers"
+    OAUTH_CLIENT_SECRET = "oauth_client_secret", "Client secret"
+    OAUTH_SIGNING_KEY = "oauth_signing_key", "Signing key"
+
 
 NOT_SENT = frozenset({SecretKind.OAUTH_SIGNING_KEY})  # it signs; what leaves shows nothing of it
 OF_CLIENTS = frozenset({SecretKind.OAUTH_CLIENT_SECRET, SecretKind.OAUTH_SIGNING_KEY})
@@ -28,7 +38,7 @@ class Credential(models.Model):
     Kind = SecretKind
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="credentials")
+    connection = models.ForeignKey("Connection", on_delete=models.CASCADE, related_name="credentials")
     owner = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")
     kind = models.CharField(max_length=25, choices=SecretKind)
     origin = models.CharField(max_length=300, blank=True, db_default="")

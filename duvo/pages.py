@@ -30,7 +30,7 @@ from connections.egress.loop import release_database, while_waiting
 from connections.errors import TooManyTries
 from connections.models import Role
 from tools.api import problems
-from tools.api.authentication import recognize, token_digest
+from tools.callers import recognize, token_digest
 from tools.calls import limits
 from tools.errors import LimitReached
 

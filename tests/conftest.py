@@ -71,10 +71,10 @@ def _quick_passwords(settings: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
     """Caches of the call path know rows of the test before."""
-    from tools.api import authentication
+    from tools import callers
     from tools.calls import offers
 
-    authentication.forget()
+    callers.forget()
     offers.forget()
 
 

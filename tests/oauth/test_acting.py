@@ -18,7 +18,7 @@ from oauth.models import Notice, SignIn
 from tests.conftest import PASSWORD, House
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
-from tools.api import authentication
+from tools import callers
 from tools.calls import life, offers, owner_mail
 from tools.models import AccessToken, Assignment, Call, Consent, OwnerNotice, Tool
 
@@ -62,7 +62,7 @@ class Office:
 
     def acts(self, token: str | None) -> bool:
         """Whether a call with this token reaches the server with the owner's sign-in; if not, nothing reaches it."""
-        authentication.principals.clear()
+        callers.principals.clear()
         offers.forget()
         before = self.scene.server.count("tools/call")
         answer = self.api.as_(token).call("orders__echo", {"text": "x"}, headers=AT_ONCE)

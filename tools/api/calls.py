@@ -23,8 +23,9 @@ from connections.context import request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools.api import prefer, problems
-from tools.api.authentication import IsAssignment, Principal, principals, recognize, token_digest
+from tools.api.authentication import IsAssignment
 from tools.api.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_json
+from tools.callers import Principal, principals, recognize, token_digest
 from tools.calls import acting, answering, life, tracing
 from tools.calls.ledger import LedgerUnavailable
 from tools.calls.outcomes import Report

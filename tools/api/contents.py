@@ -17,9 +17,10 @@ from rest_framework.views import APIView
 
 from connections.errors import SealBroken
 from tools.api import problems
-from tools.api.authentication import IsAssignment, Principal
+from tools.api.authentication import IsAssignment
 from tools.api.serializers import ProblemSerializer
 from tools.api.views import assignment_of
+from tools.callers import Principal
 from tools.calls import acting, contents
 from tools.errors import ContentLost
 from tools.models import StoredContent

@@ -17,8 +17,8 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 
 from connections.context import request_id
 from connections.threads import in_thread
-from tools.api.authentication import Principal, principals, welcome
 from tools.api.calls import AsyncView, own
+from tools.callers import Principal, principals, welcome
 from tools.calls import limits, watching
 from tools.errors import CallerGone
 from tools.models import Call, CallEvent

@@ -27,7 +27,7 @@ from connections.errors import SecretOfAnotherServer
 from connections.forms import ConnectionForm, Superseded
 from connections.models import Connection, Credential, Tenant, User
 from tools.api import conditional, problems
-from tools.api.authentication import IsAdminToChange, IsAssignment, Principal
+from tools.api.authentication import IsAdminToChange, IsAssignment
 from tools.api.serializers import (
     CallSummarySerializer,
     ConnectionChangeSerializer,
@@ -35,6 +35,7 @@ from tools.api.serializers import (
     QuotasSerializer,
     ToolSerializer,
 )
+from tools.callers import Principal
 from tools.calls import offers, usage
 from tools.models import Assignment, Call, Tool
 from tools.models.call_states import CallState

@@ -32,7 +32,7 @@ from connections import egress
 from connections.context import acting_for, request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
-from tools.api.authentication import Principal
+from tools.callers import Principal
 from tools.calls import acting, answering, ending, idempotency, ledger, limits, offers, pubsub, runs, watching
 from tools.calls import arguments as arguments_
 from tools.calls.offers import Offer

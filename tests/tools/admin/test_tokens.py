@@ -12,7 +12,7 @@ from django.utils import timezone
 from connections.models import AuditEvent, Tenant, User
 from tests.conftest import PASSWORD, House
 from tests.live import Api
-from tools.api import authentication
+from tools import callers
 from tools.models import AccessToken
 
 SignedIn = Callable[[User | None], Client]
@@ -20,7 +20,7 @@ TOKENS = "/admin/tools/accesstoken/"
 
 
 def opens(api: Api, token: str) -> bool:
-    authentication.principals.clear()
+    callers.principals.clear()
     return api.as_(token).get("/v1/connections").status_code == 200
 
 
@@ -51,7 +51,7 @@ def test_a_shorter_life_ends_the_tokens_that_are_older(
     acme: House, api: Api, rival: House, signed_in: SignedIn
 ) -> None:
     old, new, others = (house.member_token(house.admin) for house in (acme, acme, rival))
-    AccessToken.objects.filter(digest=authentication.digest_of(old)).update(created_at=timezone.now() - timedelta(40))
+    AccessToken.objects.filter(digest=callers.digest_of(old)).update(created_at=timezone.now() - timedelta(40))
     form = {"name": "acme", "retention_days": "30", "decision_hours": "24", "max_token_days": "30"}
     answer = signed_in(acme.admin).post(f"/admin/connections/tenant/{acme.tenant.pk}/change/", form)
     assert answer.status_code == 302

@@ -16,7 +16,7 @@ from redis import Redis
 
 from tests.conftest import House
 from tests.tools.conftest import Shop, eventually
-from tools.api import authentication
+from tools import callers
 from tools.calls import life, pubsub, watching
 from tools.models import Call, CallEvent
 
@@ -157,6 +157,6 @@ def test_a_revoked_token_hears_nothing_more(shop: Shop) -> None:
         lines = answer.iter_lines()
         assert next(line for line in lines if line.startswith("data"))
         shop.assignment.access_tokens.get().revoke()
-        authentication.principals.clear()  # as it is everywhere within a second
+        callers.principals.clear()  # as it is everywhere within a second
         life.cancel(Call.objects.get())
         assert not [line for line in lines if "cancelled" in line]

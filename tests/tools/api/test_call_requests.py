@@ -18,7 +18,7 @@ from tests.conftest import House
 from tests.live import Api
 from tests.servers.toolbox import furnished
 from tests.tools.conftest import OpenShop, Shop
-from tools.api import authentication
+from tools import callers
 from tools.calls import offers
 from tools.models import AccessToken, Assignment, Call
 
@@ -276,7 +276,7 @@ def test_a_wait_is_understood_in_each_way_of_writing_it(shop: Shop, prefer: str)
 
 
 def test_what_is_known_of_a_caller_is_looked_up_once_per_second() -> None:
-    assert authentication.principals._values.ttl == offers._offers._values.ttl == FRESH
+    assert callers.principals._values.ttl == offers._offers._values.ttl == FRESH
 
 
 def half_a_body(shop: Shop) -> socket.socket:

@@ -11,8 +11,8 @@ from django.db import connection
 
 from tests.conftest import House
 from tests.live import Api
-from tools.api import authentication
-from tools.api.authentication import UNKNOWN_AT_ONCE
+from tools import callers
+from tools.callers import UNKNOWN_AT_ONCE
 from tools.models import AccessToken
 
 pytestmark = pytest.mark.smoke
@@ -24,13 +24,13 @@ DOORS = ["/v1/tools", "/v1/calls/0192d3a0-0000-7000-8000-000000000000"]
 def lookups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Each time that the database is asked for a token."""
     asked: list[str] = []
-    load: Callable[[str], authentication.Principal | None] = authentication.principals._load
+    load: Callable[[str], callers.Principal | None] = callers.principals._load
 
-    def noted(digest: str) -> authentication.Principal | None:
+    def noted(digest: str) -> callers.Principal | None:
         asked.append(digest)
         return load(digest)
 
-    monkeypatch.setattr(authentication.principals, "_load", noted)
+    monkeypatch.setattr(callers.principals, "_load", noted)
     return asked
 
 
@@ -59,7 +59,7 @@ def test_who_has_a_good_token_is_served_beside_a_guesser_of_the_same_address(api
     assert mine in {200, 404}
     for _ in range(UNKNOWN_AT_ONCE + 5):
         api.as_(made_up()).get(path)
-    authentication.principals.clear()  # as it is after a second
+    callers.principals.clear()  # as it is after a second
     assert api.as_(token).get(path).status_code == mine
 
 
@@ -84,12 +84,12 @@ def test_a_program_that_repeats_a_token_that_was_revoked_hears_401_each_time(api
     row, token = AccessToken.issue(assignment=acme.assignment())
     assert api.as_(token).get("/v1/tools").status_code == 200
     row.revoke()
-    authentication.principals.clear()
+    callers.principals.clear()
     assert {api.as_(token).get("/v1/tools").status_code for _ in range(UNKNOWN_AT_ONCE + 10)} == {401}
 
 
 def test_unknown_tokens_push_no_good_one_out_of_what_is_known(acme: House) -> None:
-    few = authentication.LoadingCache(lambda key: key if key == "good" else None, seconds=3600.0, most=3)
+    few = callers.LoadingCache(lambda key: key if key == "good" else None, seconds=3600.0, most=3)
     few.get_now("good")
     for number in range(10):
         few.get_now(f"unknown {number}")
@@ -97,7 +97,7 @@ def test_unknown_tokens_push_no_good_one_out_of_what_is_known(acme: House) -> No
 
 
 def test_what_is_known_of_strangers_is_bounded() -> None:
-    tries = authentication.Local(most=10)
+    tries = callers.Local(most=10)
     for number in range(100):
-        tries.ask(1, authentication.Bucket(str(number), 1, 1.0))
+        tries.ask(1, callers.Bucket(str(number), 1, 1.0))
     assert len(tries._kept) == 10

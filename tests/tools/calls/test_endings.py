@@ -24,7 +24,7 @@ from tests.servers.asking import ONE_NAME, form
 from tests.servers.tasks import TaskBox
 from tests.servers.toolbox import Result, schema, text
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools.api import authentication
+from tools import callers
 from tools.calls import answering, ending, life, offers, polling
 from tools.catalog import probing
 from tools.models import AccessToken, Assignment, Call, Tool
@@ -72,7 +72,7 @@ class Yard:
 
     def go_on(self) -> None:
         """Press, in the browser and as the workers do, whatever would let the calls go on."""
-        authentication.principals.clear()
+        callers.principals.clear()
         offers.forget()
         for call in Call.objects.filter(finished_at=None):
             self.admin.post(f"{self.page(call)}/approve/")
@@ -217,7 +217,7 @@ def test_a_resumed_organization_goes_on_where_it_stood(yard: Yard) -> None:
     later = yard.call("approved").waits_until
     assert later is not None
     assert later - waits_until >= timedelta(hours=2)
-    authentication.principals.clear()
+    callers.principals.clear()
     assert yard.call("queued").lease_until <= timezone.now(), "a worker may take it"
     life.resume(yard.call("queued").pk)
     assert yard.call("queued").state == "succeeded"

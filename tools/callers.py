@@ -1,0 +1,132 @@
+"""Who calls: the token of `Authorization: Bearer duvo_…` becomes a principal, or nobody.
+
+What is no token at all is never looked up, and each address may try only so many that nobody has: those of one process
+keep it from asking the database for everybody. A token that was good lately is looked up whatever its neighbours try.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from cachetools import TTLCache
+from django.db.models import Q
+from django.http import HttpRequest
+from django.utils import timezone
+
+from connections.clients import address_of, share_of
+from connections.errors import TooManyTries
+from connections.throttle import Bucket, Local
+from tools.cache import LoadingCache
+from tools.models import AccessToken
+from tools.models.assignments import digest_of
+
+UNKNOWN_AT_ONCE = 20  # unknown tokens that one address may try in this process, and then one a second
+_NOTE_USE_EVERY = timedelta(minutes=1)
+_TOKEN = re.compile(r"duvo_[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The caller: an assignment (`assignment_id` set) or a member with a role (`role` set), of one tenant."""
+
+    token_id: UUID
+    tenant_id: UUID
+    assignment_id: UUID | None
+    role: str | None
+    user_id: int | None
+    suspended: bool = False  # its organization: then the door stays closed, with a word of its own
+
+    is_authenticated = True  # what DRF asks of a user
+
+
+def _load(digest: str) -> Principal | None:
+    now = timezone.now()
+    live = AccessToken.objects.live(now).select_related("assignment__tenant", "membership__tenant")
+    token = live.filter(digest=digest).first()
+    if token is None:
+        return None
+    stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _NOTE_USE_EVERY)
+    AccessToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
+    owner = token.assignment or token.membership
+    assert owner is not None  # noqa: S101 - the database keeps this promise
+    return Principal(
+        token_id=token.pk,
+        tenant_id=owner.tenant_id,
+        assignment_id=token.assignment.pk if token.assignment else None,
+        role=token.membership.role if token.membership else None,
+        user_id=token.membership.user_id if token.membership else None,
+        suspended=owner.tenant.suspended_at is not None,
+    )
+
+
+# One second: a token that is revoked in one process stops in every other within it.
+principals: LoadingCache[str, Principal | None] = LoadingCache(_load, seconds=1.0)
+
+
+_good_lately: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=3600.0)  # by digest
+_lock = threading.Lock()
+_tries = Local()
+
+
+def welcome(principal: Principal | None) -> bool:
+    """Whether the door is open to this caller."""
+    return principal is not None and not principal.suspended
+
+
+def token_digest(header: str | None) -> str | None:
+    """Return the digest of the bearer token in an Authorization header, or None for what is none of ours."""
+    scheme, _, token = (header or "").partition(" ")
+    return digest_of(token.strip()) if scheme.lower() == "bearer" and _TOKEN.fullmatch(token.strip()) else None
+
+
+async def recognize(digest: str, request: HttpRequest) -> Principal | None:
+    """Return whose token this is; raises TooManyTries where too many came that are nobody's."""
+    try:
+        return principals.kept(digest)
+    except KeyError:
+        with _counted(digest, request) as found:
+            found.append(await principals.get(digest))
+        return found[0]
+
+
+def recognize_now(digest: str, request: HttpRequest) -> Principal | None:
+    """Return the same to plain code."""
+    try:
+        return principals.kept(digest)
+    except KeyError:
+        with _counted(digest, request) as found:
+            found.append(principals.get_now(digest))
+        return found[0]
+
+
+def forget() -> None:
+    """Forget whatever is known of tokens."""
+    principals.clear()
+    _good_lately.clear()
+    _tries.clear()
+
+
+@contextmanager
+def _counted(digest: str, request: HttpRequest) -> Iterator[list[Principal | None]]:
+    """Refuse to ask the database where too many were nobody's, and count what turns out to be nobody's.
+
+    Counting only afterwards lets many good tokens come from one address at once, as from a proxy after a restart.
+    """
+    found: list[Principal | None] = []
+    with _lock:
+        known = digest in _good_lately
+    bucket = Bucket(share_of(address_of(request)), UNKNOWN_AT_ONCE, 1.0)
+    if not known and (wait := _tries.empty(bucket)):
+        raise TooManyTries("Too many unknown tokens came from your address.", retry_after=wait)
+    yield found
+    if any(found):
+        with _lock:
+            _good_lately[digest] = True
+    elif not known:
+        _tries.charge(bucket)

@@ -18,7 +18,8 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_POST
 from uuid_utils.compat import uuid7
 
-from connections import egress, webhooks
+from connections import egress
+from connections.notices import webhooks
 from connections.columns import stamp
 from connections.errors import DuvoError
 from connections.forms import OrganizationForm

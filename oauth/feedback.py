@@ -9,7 +9,8 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from connections import audit, shares
-from oauth import credential_state, notices
+from oauth import credential_state
+from connections.notices import notices
 from oauth.models import SignIn
 from oauth.protocol.metadata import valid_scopes
 

@@ -26,7 +26,8 @@ from connections import audit, checking, egress
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection, Role, Sharing, User
 from connections.states import CredentialState
-from oauth import credential_state, discovering, notices, registering, revoking, token_endpoint
+from oauth import credential_state, discovering, registering, revoking, token_endpoint
+from connections.notices import notices
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
 from oauth.models import Kind, PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 from oauth.protocol import choices, providers

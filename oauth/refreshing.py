@@ -24,7 +24,8 @@ from connections import audit, egress, metrics, shares
 from connections.errors import DuvoError
 from connections.models import Connection, Grant, Sharing
 from connections.threads import in_thread
-from oauth import credential_state, discovering, notices, registering, token_endpoint
+from oauth import credential_state, discovering, registering, token_endpoint
+from connections.notices import notices
 from oauth.errors import NeedsSignIn, OAuthError, ProviderRefused, ProviderUnavailable
 from oauth.models import SignIn, Tokens
 from oauth.protocol import choices

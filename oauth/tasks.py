@@ -8,7 +8,8 @@ from celery import shared_task
 from django.utils import timezone
 
 from connections import patience, shares
-from oauth import delivering, feedback, flow, notices, refreshing, revoking
+from oauth import feedback, flow, refreshing, revoking
+from connections.notices import delivering, notices
 
 RENEWALS = shares.Work(task="oauth.attend_sign_in", dispatcher="oauth.dispatch_renewals")
 FORGETTING = shares.Work(task="oauth.forget_abandoned", dispatcher="oauth.dispatch_renewals")

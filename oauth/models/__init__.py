@@ -7,7 +7,7 @@ Connection ──┬── Discovery              what its server says about sig
              └── Notice                 what people were told of a sign-in that ends or has ended
 """
 
-from oauth.models.notices import Notice, NoticeQuerySet
+from connections.models.notices import Notice, NoticeQuerySet
 from oauth.models.pending import PendingAuthorization, basis, digest
 from oauth.models.registrations import Discovery, Kind, Registration
 from oauth.models.sign_ins import SignIn, SignInQuerySet, Tokens

@@ -13,7 +13,7 @@ from django.urls import reverse
 from connections.models import Authorization, Connection, Tenant, User
 from connections.states import NOT_LET_IN, Headline, headline, next_step
 from connections.tenancy import ADMINS_AND_AUDITORS, person, tenants_of
-from oauth import notices
+from connections.notices import notices
 from oauth.models import Notice
 
 SHOWN = 20

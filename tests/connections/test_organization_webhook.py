@@ -10,7 +10,8 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
-from connections import rotation, sealing, webhooks
+from connections import rotation, sealing
+from connections.notices import webhooks
 from connections.errors import SealBroken
 from connections.models import AuditEvent, Tenant, User
 from tests.conftest import House

@@ -22,7 +22,8 @@ from django.utils import timezone
 from connections import egress, signing_keys
 from connections.errors import DuvoError
 from connections.models import Connection, Credential, User
-from oauth import delivering, discovering, flow, notices, refreshing
+from oauth import discovering, flow, refreshing
+from connections.notices import delivering, notices
 from oauth.models import Notice, PendingAuthorization, Registration, SignIn
 from tests import reading
 from tests.live import Api

@@ -11,7 +11,8 @@ from django.core import mail
 from django.utils import timezone
 
 from connections.models import AuditEvent, User
-from oauth import delivering, notices, refreshing, tasks
+from oauth import refreshing, tasks
+from connections.notices import delivering, notices
 from oauth.models import Notice, SignIn
 from tests.conftest import PASSWORD, House
 from tests.oauth.conftest import Scene, StartScene

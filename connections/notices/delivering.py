@@ -18,11 +18,12 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from connections import audit, webhooks
+from connections import audit
+from connections.notices import webhooks
 from connections.errors import DuvoError
 from connections.models import Role, User
 from connections.states import next_step
-from oauth import notices
+from connections.notices import notices
 from oauth.models import Notice
 
 MOST_TRIES = 8

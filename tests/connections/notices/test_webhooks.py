@@ -11,7 +11,7 @@ from django.core import mail
 from django.utils import timezone
 
 from connections.models import AuditEvent, Tenant
-from oauth import delivering
+from connections.notices import delivering
 from oauth.models import Notice
 from tests.conftest import House
 from tests.oauth.conftest import Scene, StartScene

@@ -26,13 +26,15 @@ from connections import checking
 from connections.ages import ago
 from connections.columns import stamp
 from connections.forms import SHOWN, ConnectionForm, MembershipForm, NewUserForm, Superseded, UserForm
-from connections.models import AuditEvent, Authorization, Connection, Era, Membership, Tenant, User
+from connections.models import AuditEvent, Authorization, Connection, Era, Membership, Notice, Tenant, User
+from connections.notices.pages import NoticeAdmin
 from connections.organizations import OrganizationAdmin
 from connections.states import Headline
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, SuperuserAdmin, TenantAdmin, TenantFilter, person
 
 admin.site.unregister(Group)
 admin.site.register(Tenant, OrganizationAdmin)
+admin.site.register(Notice, NoticeAdmin)
 
 
 class HeadlineFilter(admin.SimpleListFilter):

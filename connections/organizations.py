@@ -19,12 +19,12 @@ from django.views.decorators.http import require_POST
 from uuid_utils.compat import uuid7
 
 from connections import egress
-from connections.notices import webhooks
 from connections.columns import stamp
 from connections.errors import DuvoError
 from connections.forms import OrganizationForm
 from connections.forms.fields import NameField
 from connections.models import Tenant
+from connections.notices import webhooks
 from connections.tenancy import TenantAdmin, person
 
 QUICKER = "Somebody else has made a new secret, or has changed the webhook, at this moment. Nothing was done."

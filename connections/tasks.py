@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from celery import shared_task
+from uuid import UUID
 
+from celery import shared_task
+from django.utils import timezone
+
+from connections import shares
+from connections.notices import delivering, notices
 from connections.sessions import SessionStore
 
 
@@ -11,3 +16,17 @@ from connections.sessions import SessionStore
 def forget_sessions() -> None:
     """Delete the sessions that are over."""
     SessionStore.clear_expired()
+
+
+@shared_task(name="connections.dispatch_notices")
+def dispatch_notices() -> None:
+    """Enqueue the notices that are to be sent again, or whose message was lost."""
+    for notice_id in notices.due(timezone.now(), notices.DELIVERIES):
+        deliver_notice.apply_async(kwargs={"notice_id": str(notice_id)}, expires=shares.WAITS)
+
+
+@shared_task(name="connections.deliver_notice", acks_late=True, reject_on_worker_lost=True)
+def deliver_notice(*, notice_id: str) -> None:
+    """Mail one notice and send it to the webhook."""
+    with notices.DELIVERIES.held(notice_id):
+        delivering.deliver(UUID(notice_id))

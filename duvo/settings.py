@@ -405,7 +405,7 @@ CELERY_TASK_ROUTES = {
     "oauth.attend_sign_in": {"queue": "probes"},
     "oauth.forget_abandoned": {"queue": "probes"},
     "oauth.discover_again": {"queue": "probes"},
-    "oauth.deliver_notice": {"queue": "probes"},
+    "connections.deliver_notice": {"queue": "probes"},
 }
 # What talks to strangers has clocks of its own, a minute or two at most; these end a process that they did not reach.
 CELERY_TASK_SOFT_TIME_LIMIT = 150  # seconds
@@ -418,7 +418,7 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch-probes": {"task": "tools.dispatch_probes", "schedule": 5.0, "options": {"expires": 5}},
     "dispatch-renewals": {"task": "oauth.dispatch_renewals", "schedule": 5.0, "options": {"expires": 5}},
     "forget-old-sign-ins": {"task": "oauth.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},
-    "dispatch-notices": {"task": "oauth.dispatch_notices", "schedule": 30.0, "options": {"expires": 30}},
+    "dispatch-notices": {"task": "connections.dispatch_notices", "schedule": 30.0, "options": {"expires": 30}},
     "dispatch-task-polls": {"task": "tools.dispatch_task_polls", "schedule": 1.0, "options": {"expires": 1}},
     "sweep-calls": {"task": "tools.sweep_calls", "schedule": 10.0, "options": {"expires": 10}},
     "forget-sessions": {"task": "connections.forget_sessions", "schedule": 3600.0, "options": {"expires": 3600}},

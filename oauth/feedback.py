@@ -9,8 +9,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from connections import audit, shares
-from oauth import credential_state
-from connections.notices import notices
+from oauth import credential_state, sign_in_notices
 from oauth.models import SignIn
 from oauth.protocol.metadata import valid_scopes
 
@@ -40,7 +39,7 @@ def accepted(sign_in_id: UUID) -> None:
     if sign_in is not None and sign_in.refused_at is not None:
         sign_in.was_refused(None)
         credential_state.settle(sign_in.connection)
-        notices.tell(sign_in)
+        sign_in_notices.tell(sign_in)
 
 
 def lacks(sign_in_id: UUID, scopes: str) -> None:
@@ -63,4 +62,4 @@ def _record(sign_in: SignIn, action: str, outcome: str) -> None:
     connection = sign_in.connection
     audit.record("system", action, connection, tenant=connection.tenant, outcome=outcome)
     credential_state.settle(connection)
-    notices.tell(sign_in)
+    sign_in_notices.tell(sign_in)

@@ -25,9 +25,9 @@ from django.utils import timezone
 from connections import audit, checking, egress
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection, Role, Sharing, User
-from connections.states import CredentialState
-from oauth import credential_state, discovering, registering, revoking, token_endpoint
 from connections.notices import notices
+from connections.states import CredentialState
+from oauth import credential_state, discovering, registering, revoking, sign_in_notices, token_endpoint
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
 from oauth.models import Kind, PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 from oauth.protocol import choices, providers
@@ -223,7 +223,7 @@ def discover_again(connection_id: UUID) -> None:
                 "system", "connection.sign_in_ended", connection, tenant=connection.tenant, outcome="issuer_changed"
             )
             sign_in.refresh_from_db()
-            notices.tell(sign_in)
+            sign_in_notices.tell(sign_in)
     credential_state.settle(connection)
 
 
@@ -387,7 +387,7 @@ def _put(sign_in: SignIn, made_for: str, now: datetime) -> bool:
         before.delete()
     sign_in.save(force_insert=True)
     if sign_in.missing_scopes:
-        notices.tell(sign_in)
+        sign_in_notices.tell(sign_in)
     else:
         notices.resolve(connection, owner)
     credential_state.settle(connection)

@@ -24,8 +24,7 @@ from connections import audit, egress, metrics, shares
 from connections.errors import DuvoError
 from connections.models import Connection, Grant, Sharing
 from connections.threads import in_thread
-from oauth import credential_state, discovering, registering, token_endpoint
-from connections.notices import notices
+from oauth import credential_state, discovering, registering, sign_in_notices, token_endpoint
 from oauth.errors import NeedsSignIn, OAuthError, ProviderRefused, ProviderUnavailable
 from oauth.models import SignIn, Tokens
 from oauth.protocol import choices
@@ -122,7 +121,7 @@ def attend(sign_in_id: UUID) -> None:
     else:
         sign_in.look_again_at(sign_in.expires_at)
         credential_state.settle(sign_in.connection)
-        notices.tell(sign_in)
+        sign_in_notices.tell(sign_in)
 
 
 async def renewed(bearer: Bearer, *, refused: bool = False) -> Bearer:
@@ -303,7 +302,7 @@ def _renewed(sign_in: SignIn, tokens: Tokens) -> bool:
         return False
     _record(sign_in, "connection.token_renewed", "ok")
     credential_state.settle(_connection(sign_in))
-    notices.tell(sign_in)
+    sign_in_notices.tell(sign_in)
     return True
 
 
@@ -321,7 +320,7 @@ def _failed(sign_in: SignIn, failure: DuvoError) -> None:
     credential_state.settle(_connection(sign_in))
     row = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in.pk).first()
     if row is not None:
-        notices.tell(row)
+        sign_in_notices.tell(row)
 
 
 def _record(sign_in: SignIn, action: str, outcome: str) -> None:

@@ -12,8 +12,8 @@ from django.db import transaction
 from connections import audit, egress, shares
 from connections.errors import DuvoError
 from connections.models import Connection
-from oauth import credential_state, discovering, registering, token_endpoint
 from connections.notices import notices
+from oauth import credential_state, discovering, registering, token_endpoint
 from oauth.models import SignIn
 
 

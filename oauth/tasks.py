@@ -8,8 +8,8 @@ from celery import shared_task
 from django.utils import timezone
 
 from connections import patience, shares
-from oauth import feedback, flow, refreshing, revoking
-from connections.notices import delivering, notices
+from connections.notices import notices
+from oauth import feedback, flow, refreshing, revoking, sign_in_notices
 
 RENEWALS = shares.Work(task="oauth.attend_sign_in", dispatcher="oauth.dispatch_renewals")
 FORGETTING = shares.Work(task="oauth.forget_abandoned", dispatcher="oauth.dispatch_renewals")
@@ -20,7 +20,7 @@ def dispatch_renewals() -> None:
     """Enqueue the sign-ins that have to be looked at: to be renewed, said to end, or given back."""
     for connection_id in revoking.abandoned(FORGETTING):
         forget_abandoned.apply_async(kwargs={"connection_id": str(connection_id)}, expires=shares.WAITS)
-    for sign_in_id in notices.about_leavers():
+    for sign_in_id in sign_in_notices.about_leavers():
         tell_who_left.apply_async(kwargs={"sign_in_id": str(sign_in_id)}, expires=5)
     for sign_in_id in refreshing.due(timezone.now(), RENEWALS):
         attend_sign_in.apply_async(kwargs={"sign_in_id": str(sign_in_id)}, expires=90)
@@ -43,7 +43,7 @@ def forget_abandoned(*, connection_id: str) -> None:
 @shared_task(name="oauth.tell_who_left")
 def tell_who_left(*, sign_in_id: str) -> None:
     """Say that an organization's sign-in is that of a person who has left, or no longer is."""
-    notices.tell_who_left(UUID(sign_in_id))
+    sign_in_notices.tell_who_left(UUID(sign_in_id))
 
 
 @shared_task(name="oauth.discover_again")
@@ -53,24 +53,11 @@ def discover_again(*, connection_id: str) -> None:
         flow.discover_again(UUID(connection_id))
 
 
-@shared_task(name="oauth.dispatch_notices")
-def dispatch_notices() -> None:
-    """Enqueue the notices that are to be sent again, or whose message was lost."""
-    for notice_id in notices.due(timezone.now(), notices.DELIVERIES):
-        deliver_notice.apply_async(kwargs={"notice_id": str(notice_id)}, expires=shares.WAITS)
-
-
-@shared_task(name="oauth.deliver_notice", acks_late=True, reject_on_worker_lost=True)
-def deliver_notice(*, notice_id: str) -> None:
-    """Mail one notice and send it to the webhook."""
-    with notices.DELIVERIES.held(notice_id):
-        delivering.deliver(UUID(notice_id))
-
-
 @shared_task(name="oauth.forget_old")
 def forget_old() -> None:
     """Delete the sign-ins that nobody came back from, and old notices."""
     now = timezone.now()
     with patience.unhurried():
         flow.forget_old(now)
+        sign_in_notices.forget_what_nobody_can_mend(now)
         notices.forget_old(now)

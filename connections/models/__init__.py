@@ -9,6 +9,7 @@ The tenant is stored once, on its own rows; every query starts from it (`tenant.
 from connections.models.audit import AuditEvent
 from connections.models.connection import Authorization, Connection, ConnectionQuerySet, Era, Grant, Sharing, TokenAuth
 from connections.models.credential import Credential
+from connections.models.notices import Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Era",
     "Grant",
     "Membership",
+    "Notice",
+    "NoticeQuerySet",
     "Role",
     "Sharing",
     "Tenant",

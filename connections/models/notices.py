@@ -1,4 +1,4 @@
-"""What people were told of a sign-in that turned bad."""
+"""What people were told because it needs them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from django.db.models import F, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from connections.models import Connection, User
+from connections.models.connection import Connection
+from connections.models.people import User
 
 
 class NoticeQuerySet(models.QuerySet["Notice"]):

@@ -19,12 +19,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from connections import audit
-from connections.notices import webhooks
 from connections.errors import DuvoError
-from connections.models import Role, User
+from connections.models import Notice, Role, User
+from connections.notices import notices, webhooks
 from connections.states import next_step
-from connections.notices import notices
-from oauth.models import Notice
 
 MOST_TRIES = 8
 _LEASE = timedelta(minutes=5)

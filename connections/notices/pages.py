@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from django.contrib import admin
-
 from connections.columns import stamp
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, TenantFilter
-from oauth.models import Notice
 
 
-@admin.register(Notice)
 class NoticeAdmin(ReadOnlyAdmin):
     """Notices of sign-ins that will end or have ended; the product writes them."""
 

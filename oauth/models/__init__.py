@@ -4,10 +4,8 @@ Connection ──┬── Discovery              what its server says about sig
              ├── Registration           who we are at one authorization server, with history
              ├── PendingAuthorization   a sign-in under way: one browser, ten minutes, used once
              ├── SignIn                 the tokens: one row for the organization, or one per member
-             └── Notice                 what people were told of a sign-in that ends or has ended
 """
 
-from connections.models.notices import Notice, NoticeQuerySet
 from oauth.models.pending import PendingAuthorization, basis, digest
 from oauth.models.registrations import Discovery, Kind, Registration
 from oauth.models.sign_ins import SignIn, SignInQuerySet, Tokens
@@ -15,8 +13,6 @@ from oauth.models.sign_ins import SignIn, SignInQuerySet, Tokens
 __all__ = [
     "Discovery",
     "Kind",
-    "Notice",
-    "NoticeQuerySet",
     "PendingAuthorization",
     "Registration",
     "SignIn",

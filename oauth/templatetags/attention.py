@@ -10,11 +10,10 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
-from connections.models import Authorization, Connection, Tenant, User
+from connections.models import Authorization, Connection, Notice, Tenant, User
+from connections.notices import notices
 from connections.states import NOT_LET_IN, Headline, headline, next_step
 from connections.tenancy import ADMINS_AND_AUDITORS, person, tenants_of
-from connections.notices import notices
-from oauth.models import Notice
 
 SHOWN = 20
 _TROUBLE = (Headline.ACTION_REQUIRED, Headline.UNREACHABLE, Headline.UNSUPPORTED)

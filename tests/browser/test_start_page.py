@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from oauth.models import Notice
+from connections.models import Notice
 from tests.browser.conftest import Visit, Visitor
 from tests.conftest import House
 from tests.servers.fixtures import StartReceiver
@@ -48,7 +48,7 @@ def test_the_start_page_is_accessible_with_trouble_and_without(
     expect(ann.page.get_by_role("heading", name="What needs you")).to_be_visible()
     clean(ann)
     ann.shoot("trouble", tmp_path)
-    ann.open("/admin/oauth/notice/")
+    ann.open("/admin/connections/notice/")
     clean(ann)
     ann.shoot("notices", tmp_path)
     ann.open("/admin/")

@@ -11,8 +11,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 
 from connections import audit
-from connections.models import AuditEvent, Connection, Membership, Tenant, User
-from oauth.models import Notice
+from connections.models import AuditEvent, Connection, Membership, Notice, Tenant, User
 from tests.conftest import House
 from tools.calls import contents
 from tools.models import AccessToken, Assignment, Call, Consent, OwnerNotice, Probe, StoredContent, Tool

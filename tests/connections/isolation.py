@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from django.db.models import Model
 
-from connections.models import AuditEvent, Connection, Membership, Tenant, User
-from oauth.models import Notice
+from connections.models import AuditEvent, Connection, Membership, Notice, Tenant, User
 from tests.connections.estate import Estate
 from tools.models import AccessToken, Assignment, Call, Probe, Tool
 

@@ -11,9 +11,9 @@ from django.http import HttpResponse
 from django.test import Client
 
 from connections import rotation, sealing
-from connections.notices import webhooks
 from connections.errors import SealBroken
 from connections.models import AuditEvent, Tenant, User
+from connections.notices import webhooks
 from tests.conftest import House
 from tests.servers.fixtures import StartReceiver
 

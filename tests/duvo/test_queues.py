@@ -11,7 +11,7 @@ from duvo import processes
 # Whatever asks a stranger's server; nothing of it may stand before a dispatcher or the sweeper.
 OF_STRANGERS = {
     "oauth.attend_sign_in",
-    "oauth.deliver_notice",
+    "connections.deliver_notice",
     "oauth.forget_abandoned",
     "oauth.discover_again",
     "tools.cancel_task",

@@ -12,9 +12,9 @@ from django.core import mail
 from django.test import Client
 from django.utils import timezone
 
-from connections.models import AuditEvent, Connection, Membership, User
+from connections.models import AuditEvent, Connection, Membership, Notice, User
 from oauth import revoking, tasks
-from oauth.models import Notice, SignIn
+from oauth.models import SignIn
 from tests.conftest import PASSWORD, House
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene

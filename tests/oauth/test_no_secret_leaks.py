@@ -21,10 +21,10 @@ from django.utils import timezone
 
 from connections import egress, signing_keys
 from connections.errors import DuvoError
-from connections.models import Connection, Credential, User
-from oauth import discovering, flow, refreshing
+from connections.models import Connection, Credential, Notice, User
 from connections.notices import delivering, notices
-from oauth.models import Notice, PendingAuthorization, Registration, SignIn
+from oauth import discovering, flow, refreshing
+from oauth.models import PendingAuthorization, Registration, SignIn
 from tests import reading
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene

@@ -10,10 +10,10 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
-from connections.models import AuditEvent, User
-from oauth import refreshing, tasks
+from connections.models import AuditEvent, Notice, User
 from connections.notices import delivering, notices
-from oauth.models import Notice, SignIn
+from oauth import refreshing, tasks
+from oauth.models import SignIn
 from tests.conftest import PASSWORD, House
 from tests.oauth.conftest import Scene, StartScene
 

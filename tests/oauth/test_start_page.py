@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from connections.models import Connection, User
+from connections.models import Connection, Notice, User
 from oauth import tasks
-from oauth.models import Notice
 from tests.conftest import House
 
 pytestmark = pytest.mark.django_db

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from connections.models import User
-from oauth.models import Notice
+from connections.models import Notice, User
 from tests.conftest import PASSWORD
 from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.test_notices import deliver, dies

@@ -10,9 +10,8 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
-from connections.models import AuditEvent, Tenant
+from connections.models import AuditEvent, Notice, Tenant
 from connections.notices import delivering
-from oauth.models import Notice
 from tests.conftest import House
 from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.test_notices import attend, deliver, dies

@@ -1,0 +1,78 @@
+"""Telling people that a sign-in will end or has ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from connections.models import Authorization, Membership, Notice
+from connections.notices import notices
+from connections.states import CredentialState
+from oauth import credential_state
+from oauth.credential_state import SIGNER_LEFT
+from oauth.models import SignIn
+
+
+def tell(sign_in: SignIn) -> None:
+    """Tell who has to know how this sign-in stands, if it stands badly; says the same thing only once.
+
+    What was told before and is true no longer is resolved. To be sent once the transaction is through.
+    """
+    now = timezone.now()
+    found = credential_state.of_sign_in(sign_in, now)
+    if found.state == CredentialState.READY:
+        notices.open_of(sign_in.connection_id, sign_in.owner_id).exclude(reason=SIGNER_LEFT).resolve(now)
+        return
+    if sign_in.owner and sign_in.connection.tenant_id not in sign_in.owner.roles:
+        return
+    until = sign_in.expires_at if found.state == CredentialState.EXPIRING else None
+    with transaction.atomic():
+        others = notices.open_of(sign_in.connection_id, sign_in.owner_id)
+        others.exclude(reason__in=[found.reason, SIGNER_LEFT]).resolve(now)
+        _tell(sign_in, found.reason, notices.about(found.reason).sentence or found.sentence, until, now)
+
+
+def about_leavers() -> list[UUID]:
+    """Return the sign-ins of people who have left of which nothing was told yet, and of those who have returned."""
+    left = SignIn.objects.left_behind().filter(
+        connection__enabled=True, connection__authorization=Authorization.OAUTH, connection__tenant__suspended_at=None
+    )
+    told = Notice.objects.open().filter(reason=SIGNER_LEFT)
+    untold = left.exclude(connection__in=told.values("connection"))
+    returned = SignIn.objects.filter(owner=None, connection__in=told.values("connection")).exclude(
+        pk__in=SignIn.objects.left_behind().values("pk")
+    )
+    return list((untold | returned).order_by().values_list("pk", flat=True)[:200])
+
+
+def tell_who_left(sign_in_id: UUID) -> None:
+    """Tell the admins that an organization's sign-in is that of a person who has left; take it back if not."""
+    sign_in = (
+        SignIn.objects.select_related("connection__tenant", "person", "registration").filter(pk=sign_in_id).first()
+    )
+    if sign_in is None:
+        return
+    credential_state.settle(sign_in.connection)
+    now = timezone.now()
+    if not sign_in.was_left_behind():
+        notices.open_of(sign_in.connection_id, None).filter(reason=SIGNER_LEFT).resolve(now)
+        return
+    with transaction.atomic():
+        _tell(sign_in, SIGNER_LEFT, credential_state.who_left(sign_in), None, now)
+
+
+def forget_what_nobody_can_mend(now: datetime) -> None:
+    """Resolve what was told of connections without OAuth, and of sign-ins of people who have left."""
+    others = ~Q(connection__authorization=Authorization.OAUTH)
+    has_left = Q(owner__isnull=False) & ~Exists(
+        Membership.objects.filter(user=OuterRef("owner"), tenant=OuterRef("connection__tenant"))
+    )
+    Notice.objects.filter(others | has_left).resolve(now)
+
+
+def _tell(sign_in: SignIn, reason: str, sentence: str, until: datetime | None, now: datetime) -> None:
+    notices.tell(sign_in.connection, sign_in.owner, reason, sentence, until=until, since=sign_in.signed_in_at, now=now)

@@ -104,7 +104,7 @@ def _doors_of_the_flush() -> tuple[list[str], str]:
         trigger = "TRIGGER audit_events_are_not_truncated"
         table = "ALTER TABLE connections_auditevent"
         return [f"{table} ENABLE {trigger}"], f"{table} DISABLE {trigger}"
-    triggers = import_module("connections.migrations.0002_audit_events_are_append_only").SQLITE
+    triggers = import_module("connections.migrations.0001_initial").SQLITE
     close = [trigger.replace("CREATE TRIGGER", "CREATE TRIGGER IF NOT EXISTS") for trigger in triggers]
     return close, "DROP TRIGGER audit_events_are_append_only_delete"
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
-from django.apps import apps
 from django.test import Client
 
 from connections import signing_keys
@@ -119,24 +117,3 @@ def test_a_connection_without_a_key_or_with_another_method_publishes_nothing(con
     Credential(connection=connection, kind="oauth_signing_key").set(signing_keys.make(), by=None)
     Connection.objects.filter(pk=connection.pk).update(authorization="none")
     assert published(connection) == []
-
-
-def test_keys_that_were_stored_before_are_published_by_the_migration_if_they_are_still_allowed(
-    connection: Connection, acme: House
-) -> None:
-    key = signing_keys.make()
-    row = Credential(connection=connection, kind="oauth_signing_key")
-    row.set(key, by=None)
-    before = published(connection)
-    other = acme.connection("Large", authorization="oauth")
-    large = Credential(connection=other, kind="oauth_signing_key")
-    large.set(signing_keys.make(), by=None)
-    from connections import sealing
-
-    for credential, kept in ((row, key), (large, HOSTILE["RSA of 8,192 bits"]())):
-        as_before = f"{acme.tenant.pk}/credential/{credential.pk}"  # seals came to be bound to servers only later
-        sealed = sealing.seal(kept, context=as_before)
-        Credential.objects.filter(pk=credential.pk).update(sealed=sealed, public_half={})
-    import_module("connections.migrations.0006_what_may_be_read_at_once").publish(apps, None)
-    assert published(connection) == before
-    assert published(other) == []

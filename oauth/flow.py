@@ -29,8 +29,9 @@ from connections.notices import notices
 from connections.states import CredentialState
 from oauth import credential_state, discovering, registering, revoking, sign_in_notices, token_endpoint
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
-from oauth.models import Kind, PendingAuthorization, Registration, SignIn, Tokens, basis, digest
+from oauth.models import PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 from oauth.protocol import choices, providers
+from oauth.protocol.choices import ClientKind
 from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
 
@@ -80,7 +81,7 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
     if conclusion.refusal is not None or conclusion.found is None or conclusion.rung is None:
         credential_state.settle(connection)
         raise conclusion.refusal or CannotSignIn
-    found, kind = conclusion.found, conclusion.rung.kind or Kind.PREREGISTERED
+    found, kind = conclusion.found, conclusion.rung.kind or ClientKind.PREREGISTERED
     if not found.server.authorization_endpoint:
         raise CannotSignIn("The sign-in server has no page to sign in at.", code="metadata_refused")
     registration = registering.obtain(connection, found.server, kind)
@@ -169,7 +170,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
     if conclusion.refusal is not None or conclusion.found is None:
         raise conclusion.refusal or CannotSignIn
     found = conclusion.found
-    registration = registering.obtain(connection, found.server, Kind.PREREGISTERED)
+    registration = registering.obtain(connection, found.server, ClientKind.PREREGISTERED)
     client = registering.client_of(registration, found.server)
     resource, scopes = _resource(connection, found), _scopes(connection, found, None)
     form = token_endpoint.form("client_credentials", scope=scopes, resource=resource)

@@ -15,8 +15,9 @@ from connections.errors import SecretOfAnotherServer
 from connections.models import Connection, Credential, TokenAuth
 from oauth import discovering, token_endpoint
 from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
-from oauth.models import Kind, Registration, SignIn
+from oauth.models import Registration, SignIn
 from oauth.protocol import choices
+from oauth.protocol.choices import ClientKind
 from oauth.protocol.metadata import ServerMetadata
 from oauth.token_endpoint import Client
 
@@ -59,15 +60,18 @@ def cimd_document() -> dict[str, Any]:
     }
 
 
-def obtain(connection: Connection, server: ServerMetadata, kind: Kind) -> Registration:
+def obtain(connection: Connection, server: ServerMetadata, kind: ClientKind) -> Registration:
     """Return the registration to sign in with, making one where there is none that can be used.
 
     Raises CannotSignIn, ProviderRefused and ProviderUnavailable.
     """
-    if kind == Kind.PREREGISTERED:
+    if kind == ClientKind.PREREGISTERED:
         _check_issuer(connection, server)
     current = _current(connection, server)
-    client_id = {Kind.PREREGISTERED: connection.oauth_client_id, Kind.CIMD: discovering.cimd_url()}.get(kind)
+    client_id = {
+        ClientKind.PREREGISTERED: connection.oauth_client_id,
+        ClientKind.CIMD: discovering.cimd_url(),
+    }.get(kind)
     if current is not None and current.kind == kind and client_id in {None, current.client_id}:
         if current.secret_expires_at is None or current.secret_expires_at > timezone.now():
             return current
@@ -105,7 +109,7 @@ def client_of(registration: Registration, server: ServerMetadata) -> Client:
     except SecretOfAnotherServer as refusal:
         raise _of_another_issuer() from refusal
     method = registration.auth_method
-    if registration.kind == Kind.PREREGISTERED:  # what is set in Advanced settings now
+    if registration.kind == ClientKind.PREREGISTERED:  # what is set in Advanced settings now
         supported = server.token_endpoint_auth_methods_supported
         method = choices.auth_method(
             supported, chosen=connection.oauth_token_auth, has_secret=bool(secret), has_key=bool(key)
@@ -119,7 +123,7 @@ def client_of(registration: Registration, server: ServerMetadata) -> Client:
 
 def _signing_key(registration: Registration) -> str:
     """Return the key to sign with: an admin's is for one issuer, and what we registered ourselves is ours anywhere."""
-    if registration.kind == Kind.PREREGISTERED:
+    if registration.kind == ClientKind.PREREGISTERED:
         return registration.of_advanced_settings(Credential.Kind.OAUTH_SIGNING_KEY)
     return str(registration.connection.secret(Credential.Kind.OAUTH_SIGNING_KEY) or "")
 
@@ -134,7 +138,7 @@ def _of_another_issuer() -> CannotSignIn:
 
 def forget(registration: Registration) -> bool:
     """Retire a registration that the provider no longer knows; no for one that only a person can renew."""
-    if registration.kind != Kind.DCR:
+    if registration.kind != ClientKind.DCR:
         return False
     if registration.retired_at is None:
         _retire(registration, "client_forgotten")
@@ -145,7 +149,7 @@ def _retire(registration: Registration, because: str) -> None:
     connection = registration.connection
     registration.retire(because)
     # Those of a client ID from Advanced settings stay: they say which sign-in server its secret was used with.
-    made_here = connection.registrations.filter(kind=Kind.DCR).exclude(retired_at=None).order_by("-retired_at")
+    made_here = connection.registrations.filter(kind=ClientKind.DCR).exclude(retired_at=None).order_by("-retired_at")
     in_use = SignIn.objects.filter(connection=connection).values("registration")
     old = made_here.exclude(pk__in=in_use).values_list("pk", flat=True)[_MOST_RETIRED:]
     connection.registrations.filter(pk__in=list(old)).delete()

@@ -12,8 +12,9 @@ from connections.ages import ago
 from connections.models import Authorization, Connection, Grant, Membership, Role, Sharing, User
 from connections.states import CredentialState, next_step
 from oauth import credential_state, flow, registering
-from oauth.models import Discovery, Kind, Registration, SignIn
+from oauth.models import Discovery, Registration, SignIn
 from oauth.protocol import providers
+from oauth.protocol.choices import ClientKind
 
 PEOPLE_SHOWN = 50
 _SIGNS_IN = (Role.ADMIN, Role.MEMBER)
@@ -206,5 +207,5 @@ def _registrations(connection: Connection, now: datetime) -> dict[str, Any]:
             }
             for row in rows
         ],
-        "can_renew": any(row.kind == Kind.DCR and row.retired_at is None for row in rows),
+        "can_renew": any(row.kind == ClientKind.DCR and row.retired_at is None for row in rows),
     }

@@ -23,7 +23,7 @@ from connections.tenancy import person
 from oauth import credential_state, discovering, flow, registering, report
 from oauth.errors import CallbackRefused
 from oauth.flow import Return
-from oauth.models import Kind
+from oauth.protocol.choices import ClientKind
 
 _DOCUMENT_AGE = 3600  # seconds that servers may keep our documents
 
@@ -98,7 +98,7 @@ def register_again(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     connection = _connection(request, connection_id)
     if not _page().has_change_permission(request, connection):
         raise PermissionDenied
-    retired = [row for row in connection.registrations.filter(retired_at=None) if row.kind == Kind.DCR]
+    retired = [row for row in connection.registrations.filter(retired_at=None) if row.kind == ClientKind.DCR]
     for registration in retired:
         registration.retire("asked")
         audit.record(

@@ -7,12 +7,11 @@ Connection ──┬── Discovery              what its server says about sig
 """
 
 from oauth.models.pending import PendingAuthorization, basis, digest
-from oauth.models.registrations import Discovery, Kind, Registration
+from oauth.models.registrations import Discovery, Registration
 from oauth.models.sign_ins import SignIn, SignInQuerySet, Tokens
 
 __all__ = [
     "Discovery",
-    "Kind",
     "PendingAuthorization",
     "Registration",
     "SignIn",

@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid7
 
 from connections import sealing
 from connections.models import Connection, Credential
+from oauth.protocol.choices import ClientKind
 
 
 class Discovery(models.Model):
@@ -32,14 +33,6 @@ class Discovery(models.Model):
         return bool(self.found.get("challenged"))
 
 
-class Kind(models.TextChoices):
-    """How we came to a client ID, in the order of preference."""
-
-    PREREGISTERED = "preregistered", "Client ID from Advanced settings"
-    CIMD = "cimd", "Client ID metadata document"
-    DCR = "dcr", "Dynamic client registration"
-
-
 class Registration(models.Model):
     """Who we are at one authorization server; a retired one stays as history and for the tokens it got."""
 
@@ -47,7 +40,7 @@ class Registration(models.Model):
     connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="registrations")
     issuer = models.CharField(max_length=2048)
     redirect_uri = models.CharField(max_length=2048)
-    kind = models.CharField(max_length=15, choices=Kind)
+    kind = models.CharField(max_length=15, choices=ClientKind)
     client_id = models.CharField(max_length=2048)
     sealed_secret = models.TextField(blank=True)
     auth_method = models.CharField(max_length=25)
@@ -85,8 +78,8 @@ class Registration(models.Model):
 
         A pre-registered client's secret is the one in Advanced settings now: it can be renewed there.
         """
-        if self.kind == Kind.PREREGISTERED:
-            return self.of_advanced_settings(Credential.Kind.OAUTH_CLIENT_SECRET)
+        if self.kind == ClientKind.PREREGISTERED:
+            return self.of_advanced_settings(Credential.ClientKind.OAUTH_CLIENT_SECRET)
         return str(sealing.unseal(self.sealed_secret, context=self.seal_context)) if self.sealed_secret else ""
 
     def of_advanced_settings(self, kind: str) -> str:

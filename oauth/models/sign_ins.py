@@ -14,7 +14,8 @@ from uuid_utils.compat import uuid7
 
 from connections import sealing
 from connections.models import ACTING, Authorization, Connection, Grant, Membership, Sharing, User
-from oauth.models.registrations import Kind, Registration
+from oauth.models.registrations import Registration
+from oauth.protocol.choices import ClientKind
 
 _GOES_ON = Q(ended_at=None) | Q(ended_because="sign_in_revoked")
 
@@ -127,7 +128,7 @@ class SignIn(models.Model):
     def fits(self, connection: Connection) -> bool:
         """Whether it was made for the server, the client and the grant that the connection has now."""
         client_id = connection.oauth_client_id
-        own_client = self.registration.kind == Kind.PREREGISTERED
+        own_client = self.registration.kind == ClientKind.PREREGISTERED
         return (
             connection.authorization == Authorization.OAUTH
             and self.server_url == connection.server_url

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db import models
+
 from connections.models import Grant, TokenAuth
 from oauth.errors import CannotSignIn
-from oauth.models import Kind
 from oauth.protocol import providers
 from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata, valid_scopes
@@ -25,28 +26,39 @@ _FIRST_RETRY = 15  # seconds
 _LONGEST_RETRY = 600  # seconds
 
 
+class ClientKind(models.TextChoices):
+    """How we came to a client ID, in the order of preference."""
+
+    PREREGISTERED = "preregistered", "Client ID from Advanced settings"
+    CIMD = "cimd", "Client ID metadata document"
+    DCR = "dcr", "Dynamic client registration"
+
+
 @dataclass(frozen=True, slots=True)
 class ClientApproach:
     """How we come to a client ID, and why so; `kind` is None when a person has to enter one."""
 
-    kind: Kind | None
+    kind: ClientKind | None
     sentence: str
 
 
 def client_approach(server: ServerMetadata, *, client_id: str, cimd_url: str, grant: str) -> ClientApproach:
     """Return the first rung that holds: Advanced settings, CIMD, DCR, else ask the person (MCP 2026-07-28)."""
     if client_id:
-        return ClientApproach(Kind.PREREGISTERED, "The client ID from Advanced settings is used.")
+        return ClientApproach(ClientKind.PREREGISTERED, "The client ID from Advanced settings is used.")
     if grant == Grant.CLIENT_CREDENTIALS:
         return ClientApproach(None, "Client credentials need a client ID, which the provider gives you.")
     public = server.token_endpoint_auth_methods_supported
     cimd = server.client_id_metadata_document_supported
     if cimd and cimd_url and (public is None or TokenAuth.NONE.value in public):
         return ClientApproach(
-            Kind.CIMD, "The sign-in server reads our client ID metadata document: nothing has to be registered."
+            ClientKind.CIMD,
+            "The sign-in server reads our client ID metadata document: nothing has to be registered.",
         )
     if server.registration_endpoint:
-        return ClientApproach(Kind.DCR, "The sign-in server lets us register by ourselves: no client ID is needed.")
+        return ClientApproach(
+            ClientKind.DCR, "The sign-in server lets us register by ourselves: no client ID is needed."
+        )
     return ClientApproach(None, "The sign-in server does not let us register by ourselves: it needs a client ID.")
 
 

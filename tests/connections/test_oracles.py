@@ -18,7 +18,8 @@ from django.test import Client
 from django.utils import timezone
 
 from connections.models import Connection, Credential, Membership, Tenant, User
-from oauth.models import Discovery, Kind, Registration, SignIn
+from oauth.models import Discovery, Registration, SignIn
+from oauth.protocol.choices import ClientKind
 from tests.conftest import House
 from tests.connections import oracles
 from tests.connections.estate import Estate, never_was, rows, settle
@@ -64,7 +65,11 @@ def _sign_in(house: House, connection: Connection) -> None:
     issuer = f"https://{house.tenant.name}.example.com"
     Discovery.objects.create(connection=connection, server_url=issuer, sentence=house.tenant.name)
     known = Registration.objects.create(
-        connection=connection, issuer=issuer, redirect_uri=issuer, kind=Kind.DCR, client_id=house.tenant.name
+        connection=connection,
+        issuer=issuer,
+        redirect_uri=issuer,
+        kind=ClientKind.DCR,
+        client_id=house.tenant.name,
     )
     SignIn.objects.create(
         connection=connection, registration=known, person=house.admin, server_url=issuer, server={"issuer": issuer}

@@ -14,7 +14,8 @@ import oauth
 from connections.models import Connection
 from connections.states import CredentialState, next_step
 from oauth import credential_state
-from oauth.models import Kind, Registration, SignIn
+from oauth.models import Registration, SignIn
+from oauth.protocol.choices import ClientKind
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 # Codes that end on the callback's page or with a call, where the sentence itself says what to do.
@@ -28,7 +29,7 @@ NO_STATE = {
 def sign_in(**members: Any) -> SignIn:
     connection = Connection(authorization="oauth", server_url="https://mcp.example.com/mcp")
     row = SignIn(
-        connection=connection, registration=Registration(connection=connection, kind=Kind.DCR, client_id="1"),
+        connection=connection, registration=Registration(connection=connection, kind=ClientKind.DCR, client_id="1"),
         server_url=connection.server_url, server={"issuer": "https://as.example.com"},
     )  # fmt: skip
     for name, value in members.items():

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oauth.errors import CannotSignIn
-from oauth.models import Kind
 from oauth.protocol import choices
+from oauth.protocol.choices import ClientKind
 from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
 
@@ -43,28 +43,28 @@ def supporting(*methods: str) -> dict[str, Any]:
     ("client_id", "members", "cimd_url", "grant", "kind"),
     [
         # a client ID of one's own comes before everything
-        ("mine", {}, CIMD_URL, CODE, Kind.PREREGISTERED),
-        ("mine", READS_DOCUMENTS | REGISTERS, CIMD_URL, CODE, Kind.PREREGISTERED),
-        ("mine", {}, "", MACHINE, Kind.PREREGISTERED),
+        ("mine", {}, CIMD_URL, CODE, ClientKind.PREREGISTERED),
+        ("mine", READS_DOCUMENTS | REGISTERS, CIMD_URL, CODE, ClientKind.PREREGISTERED),
+        ("mine", {}, "", MACHINE, ClientKind.PREREGISTERED),
         # then a client ID metadata document, before registration
-        ("", READS_DOCUMENTS, CIMD_URL, CODE, Kind.CIMD),
-        ("", READS_DOCUMENTS | REGISTERS, CIMD_URL, CODE, Kind.CIMD),
-        ("", READS_DOCUMENTS | supporting(BASIC, NONE), CIMD_URL, CODE, Kind.CIMD),
+        ("", READS_DOCUMENTS, CIMD_URL, CODE, ClientKind.CIMD),
+        ("", READS_DOCUMENTS | REGISTERS, CIMD_URL, CODE, ClientKind.CIMD),
+        ("", READS_DOCUMENTS | supporting(BASIC, NONE), CIMD_URL, CODE, ClientKind.CIMD),
         # which needs an https address of ours, and a server that takes public clients
-        ("", READS_DOCUMENTS | REGISTERS, "", CODE, Kind.DCR),
-        ("", READS_DOCUMENTS | REGISTERS | supporting(BASIC, SIGNED), CIMD_URL, CODE, Kind.DCR),
+        ("", READS_DOCUMENTS | REGISTERS, "", CODE, ClientKind.DCR),
+        ("", READS_DOCUMENTS | REGISTERS | supporting(BASIC, SIGNED), CIMD_URL, CODE, ClientKind.DCR),
         ("", READS_DOCUMENTS | supporting(BASIC), CIMD_URL, CODE, None),
         ("", READS_DOCUMENTS, "", CODE, None),
         # then registration
-        ("", REGISTERS, CIMD_URL, CODE, Kind.DCR),
-        ("", REGISTERS, "", CODE, Kind.DCR),
+        ("", REGISTERS, CIMD_URL, CODE, ClientKind.DCR),
+        ("", REGISTERS, "", CODE, ClientKind.DCR),
         # else a person
         ("", {}, CIMD_URL, CODE, None),
         ("", READS_DOCUMENTS | REGISTERS, CIMD_URL, MACHINE, None),
     ],
 )
 def test_the_first_rung_that_holds_is_taken(
-    client_id: str, members: dict[str, Any], cimd_url: str, grant: str, kind: Kind | None
+    client_id: str, members: dict[str, Any], cimd_url: str, grant: str, kind: ClientKind | None
 ) -> None:
     rung = choices.client_approach(server(**members), client_id=client_id, cimd_url=cimd_url, grant=grant)
     assert rung.kind == kind

@@ -397,6 +397,7 @@ CELERY_TASK_ROUTES = {
     "tools.count_open_calls": {"queue": "housekeeping"},
     "oauth.forget_old": {"queue": "housekeeping"},
     "oauth.tell_who_left": {"queue": "housekeeping"},
+    "connections.dispatch_notices": {"queue": "housekeeping"},
     "connections.forget_sessions": {"queue": "housekeeping"},
     "tools.probe_connection": {"queue": "probes"},
     "tools.poll_task": {"queue": "probes"},

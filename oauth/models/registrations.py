@@ -79,7 +79,7 @@ class Registration(models.Model):
         A pre-registered client's secret is the one in Advanced settings now: it can be renewed there.
         """
         if self.kind == ClientKind.PREREGISTERED:
-            return self.of_advanced_settings(Credential.ClientKind.OAUTH_CLIENT_SECRET)
+            return self.of_advanced_settings(Credential.Kind.OAUTH_CLIENT_SECRET)
         return str(sealing.unseal(self.sealed_secret, context=self.seal_context)) if self.sealed_secret else ""
 
     def of_advanced_settings(self, kind: str) -> str:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from connections.models import AuditEvent, Notice, User
 from connections.notices import delivering, notices
+from connections.tasks import deliver_notice
 from oauth import refreshing, tasks
 from oauth.models import SignIn
 from tests.conftest import PASSWORD, House
@@ -25,7 +26,7 @@ def attend(scene: Scene) -> None:
 def deliver() -> None:
     """Do what beat and a worker do."""
     for notice_id in notices.due(timezone.now()):
-        tasks.deliver_notice(notice_id=str(notice_id))
+        deliver_notice(notice_id=str(notice_id))
 
 
 def dies(scene: Scene) -> None:
@@ -267,10 +268,10 @@ def test_two_workers_send_one_mail(scene: StartScene) -> None:
     notice = Notice.objects.get()
     now = timezone.now()
     assert notice.claim(now, now + timedelta(minutes=5))
-    tasks.deliver_notice(notice_id=str(notice.pk))
+    deliver_notice(notice_id=str(notice.pk))
     assert mail.outbox == []
     Notice.objects.update(deliver_at=now)  # the first one died, its time is over
-    tasks.deliver_notice(notice_id=str(notice.pk))
+    deliver_notice(notice_id=str(notice.pk))
     assert len(mail.outbox) == 1
 
 

@@ -1,159 +1,15 @@
-"""Every setting of the product, read once from the environment (or from `.env`) and typed.
-
-Outside debug the product does not start with a missing or default secret, without PUBLIC_URL or with wildcard hosts;
-a misspelt name is refused with the name that was probably meant.
-"""
+"""Django's settings, made of what `environment.py` has read and judged; `databases.py` completes the database."""
 
 from __future__ import annotations
 
-import difflib
-import os
-from base64 import urlsafe_b64decode
-from ipaddress import ip_address, ip_network
-from pathlib import Path
-from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
-
-import dj_database_url
 from csp.constants import NONE, SELF
 from django.conf import global_settings
-from django.core.exceptions import ImproperlyConfigured
 from kombu import Queue
-from pydantic import NonNegativeInt, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-DEBUG_SECRET = "debug-only-secret-key-that-no-production-may-use"  # noqa: S105 - refused outside debug
-DEBUG_SEAL_KEY = "ZGVidWctb25seS1zZWFsLWtleS1ub3QtZm9yLXByb2Q="
+from duvo.databases import database
+from duvo.environment import BASE_DIR, read_environment
+
 LONGEST_CALL = 3600  # seconds; the cap of a connection's call timeout, and what Celery's visibility must outlive
-
-Words = Annotated[list[str], NoDecode]
-
-
-class Environment(BaseSettings):
-    """The environment variables of the product, with their types and defaults."""
-
-    model_config = SettingsConfigDict(env_file=BASE_DIR / ".env", extra="forbid", hide_input_in_errors=True)
-
-    debug: bool = False
-    secret_key: str = ""
-    seal_keys: Words = []
-    public_url: str = ""
-    allowed_hosts: Words = []
-    database_url: str = f"sqlite:///{BASE_DIR / 'var' / 'duvo.sqlite3'}"
-    database_pool_size: int = 20
-    database_statement_timeout: NonNegativeInt = 30
-    database_lock_timeout: NonNegativeInt = 10
-    redis_url: str = "redis://127.0.0.1:6379/0"
-    trust_forwarded_proto: bool = False
-    trusted_proxies: Words = []
-    egress_allowed_networks: Words = []
-    egress_allowed_ports: Annotated[list[int], NoDecode] = [443, 8443]
-    egress_ca_file: Path | None = None
-    probe_interval: int = 300
-    call_lease: int = 30
-    result_folder: Path | None = None
-    metrics_token: str = ""
-    oauth_client_metadata_url: str = ""
-    email_host: str = ""
-    email_port: int = 587
-    email_host_user: str = ""
-    email_host_password: str = ""
-    email_use_tls: bool = True
-    default_from_email: str = ""
-    log_level: str = "INFO"
-    log_format: str = "json"
-
-    @field_validator(
-        "seal_keys",
-        "allowed_hosts",
-        "egress_allowed_networks",
-        "egress_allowed_ports",
-        "trusted_proxies",
-        mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-    @field_validator("egress_allowed_networks", "trusted_proxies")
-    @classmethod
-    def _networks(cls, value: list[str]) -> list[str]:
-        return [str(ip_network(network)) for network in value]
-
-    @field_validator("seal_keys")
-    @classmethod
-    def _keys(cls, value: list[str]) -> list[str]:
-        for position, key in enumerate(value, start=1):
-            if len(urlsafe_b64decode(key)) < 32:  # noqa: PLR2004 - 256 bits
-                message = f"key {position} is shorter than 32 bytes; make one with `manage.py make_seal_key`"
-                raise ValueError(message)
-        return value
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.debug:
-            self.secret_key = self.secret_key or DEBUG_SECRET
-            self.seal_keys = self.seal_keys or [DEBUG_SEAL_KEY]
-            self.public_url = self.public_url or "http://127.0.0.1:8000"
-        faults = list(self._faults())
-        if faults:
-            raise ValueError("; ".join(faults))
-        self.public_url = self.public_url.rstrip("/")
-        self.allowed_hosts = self.allowed_hosts or [urlsplit(self.public_url).hostname or ""]
-        self.default_from_email = self.default_from_email or f"duvo@{urlsplit(self.public_url).hostname}"
-        return self
-
-    def _faults(self) -> list[str]:
-        missing = [name for name in ("secret_key", "seal_keys", "public_url") if not getattr(self, name)]
-        faults = [f"{name.upper()} is missing" for name in missing]
-        public = urlsplit(self.public_url)
-        if self.public_url and (public.scheme not in {"http", "https"} or not public.hostname):
-            faults.append("PUBLIC_URL is not a web address such as https://duvo.example.com")
-        elif public.scheme == "http" and not self.debug and not _is_loopback(public.hostname or ""):
-            faults.append("PUBLIC_URL must begin with https://")
-        sender = self.default_from_email
-        if sender and ("@" not in sender or not sender.isprintable()):
-            faults.append("DEFAULT_FROM_EMAIL is not an address such as Duvo <duvo@example.com>")
-        return faults if self.debug else faults + self._open_doors()
-
-    def _open_doors(self) -> list[str]:
-        faults = []
-        if self.secret_key == DEBUG_SECRET or self.secret_key.startswith("django-insecure-"):
-            faults.append("SECRET_KEY is a default that everybody knows")
-        elif 0 < len(self.secret_key) < 32:  # noqa: PLR2004
-            faults.append("SECRET_KEY is shorter than 32 characters")
-        if DEBUG_SEAL_KEY in self.seal_keys:
-            faults.append("SEAL_KEYS holds a default that everybody knows")
-        if any("*" in host or host.startswith(".") for host in self.allowed_hosts):
-            faults.append("ALLOWED_HOSTS has a wildcard; name each host")
-        return faults
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def read_environment() -> Environment:
-    """Return the typed environment; raises ImproperlyConfigured with every fault, never with a value."""
-    known = {name.upper() for name in Environment.model_fields}
-    for name in sorted(set(os.environ) - known):
-        meant = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
-        if meant:
-            message = f"Unknown setting {name}: did you mean {meant[0]}?"
-            raise ImproperlyConfigured(message)
-    try:
-        return Environment()
-    except ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}".removeprefix(": ")
-            for fault in error.errors(include_input=False)
-        ]
-        raise ImproperlyConfigured("The environment is not usable. " + " | ".join(faults)) from None
-
 
 env = read_environment()
 
@@ -231,35 +87,7 @@ TEMPLATES = [
 
 # --- database -------------------------------------------------------------------------------------------------------
 
-
-def _database() -> dict[str, Any]:
-    database: dict[str, Any] = dict(dj_database_url.parse(env.database_url))
-    if database["ENGINE"].endswith("sqlite3"):
-        Path(database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
-        # Without IMMEDIATE and WAL two of three concurrent writes fail as "database is locked".
-        database["OPTIONS"] = {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 10,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-        }
-    else:
-        database["CONN_MAX_AGE"] = 0  # the pool keeps the connections
-        database["CONN_HEALTH_CHECKS"] = True  # and hands out none that a restarted server has closed
-        # Sent when a connection begins, so it costs no statement of its own; what the URL asks for comes last and wins.
-        clocks = {"statement_timeout": env.database_statement_timeout, "lock_timeout": env.database_lock_timeout}
-        wanted = [f"-c {name}={seconds}s" for name, seconds in clocks.items() if seconds]
-        wanted.append(database.get("OPTIONS", {}).pop("options", ""))
-        if any(wanted):
-            database.setdefault("OPTIONS", {})["options"] = " ".join(filter(None, wanted))
-        database["OPTIONS"] = {
-            "pool": {"min_size": 0, "max_size": env.database_pool_size, "timeout": 10},
-            "prepare_threshold": 5,  # for statements that are bound at the server: those of the call path
-            **database.get("OPTIONS", {}),  # what the URL says, as `?sslmode=verify-full`
-        }
-    return database
-
-
-DATABASES = {"default": _database()}
+DATABASES = {"default": database(env)}
 DATABASE_POOL_SIZE = env.database_pool_size  # pages take at most half of it
 
 # Where contents go that are too large for a result; without the storage `results` they stay in the database.

@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from connections import checks
 from duvo import stack
-from duvo.settings import Environment, read_environment
+from duvo.environment import SCHEME, Environment, read_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
@@ -30,13 +30,19 @@ GOOD = {
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Environment]:
+def env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where `.env` would lie, in place of a developer's own."""
+    monkeypatch.setattr("duvo.environment.ENV_FILE", tmp_path / ".env")
+    return tmp_path / ".env"
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, env_file: Path) -> Callable[..., Environment]:
     """Read the settings from good values with these changes; None leaves a value out."""
-    monkeypatch.setitem(Environment.model_config, "env_file", None)  # a developer's own
 
     def read(**changes: str | None) -> Environment:
-        for name in Environment.model_fields:
-            monkeypatch.delenv(name.upper(), raising=False)
+        for name in SCHEME:
+            monkeypatch.delenv(name, raising=False)
         for name, value in {**GOOD, **changes}.items():
             if value is not None:
                 monkeypatch.setenv(name, value)
@@ -128,6 +134,11 @@ def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable
         ({"DEFAULT_FROM_EMAIL": "duvo"}, "DEFAULT_FROM_EMAIL is not an address"),
         ({"DEFAULT_FROM_EMAIL": "duvo@example.com\nBcc: x@example.com"}, "DEFAULT_FROM_EMAIL is not an address"),
         ({"PUBLIC_ULR": "https://x"}, "Unknown setting PUBLIC_ULR: did you mean PUBLIC_URL?"),
+        ({"EGRESS_ALLOWED_PORTS": "443,https"}, "EGRESS_ALLOWED_PORTS has a fault: entry 2 is not a whole number"),
+        ({"SEAL_KEYS": "a"}, "SEAL_KEYS has a fault: key 1 is not URL-safe base64"),
+        ({"PUBLIC_URL": "https://[duvo"}, "PUBLIC_URL is not a web address"),
+        ({"REDIS_URL": "http://cache.example.com"}, "REDIS_URL is not an address"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is not an address"),
     ],
 )
 def test_bad_settings_do_not_start_and_are_named(
@@ -142,6 +153,73 @@ def test_no_fault_repeats_the_secret_it_speaks_of(start: Callable[..., Environme
         start(SECRET_KEY="hunter2", SEAL_KEYS="aHVudGVyMg==")
     assert "hunter2" not in str(fault.value)
     assert "aHVudGVyMg" not in str(fault.value)
+
+
+def test_all_faults_come_in_one_message(start: Callable[..., Environment]) -> None:
+    with pytest.raises(ImproperlyConfigured) as fault:
+        start(SECRET_KEY=None, SEAL_KEYS=None, PUBLIC_URL=None, EMAIL_PORT="smtp", DATABSE_URL="x", DATABASE_URL="x")
+    sentences = str(fault.value).removeprefix("The environment is not usable. ").split("; ")
+    assert [sentence for sentence in sentences if "password" not in sentence] == [
+        "Unknown setting DATABSE_URL: did you mean DATABASE_URL?",
+        "EMAIL_PORT is not a whole number",
+        "SECRET_KEY is missing",
+        "SEAL_KEYS is missing",
+        "PUBLIC_URL is missing",
+    ]
+    assert "DATABASE_URL is not an address" in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["$HOME", "$$", "$", r"\$HOME", r"\\$HOME$", "a$HOME", "${HOME}", "${NOT_THERE}", "#x"]
+)
+def test_a_value_is_taken_as_it_is_written(start: Callable[..., Environment], env_file: Path, value: str) -> None:
+    """A password may begin with `$`; that names no other variable, in the environment or in `.env`."""
+    secret = value + "s" * 40
+    assert start(EMAIL_HOST_PASSWORD=value, SECRET_KEY=secret).email_host_password == value
+    assert start(EMAIL_HOST_PASSWORD=value, SECRET_KEY=secret).secret_key == secret
+    assert start(RESULT_FOLDER=value).result_folder == Path(value)
+    assert start(ALLOWED_HOSTS=f"{value},b").allowed_hosts == [value, "b"]
+    env_file.write_text(f"METRICS_TOKEN={value}\n")
+    assert start().metrics_token == value
+
+
+def test_the_file_is_read_and_the_environment_is_stronger(start: Callable[..., Environment], env_file: Path) -> None:
+    env_file.write_text(
+        "# how it is here\nexport EMAIL_HOST = 'mail.example.com' # inside\nPROBE_INTERVAL=60\nEMAIL_PORT\n"
+        'trusted_proxies="10.0.0.0/8, 192.0.2.1"\nMETRICS_TOKEN=from-the-file\n'
+    )
+    environment = start(METRICS_TOKEN="from-the-environment")
+    assert (environment.email_host, environment.probe_interval, environment.email_port) == ("mail.example.com", 60, 587)
+    assert environment.trusted_proxies == ["10.0.0.0/8", "192.0.2.1/32"]
+    assert environment.metrics_token == "from-the-environment"
+    assert "PROBE_INTERVAL" not in os.environ  # children do not inherit what only the file says
+
+
+def test_a_name_in_the_file_that_is_not_ours_is_refused(start: Callable[..., Environment], env_file: Path) -> None:
+    env_file.write_text("PROBE_INTERVALL=60\nSOMETHING_ELSE=1\n")
+    with pytest.raises(ImproperlyConfigured) as fault:
+        start()
+    assert "Unknown setting PROBE_INTERVALL: did you mean PROBE_INTERVAL?" in str(fault.value)
+    assert "Unknown setting SOMETHING_ELSE in .env" in str(fault.value)
+
+
+def test_what_nothing_is_said_of_has_its_default(start: Callable[..., Environment]) -> None:
+    environment = start(RESULT_FOLDER="", EGRESS_ALLOWED_PORTS=" 443 ,, 9443,", EMAIL_USE_TLS="Off")
+    assert environment.result_folder is None
+    assert environment.egress_allowed_ports == [443, 9443]
+    assert (environment.email_use_tls, environment.trust_forwarded_proto, environment.debug) == (False, False, False)
+    assert start(DATABASE_URL=None).database_url["NAME"] == str(ROOT / "var" / "duvo.sqlite3")
+
+
+@pytest.mark.parametrize(
+    "address", ["redis://:p$#w@cache/0", "rediss://cache:6380/1?ssl_cert_reqs=required", "unix:///a.sock"]
+)
+def test_the_address_of_redis_is_handed_on_as_it_is(start: Callable[..., Environment], address: str) -> None:
+    assert start(REDIS_URL=address).redis_url == address
+
+
+def test_the_environment_shows_none_of_its_secrets(start: Callable[..., Environment]) -> None:
+    assert "hunter2" not in repr(start(EMAIL_HOST_PASSWORD="hunter2"))
 
 
 def test_debug_needs_no_secrets(start: Callable[..., Environment]) -> None:

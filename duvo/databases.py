@@ -1,0 +1,44 @@
+"""The database as Django's settings have it: what DATABASE_URL says, completed for SQLite or for PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from duvo.environment import Environment
+from duvo.variables import SQLITE
+
+
+def database(env: Environment) -> dict[str, Any]:
+    """Return the entry of `DATABASES`; makes the folder of an SQLite file."""
+    return _sqlite(env.database_url) if env.database_url["ENGINE"] == SQLITE else _postgresql(env)
+
+
+def _sqlite(address: dict[str, Any]) -> dict[str, Any]:
+    Path(address["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+    # Without IMMEDIATE and WAL two of three concurrent writes fail as "database is locked".
+    options = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 10,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    }
+    return address | {"OPTIONS": options}
+
+
+def _postgresql(env: Environment) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "pool": {"min_size": 0, "max_size": env.database_pool_size, "timeout": 10},
+        "prepare_threshold": 5,  # for statements that are bound at the server: those of the call path
+        **env.database_url["OPTIONS"],  # what the URL says, as `?sslmode=verify-full`
+    }
+    # Sent when a connection begins, so it costs no statement of its own; what the URL asks for comes last and wins.
+    clocks = {"statement_timeout": env.database_statement_timeout, "lock_timeout": env.database_lock_timeout}
+    wanted = [f"-c {name}={seconds}s" for name, seconds in clocks.items() if seconds]
+    wanted.append(str(options.pop("options", "")))
+    if any(wanted):
+        options["options"] = " ".join(filter(None, wanted))
+    return env.database_url | {
+        "CONN_MAX_AGE": 0,  # the pool keeps the connections
+        "CONN_HEALTH_CHECKS": True,  # and hands out none that a restarted server has closed
+        "OPTIONS": options,
+    }

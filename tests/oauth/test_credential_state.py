@@ -74,6 +74,7 @@ def test_a_moment_is_written_with_its_day_unless_it_is_today() -> None:
 def test_every_reason_has_a_next_step() -> None:
     folder = Path(oauth.__file__).parent
     said: Callable[[str], list[str]] = re.compile(r'code="([a-z_]+)"|^    code = "([a-z_]+)"', re.MULTILINE).findall
-    codes = {"".join(pair) for path in (*folder.glob("*.py"), *folder.glob("protocol/*.py")) for pair in said(path.read_text())}
+    files = [*folder.glob("*.py"), *folder.glob("protocol/*.py")]
+    codes = {"".join(pair) for path in files for pair in said(path.read_text())}
     assert len(codes) > 15
     assert {code for code in codes - NO_STATE if not next_step(code)} == set()

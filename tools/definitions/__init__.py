@@ -1,0 +1,6 @@
+"""What a tool's definition says, and what may be done with it, without a row or a socket.
+
+`drift` compares a listing with what is known, `difference` shows a change to people, `policy` decides whether a tool
+may be used and under which name. `expansion` and `schema_cost` measure a JSON Schema before `schemas` compiles it;
+`checks` checks values against it, here or in a process apart. Begin with `drift` and `policy`.
+"""

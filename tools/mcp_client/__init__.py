@@ -13,10 +13,10 @@
 It sees no row: callers hand in a `Server` and store what they learn. `errors.py` draws the tree of errors.
 
     wire, sse                    bytes written and read, without I/O
-    posting, reading             one message sent, its answer read under clocks and a cap
+    posting, responses           one message sent, its answer read under clocks and a cap
     budget                       how many bytes of large answers a process holds at a time
     eras, sessions               which era; the handshake era's sessions
-    asking, standing             what servers of the handshake era ask in between, and a session's own stream
+    asking, server_stream        what servers of the handshake era ask in between, and a session's own stream
     questions, forms, responding what servers ask people, and whether the responses fit; without I/O
     results                      what a call comes to; without I/O
     calling, tasks, listing      the stories

@@ -19,7 +19,7 @@ from django.conf import settings
 
 from tests.servers import valkey
 from tools.calls import limits
-from tools.calls.limits import Bounds, Breakers, BreakerSignal, Place
+from tools.calls.limits import Bounds, Breakers, BreakerSignal, Slot
 from tools.errors import CallError, CircuitOpen, LimitReached
 
 LEASE = 30.0
@@ -52,22 +52,22 @@ def bounds(**more: Any) -> Bounds:
     return replace(free, **more)
 
 
-async def enter(what: Bounds, lease: float = LEASE) -> Place:
+async def acquire(what: Bounds, lease: float = LEASE) -> Slot:
     return await limits.acquire(what, lease=lease)
 
 
 async def refused(what: Bounds) -> CallError:
     with pytest.raises(CallError) as refusal:
-        await enter(what)
+        await acquire(what)
     return refusal.value
 
 
-async def enter_when_it_may(what: Bounds, lease: float = LEASE) -> Place:
+async def acquire_when_possible(what: Bounds, lease: float = LEASE) -> Slot:
     """Wait as long as the refusals say."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return await enter(what, lease)
+            return await acquire(what, lease)
         except CallError as refusal:
             assert time.monotonic() < deadline, "it was never let in"
             await asyncio.sleep(min(refusal.retry_after, 0.1))
@@ -76,7 +76,7 @@ async def enter_when_it_may(what: Bounds, lease: float = LEASE) -> Place:
 async def fail(what: Bounds, times: int = 1) -> None:
     """Calls whose transport fails."""
     for _ in range(times):
-        limits.release(await enter(what), BreakerSignal.TRANSPORT_FAILED)
+        limits.release(await acquire(what), BreakerSignal.TRANSPORT_FAILED)
 
 
 async def told() -> None:
@@ -90,7 +90,7 @@ async def told() -> None:
 def many_attempts(cases: list[Bounds], start: Any, inside: Any) -> None:
     async def attempt(what: Bounds) -> bool:
         try:
-            await enter(what)
+            await acquire(what)
         except CallError:
             return False
         return True
@@ -105,7 +105,7 @@ def many_attempts(cases: list[Bounds], start: Any, inside: Any) -> None:
 
 def enter_and_die(what: Bounds, lease: float) -> None:
     async def die_inside() -> None:
-        await enter(what, lease)
+        await acquire(what, lease)
         os._exit(9)
 
     asyncio.run(die_inside())
@@ -151,35 +151,35 @@ async def test_the_place_of_a_process_that_died_falls_free_after_its_lease() -> 
     await asyncio.to_thread(caller.join, 60)
     assert caller.exitcode == 9
     died = time.monotonic()
-    await enter_when_it_may(what)
+    await acquire_when_possible(what)
     assert time.monotonic() - died <= lease + 0.5
 
 
-# --- places -------------------------------------------------------------------------------------------------------
+# --- slots --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_place_that_is_left_is_free_for_the_next() -> None:
     what = bounds(connection_concurrency=1)
-    place = await enter(what)
+    slot = await acquire(what)
     assert (await refused(what)).code == "connection_busy"
-    limits.release(place, BreakerSignal.ANSWERED)
-    await enter(what)
+    limits.release(slot, BreakerSignal.ANSWERED)
+    await acquire(what)
 
 
 async def test_a_place_is_held_no_longer_than_its_lease_unless_it_is_kept() -> None:
     kept, left_alone = bounds(connection_concurrency=1), bounds(tenant_concurrency=1)
-    places = [await enter(kept, 0.3)]
-    await enter(left_alone, 0.3)
-    await limits.renew(places, lease=LEASE)
-    await enter_when_it_may(left_alone)
+    slots = [await acquire(kept, 0.3)]
+    await acquire(left_alone, 0.3)
+    await limits.renew(slots, lease=LEASE)
+    await acquire_when_possible(left_alone)
     assert (await refused(kept)).code == "connection_busy"
 
 
 async def test_places_that_redis_has_forgotten_are_taken_again_when_they_are_kept() -> None:
     what = bounds(connection_concurrency=1, tenant_concurrency=1)
-    place = await enter(what)
+    slot = await acquire(what)
     forget_everything()
-    await limits.renew([place], lease=LEASE)
+    await limits.renew([slot], lease=LEASE)
     assert (await refused(what)).code == "organization_busy"
 
 
@@ -190,14 +190,14 @@ async def test_keeping_nothing_asks_nothing() -> None:
 async def test_a_caller_that_goes_away_while_it_enters_leaves_no_place_taken() -> None:
     what = bounds(connection_concurrency=1)
     for turns in range(4):
-        entering = asyncio.create_task(enter(what))
+        acquiring = asyncio.create_task(acquire(what))
         for _ in range(turns):
             await asyncio.sleep(0)
-        entering.cancel()
-        await asyncio.wait([entering])
-        if not entering.cancelled():
-            limits.release(entering.result(), BreakerSignal.NEITHER)
-    await enter(what)
+        acquiring.cancel()
+        await asyncio.wait([acquiring])
+        if not acquiring.cancelled():
+            limits.release(acquiring.result(), BreakerSignal.NEITHER)
+    await acquire(what)
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ async def test_a_caller_that_goes_away_while_it_enters_leaves_no_place_taken() -
 )
 async def test_a_refusal_says_which_limit_it_was(limit: str, code: str) -> None:
     what = bounds(**{limit: 2})
-    await enter(what)
-    await enter(what)
+    await acquire(what)
+    await acquire(what)
     refusal = await refused(what)
     assert isinstance(refusal, LimitReached)
     assert (refusal.status, refusal.code) == (429, code)
@@ -228,14 +228,14 @@ async def test_a_limit_of_nothing_refuses_every_call() -> None:
 async def test_tenants_connections_and_assignments_do_not_influence_one_another() -> None:
     acme = bounds(tenant_concurrency=1, connection_concurrency=1, connection_rate=1, assignment_rate=1)
     rival = replace(acme, tenant_id=uuid4(), connection_id=uuid4(), assignment_id=uuid4())
-    await enter(acme)
+    await acquire(acme)
     await refused(acme)
-    await enter(rival)
+    await acquire(rival)
     await refused(rival)
     other = replace(acme, tenant_concurrency=2)
     assert (await refused(replace(other, assignment_id=uuid4()))).code == "connection_busy"
     assert (await refused(replace(other, connection_id=uuid4()))).code == "assignment_rate"
-    await enter(replace(other, connection_id=uuid4(), assignment_id=uuid4()))
+    await acquire(replace(other, connection_id=uuid4(), assignment_id=uuid4()))
 
 
 # --- rates --------------------------------------------------------------------------------------------------------
@@ -245,29 +245,29 @@ async def test_tenants_connections_and_assignments_do_not_influence_one_another(
 async def test_the_next_token_is_there_exactly_when_the_refusal_says(limit: str) -> None:
     what = bounds(**{limit: 100})
     for _ in range(100):
-        await enter(what)
+        await acquire(what)
     refusal = await refused(what)
     assert 0 < refusal.retry_after <= 0.6
     await asyncio.sleep(refusal.retry_after)
-    await enter(what)
+    await acquire(what)
     assert (await refused(what)).code == limit
 
 
 async def test_a_call_that_one_limit_refuses_takes_nothing_of_another() -> None:
     what = bounds(tenant_concurrency=50, connection_concurrency=1, connection_rate=3, assignment_rate=4)
-    first = await enter(what)
+    first = await acquire(what)
     for _ in range(5):
         assert (await refused(what)).code == "connection_busy"
     limits.release(first, BreakerSignal.ANSWERED)
-    limits.release(await enter(what), BreakerSignal.ANSWERED)
-    limits.release(await enter(what), BreakerSignal.ANSWERED)
+    limits.release(await acquire(what), BreakerSignal.ANSWERED)
+    limits.release(await acquire(what), BreakerSignal.ANSWERED)
     for _ in range(3):
         assert (await refused(what)).code == "connection_rate"
     elsewhere = replace(what, connection_id=uuid4(), connection_concurrency=None)
-    await enter(elsewhere)  # the last of four tokens: no refusal took one
+    await acquire(elsewhere)  # the last of four tokens: no refusal took one
     assert (await refused(elsewhere)).code == "assignment_rate"
     others = [replace(elsewhere, connection_id=uuid4(), assignment_id=uuid4()) for _ in range(50)]
-    await asyncio.gather(*(enter(other) for other in others[:49]))  # nor a place in the organization
+    await asyncio.gather(*(acquire(other) for other in others[:49]))  # nor a slot in the organization
     assert (await refused(others[49])).code == "organization_busy"
 
 
@@ -292,7 +292,7 @@ async def test_counting_without_a_rate_asks_nothing() -> None:
 async def test_five_transport_failures_in_a_row_open_the_breaker_for_fifteen_seconds() -> None:
     what, other = bounds(), bounds()
     await fail(what, 4)
-    limits.release(await enter(what), BreakerSignal.TRANSPORT_FAILED)
+    limits.release(await acquire(what), BreakerSignal.TRANSPORT_FAILED)
     refusal = await refused(what)
     assert isinstance(refusal, CircuitOpen)
     assert (refusal.status, refusal.code) == (503, "circuit_open")
@@ -301,27 +301,27 @@ async def test_five_transport_failures_in_a_row_open_the_breaker_for_fifteen_sec
     assert refusal.sentence.startswith("The server could not be reached 5 times in a row. The next call goes out at ")
     said = datetime.strptime(refusal.sentence[-13:], "%H:%M:%S UTC.").replace(tzinfo=UTC)
     assert abs((next_call - datetime.combine(next_call.date(), said.timetz())).total_seconds()) < 3
-    await enter(other)
+    await acquire(other)
     assert await limits.breakers() == Breakers(open=1, half_open=0)
 
 
-@pytest.mark.parametrize(("verdict", "opens"), [(BreakerSignal.ANSWERED, False), (BreakerSignal.NEITHER, True)])
-async def test_only_an_answer_in_between_starts_the_count_anew(verdict: BreakerSignal, opens: bool) -> None:
+@pytest.mark.parametrize(("signal", "opens"), [(BreakerSignal.ANSWERED, False), (BreakerSignal.NEITHER, True)])
+async def test_only_an_answer_in_between_starts_the_count_anew(signal: BreakerSignal, opens: bool) -> None:
     what = bounds()
     await fail(what, 4)
-    limits.release(await enter(what), verdict)
+    limits.release(await acquire(what), signal)
     await fail(what)
     await told()
     if opens:
         await refused(what)
     else:
-        await enter(what)
+        await acquire(what)
 
 
 async def test_answers_and_calls_that_tell_nothing_never_open_the_breaker() -> None:
     what = bounds()
-    for verdict in [BreakerSignal.ANSWERED, BreakerSignal.NEITHER] * 10:
-        limits.release(await enter(what), verdict)
+    for signal in [BreakerSignal.ANSWERED, BreakerSignal.NEITHER] * 10:
+        limits.release(await acquire(what), signal)
     assert await limits.breakers() == Breakers(0, 0)
 
 
@@ -334,14 +334,14 @@ async def test_after_the_pause_exactly_one_call_tries_and_its_answer_closes_the_
     pause = (await refused(what)).retry_after
     assert 0 < pause <= 0.2
     await asyncio.sleep(pause)
-    probe = await enter(what)
+    probe = await acquire(what)
     refusal = await refused(what)
     assert isinstance(refusal, CircuitOpen)
     assert "One call is trying it now" in refusal.sentence
     assert await limits.breakers() == Breakers(open=0, half_open=1)
     limits.release(probe, BreakerSignal.ANSWERED)
     for _ in range(5):
-        await enter(what)
+        await acquire(what)
     assert await limits.breakers() == Breakers(0, 0)
 
 
@@ -356,15 +356,15 @@ async def test_each_reopening_doubles_the_pause_up_to_five_minutes() -> None:
     assert pauses == pytest.approx([15, 30, 60, 120, 240, 300, 300], abs=5)
     assert "11 times in a row" in (await refused(what)).sentence
     pause_is_over(what)
-    limits.release(await enter(what), BreakerSignal.ANSWERED)
+    limits.release(await acquire(what), BreakerSignal.ANSWERED)
     await fail(what, 5)
     assert (await refused(what)).retry_after <= 15
 
 
 async def test_calls_that_were_on_their_way_when_the_breaker_opened_do_not_prolong_the_pause() -> None:
     what = bounds()
-    for place in [await enter(what) for _ in range(12)]:
-        limits.release(place, BreakerSignal.TRANSPORT_FAILED)
+    for slot in [await acquire(what) for _ in range(12)]:
+        limits.release(slot, BreakerSignal.TRANSPORT_FAILED)
     assert (await refused(what)).retry_after <= 15
 
 
@@ -372,8 +372,8 @@ async def test_a_try_that_tells_nothing_leaves_the_next_try_to_another_call() ->
     what = bounds()
     await open_breaker(what)
     pause_is_over(what)
-    limits.release(await enter(what), BreakerSignal.NEITHER)
-    await enter(what)
+    limits.release(await acquire(what), BreakerSignal.NEITHER)
+    await acquire(what)
     await refused(what)
 
 
@@ -381,13 +381,13 @@ async def test_a_try_that_died_is_replaced_after_its_lease_unless_it_is_kept() -
     what = bounds()
     await open_breaker(what)
     pause_is_over(what)
-    dead = await enter(what, 0.3)
-    alive = await enter_when_it_may(what, 0.3)
+    dead = await acquire(what, 0.3)
+    alive = await acquire_when_possible(what, 0.3)
     await limits.renew([alive], lease=LEASE)
     limits.release(dead, BreakerSignal.TRANSPORT_FAILED)
     other = bounds(connection_concurrency=1)
-    await enter(other, 0.3)
-    await enter_when_it_may(other)  # so a lease has passed
+    await acquire(other, 0.3)
+    await acquire_when_possible(other)  # so a lease has passed
     assert "One call is trying it now" in (await refused(what)).sentence
 
 
@@ -396,13 +396,13 @@ async def test_a_call_that_a_limit_refuses_does_not_use_up_the_one_try() -> None
     await open_breaker(what)
     pause_is_over(what)
     assert (await refused(what)).code == "connection_rate"
-    await enter(replace(what, connection_rate=None))
+    await acquire(replace(what, connection_rate=None))
 
 
 async def test_everything_expires() -> None:
     what = bounds(tenant_concurrency=9, connection_concurrency=9, connection_rate=9, assignment_rate=9)
     await fail(what, 5)
-    await enter(replace(what, connection_id=uuid4()))
+    await acquire(replace(what, connection_id=uuid4()))
     await told()
     with redis.Redis.from_url(settings.REDIS_URL) as server:
         left = {key: server.ttl(key) for key in server.scan_iter("duvo:limits:*")}
@@ -431,9 +431,9 @@ class Redis:
 async def test_a_script_that_redis_has_forgotten_is_loaded_again(broker: valkey.Broker, settings: Any) -> None:
     settings.REDIS_URL = broker.url
     what = bounds(connection_rate=2)
-    await enter(what)
+    await acquire(what)
     Redis(broker.url).forget_scripts()
-    await enter(what)
+    await acquire(what)
     assert (await refused(what)).code == "connection_rate"
 
 
@@ -442,7 +442,7 @@ async def test_a_restart_that_nobody_noticed_lets_no_call_pass_by_the_limits(
 ) -> None:
     settings.REDIS_URL = broker.url
     what = bounds(connection_concurrency=1)
-    await enter(what)
+    await acquire(what)
     broker.stop()
     broker.start()
     assert (await refused(what)).code == "connection_busy"
@@ -455,19 +455,19 @@ async def test_calls_go_on_without_redis_and_one_warning_says_so(
     monkeypatch.setattr(limits, "ASK_AGAIN", 0.3)
     settings.REDIS_URL = broker.url
     what = bounds(connection_concurrency=1)
-    place = await enter(what)
+    slot = await acquire(what)
     broker.stop()
     began = time.monotonic()
     for _ in range(50):
-        limits.release(await enter(what), BreakerSignal.NEITHER)
-    await limits.renew([place], lease=LEASE)
+        limits.release(await acquire(what), BreakerSignal.NEITHER)
+    await limits.renew([slot], lease=LEASE)
     await limits.count(replace(what, assignment_rate=1))
     assert await limits.breakers() is None
     assert time.monotonic() - began < 1
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     broker.start()
     await until(limits.breakers)
-    await limits.renew([place], lease=LEASE)
+    await limits.renew([slot], lease=LEASE)
     assert (await refused(what)).code == "connection_busy"
 
 
@@ -477,14 +477,14 @@ async def test_a_redis_that_stands_still_holds_calls_up_for_half_a_second_and_ge
     monkeypatch.setattr(limits, "ASK_AGAIN", 0.3)
     settings.REDIS_URL = broker.url
     what = bounds(connection_concurrency=1)
-    place = await enter(what)
+    slot = await acquire(what)
     Redis(broker.url).stand_still(1.5)
     began = time.monotonic()
-    await asyncio.gather(*(enter(what) for _ in range(20)))
+    await asyncio.gather(*(acquire(what) for _ in range(20)))
     assert 0.4 < time.monotonic() - began < 1.4
-    limits.release(place, BreakerSignal.ANSWERED)
+    limits.release(slot, BreakerSignal.ANSWERED)
     await until(limits.breakers)
-    await enter(what)
+    await acquire(what)
 
 
 async def until(answers: Callable[[], Any]) -> None:
@@ -497,14 +497,14 @@ async def until(answers: Callable[[], Any]) -> None:
 
 def test_event_loops_of_one_process_share_the_limits() -> None:
     what = bounds(connection_concurrency=1)
-    asyncio.run(enter(what))
+    asyncio.run(acquire(what))
     with pytest.raises(LimitReached):
-        asyncio.run(enter(what))
+        asyncio.run(acquire(what))
 
 
 def test_identifiers_of_places_are_their_own() -> None:
     async def two() -> set[str]:
-        return {(await enter(bounds())).id, (await enter(bounds())).id}
+        return {(await acquire(bounds())).id, (await acquire(bounds())).id}
 
     ids = asyncio.run(two())
     assert len(ids) == 2

@@ -1,4 +1,4 @@
-"""The room's registration with Django."""
+"""The Django app configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class OAuthConfig(AppConfig):
     verbose_name = "Sign-ins"
 
     def ready(self) -> None:
-        """Hear of connections that are deleted, by whatever door."""
+        """Connect the handler that revokes the tokens of a connection, however it is deleted."""
         pre_delete.connect(_give_tokens_back, sender="connections.Connection", dispatch_uid="oauth.revoke")
 
 

@@ -1,4 +1,4 @@
-"""What a connection's credential state is, derived from its sign-ins and from what was found out of its server."""
+"""What a connection's credential state is, derived from its sign-ins and from the last discovery of its server."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def of_sign_in(sign_in: SignIn, now: datetime) -> CredentialStatus:
 
 
 def closed(connection: Connection) -> CannotSignIn | None:
-    """Return why nobody may sign in to this connection now, whoever it is."""
+    """Return why nobody may sign in to this connection now, None if people may."""
     if connection.tenant.suspended_at is not None:
         return CannotSignIn(
             "The organization is suspended: nothing is sent to the provider.", code="organization_suspended"
@@ -107,8 +107,8 @@ def _without(connection: Connection) -> CredentialStatus:
         return CredentialStatus(CredentialState.MISSING, found.reason, found.sentence[:300])
     if connection.oauth_grant == Grant.CLIENT_CREDENTIALS:
         return CredentialStatus(CredentialState.NEEDS_SIGN_IN, "token_needed", "No token has been fetched yet.")
-    rung = f" {found.sentence}" if found is not None else ""
-    return CredentialStatus(CredentialState.NEEDS_SIGN_IN, "sign_in_needed", f"Nobody is signed in.{rung}"[:300])
+    approach = f" {found.sentence}" if found is not None else ""
+    return CredentialStatus(CredentialState.NEEDS_SIGN_IN, "sign_in_needed", f"Nobody is signed in.{approach}"[:300])
 
 
 def _ended(sign_in: SignIn) -> CredentialStatus:

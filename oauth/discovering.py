@@ -1,4 +1,4 @@
-"""Looking at a server: driving the walk through its documents over the egress, and keeping what was found."""
+"""Running a discovery: send the requests that `oauth.protocol.discovery` asks for, and store what was found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from oauth.protocol.metadata import LONGEST, ServerMetadata
 
 DOCUMENT_TIMEOUT = 10.0  # seconds for one document
 _FRESH_FOR = timedelta(hours=1)
-_SHORTEST_SECRET = 12  # characters; what is shorter may stand in an address by chance
+_SHORTEST_SECRET = 12  # characters; a shorter text may be part of a URL by chance
 WHOLE_TIMEOUT = 25.0  # seconds for all of them: a person waits
 
 
@@ -38,7 +38,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What a look came to: the steps, what was found, the rung, and why it cannot be used if it cannot."""
+    """The outcome of a discovery: its steps, what was found, how we get a client ID, or why nobody can sign in."""
 
     steps: list[Step]
     sentence: str
@@ -54,7 +54,7 @@ def cimd_url() -> str:
 
 
 def discover(wanted: Settings) -> Conclusion:
-    """Look at a server now, without keeping anything: the dry run. Never raises for what a server does."""
+    """Run the discovery of a server now and store nothing; what a server does wrong is in the outcome, not raised."""
     walk = MetadataDiscovery(wanted.server_url)
     try:
         found = egress.run(_drive(walk, wanted.headers))
@@ -65,14 +65,17 @@ def discover(wanted: Settings) -> Conclusion:
             choices.check_pkce(found.server)
         if rung.kind is None:
             refusal = CannotSignIn(rung.sentence, code="client_id_needed")
-            return Conclusion(_shown(walk.steps, wanted), rung.sentence, found, rung, refusal)
+            return Conclusion(_redacted(walk.steps, wanted), rung.sentence, found, rung, refusal)
     except CannotSignIn as refusal:
-        return Conclusion(_shown(walk.steps, wanted), refusal.sentence, refusal=refusal)
-    return Conclusion(_shown(walk.steps, wanted), rung.sentence, found, rung)
+        return Conclusion(_redacted(walk.steps, wanted), refusal.sentence, refusal=refusal)
+    return Conclusion(_redacted(walk.steps, wanted), rung.sentence, found, rung)
 
 
 def discover_address(connection: Connection) -> Conclusion:
-    """Look at a connection's server and keep the conclusion for its page."""
+    """Run the discovery of a connection's server and store the outcome, which the connection's page shows.
+
+    Raises SealBroken and SecretOfAnotherServer.
+    """
     wanted = Settings(
         connection.server_url, connection.oauth_client_id, connection.oauth_grant, dict(connection.request_headers())
     )
@@ -93,7 +96,7 @@ def discover_address(connection: Connection) -> Conclusion:
 
 
 def is_fresh(connection: Connection) -> bool:
-    """Whether the server was looked at within the last hour and left nothing to be desired."""
+    """Whether the last discovery of this server was within an hour and found nothing that prevents a sign-in."""
     since = timezone.now() - _FRESH_FOR
     return Discovery.objects.filter(
         connection=connection, server_url=connection.server_url, looked_at__gte=since, reason=""
@@ -106,22 +109,22 @@ def asdict_of(found: DiscoveryResult | None) -> dict[str, Any]:
 
 
 def server_of(data: Mapping[str, Any]) -> ServerMetadata:
-    """Return the metadata from its JSON."""
+    """Return the authorization server's metadata from the JSON that a row stores."""
     return ServerMetadata.model_validate(dict(data))
 
 
-def _shown(steps: list[Step], wanted: Settings) -> list[Step]:
-    """Return the steps without the headers that a server repeats in an address: they are kept, and shown to staff."""
+def _redacted(steps: list[Step], wanted: Settings) -> list[Step]:
+    """Return the steps without header values that a server repeats in a URL: steps are stored, and shown to staff."""
     secrets = [value.removeprefix("Bearer ") for value in wanted.headers.values()]
     for secret in (value for value in secrets if len(value) >= _SHORTEST_SECRET):
         for number, step in enumerate(steps):
-            url, said = step.url.replace(secret, "…"), step.conclusion.replace(secret, "…")
-            steps[number] = replace(step, url=url, conclusion=said)
+            url, conclusion = step.url.replace(secret, "…"), step.conclusion.replace(secret, "…")
+            steps[number] = replace(step, url=url, conclusion=conclusion)
     return steps
 
 
-async def _drive(look: MetadataDiscovery, headers: Mapping[str, str]) -> DiscoveryResult:
-    walk = look.walk()
+async def _drive(discovery: MetadataDiscovery, headers: Mapping[str, str]) -> DiscoveryResult:
+    walk = discovery.walk()
     deadline = asyncio.get_running_loop().time() + WHOLE_TIMEOUT
     request = next(walk)
     try:

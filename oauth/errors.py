@@ -1,10 +1,10 @@
 """What can go wrong on the way to a token, named for what the caller can do about it.
 
-OAuthError                  every error of this room
+OAuthError                  every error of this package
 ├── CannotSignIn            the server, or what is entered here, leaves no way to sign in; the code says why
 ├── NeedsSignIn             there is no token that can be used: a person has to sign in
-├── CallbackRefused         the browser came back with something that is not used; nothing was changed
-├── ProviderRefused         the authorization server said no; `error` is its code (RFC 6749, section 5.2)
+├── CallbackRefused         the browser came back with a response that is not accepted; nothing was changed
+├── ProviderRefused         the authorization server answered with an error; `error` is its code (RFC 6749, section 5.2)
 └── ProviderUnavailable     the authorization server did not answer, or not as it should: try again later
 """
 
@@ -59,7 +59,7 @@ class ProviderUnavailable(OAuthError):
 
 
 def _is_code(error: str) -> bool:
-    """Whether it is words, as the codes of the field are, and no random value that somebody repeats."""
+    """Whether it is lower-case words joined by "_", as the standards' codes are, and no secret that was sent back."""
     return re.fullmatch(r"[a-z]+(_[a-z]+)*", error) is not None and len(error) <= 60  # noqa: PLR2004
 
 

@@ -1,4 +1,4 @@
-"""What the answers of MCP servers teach about a sign-in."""
+"""What the responses of MCP servers show about the token of a sign-in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _LONGEST_SCOPES = 4000  # characters
 
 
 def refused(sign_in_id: UUID) -> None:
-    """Learn that the MCP server answered 401 to a token that was fresh: perhaps it trusts another issuer by now."""
+    """Record that the MCP server answered 401 to a token that was just renewed, and have the discovery run again.
+
+    The server may trust another issuer by now.
+    """
     sign_in = _sign_in(sign_in_id)
     if sign_in is None or sign_in.refused_at is not None:
         return
@@ -34,7 +37,7 @@ def refused(sign_in_id: UUID) -> None:
 
 
 def accepted(sign_in_id: UUID) -> None:
-    """Learn that the MCP server took the token after all."""
+    """Record that the MCP server accepted the token after all."""
     sign_in = _sign_in(sign_in_id)
     if sign_in is not None and sign_in.refused_at is not None:
         sign_in.was_refused(None)
@@ -43,12 +46,12 @@ def accepted(sign_in_id: UUID) -> None:
 
 
 def lacks(sign_in_id: UUID, scopes: str) -> None:
-    """Learn that the MCP server asks for scopes that the sign-in does not have (RFC 6750, section 3.1)."""
+    """Record the scopes that the MCP server asks for and the sign-in does not have (RFC 6750, section 3.1)."""
     while (sign_in := _sign_in(sign_in_id)) is not None:
         wanted = " ".join(valid_scopes([*sign_in.missing_scopes.split(), *scopes.split()]))[:_LONGEST_SCOPES]
         if wanted == sign_in.missing_scopes:
             return
-        if sign_in.misses(wanted):  # else another call has told of other scopes at this moment
+        if sign_in.misses(wanted):  # else another call has just recorded other scopes
             _record(sign_in, "connection.scopes_missing", "insufficient_scope")
             return
 

@@ -1,11 +1,11 @@
 """Signing in and out, in four verbs.
 
-    begin            a person presses Sign in: look at the server, find or make our client, send the browser there
-    complete         the browser is back: check where it comes from, take the tokens
-    fetch_tokens     nobody can sign in: the client gets its tokens by its own name (client credentials)
-    sign_out         have the tokens revoked and forget them
+    begin            a person presses Sign in: run the discovery, find or register our client, return the provider's URL
+    complete         the browser is back: check where it comes from, exchange the code for tokens
+    fetch_tokens     no person signs in: the client gets tokens for itself (client credentials)
+    sign_out         have the tokens revoked and delete them
 
-How tokens are renewed is told in refreshing.py.
+`refreshing` renews the tokens.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What the browser brought back (RFC 6749, section 4.1.2; RFC 9207), and who brought it."""
+    """The authorization response (RFC 6749, section 4.1.2; RFC 9207), and who brought it."""
 
     user: User
     session_key: str = field(repr=False)
@@ -56,7 +56,7 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a sign-in ended: at its connection, or, once more, at the provider."""
+    """A sign-in that was completed; with `again_at`, the URL at the provider where the person has to sign in again."""
 
     connection: Connection
     again_at: str = ""
@@ -85,7 +85,7 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
     if not found.server.authorization_endpoint:
         raise CannotSignIn("The sign-in server has no page to sign in at.", code="metadata_refused")
     registration = registering.obtain(connection, found.server, kind)
-    registering.client_of(registration, found.server)  # a missing secret is said now, not after the consent
+    registering.client_of(registration, found.server)  # a missing secret is reported now, not after the consent
     before = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
     pending = PendingAuthorization(
         connection=connection,
@@ -110,7 +110,7 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
 def complete(returned: Return) -> Completed:
     """Finish a sign-in that `begin` started; raises CallbackRefused, ProviderRefused, ProviderUnavailable, SealBroken.
 
-    Whatever does not fit is refused before anything is used up or changed.
+    A response that does not fit is refused before the pending authorization is used up or anything is changed.
     """
     now = timezone.now()
     pending = _pending(returned, now)
@@ -130,7 +130,7 @@ def complete(returned: Return) -> Completed:
         if returned.error:
             raise ProviderRefused(returned.error)
         tokens = _exchange(pending, server, returned.code)
-        sign_in = _keep(
+        sign_in = _store(
             connection, pending.registration, server, tokens,
             person=returned.user, asked=pending.scopes, resource=pending.resource, made_for=pending.basis,
         )  # fmt: skip
@@ -152,14 +152,14 @@ def complete(returned: Return) -> Completed:
 
 
 def connection_of(returned: Return) -> Connection | None:
-    """Return the connection that this person's own sign-in belongs to, to lead them back there."""
+    """Return the connection that this person began to sign in to, whose page a failure links to; None if unknown."""
     mine = PendingAuthorization.objects.select_related("connection__tenant").filter(user=returned.user)
     pending = mine.filter(state_digest=digest(returned.state)).first()
     return pending.connection if pending is not None else None
 
 
 def fetch_tokens(connection: Connection) -> SignIn:
-    """Get tokens by the client's own name (RFC 6749, section 4.4) and keep them.
+    """Get tokens with the client credentials grant (RFC 6749, section 4.4) and store them.
 
     Raises CannotSignIn, ProviderRefused, ProviderUnavailable and SealBroken.
     """
@@ -175,7 +175,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
     resource, scopes = _resource(connection, found), _scopes(connection, found, None)
     form = token_endpoint.form("client_credentials", scope=scopes, resource=resource)
     tokens = egress.run(token_endpoint.grant(found.server, client, form))
-    sign_in = _keep(
+    sign_in = _store(
         connection, registration, found.server, tokens,
         person=None, asked=scopes, resource=resource, made_for=made_for,
     )  # fmt: skip
@@ -187,7 +187,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
 
 
 def sign_out(connection: Connection, *, user: User) -> str:
-    """Forget the tokens, have them revoked at the provider (RFC 7009), and return a sentence about it."""
+    """Delete the tokens, have them revoked at the provider (RFC 7009), and return a sentence about it."""
     sign_in = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
     if sign_in is None:
         return "Nobody was signed in."
@@ -200,7 +200,7 @@ def sign_out(connection: Connection, *, user: User) -> str:
 
 
 def no_tokens(connection: Connection, failure: OAuthError) -> None:
-    """Record that the client got no tokens by its own name."""
+    """Record that the client credentials grant brought no tokens, and why."""
     refused = isinstance(failure, ProviderRefused)
     state = CredentialState.REFUSED if refused else CredentialState.NEEDS_SIGN_IN
     code = failure.code if isinstance(failure, CannotSignIn) else "client_refused" if refused else "token_needed"
@@ -208,7 +208,7 @@ def no_tokens(connection: Connection, failure: OAuthError) -> None:
 
 
 def discover_again(connection_id: UUID) -> None:
-    """Look at the server after it refused a token; sign-ins of an issuer that it no longer names are ended.
+    """Run the discovery after the server refused a token; end the sign-ins of issuers that it no longer names.
 
     A server that names none at this moment ends nothing: that its metadata is missing proves no change.
     """
@@ -229,7 +229,7 @@ def discover_again(connection_id: UUID) -> None:
 
 
 def forget_old(now: datetime) -> None:
-    """Delete the sign-ins that were begun more than a day ago and not completed, or completed."""
+    """Delete the pending authorizations that expired more than a day ago, completed or not."""
     PendingAuthorization.objects.filter(expires_at__lt=now - _PENDING_KEPT_FOR).delete()
 
 
@@ -248,7 +248,7 @@ def _owner(connection: Connection, user: User) -> User | None:
 
 
 def _resource(connection: Connection, found: DiscoveryResult) -> str:
-    """Return the resource to name (RFC 8707), "" for none."""
+    """Return the `resource` parameter to send (RFC 8707), "" for none."""
     return "" if connection.oauth_omit_resource else connection.oauth_resource or found.resource
 
 
@@ -285,7 +285,7 @@ def _authorization_url(
 
 
 def _pending(returned: Return, now: datetime) -> PendingAuthorization:
-    """Return the sign-in that this browser started and that still waits; raises CallbackRefused."""
+    """Return the pending authorization that this browser started and may complete; raises CallbackRefused."""
     waiting = PendingAuthorization.objects.select_related("connection__tenant", "registration__connection")
     pending = waiting.filter(state_digest=digest(returned.state)).first() if returned.state else None
     if pending is None:
@@ -332,7 +332,7 @@ def _exchange(pending: PendingAuthorization, server: ServerMetadata, code: str) 
     return egress.run(token_endpoint.grant(server, client, form))
 
 
-def _keep(
+def _store(
     connection: Connection,
     registration: Registration,
     server: ServerMetadata,
@@ -343,9 +343,9 @@ def _keep(
     resource: str,
     made_for: str,
 ) -> SignIn:
-    """Put a new sign-in in the place of the one before, and have the connection checked with it.
+    """Store a new sign-in in place of the previous one, and have the connection checked with it.
 
-    Gives the tokens back and raises CallbackRefused if the connection is no longer what they were `made_for`.
+    Revokes the tokens and raises CallbackRefused if the connection is no longer what they were `made_for`.
     """
     now = timezone.now()
     owner = _owner(connection, person) if person else None
@@ -363,15 +363,15 @@ def _keep(
     renewable = bool(tokens.refresh_token) or person is None
     sign_in.keep(tokens, now, choices.renew_at(now, tokens.expires_in, renewable=renewable, spread=_spread))
     with transaction.atomic():
-        kept = _put(sign_in, made_for, now)
-    if not kept:
+        stored = _replace(sign_in, made_for, now)
+    if not stored:
         revoking.revoke(sign_in)
         raise _changed()
     return sign_in
 
 
-def _put(sign_in: SignIn, made_for: str, now: datetime) -> bool:
-    """Save it unless the connection, or what the person may, has changed while the provider was asked."""
+def _replace(sign_in: SignIn, made_for: str, now: datetime) -> bool:
+    """Save the sign-in; False if the connection, or the person's role, has changed while the provider was asked."""
     connection = Connection.objects.select_for_update(no_key=True).filter(pk=sign_in.connection_id).first()
     person = User.objects.get(pk=sign_in.person_id) if sign_in.person_id else None
     if connection is None or basis(connection) != made_for or (person and not may_sign_in(person, connection)):

@@ -1,8 +1,9 @@
 """Renewing tokens: one at a time over all processes, and everybody else waits for that one.
 
-A rotating refresh token that is used twice burns the whole sign-in. So whoever renews first takes a lease on the row by
-a conditional update, asks the provider with no transaction open, and writes the next generation down. Others see the
-generation move and take its token; if the lease runs out, because its holder died, the next one takes over.
+A provider that rotates refresh tokens ends the whole sign-in when one is used twice (RFC 9700, section 4.14.2). So
+whoever renews first takes a lease on the row by a conditional update, asks the provider with no transaction open, and
+stores the next generation. Others see the new generation and take its token; if the lease runs out, because its holder
+died, the next one takes over.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from oauth.token_endpoint import Client
 
 LEASE = timedelta(seconds=45)  # longer than two exchanges with the provider may take
 _AT_ONCE = 200
-_LOOK_AGAIN = timedelta(seconds=90)
+_DUE_AGAIN_AFTER = timedelta(seconds=90)
 _WAIT = LEASE.total_seconds() + 15  # seconds
-_FIRST_LOOK = 0.05  # seconds between looks at what the holder of the lease does
-_LONGEST_LOOK = 0.5
+_FIRST_POLL = 0.05  # seconds between two reads of the row while another process holds the lease
+_LONGEST_POLL = 0.5
 _WRITE_TRIES = 8
 _WRITE_PAUSE = 0.5  # seconds
 _NOT_WITHOUT_RESOURCE = {"invalid_grant", "invalid_client", "unauthorized_client"}
@@ -48,13 +49,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """The token of a sign-in as a caller holds it."""
+    """The access token of a sign-in, with what its user has to know."""
 
     sign_in_id: UUID
     connection_id: UUID
     owner_id: int | None
     generation: int
-    server_url: str  # the one server that may see it
+    server_url: str  # the only server that it may be sent to
     token: str = field(repr=False)
     obtained_at: datetime
     expires_at: datetime | None
@@ -67,7 +68,7 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class _Renewal:
-    """What it takes to ask the provider, read in one go."""
+    """What a renewal needs from the database, read at once."""
 
     sign_in: SignIn
     server: ServerMetadata
@@ -88,31 +89,31 @@ def held(connection: Connection, owner_id: int | None) -> Bearer:
 
 
 def held_for_checks(connection: Connection) -> Bearer | None:
-    """Return the token to check a connection with: always that of the longest standing sign-in, None without one."""
+    """Return the token to check a connection with: always that of the oldest sign-in, None without one."""
     rows = SignIn.objects.within(connection).filter(connection=connection, ended_at=None).select_related("registration")
     return next((_bearer(row) for row in rows if row.fits(connection)), None)
 
 
 def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
-    """Take the sign-ins that are due off the list and return their ids, tenants in turn.
+    """Return the ids of the sign-ins that are due, tenants in turn.
 
-    Those without a place for this work stay due, and each is due again if its message is lost.
+    Each is due again a while later, in case its message is lost. Those without a slot for this work stay due.
     """
     rows = SignIn.objects.due(now)
 
     def claim(pk: UUID) -> int:
-        return SignIn.objects.filter(pk=pk, renew_at__lte=now).update(renew_at=now + _LOOK_AGAIN)
+        return SignIn.objects.filter(pk=pk, renew_at__lte=now).update(renew_at=now + _DUE_AGAIN_AFTER)
 
     return shares.admitted(rows, work, tenant="connection__tenant", when="renew_at", most=_AT_ONCE, claim=claim)
 
 
 def attend(sign_in_id: UUID) -> None:
-    """Renew a sign-in before it ends, or, where that is not possible, say that it ends; never raises for a provider."""
+    """Renew a sign-in before it ends, or notify people that it ends; what a provider does wrong is not raised."""
     sign_in = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in_id, ended_at=None).first()
     if sign_in is None or not _may_send(sign_in):
         return
     if sign_in.renewable:
-        with suppress(DuvoError):  # it is written down already
+        with suppress(DuvoError):  # the failure is recorded already
             egress.run(renew(sign_in.pk, sign_in.generation))
         return
     now = timezone.now()
@@ -145,9 +146,9 @@ async def renewed(bearer: Bearer, *, refused: bool = False) -> Bearer:
 async def renew(sign_in_id: UUID, generation: int) -> Bearer:
     """Renew the tokens of this generation, or wait for whoever does; raises as `renewed` does."""
     loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + _WAIT, _FIRST_LOOK
+    deadline, pause = loop.time() + _WAIT, _FIRST_POLL
     while loop.time() < deadline:
-        sign_in = await in_thread(_look, sign_in_id)
+        sign_in = await in_thread(_load, sign_in_id)
         if sign_in.generation != generation:
             return _bearer(sign_in)
         if not _may_send(sign_in):
@@ -160,18 +161,18 @@ async def renew(sign_in_id: UUID, generation: int) -> Bearer:
         if await in_thread(sign_in.claim, lease, now, now + LEASE):
             return await _as_holder(sign_in)
         await asyncio.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_LOOK)
+        pause = min(pause * 1.5, _LONGEST_POLL)
     raise ProviderUnavailable("Renewing the token took too long. Try again in a while.")
 
 
 async def _shared(work: Coroutine[Any, Any, Bearer], sign_in_id: UUID, generation: int) -> Bearer:
     """Let the callers of one process wait for one task instead of each asking the database."""
-    place = (asyncio.get_running_loop(), sign_in_id, generation)
-    task = _under_way.get(place)
+    key = (asyncio.get_running_loop(), sign_in_id, generation)
+    task = _under_way.get(key)
     if task is None:
         task = asyncio.ensure_future(work)
-        _under_way[place] = task
-        task.add_done_callback(lambda _: _under_way.pop(place, None))
+        _under_way[key] = task
+        task.add_done_callback(lambda _: _under_way.pop(key, None))
     else:
         work.close()
     return await asyncio.shield(task)
@@ -189,8 +190,8 @@ async def _as_holder(sign_in: SignIn) -> Bearer:
         raise
     metrics.count("token_refreshes", outcome="renewed")
     if not await _write(sign_in, tokens) and not await in_thread(_goes_on, sign_in):
-        await _give_back(renewal, tokens)
-    return _bearer(await in_thread(_look, sign_in.pk))
+        await _revoke(renewal, tokens)
+    return _bearer(await in_thread(_load, sign_in.pk))
 
 
 async def _ask(renewal: _Renewal) -> Tokens:
@@ -212,8 +213,8 @@ async def _ask(renewal: _Renewal) -> Tokens:
         return await token_endpoint.grant(renewal.server, renewal.client, fields)
 
 
-async def _give_back(renewal: _Renewal, tokens: Tokens) -> None:
-    """Have new tokens revoked (RFC 7009) whose sign-in ended while they were asked for; if that fails, they expire."""
+async def _revoke(renewal: _Renewal, tokens: Tokens) -> None:
+    """Revoke new tokens (RFC 7009) whose sign-in ended while they were requested; if that fails, they expire."""
     if not renewal.server.revocation_endpoint:
         return
     kind = "refresh_token" if tokens.refresh_token else "access_token"
@@ -222,7 +223,7 @@ async def _give_back(renewal: _Renewal, tokens: Tokens) -> None:
 
 
 async def _write(sign_in: SignIn, tokens: Tokens) -> bool:
-    """Write the new tokens down, whatever it takes: the provider has taken the old ones; no as `SignIn.renewed`."""
+    """Store the new tokens as `SignIn.renewed` does, in several tries: the old ones may work no longer."""
     for attempt in range(1, _WRITE_TRIES + 1):
         try:
             return await in_thread(_renewed, sign_in, tokens)
@@ -237,9 +238,10 @@ async def _write(sign_in: SignIn, tokens: Tokens) -> bool:
 # --- in a thread: what touches rows ---
 
 
-def _look(sign_in_id: UUID) -> SignIn:
-    sign_in = SignIn.objects.select_related("connection__tenant", "registration__connection").filter(pk=sign_in_id)
-    row = sign_in.first()
+def _load(sign_in_id: UUID) -> SignIn:
+    """Return the sign-in with its connection and registration; raises NeedsSignIn if it is gone or ended."""
+    rows = SignIn.objects.select_related("connection__tenant", "registration__connection")
+    row = rows.filter(pk=sign_in_id).first()
     if row is None:
         raise NeedsSignIn("The sign-in was replaced or ended meanwhile.")
     if row.ended_at is not None:
@@ -253,7 +255,7 @@ def _may_send(sign_in: SignIn) -> bool:
 
 
 def _successor(bearer: Bearer) -> Bearer | None:
-    """Return the token of the sign-in that has taken the place of this one meanwhile, at the same server."""
+    """Return the token of the sign-in that has replaced this one meanwhile, at the same server."""
     rows = SignIn.objects.select_related("connection", "registration").exclude(pk=bearer.sign_in_id)
     same = rows.filter(connection=bearer.connection_id, owner=bearer.owner_id, server_url=bearer.server_url)
     row = same.filter(ended_at=None).first()
@@ -289,7 +291,7 @@ def _prepare(sign_in: SignIn) -> _Renewal:
 
 
 def _goes_on(sign_in: SignIn) -> bool:
-    """Whether this sign-in, or one in its place whose grant a provider may count as the same, still has tokens."""
+    """Whether this sign-in, or the one that replaced it, still has tokens: a provider may count both as one grant."""
     rows = SignIn.objects.filter(connection=sign_in.connection_id, owner=sign_in.owner_id, ended_at=None)
     return rows.exists()
 

@@ -27,17 +27,17 @@ CLIENT_NAME = "Duvo Connections"
 
 
 def redirect_uri() -> str:
-    """Return where a browser comes back to: from one setting, never from a request."""
+    """Return our redirect URI: made from the setting PUBLIC_URL, never from a request."""
     return f"{settings.PUBLIC_URL}{reverse('oauth:callback')}"
 
 
 def key_set_url(connection: Connection) -> str:
-    """Return where a connection's public key set is."""
+    """Return the URL of a connection's public key set (RFC 7517)."""
     return f"{settings.PUBLIC_URL}{reverse('oauth:keys', args=[connection.pk])}"
 
 
 def client_metadata() -> dict[str, Any]:
-    """Return what we say of ourselves in every registration and in our client ID metadata document.
+    """Return our client metadata (RFC 7591, section 2), for registrations and our client ID metadata document.
 
     Without `scope`: a server would hold us to it and refuse a step-up later.
     """
@@ -122,7 +122,7 @@ def client_of(registration: Registration, server: ServerMetadata) -> Client:
 
 
 def _signing_key(registration: Registration) -> str:
-    """Return the key to sign with: an admin's is for one issuer, and what we registered ourselves is ours anywhere."""
+    """Return the key to sign with: one from Advanced settings for one issuer only, that of a registration for any."""
     if registration.kind == ClientKind.PREREGISTERED:
         return registration.of_advanced_settings(Credential.Kind.OAUTH_SIGNING_KEY)
     return str(registration.connection.secret(Credential.Kind.OAUTH_SIGNING_KEY) or "")
@@ -137,7 +137,7 @@ def _of_another_issuer() -> CannotSignIn:
 
 
 def forget(registration: Registration) -> bool:
-    """Retire a registration that the provider no longer knows; no for one that only a person can renew."""
+    """Retire a registration that the provider no longer knows; False for one that only a person can replace."""
     if registration.kind != ClientKind.DCR:
         return False
     if registration.retired_at is None:
@@ -164,7 +164,7 @@ def _current(connection: Connection, server: ServerMetadata) -> Registration | N
 
 
 def _check_issuer(connection: Connection, server: ServerMetadata) -> None:
-    """Refuse to show a client's secret to another issuer than the first it was used with."""
+    """Raise CannotSignIn if a client's secret or key was used at another issuer: it is sent to the first one only."""
     for kind in (Credential.Kind.OAUTH_CLIENT_SECRET, Credential.Kind.OAUTH_SIGNING_KEY):
         credential = connection.stored(kind)
         if credential is not None and (not credential.fits or credential.issuer not in {"", server.issuer}):
@@ -172,7 +172,7 @@ def _check_issuer(connection: Connection, server: ServerMetadata) -> None:
 
 
 def _register(connection: Connection, server: ServerMetadata, made: Registration) -> None:
-    """Register dynamically (RFC 7591) and fill the row in."""
+    """Register dynamically (RFC 7591) and fill the row in; raises CannotSignIn."""
     asked = connection.oauth_token_auth or choices.registration_method(server.token_endpoint_auth_methods_supported)
     metadata = client_metadata() | {"token_endpoint_auth_method": asked}
     if asked == TokenAuth.PRIVATE_KEY_JWT:

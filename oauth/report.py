@@ -1,4 +1,4 @@
-"""What the page of a connection shows of its sign-ins and of how they came about; plain data, no secrets."""
+"""What the page of a connection shows of its sign-ins, registrations and discovery; plain data, no secrets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Account:
 
     @property
     def works(self) -> bool:
-        """Whether calls are let in with it."""
+        """Whether calls can use it."""
         return self.state in {CredentialState.READY, CredentialState.EXPIRING}
 
 
@@ -69,12 +69,12 @@ def report_of(connection: Connection, viewer: User, now: datetime) -> dict[str, 
         "more": more,
         "may_sign_in": may_sign_in,
         "registrations": _registrations(connection, now),
-        **look_of(connection, now),
+        **discovery_of(connection, now),
     }
 
 
-def look_of(connection: Connection, now: datetime) -> dict[str, Any]:
-    """Return the latest look at the connection's server, nothing if it was at another URL."""
+def discovery_of(connection: Connection, now: datetime) -> dict[str, Any]:
+    """Return the latest discovery of the connection's server for the page, None values if there is none of its URL."""
     discovery = Discovery.objects.filter(connection=connection, server_url=connection.server_url).first()
     if discovery is None:
         return {"look": None, "provider": None}
@@ -92,7 +92,7 @@ def look_of(connection: Connection, now: datetime) -> dict[str, Any]:
 
 
 def marked(steps: list[dict[str, Any]], *, stopped: bool) -> list[dict[str, Any]]:
-    """Return the steps of a look, each with a mark and its word; a look that `stopped` did so at its last step."""
+    """Return the steps of a discovery, each with a mark and its word; one that `stopped` did so at its last step."""
     marks = [_READ if step["good"] else _NOT_USED for step in steps]
     if stopped and marks and not steps[-1]["good"]:
         marks[-1] = _STOPPED
@@ -107,7 +107,7 @@ def guide_of(connection: Connection, now: datetime) -> dict[str, Any]:
         "redirect_uri": registering.redirect_uri(),
         "key_set_url": registering.key_set_url(connection) if saved else "",
         "anywhere": providers.ANYWHERE,
-        "provider": look_of(connection, now)["provider"] if known else None,
+        "provider": discovery_of(connection, now)["provider"] if known else None,
     }
 
 
@@ -160,7 +160,7 @@ def _lasts(sign_in: SignIn, now: datetime) -> str:
 
 def _acting(connection: Connection, sign_in: SignIn, name: str) -> str:
     """Return how many assignments act through this sign-in."""
-    # Assignments live in a higher room; they are reached through the organization.
+    # Assignments belong to `tools`, which may not be imported here; they are reached through the organization.
     assignments = connection.tenant.assignments.filter(Q(scope="all") | Q(tools__connection=connection), enabled=True)
     if sign_in.owner_id is not None:
         assignments = assignments.filter(owner=sign_in.owner_id)

@@ -1,4 +1,4 @@
-"""Giving tokens back: whatever is forgotten here is revoked at the provider, where it offers that (RFC 7009)."""
+"""Revoking tokens: whatever is deleted here is revoked at the provider, where it offers that (RFC 7009)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oauth.models import SignIn
 
 
 def revoke(sign_in: SignIn) -> str:
-    """Have the tokens of a sign-in revoked and return a code for how that went; the caller deletes the row."""
+    """Revoke the tokens of a sign-in and return a code for how that went; the caller deletes the row."""
     if not sign_in.sealed:
         return "nothing_left"
     try:
@@ -32,7 +32,7 @@ def revoke(sign_in: SignIn) -> str:
 
 
 def prune(connection: Connection) -> None:
-    """Revoke and forget the sign-ins of people who have left, and those for another server, client or grant."""
+    """Revoke and delete the sign-ins of people who have left, and those for another server, client or grant."""
     rows = SignIn.objects.filter(connection=connection)
     here = set(rows.within(connection).values_list("pk", flat=True))
     for sign_in in rows.select_related("registration__connection__tenant", "owner"):
@@ -51,7 +51,7 @@ def abandoned(work: shares.Work | None = None) -> list[UUID]:
 
 
 def forget_abandoned(connection_id: UUID) -> None:
-    """Prune one of these connections, and say how it stands without."""
+    """Prune one of these connections, and store its credential state."""
     connection = Connection.objects.filter(pk=connection_id).first()
     if connection is not None:
         prune(connection)
@@ -59,7 +59,7 @@ def forget_abandoned(connection_id: UUID) -> None:
 
 
 def with_the_connection(connection: Connection) -> None:
-    """Have the tokens of a connection revoked that is about to be deleted, once it is; nobody waits for it."""
+    """Revoke the tokens of a connection in the background, once its deletion is committed."""
     for sign_in in SignIn.objects.filter(connection=connection, ended_at=None).select_related("registration"):
         try:
             work = _request(sign_in)
@@ -70,7 +70,7 @@ def with_the_connection(connection: Connection) -> None:
 
 
 def _request(sign_in: SignIn) -> Coroutine[Any, Any, None] | None:
-    """Return what asks the provider, None where it offers no revocation; raises SealBroken and CannotSignIn."""
+    """Return the revocation as a coroutine, None where the provider offers none; raises SealBroken, CannotSignIn."""
     server = discovering.server_of(sign_in.server)
     if not server.revocation_endpoint:
         return None
@@ -84,4 +84,4 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except DuvoError:
-        return  # the row is gone, and with it whoever could be told
+        return  # the row is gone: nobody is left to tell

@@ -1,4 +1,4 @@
-"""Telling people that a sign-in will end or has ended."""
+"""Notifying people that a sign-in will end or has ended."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from oauth.models import SignIn
 
 
 def tell(sign_in: SignIn) -> None:
-    """Tell who has to know how this sign-in stands, if it stands badly; says the same thing only once.
+    """Open a notice about a sign-in that ends soon or does not work, one per reason; resolve those no longer true.
 
-    What was told before and is true no longer is resolved. To be sent once the transaction is through.
+    A new notice is sent once the transaction is committed.
     """
     now = timezone.now()
     found = credential_state.of_sign_in(sign_in, now)
@@ -37,20 +37,20 @@ def tell(sign_in: SignIn) -> None:
 
 
 def about_leavers() -> list[UUID]:
-    """Return the sign-ins of people who have left of which nothing was told yet, and of those who have returned."""
+    """Return the sign-ins by people who have left that have no notice yet, and those by people who have returned."""
     left = SignIn.objects.left_behind().filter(
         connection__enabled=True, connection__authorization=Authorization.OAUTH, connection__tenant__suspended_at=None
     )
-    told = Notice.objects.open().filter(reason=SIGNER_LEFT)
-    untold = left.exclude(connection__in=told.values("connection"))
-    returned = SignIn.objects.filter(owner=None, connection__in=told.values("connection")).exclude(
+    noticed = Notice.objects.open().filter(reason=SIGNER_LEFT)
+    unnoticed = left.exclude(connection__in=noticed.values("connection"))
+    returned = SignIn.objects.filter(owner=None, connection__in=noticed.values("connection")).exclude(
         pk__in=SignIn.objects.left_behind().values("pk")
     )
-    return list((untold | returned).order_by().values_list("pk", flat=True)[:200])
+    return list((unnoticed | returned).order_by().values_list("pk", flat=True)[:200])
 
 
 def tell_who_left(sign_in_id: UUID) -> None:
-    """Tell the admins that an organization's sign-in is that of a person who has left; take it back if not."""
+    """Notify the admins that a person who has left made the organization's sign-in; resolve the notice if not so."""
     sign_in = (
         SignIn.objects.select_related("connection__tenant", "person", "registration").filter(pk=sign_in_id).first()
     )
@@ -66,7 +66,7 @@ def tell_who_left(sign_in_id: UUID) -> None:
 
 
 def forget_what_nobody_can_mend(now: datetime) -> None:
-    """Resolve what was told of connections without OAuth, and of sign-ins of people who have left."""
+    """Resolve the notices about connections without OAuth, and about personal sign-ins of people who have left."""
     others = ~Q(connection__authorization=Authorization.OAUTH)
     has_left = Q(owner__isnull=False) & ~Exists(
         Membership.objects.filter(user=OuterRef("owner"), tenant=OuterRef("connection__tenant"))

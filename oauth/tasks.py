@@ -1,4 +1,4 @@
-"""The doors of the workers: keyword-only ids in, one story each."""
+"""The Celery tasks: each takes ids as keyword arguments and calls one function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORGETTING = shares.Work(task="oauth.forget_abandoned", dispatcher="oauth.dispat
 
 @shared_task(name="oauth.dispatch_renewals")
 def dispatch_renewals() -> None:
-    """Enqueue the sign-ins that have to be looked at: to be renewed, said to end, or given back."""
+    """Enqueue the sign-ins that are to be renewed, warned about or revoked."""
     for connection_id in revoking.abandoned(FORGETTING):
         forget_abandoned.apply_async(kwargs={"connection_id": str(connection_id)}, expires=shares.WAITS)
     for sign_in_id in sign_in_notices.about_leavers():
@@ -28,21 +28,21 @@ def dispatch_renewals() -> None:
 
 @shared_task(name="oauth.attend_sign_in", acks_late=True, reject_on_worker_lost=True)
 def attend_sign_in(*, sign_in_id: str) -> None:
-    """Renew one sign-in; whoever comes second finds it renewed."""
+    """Renew one sign-in; a second run finds it renewed."""
     with RENEWALS.held(sign_in_id):
         refreshing.attend(UUID(sign_in_id))
 
 
 @shared_task(name="oauth.forget_abandoned")
 def forget_abandoned(*, connection_id: str) -> None:
-    """Give back the tokens of people who may no longer act."""
+    """Revoke the tokens of people who may no longer act."""
     with FORGETTING.held(connection_id):
         revoking.forget_abandoned(UUID(connection_id))
 
 
 @shared_task(name="oauth.tell_who_left")
 def tell_who_left(*, sign_in_id: str) -> None:
-    """Say that an organization's sign-in is that of a person who has left, or no longer is."""
+    """Open the notice that a person who has left made an organization's sign-in, or resolve it."""
     sign_in_notices.tell_who_left(UUID(sign_in_id))
 
 
@@ -55,7 +55,7 @@ def discover_again(*, connection_id: str) -> None:
 
 @shared_task(name="oauth.forget_old")
 def forget_old() -> None:
-    """Delete the sign-ins that nobody came back from, and old notices."""
+    """Delete old pending authorizations and notices."""
     now = timezone.now()
     with patience.unhurried():
         flow.forget_old(now)

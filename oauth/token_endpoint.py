@@ -50,10 +50,10 @@ def form(grant_type: str, **members: str) -> dict[str, str]:
 async def grant(server: ServerMetadata, client: Client, fields: Mapping[str, str]) -> Tokens:
     """Ask for tokens (RFC 6749, section 4); raises ProviderRefused and ProviderUnavailable."""
     answer = await _post(server.token_endpoint, server, client, fields)
-    members = _unrepeated(_members(answer), client, fields)
+    members = _without_secrets(_members(answer), client, fields)
     if answer.status == 200 and members.get("access_token"):  # noqa: PLR2004 - OK
         return _tokens(members)
-    # Some servers say what is wrong with a status of 200.
+    # Some servers send an error with status 200.
     _raise_for(answer.status, members)
     raise ProviderUnavailable("The sign-in server answered without a token.", code="bad_token_answer")
 
@@ -63,7 +63,7 @@ async def revoke(server: ServerMetadata, client: Client, token: str, kind: str) 
     fields = {"token": token, "token_type_hint": kind}
     answer = await _post(server.revocation_endpoint, server, client, fields)
     if answer.status != 200:  # noqa: PLR2004 - OK
-        _raise_for(answer.status, _unrepeated(_members(answer), client, fields))
+        _raise_for(answer.status, _without_secrets(_members(answer), client, fields))
         raise ProviderUnavailable
 
 
@@ -102,7 +102,7 @@ async def _send(url: str, headers: Mapping[str, str], content: bytes, content_ty
 
 
 def _assertion(server: ServerMetadata, client: Client) -> str:
-    """Return a signed statement of who we are (RFC 7523, section 3); for the issuer; raises CannotSignIn."""
+    """Return a client assertion (RFC 7523, section 3) whose audience is the issuer; raises CannotSignIn."""
     try:
         key = signing_keys.load(client.signing_key)
     except signing_keys.BadKey as error:
@@ -131,14 +131,14 @@ def _members(answer: egress.Answer) -> dict[str, Any]:
     return members if isinstance(members, dict) else {}
 
 
-def _unrepeated(members: dict[str, Any], client: Client, fields: Mapping[str, str]) -> dict[str, Any]:
-    """Return the members of an answer without an error or a scope that repeats a secret: both are shown to people."""
-    told = {client.secret, *(fields.get(name) for name in _SECRETS), *(str(members.get(name)) for name in _SECRETS)}
+def _without_secrets(members: dict[str, Any], client: Client, fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return the members without an error or a scope that repeats a secret: both are shown to people."""
+    known = {client.secret, *(fields.get(name) for name in _SECRETS), *(str(members.get(name)) for name in _SECRETS)}
     error, granted = members.get("error"), members.get("scope")
-    if isinstance(error, str) and error in told:
+    if isinstance(error, str) and error in known:
         members = {**members, "error": "unknown"}
     if isinstance(granted, str):
-        members = {**members, "scope": " ".join(scope for scope in granted.split() if scope not in told)}
+        members = {**members, "scope": " ".join(scope for scope in granted.split() if scope not in known)}
     return members
 
 

@@ -1,4 +1,4 @@
-"""The addresses of this room: what browsers and authorization servers ask for, and the buttons of the admin."""
+"""The URLs of this package: what browsers and authorization servers request, and the buttons of the admin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app_name = "oauth"
 
 
 def _button(name: str, view: Callable[..., HttpResponse]) -> URLPattern:
-    """Return the address of a button on a connection's page: for people who are signed in to the admin."""
+    """Return the URL pattern of a button on a connection's page, for people who are signed in to the admin."""
     address = f"admin/connections/connection/<uuid:connection_id>/{name}/"
     return path(address, admin.site.admin_view(view), name=name.replace("-", "_"))
 

@@ -1,4 +1,4 @@
-"""The doors of signing in: the buttons of a connection's page, the callback, and the documents that servers read."""
+"""The views of signing in: the buttons of a connection's page, the callback, and the documents that servers read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
 
 @require_POST
 def sign_out(request: HttpRequest, connection_id: UUID) -> HttpResponse:
-    """Revoke and forget the tokens."""
+    """Revoke and delete the tokens."""
     connection = _connection(request, connection_id)
     if not flow.may_sign_in(person(request), connection):
         raise PermissionDenied
@@ -61,7 +61,7 @@ def sign_out(request: HttpRequest, connection_id: UUID) -> HttpResponse:
 
 @require_POST
 def check_sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
-    """Look anew at what the server says about signing in; its page shows the steps."""
+    """Run the discovery of the connection's server again; its page shows the steps."""
     connection = _connection(request, connection_id)
     if not _page().has_change_permission(request, connection):
         raise PermissionDenied
@@ -78,23 +78,23 @@ def check_sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
 
 @require_POST
 def check_before_saving(request: HttpRequest) -> HttpResponse:
-    """Look at the server that a form names and show the steps; nothing is kept, and no secret is sent."""
+    """Run the discovery of the server that a form names and show the steps; nothing is stored, no secret is sent."""
     if not _page().has_add_permission(request):
         raise PermissionDenied
     try:
         url = egress.check_url(request.POST.get("server_url", "").strip())
     except DuvoError as failure:
-        return _looked(request, failure, failure.sentence)
+        return _outcome(request, failure, failure.sentence)
     client_id, grant = request.POST.get("oauth_client_id", ""), request.POST.get("oauth_grant", "")
     grant = grant if grant in Grant.values else Grant.AUTHORIZATION_CODE.value
     conclusion = discovering.discover(discovering.Settings(url, client_id.strip(), grant))
     steps = report.marked([asdict(step) for step in conclusion.steps], stopped=conclusion.refusal is not None)
-    return _looked(request, conclusion.refusal, conclusion.sentence, steps)
+    return _outcome(request, conclusion.refusal, conclusion.sentence, steps)
 
 
 @require_POST
 def register_again(request: HttpRequest, connection_id: UUID) -> HttpResponse:
-    """Retire what we registered by ourselves; the next sign-in registers anew."""
+    """Retire the dynamic registration; the next sign-in registers anew."""
     connection = _connection(request, connection_id)
     if not _page().has_change_permission(request, connection):
         raise PermissionDenied
@@ -115,9 +115,9 @@ def register_again(request: HttpRequest, connection_id: UUID) -> HttpResponse:
 @never_cache
 @require_GET
 def callback(request: HttpRequest) -> HttpResponse:
-    """Take the browser back from the provider; whatever does not fit is told on a page of its own."""
+    """Complete a sign-in when the browser is back; a page of its own says why it cannot be completed."""
     if not admin.site.has_permission(request) or not isinstance(request.user, User):
-        return _told(
+        return _failed(
             request,
             CallbackRefused(
                 "You are not signed in here, or no longer. Sign in to this site, open the connection and press "
@@ -136,7 +136,7 @@ def callback(request: HttpRequest) -> HttpResponse:
     try:
         completed = flow.complete(answer)
     except DuvoError as failure:
-        return _told(request, failure, flow.connection_of(answer))
+        return _failed(request, failure, flow.connection_of(answer))
     if completed.again_at:
         return HttpResponseRedirect(completed.again_at)
     messages.success(request, "Signed in. The connection is being checked, and its tools are listed.")
@@ -151,7 +151,7 @@ def client_metadata(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def key_set(request: HttpRequest, connection_id: UUID) -> HttpResponse:
-    """Answer with the public keys of a connection's client (RFC 7517); an unknown one has none."""
+    """Answer with the public keys of a connection's client (RFC 7517); an unknown connection has none."""
     keys = Credential.objects.filter(
         connection=connection_id, connection__authorization=Authorization.OAUTH, owner=None,
         kind=Credential.Kind.OAUTH_SIGNING_KEY,
@@ -187,7 +187,7 @@ def _to_its_page(connection: Connection) -> HttpResponse:
     return redirect(_address(connection))
 
 
-def _looked(
+def _outcome(
     request: HttpRequest, refusal: DuvoError | None, sentence: str, steps: list[dict[str, Any]] | None = None
 ) -> HttpResponse:
     context = {
@@ -201,7 +201,7 @@ def _looked(
     return TemplateResponse(request, "admin/oauth/look.html", context)
 
 
-def _told(request: HttpRequest, failure: DuvoError, connection: Connection | None = None) -> HttpResponse:
+def _failed(request: HttpRequest, failure: DuvoError, connection: Connection | None = None) -> HttpResponse:
     context = {
         **admin.site.each_context(request),
         "title": "The sign-in was not completed",

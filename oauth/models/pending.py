@@ -18,12 +18,12 @@ PENDING_FOR = timedelta(minutes=10)
 
 
 def digest(value: str) -> str:
-    """Return the SHA-256 of a random value in hex: what is kept of states and sessions."""
+    """Return the SHA-256 of a random value in hex, as states and session keys are stored."""
     return sha256(value.encode()).hexdigest()
 
 
 def basis(connection: Connection) -> str:
-    """Return a digest of what a connection's sign-ins are made for: its server, and how and for whom tokens are got."""
+    """Return a digest of the settings that a sign-in depends on: server, method, sharing, grant and client ID."""
     made_for = (
         connection.server_url, connection.authorization, connection.sharing, connection.oauth_grant,
         connection.oauth_client_id,
@@ -41,8 +41,8 @@ class PendingAuthorization(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
     registration = models.ForeignKey(Registration, on_delete=models.CASCADE, related_name="+")
     server_url = models.CharField(max_length=2048)
-    basis = models.CharField(max_length=64, db_default="")  # of the connection as it was when the person left
-    server = models.JSONField()  # the authorization server's metadata as it was when the person left
+    basis = models.CharField(max_length=64, db_default="")  # of the connection when the browser went to the provider
+    server = models.JSONField()  # the authorization server's metadata at that time
     resource = models.CharField(max_length=2048, blank=True)
     scopes = models.CharField(max_length=4000, blank=True)
     sealed_verifier = models.TextField()
@@ -69,7 +69,7 @@ class PendingAuthorization(models.Model):
         return state, verifier
 
     def consume(self, now: datetime) -> bool:
-        """Use it up; only the first of two who try at once is told yes."""
+        """Mark it as used; of two requests at the same time, True for the first one only."""
         return bool(PendingAuthorization.objects.filter(pk=self.pk, consumed_at=None).update(consumed_at=now))
 
     def verifier(self) -> str:

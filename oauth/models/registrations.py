@@ -13,14 +13,14 @@ from oauth.protocol.choices import ClientKind
 
 
 class Discovery(models.Model):
-    """What a connection's server was found to say about signing in; the latest look replaces the one before."""
+    """What a connection's server was found to say about signing in; the latest discovery replaces the previous one."""
 
     connection = models.OneToOneField(Connection, on_delete=models.CASCADE, related_name="discovery", primary_key=True)
     server_url = models.CharField(max_length=2048)
     looked_at = models.DateTimeField(default=timezone.now)
     steps = models.JSONField(default=list)
     found = models.JSONField(default=dict)
-    rung = models.CharField(max_length=20, blank=True)
+    rung = models.CharField(max_length=20, blank=True)  # the ClientKind that was chosen, "" for none
     reason = models.CharField(max_length=60, blank=True)
     sentence = models.CharField(max_length=500)
 
@@ -66,7 +66,7 @@ class Registration(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seal is bound to: the secret of one issuer opens nothing at another."""
+        """What the seal is bound to: a secret sealed for one issuer does not open for another."""
         return f"{self.connection.tenant_id}/registration/{self.id}/{self.issuer}"
 
     def keep_secret(self, secret: str) -> None:
@@ -85,8 +85,8 @@ class Registration(models.Model):
     def of_advanced_settings(self, kind: str) -> str:
         """Return the secret or key that an admin entered for this issuer's client, empty without; raises as `secret`.
 
-        What was entered a moment ago, and used nowhere yet, is from now on this issuer's if it is the one that the last
-        look at the server found.
+        A secret that was not used yet is bound to this issuer from now on, if it is the one that the last discovery
+        found.
         """
         credential = self.connection.stored(kind)
         if credential is None:
@@ -102,6 +102,6 @@ class Registration(models.Model):
 
 
 def _issuer_found(connection: Connection) -> str:
-    """Return the issuer that the last look at the connection's server found, "" for none."""
+    """Return the issuer that the last discovery of the connection's server found, "" for none."""
     found = Discovery.objects.filter(connection=connection, server_url=connection.server_url).first()
     return str((found.found.get("server") or {}).get("issuer") or "") if found else ""

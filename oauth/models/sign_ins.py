@@ -1,4 +1,4 @@
-"""The tokens of a connection, and the moves of one generation of them to the next."""
+"""The tokens of a connection, and the transitions from one generation of them to the next."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class SignInQuerySet(models.QuerySet["SignIn"]):
     """Sets of sign-ins."""
 
     def of(self, connection: Connection, owner_id: int | None) -> SignIn | None:
-        """Return the sign-in that a call of this owner's assignment acts through, if it is there."""
+        """Return the sign-in that calls of this owner's assignments act through, None without one."""
         mine = self.within(connection).filter(connection=connection).select_related("registration")
         found = mine.filter(owner_id=owner_id if connection.sharing == Sharing.PERSONAL else None).first()
         return found if found is not None and found.fits(connection) else None
 
     def within(self, connection: Connection) -> SignInQuerySet:
-        """Return the organization's own and those of people who may still act in it and have not been deactivated."""
+        """Return the organization's own, and those of active people whose role still lets them act in it."""
         here = Membership.objects.filter(
             user=OuterRef("owner"), tenant=connection.tenant_id, role__in=ACTING, user__is_active=True
         )
@@ -54,14 +54,14 @@ class SignInQuerySet(models.QuerySet["SignIn"]):
         return self.filter(~Exists(here), owner__isnull=False, connection__tenant__suspended_at=None)
 
     def left_behind(self) -> SignInQuerySet:
-        """Return the organizations' own that were made by a person who has left: the account there is that person's."""
+        """Return the organizations' own by a person who has left: the account at the provider is that person's."""
         here = Membership.objects.filter(user=OuterRef("person"), tenant=OuterRef("connection__tenant"))
         stays = Q(Exists(here)) | Q(person__isnull=False, person__is_superuser=True)
         made_by_people = self.filter(owner=None, grant=Grant.AUTHORIZATION_CODE, ended_at=None)
         return made_by_people.exclude(stays, person__isnull=False, person__is_active=True)
 
     def due(self, now: datetime) -> SignInQuerySet:
-        """Return those that beat is to look at, the longest waiting first."""
+        """Return those that beat is to renew or to warn about, the longest waiting first."""
         oauth = Q(connection__enabled=True, connection__authorization=Authorization.OAUTH)
         oauth &= Q(connection__tenant__suspended_at=None)
         kept = Q(owner=None) | Q(owner__is_active=True)
@@ -71,7 +71,7 @@ class SignInQuerySet(models.QuerySet["SignIn"]):
 class SignIn(models.Model):
     """The tokens of one connection: the organization's own, or those of one member.
 
-    `generation` counts the tokens: who holds an old one knows by it that somebody else has renewed them.
+    `generation` counts the renewals: a process that holds a lower number sees that another has renewed the tokens.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -90,7 +90,7 @@ class SignIn(models.Model):
     signed_in_at = models.DateTimeField(default=timezone.now)
     obtained_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True)
-    renew_at = models.DateTimeField(null=True)  # when beat looks at it next
+    renew_at = models.DateTimeField(null=True)  # when beat renews it, or warns that it ends
     not_before = models.DateTimeField(null=True)  # after a failed renewal: when to ask the provider again
     renewed_at = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
@@ -122,7 +122,7 @@ class SignIn(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seal is bound to: tokens of one server and issuer open nothing for another."""
+        """What the seal is bound to: tokens sealed for one server and issuer do not open for another."""
         return f"{self.connection.tenant_id}/sign-in/{self.id}/{self.server_url}/{self.server.get('issuer', '')}"
 
     def fits(self, connection: Connection) -> bool:
@@ -146,7 +146,7 @@ class SignIn(models.Model):
         return Tokens(**sealing.unseal(self.sealed, context=self.seal_context))
 
     def keep(self, tokens: Tokens, now: datetime, renew_at: datetime | None) -> dict[str, Any]:
-        """Take over new tokens and return what changed, for `update`; a refresh token that is not replaced stays."""
+        """Set new tokens and return the changed fields for `update`; a refresh token that is not replaced stays."""
         refresh_token = tokens.refresh_token or (self.tokens().refresh_token if self.sealed else "")
         kept = {"access_token": tokens.access_token, "refresh_token": refresh_token}
         changed: dict[str, Any] = {
@@ -166,15 +166,15 @@ class SignIn(models.Model):
         return changed
 
     def claim(self, lease: UUID, now: datetime, until: datetime) -> bool:
-        """Become the one who renews this generation; no if somebody is at it or the generation has moved on."""
+        """Take the lease to renew this generation; False if it is taken, or the generation is not the current one."""
         free = Q(lease_until=None) | Q(lease_until__lt=now)
         mine = SignIn.objects.filter(free, pk=self.pk, generation=self.generation, ended_at=None)
         return bool(mine.update(lease=lease, lease_until=until))
 
     def renewed(self, tokens: Tokens, now: datetime, renew_at: datetime | None) -> bool:
-        """Write the next generation down; no if somebody has written it meanwhile, or has ended the sign-in.
+        """Store the next generation; False if somebody has stored it meanwhile, or has ended the sign-in.
 
-        One that ended because its refresh token was refused goes on: what was refused was the token that these
+        A sign-in that ended because its refresh token was refused goes on: the refused token is the one that these
         replace, sent once more by a process whose lease had run out.
         """
         same = SignIn.objects.filter(_GOES_ON, pk=self.pk, generation=self.generation)
@@ -183,29 +183,29 @@ class SignIn(models.Model):
         return bool(same.update(**changed, generation=F("generation") + 1))
 
     def put_off(self, until: datetime) -> None:
-        """Give the lease back after a renewal that failed for the moment; nobody tries again before `until`."""
+        """Release the lease after a renewal that failed for now; nobody tries again before `until`."""
         SignIn.objects.filter(pk=self.pk, generation=self.generation).update(
             failures=F("failures") + 1, renew_at=until, not_before=until, lease=None, lease_until=None
         )
 
     def look_again_at(self, when: datetime | None) -> None:
-        """Have beat look at it next at this time."""
+        """Set when beat handles the sign-in next."""
         SignIn.objects.filter(pk=self.pk, generation=self.generation, ended_at=None).update(renew_at=when)
 
     def end(self, because: str, now: datetime) -> bool:
-        """Forget the tokens of this generation; no if somebody has renewed or ended them meanwhile."""
+        """End the sign-in and delete its tokens; False if somebody has renewed or ended it meanwhile."""
         same = SignIn.objects.filter(pk=self.pk, generation=self.generation, ended_at=None)
         return bool(
             same.update(sealed="", renew_at=None, ended_at=now, ended_because=because, lease=None, lease_until=None)
         )
 
     def misses(self, scopes: str) -> bool:
-        """Remember the scopes that the server asked for and did not find; no if they are others by now."""
+        """Record the scopes that the server asked for and the token lacks; False if others were recorded meanwhile."""
         same = SignIn.objects.filter(pk=self.pk, missing_scopes=self.missing_scopes)
         self.missing_scopes = scopes[:4000]
         return bool(same.update(missing_scopes=self.missing_scopes))
 
     def was_refused(self, now: datetime | None) -> None:
-        """Remember that the MCP server refused a fresh token; None when it has accepted one again."""
+        """Record when the MCP server refused a fresh token; None when it has accepted one again."""
         self.refused_at = now
         SignIn.objects.filter(pk=self.pk, ended_at=None).update(refused_at=now)

@@ -9,13 +9,13 @@ from oauth.protocol.metadata import valid_scopes
 Challenge = dict[str, str]
 
 LONGEST = 8192  # characters of a challenge that are read
-# What stands within the quotes of another scheme begins nothing.
+# A "Bearer" inside a quoted value of another scheme does not begin a challenge.
 _BEARER = re.compile(r'(?:[^"]|"(?:[^"\\]|\\.)*")*?(?:^|(?<=,))\s*Bearer(?:\s+|$)', re.IGNORECASE)
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
 def parse(header: str | None) -> Challenge:
-    """Return the parameters of the Bearer challenge by lower-case name; none of them for another challenge."""
+    """Return the parameters of the Bearer challenge by lower-case name; {} for another scheme or none."""
     text = (header or "")[:LONGEST]
     start = _BEARER.match(text)
     parameters: Challenge = {}

@@ -43,7 +43,7 @@ class ClientApproach:
 
 
 def client_approach(server: ServerMetadata, *, client_id: str, cimd_url: str, grant: str) -> ClientApproach:
-    """Return the first rung that holds: Advanced settings, CIMD, DCR, else ask the person (MCP 2026-07-28)."""
+    """Return the first way that works: Advanced settings, CIMD, DCR, else a person enters one (MCP 2026-07-28)."""
     if client_id:
         return ClientApproach(ClientKind.PREREGISTERED, "The client ID from Advanced settings is used.")
     if grant == Grant.CLIENT_CREDENTIALS:
@@ -63,7 +63,7 @@ def client_approach(server: ServerMetadata, *, client_id: str, cimd_url: str, gr
 
 
 def check_pkce(server: ServerMetadata) -> None:
-    """Return if the server supports PKCE with S256; raises CannotSignIn (MCP 2026-07-28, OAuth 2.1)."""
+    """Raise CannotSignIn unless the server supports PKCE with S256 (MCP 2026-07-28, OAuth 2.1)."""
     provider = providers.recognized(server.issuer)
     if not server.supports_s256 and not (provider and provider.s256_unsaid):
         raise CannotSignIn(
@@ -83,7 +83,10 @@ def auth_method(supported: list[str] | None, *, chosen: str = "", has_secret: bo
 
 
 def registration_method(supported: list[str] | None) -> str:
-    """Return the method to register with; a server that names none supports client_secret_basic."""
+    """Return the method to register with; a server that names none supports client_secret_basic.
+
+    Raises CannotSignIn if the server supports none of ours.
+    """
     for method in (*SECRET_METHODS, TokenAuth.NONE):
         if method.value in (supported or [TokenAuth.BASIC.value]):
             return method.value

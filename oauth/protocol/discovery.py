@@ -24,7 +24,7 @@ MOST_SERVERS = 3  # of the authorization servers that a resource names
 _RESOURCE_PATH = "/.well-known/oauth-protected-resource"
 _OAUTH_PATH = "/.well-known/oauth-authorization-server"
 _OPENID_PATH = "/.well-known/openid-configuration"
-_HELLO: dict[str, Any] = {
+_DISCOVER: dict[str, Any] = {
     "jsonrpc": "2.0",
     "id": 1,
     "method": "server/discover",
@@ -36,7 +36,7 @@ _HELLO: dict[str, Any] = {
         }
     },
 }
-_HELLO_HEADERS = {
+_DISCOVER_HEADERS = {
     "content-type": "application/json",
     "accept": "application/json, text/event-stream",
     "mcp-protocol-version": "2026-07-28",
@@ -46,7 +46,7 @@ _HELLO_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class MetadataRequest:
-    """One request that the walk wants made; without a body only the head of the answer matters."""
+    """One request that `walk` wants sent; of the response to one with a body only the head is needed."""
 
     url: str
     what: str
@@ -80,7 +80,7 @@ class Step:
 class DiscoveryResult:
     """What signing in needs: the authorization server, and what to name to it.
 
-    `trusted` are all the issuers that the resource names; none if the server was found the way of MCP 2025-03-26.
+    `trusted` are all the issuers that the resource names; none if the server was found as MCP 2025-03-26 says.
     `challenged`: the MCP server answers nothing without a token.
     """
 
@@ -93,7 +93,7 @@ class DiscoveryResult:
 
 
 class MetadataDiscovery:
-    """One look at a server; `steps` fill up while `walk` is driven."""
+    """The discovery of one server; `walk` appends to `steps`."""
 
     def __init__(self, server_url: str) -> None:
         """Take the URL of the MCP server."""
@@ -103,7 +103,7 @@ class MetadataDiscovery:
 
     def walk(self) -> Generator[MetadataRequest, MetadataResponse, DiscoveryResult]:
         """Yield each request, take what came back, and return what was found; raises CannotSignIn."""
-        challenge = yield from self._knock()
+        challenge = yield from self._challenge()
         metadata = yield from self._resource(challenge.get("resource_metadata", "") if challenge else "")
         scopes = " ".join(valid_scopes(challenge.get("scope", "").split())) if challenge else ""
         if metadata is not None and metadata.authorization_servers:
@@ -115,10 +115,10 @@ class MetadataDiscovery:
 
     # --- the MCP server itself ---
 
-    def _knock(self) -> Generator[MetadataRequest, MetadataResponse, Challenge | None]:
-        """Ask without a token and return the challenge, None when none came (RFC 6750, section 3)."""
+    def _challenge(self) -> Generator[MetadataRequest, MetadataResponse, Challenge | None]:
+        """Send a request without a token and return the challenge, None when none came (RFC 6750, section 3)."""
         request = MetadataRequest(
-            self._url, "The MCP server, without a token", "POST", _HELLO_HEADERS, orjson.dumps(_HELLO)
+            self._url, "The MCP server, without a token", "POST", _DISCOVER_HEADERS, orjson.dumps(_DISCOVER)
         )
         response = yield request
         if response.trouble:
@@ -129,8 +129,8 @@ class MetadataDiscovery:
             return None
         challenge = parse(response.www_authenticate)
         pointer = challenge.get("resource_metadata")
-        said = f"It names its metadata: {pointer}" if pointer else "It does not name its metadata."
-        self._note(request, response, f"It asks for a sign-in. {said}", good=True)
+        conclusion = f"It names its metadata: {pointer}" if pointer else "It does not name its metadata."
+        self._note(request, response, f"It asks for a sign-in. {conclusion}", good=True)
         return challenge
 
     # --- protected resource metadata, RFC 9728 ---
@@ -138,23 +138,23 @@ class MetadataDiscovery:
     def _resource(self, hint: str) -> Generator[MetadataRequest, MetadataResponse, ResourceMetadata | None]:
         parts = urlsplit(self._url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        places = [hint, f"{origin}{_RESOURCE_PATH}{parts.path.rstrip('/')}", f"{origin}{_RESOURCE_PATH}"]
-        for url in dict.fromkeys(place for place in places if place):
+        urls = [hint, f"{origin}{_RESOURCE_PATH}{parts.path.rstrip('/')}", f"{origin}{_RESOURCE_PATH}"]
+        for url in dict.fromkeys(url for url in urls if url):
             request = MetadataRequest(url, "Protected resource metadata")
             response = yield request
             document = self._document(request, response, ResourceMetadata)
             if document is None:
                 continue
             if not covers(document.resource, self._url):
-                said = f"It describes another server, {document.resource}, so it is not used."
-                self._note(request, response, said, good=False)
+                conclusion = f"It describes another server, {document.resource}, so it is not used."
+                self._note(request, response, conclusion, good=False)
                 raise CannotSignIn(
                     "The server's metadata describes another server, so it is not safe to sign in.",
                     code="metadata_refused",
                 )
             servers = ", ".join(document.authorization_servers)
-            said = f"The sign-in server is {servers}." if servers else "It names no sign-in server."
-            self._note(request, response, said, good=bool(servers))
+            conclusion = f"The sign-in server is {servers}." if servers else "It names no sign-in server."
+            self._note(request, response, conclusion, good=bool(servers))
             return document
         return None
 
@@ -169,15 +169,15 @@ class MetadataDiscovery:
                 document = self._document(request, response, ServerMetadata)
                 if document is not None and document.issuer != issuer:
                     refused = True
-                    said = f"It says it is {document.issuer}, not {issuer}, so it is not used."
-                    self._note(request, response, said, good=False)
+                    conclusion = f"It says it is {document.issuer}, not {issuer}, so it is not used."
+                    self._note(request, response, conclusion, good=False)
                 elif document is not None:
                     self._note(request, response, document.summary(), good=True)
                     return document
         raise self._nothing_found(refused=refused)
 
     def _server_of_2025_03(self, *, guess: bool) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata]:
-        """Find the server as MCP 2025-03-26 had it: at the MCP server's own origin, else at default paths."""
+        """Find the server as MCP 2025-03-26 says: at the MCP server's own origin, else at default paths."""
         parts = urlsplit(self._url)
         origin = f"{parts.scheme}://{parts.netloc}"
         request = MetadataRequest(f"{origin}{_OAUTH_PATH}", "Sign-in server metadata, as in MCP 2025-03-26")

@@ -134,7 +134,7 @@ def read(body: bytes, kind: type[Document]) -> Document:
 
 
 def covers(resource: str, server_url: str) -> bool:
-    """Whether metadata for `resource` speaks of the server: the same, or above it at its origin (RFC 9728, 3.3)."""
+    """Whether metadata for `resource` describes the server: its URL, or a path above it (RFC 9728, section 3.3)."""
     described, asked = urlsplit(resource), urlsplit(server_url)
     if (described.scheme.lower(), described.netloc.lower()) != (asked.scheme.lower(), asked.netloc.lower()):
         return False
@@ -142,7 +142,7 @@ def covers(resource: str, server_url: str) -> bool:
 
 
 def _check(url: str) -> None:
-    """Refuse what is not a web address that we would ever ask; raises ValueError."""
+    """Raise ValueError for a URL that the egress never requests."""
     try:
         egress.check_hop(url)
     except egress.Refused as refusal:

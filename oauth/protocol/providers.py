@@ -1,4 +1,4 @@
-"""What is worth knowing of well-known sign-in servers: where to register us there, and what they leave unsaid."""
+"""What we know about well-known sign-in servers: how to register a client there, and what their metadata omit."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Item(NamedTuple):
 
 
 class States(NamedTuple):
-    """What a headline is derived from, and how many connections stand so."""
+    """What a headline is derived from, and how many connections have these states."""
 
     enabled: bool
     credential: str
@@ -58,9 +58,9 @@ def attention(context: dict[str, Any]) -> dict[str, Any]:
     everywhere = user.is_superuser or user.is_reviewer
     tenants = Tenant.objects.all() if everywhere else tenants_of(user)
     states = _states(tenants)
-    told, broken = _notices(user, tenants), _broken(tenants, states)
-    total = told.count() + broken.count()
-    items = [_of_notice(notice, user) for notice in told[:SHOWN]]
+    notified, broken = _notices(user, tenants), _broken(tenants, states)
+    total = notified.count() + broken.count()
+    items = [_of_notice(notice, user) for notice in notified[:SHOWN]]
     items += [_of_connection(connection) for connection in broken[: SHOWN - len(items)]]
     counts = Counter[Headline]()
     for group in states:
@@ -82,7 +82,7 @@ def _states(tenants: QuerySet[Tenant]) -> list[States]:
 
 
 def _notices(user: User, tenants: QuerySet[Tenant]) -> QuerySet[Notice]:
-    """Return what is open: a member sees of personal sign-ins their own only."""
+    """Return the open notices; of those about personal sign-ins a member sees only their own."""
     still_there = Q(owner=None) | Q(owner__memberships__tenant=F("connection__tenant"))
     rows = Notice.objects.open().filter(
         still_there,
@@ -99,19 +99,19 @@ def _notices(user: User, tenants: QuerySet[Tenant]) -> QuerySet[Notice]:
 def _broken(tenants: QuerySet[Tenant], states: list[States]) -> QuerySet[Connection]:
     """Return the connections that do not work, without those whose notice says it already."""
     matching = Q(pk__in=[])
-    said = Q(Exists(Notice.objects.open().filter(connection=OuterRef("pk"), owner=None)))
+    noticed = Q(Exists(Notice.objects.open().filter(connection=OuterRef("pk"), owner=None)))
     for group in states:
         word = group.headline
         if word not in _TROUBLE:
             continue
-        standing = Q(
+        same_states = Q(
             enabled=group.enabled,
             credential_state=group.credential,
             reachability_state=group.reachability,
             tools_state=group.tools,
         )
         shut_out = word == Headline.ACTION_REQUIRED and group.credential in NOT_LET_IN
-        matching |= standing & ~said if shut_out else standing
+        matching |= same_states & ~noticed if shut_out else same_states
     return Connection.objects.filter(matching, tenant__in=tenants).select_related("tenant").order_by("name", "pk")
 
 

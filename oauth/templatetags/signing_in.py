@@ -1,4 +1,4 @@
-"""Signing in, inside the pages of the room below, which knows nothing of it."""
+"""Template tags that show signing in on the pages of `connections`, which may not import this package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ register = template.Library()
 
 @register.inclusion_tag("admin/oauth/sign_in.html", takes_context=True)
 def sign_in(context: dict[str, Any], connection: Connection, *, can_change: bool = False) -> dict[str, Any]:
-    """Show who is signed in, what may be pressed by this person, and how the way to sign in was found."""
+    """Show who is signed in, the buttons that this person may press, and the steps of the last discovery."""
     request: HttpRequest = context["request"]
     shown = report.report_of(connection, person(request), timezone.now())
     return {**shown, "connection": connection, "can_change": can_change}

@@ -62,7 +62,7 @@ class EraFilter(admin.SimpleListFilter):
     parameter_name = "era"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        """Return the eras and the absence of knowledge."""
+        """Return the eras, and one choice for those not known yet."""
         return [(Era.MODERN.value, "Modern"), (Era.LEGACY.value, "Legacy"), ("unknown", "Not known yet")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -87,7 +87,7 @@ class ConnectionAdmin(TenantAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the connections that this person sees, with the number of their tools."""
-        # Tools live in a higher room; they are asked for by name.
+        # Tools belong to the app `tools`, which may not be imported here; they are reached by name.
         tools = apps.get_model("tools", "Tool").objects
         counts = {"tools_in_use": _count(tools.usable()), "tools_to_review": _count(tools.to_review())}
         annotated: QuerySet[Any] = super().get_queryset(request).annotate(**counts)
@@ -158,9 +158,9 @@ class ConnectionAdmin(TenantAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show or save the form; when somebody was quicker, show it again with that sentence.
+        """Show or save the form; when somebody else has saved meanwhile, show it again and say so.
 
-        Without the stock transaction around it: the form asks DNS, which may be slow, and saves in one of its own.
+        Without Django's transaction around it: the form asks DNS, which may be slow, and saves in one of its own.
         """
         try:
             return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
@@ -175,17 +175,17 @@ class ConnectionAdmin(TenantAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Show the page of one connection; from one with OAuth the button Sign in may lead to any provider."""
+        """Show the page of one connection; with OAuth, its CSP lets the button Sign in lead to any provider."""
         response = super().change_view(request, object_id, form_url, extra_context)
         connection = (getattr(response, "context_data", None) or {}).get("original")
         if connection is None or connection.authorization != Authorization.OAUTH:
             return response
-        # Browsers hold the redirect after a form, and the provider's own redirects, to the page's form-action.
+        # Browsers apply the page's form-action to the redirect after a form, and to the provider's own redirects.
         schemes = ["https:", "http:"] if settings.EGRESS_ALLOWED_NETWORKS else ["https:"]
         return csp_update({"form-action": schemes})(lambda _: response)(request)
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
-        """Save as every other door does."""
+        """Save the form with its own method, as the API does."""
         return form.save()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -195,7 +195,7 @@ class ConnectionAdmin(TenantAdmin):
         """Do nothing: the form has saved."""
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
-        """Do nothing: the form has written it down."""
+        """Do nothing: the form has recorded it."""
 
     log_change = log_addition  # type: ignore[assignment]
 
@@ -240,18 +240,18 @@ class ConnectionAdmin(TenantAdmin):
 
     @admin.action(description="Enable", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Take the chosen connections into use, and check them."""
+        """Enable the chosen connections, and check them."""
         chosen = [row for row in self.changeable(request, queryset) if self._set_enabled(request, row, True)]
         self.message_user(request, f"Enabled: {len(chosen)}.", messages.SUCCESS)
 
     @admin.action(description="Disable", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Take the chosen connections out of use."""
+        """Disable the chosen connections."""
         chosen = [row for row in self.changeable(request, queryset) if self._set_enabled(request, row, False)]
         self.message_user(request, f"Disabled: {len(chosen)}.", messages.SUCCESS)
 
     def _set_enabled(self, request: HttpRequest, connection: Connection, enabled: bool) -> bool:
-        """Move one connection, in a transaction of its own; no when it is there already."""
+        """Enable or disable one connection, in a transaction of its own; False if it was so already."""
         with transaction.atomic():
             if not connection.set_enabled(enabled):
                 return False
@@ -279,7 +279,7 @@ class MembershipAdmin(TenantAdmin):
     actions = None  # one by one: each removal asks whether an admin is left
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Fix who and where once it is said."""
+        """Fix the person and the organization of an existing membership."""
         return ["user", "tenant"] if obj else []
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -321,7 +321,7 @@ class UserAdmin(SuperuserAdmin, StockUserAdmin):  # type: ignore[type-arg]
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    """Who did what, when; nobody changes it, the database sees to that."""
+    """Who did what, when; a database trigger forbids changes."""
 
     seen_by = ADMINS_AND_AUDITORS
     list_display = [stamp("at", "when"), "actor", "action", "object_label", "outcome"]

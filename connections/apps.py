@@ -1,4 +1,4 @@
-"""The room's registration with Django."""
+"""The Django app configuration."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ class ConnectionsConfig(AppConfig):
     name = "connections"
 
     def ready(self) -> None:
-        """Register the deploy checks, and what writes sign-ins down."""
+        """Register the deploy checks, and the signal handlers that record sign-ins."""
         from connections import checks, sign_ins  # noqa: F401, PLC0415 - Django wants them imported once apps are ready

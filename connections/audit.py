@@ -1,4 +1,4 @@
-"""Writing down who did what: the one function that makes audit events."""
+"""Recording who did what: the one function that makes audit events."""
 
 from __future__ import annotations
 

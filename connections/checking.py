@@ -1,4 +1,4 @@
-"""Asking for a check of a connection. Who checks lives in a higher room, so it is called by the name of its task."""
+"""Requesting a check of a connection. The task is in `tools`, which may not be imported here, so it is sent by name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 def ask(connection: Connection) -> None:
-    """Have the connection checked as soon as this transaction is through, at the latest when beat next looks."""
+    """Have the connection checked as soon as this transaction is committed, at the latest when beat next runs."""
     connection.request_probe()
     transaction.on_commit(partial(_send, connection.tenant_id, connection.pk))
 
 
 def _send(tenant_id: UUID, connection_id: UUID) -> None:
-    # The row is due now: beat's dispatcher picks it up when its organization has a place, and the broker is back.
+    # The row is due now: beat's dispatcher picks it up when its organization has a slot, and the broker is back.
     if not CHECKS.admits(tenant_id, connection_id):
         return
     arguments = {"connection_id": str(connection_id)}

@@ -1,6 +1,6 @@
 """Where a request comes from: the address of the client, past the proxies that are trusted.
 
-TRUSTED_PROXIES names them. Without it `X-Forwarded-For` is nobody's word, and the address is that of the connection.
+TRUSTED_PROXIES names them. Without it `X-Forwarded-For` is ignored, and the address is that of the TCP connection.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def past_proxies(peer: str, forwarded: str) -> str:
 
 
 def share_of(address: str) -> str:
-    """Return what shares a limit with an address: itself, or in IPv6 its network of 64 bits."""
+    """Return what an address is limited as: itself, or in IPv6 its network of 64 bits."""
     parsed = _parsed(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, 64), strict=False))

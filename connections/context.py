@@ -1,4 +1,4 @@
-"""What is known of the work at hand, wherever it runs."""
+"""Context variables of the current request or task."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from uuid import UUID
 
 from django.http import HttpRequest
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")  # of the HTTP request; set by the frame
-visitor: ContextVar[HttpRequest | None] = ContextVar("visitor", default=None)  # whose page is being made
-tenant: ContextVar[str] = ContextVar("tenant", default="")  # for whom: its share of look-ups is used; "" is not known
+request_id: ContextVar[str] = ContextVar("request_id", default="")  # of the HTTP request; set by duvo.logging
+visitor: ContextVar[HttpRequest | None] = ContextVar("visitor", default=None)  # the request of the page being made
+tenant: ContextVar[str] = ContextVar("tenant", default="")  # whose share of DNS look-ups is used; "" if not known
 
 
 @contextmanager

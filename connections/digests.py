@@ -1,4 +1,4 @@
-"""Digests under keys derived from SEAL_KEYS: who reads the database cannot find out by trying what they are of."""
+"""Digests under keys derived from SEAL_KEYS: somebody with the database alone cannot guess and compare the values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LENGTH = 40  # hex digits: 160 bits, as many as a session's row has room for
 
 
 def keyed(purpose: str, value: str) -> list[str]:
-    """Return the digest under each of SEAL_KEYS; the first is the one to store, the others were before a rotation."""
+    """Return the digest under each of SEAL_KEYS; the first is to be stored, the others were before a rotation."""
     keys = _keys(tuple(settings.SEAL_KEYS), purpose)
     return [hmac.digest(key, value.encode("utf-8", "surrogatepass"), "sha256").hex()[:_LENGTH] for key in keys]
 

@@ -1,4 +1,4 @@
-"""What can go wrong below every room, named for what the caller can do about it.
+"""Errors that every package may raise, named for what the caller can do about it.
 
 DuvoError                 every error of the product; carries a stable code and a sentence
 ├── Refused               the egress will not go there: bad URL, private address, forbidden port

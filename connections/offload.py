@@ -1,12 +1,12 @@
-"""Heavy work on what strangers send, done in processes beside this one.
+"""Heavy work on what strangers send, done in child processes.
 
     parts = await offload.run("tools.offload_jobs:check", schema, value, tenant=tenant_id)
     parts = offload.run_now(...)  # from plain code
 
-A parser or a validator in C holds the interpreter from its first byte to its last, and with it every call of the
-process; a thread does not help. So what is not small goes to one of a few processes, as bytes, and comes back as bytes.
-A piece that takes too much CPU time or memory ends its process, and no other. Half of the processes are always left to
-other tenants, and tenants take turns.
+A parser or a validator in C holds the interpreter lock from its first byte to its last, and with it every call of the
+process; a thread does not help. So what is not small goes to one of a few child processes, as bytes, and comes back as
+bytes. A piece that takes too much CPU time or memory ends its child process, and no other. Half of the child processes
+are always left to other tenants, and tenants take turns.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class _Process:
         ours.settimeout(PATIENCE)
 
     def exchange(self, parts: Sequence[bytes]) -> list[bytes]:
-        """Send one message and return the answer; raises TooMuchWork when the process came to its end over it."""
+        """Send one message and return the answer; raises TooMuchWork when the process died of it."""
         try:
             send(self._socket, parts)
             return receive(self._socket)
@@ -182,26 +182,26 @@ class _Process:
             raise Broken from error
 
     @property
-    def lives(self) -> bool:
-        """Whether it has not come to an end while it had nothing to do."""
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
         return self._process.poll() is None
 
     def end(self) -> int:
         """End the process for good and return its status."""
         self._socket.close()
-        with suppress(subprocess.TimeoutExpired):  # one that has come to its end is let tell how
+        with suppress(subprocess.TimeoutExpired):  # a process that has ended has a status of its own
             return self._process.wait(0.5)
         self._process.kill()
         return self._process.wait()
 
     def forget(self) -> None:
-        """Close what a fork has copied: the process is the parent's."""
+        """Close the socket that a fork has copied: the process is the parent's."""
         self._socket.close()
         self._process.returncode = 0
 
 
 class _Pool:
-    """The processes of this process, started when they are needed."""
+    """The child processes, started when they are needed."""
 
     def __init__(self) -> None:
         self.turns = _Turns()
@@ -210,7 +210,7 @@ class _Pool:
         self._idle: list[_Process] = []
 
     def exchange(self, job: str, parts: Sequence[bytes], seconds: float) -> list[bytes]:
-        """Have one piece of work done; raises as `run` says."""
+        """Have one piece of work done; raises as `run` does."""
         process = self._take()
         outcome, *answer, grown = process.exchange([job.encode(), b"%f" % seconds, *parts])
         if grown:
@@ -226,7 +226,7 @@ class _Pool:
         with self._lock:
             while self._idle:
                 process = self._idle.pop()
-                if process.lives:
+                if process.is_running:
                     return process
                 process.end()
         try:
@@ -240,7 +240,7 @@ class _Pool:
             process.forget()
 
     def end(self) -> None:
-        """End every process that has nothing to do."""
+        """End every child process that is idle."""
         with self._lock:
             idle, self._idle = self._idle, []
         for process in idle:

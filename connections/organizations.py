@@ -1,4 +1,4 @@
-"""The pages of an organization: its name, the webhook that tells its own systems, and the bounds of its calls."""
+"""The pages of an organization: its name, the webhook to its own systems, and the limits of its calls."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class OrganizationAdmin(TenantAdmin):
         """Save, forget the secret of a webhook that is gone or leads elsewhere, and end tokens that live too long."""
         super().save_model(request, obj, form, change)
         if change and "max_token_days" in form.changed_data:
-            # Tokens live in a higher room; they are asked for by name.
+            # Tokens belong to the app `tools`, which may not be imported here; they are reached by name.
             shortened = apps.get_model("tools", "AccessToken").objects.hold_to(obj)
             self.audit(request, "tokens_shortened", obj, count=shortened)
         moved = egress.origin(obj.webhook_url) != egress.origin(form.initial.get("webhook_url") or "")
@@ -137,7 +137,7 @@ class OrganizationAdmin(TenantAdmin):
         return self._to_its_page(request, tenant, sentence, level)
 
     def suspend_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Stop everything of an organization: staff may, and say why."""
+        """Suspend an organization for a reason that its admins read; for superusers."""
         tenant = self._by_staff(request, object_id)
         try:
             reason = NameField(max_length=300).clean(request.POST.get("reason"))
@@ -150,12 +150,12 @@ class OrganizationAdmin(TenantAdmin):
         return self._to_its_page(request, tenant, "Suspended: nothing runs for it any more.", messages.SUCCESS)
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Let everything of an organization go on; what waited for a person waits as much longer."""
+        """Resume an organization; calls that wait for a person wait longer by the time it was suspended."""
         tenant = self._by_staff(request, object_id)
         if tenant.suspended_at is not None:
             with transaction.atomic():
                 pause = tenant.resume()
-                # Calls live in a higher room; they are reached through the organization.
+                # Calls belong to the app `tools`, which may not be imported here; the organization leads to them.
                 waiting = tenant.calls.filter(waits_until__isnull=False, finished_at=None)
                 waiting.update(waits_until=F("waits_until") + pause)
                 tenant.calls.filter(state="queued", finished_at=None).update(lease_until=timezone.now())

@@ -1,8 +1,8 @@
 """Passwords: how often one may be tried, and how many are hashed at a time.
 
-Hashing is dear on purpose, half a second of a core. Before it, and before the database is asked, tries are counted: per
-address, per account, and per both. A lock-out must not be a weapon, so a browser in which the account was signed in
-before has tries of its own, and nobody else can use them up.
+Hashing is expensive on purpose, half a second of a core. Before it, and before the database is asked, tries are
+counted: per address, per account, and per both. Nobody may lock others out by wrong tries, so a browser in which the
+account was signed in before has tries of its own, and nobody else can use them up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OF_BROWSER = (10, 1 / 60)  # one account from a browser in which it was signed i
 OF_PERSON = (5, 1 / 60)  # who is signed in and enters the password again
 MOST_WAITING = 8  # passwords that wait for their turn in one process
 PATIENCE = 20.0  # seconds that one waits
-COME_AGAIN = 5.0  # seconds, for who could not wait
+COME_AGAIN = 5.0  # seconds that a refused caller is told to wait
 NICENESS = 5  # a third of what calls get where the machine is busy: enough to let an operator in
 
 COOKIE = "duvo_browser"
@@ -51,7 +51,7 @@ paused = Signal()  # somebody tried too often: `name` as typed, `request`
 
 
 class Backend(ModelBackend):
-    """Django's sign-in with a password, for who has tries left."""
+    """Django's sign-in with a password, with a limit on tries."""
 
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
@@ -76,12 +76,12 @@ def take_a_try(user: User) -> None:
 
 
 def account_digests(name: str) -> list[str]:
-    """Return the digests of an account's name, spelt as Django spells it; people type passwords there, too."""
+    """Return the digests of an account's name, normalized as Django does; people type passwords there, too."""
     return keyed("account", unicodedata.normalize("NFKC", name.strip()).casefold())
 
 
 def remember_browser(response: HttpResponseBase, user: User, *, secure: bool) -> None:
-    """Let this browser have tries of its own for the account that has signed in here."""
+    """Give this browser tries of its own for the account that has signed in here."""
     value = signing.dumps([account_digests(user.get_username())[0], secrets.token_urlsafe(12)], salt=_SALT)
     response.set_cookie(COOKIE, value, max_age=COOKIE_AGE, secure=secure, httponly=True, samesite="Lax")
 
@@ -110,10 +110,10 @@ def _browser_of(request: HttpRequest, digests: list[str]) -> str:
 
 
 class Hasher(PBKDF2PasswordHasher):
-    """PBKDF2 in one thread per process, which gives way to calls; raises TooBusy when too many wait."""
+    """PBKDF2 in one thread per process, at a lower priority than calls; raises TooBusy when too many wait."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
-        """Return the hash, when its turn has come."""
+        """Return the hash after a wait for its turn; raises TooBusy."""
         return _turns.take(super().encode, password, salt, iterations)
 
 
@@ -122,7 +122,7 @@ class _Turns:
 
     def __init__(self) -> None:
         self._waiting = threading.BoundedSemaphore(MOST_WAITING)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords", initializer=_give_way)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords", initializer=_lower_priority)
 
     def take(self, hashing: Any, *args: Any) -> str:
         if not self._waiting.acquire(blocking=False):
@@ -138,7 +138,7 @@ class _Turns:
             self._waiting.release()
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     with suppress(OSError, AttributeError):  # Linux knows a priority of each thread
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 

@@ -2,8 +2,8 @@
 
 Web processes and workers begin each connection with the settings DATABASE_STATEMENT_TIMEOUT and DATABASE_LOCK_TIMEOUT;
 pages get less (`at_most`), housekeeping takes its time (`unhurried`), and commands of `manage.py` begin without both.
-What takes longer fails as OperationalError, and `ran_out` tells it from a database that is gone. All of this is
-PostgreSQL's: SQLite has no such clock.
+What takes longer fails as OperationalError, and `ran_out` tells it from a database that is gone. All of this is for
+PostgreSQL: SQLite has no such timeouts.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _RAN_OUT = (errors.QueryCanceled, errors.LockNotAvailable)
 
 
 def ran_out(error: BaseException) -> bool:
-    """Tell whether the database is well, and only did not finish a statement, or get a lock, in time."""
+    """Whether the error is a timeout of a statement or a lock, and not a database that is gone."""
     return isinstance(error, _RAN_OUT) or isinstance(error.__cause__, _RAN_OUT)
 
 
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
-    """Give each statement inside no longer than this, in one transaction: so it holds behind a PgBouncer, too."""
+    """Limit each statement inside to so many seconds; in one transaction, so that it works behind PgBouncer, too."""
     if connection.vendor != "postgresql":
         yield
         return
@@ -38,7 +38,7 @@ def at_most(seconds: int) -> Iterator[None]:
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """Let statements inside take as long as they take; does nothing where the settings leave the clocks to others."""
+    """Let statements inside take as long as they need; does nothing where the settings name no timeouts."""
     if connection.vendor != "postgresql" or not (settings.DATABASE_STATEMENT_TIMEOUT or settings.DATABASE_LOCK_TIMEOUT):
         yield
         return

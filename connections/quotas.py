@@ -43,16 +43,16 @@ ASSIGNMENTS: Final = Quota("max_assignments", "assignments")
 TOKENS: Final = Quota("max_tokens", "API tokens")
 
 
-def look(quota: Quota, tenant: Tenant, used: QuerySet[Any]) -> None:
-    """Raise QuotaReached when the organization may have no more; nobody is kept from taking the last one meanwhile."""
+def check(quota: Quota, tenant: Tenant, used: QuerySet[Any]) -> None:
+    """Raise QuotaReached when the organization may have no more; unlike `take`, nothing is locked."""
     most: int = getattr(tenant, quota.field)
     if used.count() >= most:
         raise quota.reached(most)
 
 
 def take(quota: Quota, tenant_id: UUID, used: QuerySet[Any]) -> None:
-    """Raise QuotaReached unless there may be one more, and let nobody else take it before this transaction ends."""
-    look(quota, Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id), used)
+    """Raise QuotaReached unless there may be one more; locks the organization, so that nobody else takes it."""
+    check(quota, Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id), used)
 
 
 def check_stored(tenant: Tenant) -> None:

@@ -41,8 +41,8 @@ def sealed_file_columns() -> list[tuple[type[Model], str]]:
 def rotate() -> Iterator[Progress]:
     """Re-seal what an older key sealed, in small steps, and yield the progress after each.
 
-    A row that changes meanwhile is left alone: its writer has sealed it with the first key. Running it twice, or
-    twice at once, does no harm; an interrupted run goes on where it was.
+    A row that changes meanwhile is left alone: its writer has sealed it with the first key. Two runs, also at the same
+    time, do no harm; after an interruption, the next run continues.
     """
     for model, field in sealed_columns():
         yield from _rotate(model, field, _sealed_with_older_keys(model, field), _reseal)

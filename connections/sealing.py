@@ -89,7 +89,7 @@ def unseal_bytes(sealed: str, *, context: str) -> bytes:
 def keyed_digest(data: bytes, *, context: str) -> str:
     """Return a digest of what is sealed elsewhere, made with the first key: `<key id>.<base64>`, 52 characters.
 
-    It tells whether two are the same to who has the key, and nothing to who guesses with the database alone.
+    With the key one can compare two of them; with the database alone nobody can guess the data and compare.
     """
     key = _keys(tuple(settings.SEAL_KEYS))[0]
     return f"{key.id}.{_digested(key, data, context)}"

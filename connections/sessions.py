@@ -1,4 +1,4 @@
-"""Sessions in the database, under a digest of the cookie: who reads the database cannot sign in with what they read.
+"""Sessions in the database, under a digest of the cookie: nobody can sign in with what is in the database.
 
 A session ends after SESSION_COOKIE_AGE without a request, and in any case SESSION_LONGEST after the sign-in.
 """
@@ -19,7 +19,7 @@ from connections.digests import keyed
 
 _KEY = re.compile("[0-9a-z]{32}")
 BEGAN = "_began"  # Unix time
-RENEW_EVERY = timedelta(minutes=10)  # a request writes the session down again at most so often
+RENEW_EVERY = timedelta(minutes=10)  # how often at most requests save a session again
 
 
 class SessionStore(StockStore):
@@ -51,7 +51,7 @@ class SessionStore(StockStore):
         raise NotImplementedError
 
     async def acreate_model_instance(self, data: dict[str, Any]) -> Session:
-        """Refuse, as well."""
+        """Refuse: pages are synchronous."""
         raise NotImplementedError
 
     def exists(self, session_key: str) -> bool:
@@ -67,7 +67,7 @@ class SessionStore(StockStore):
         )
 
     def delete(self, session_key: str | None = None) -> None:
-        """Forget a session, this one if no other is named."""
+        """Delete a session, this one if no other is named."""
         key = session_key or self.session_key
         if key is not None:
             Session.objects.filter(session_key__in=keyed("session", key)).delete()

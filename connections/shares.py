@@ -1,10 +1,10 @@
 """What one organization may have under way in the queue `probes`: so many pieces of work at a time, over all workers.
 
-A place is taken before the work's message is sent. So the queue never holds more of an organization than its share,
+A slot is taken before the work's message is sent. So the queue never holds more of an organization than its share,
 however much of it is due: the rest stays due in its rows, and whoever comes next waits behind a share of each. When a
-place falls free, the dispatchers of the work that was refused one are called at once.
+slot is released, the dispatchers of the work that was refused one are called at once.
 
-A share protects; it is not worth an outage. Without Redis everybody has a place, and there are no messages, either.
+A share must not cause an outage: without Redis everybody gets a slot, and there are no messages, either.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from redis.exceptions import RedisError
 from connections.context import acting_for
 
 MOST: Final = 2  # pieces of work of one organization
-WAITS: Final = 120  # seconds after which a message that no worker has taken is dropped, and its place falls free
+WAITS: Final = 120  # seconds after which a message that no worker has taken is dropped, and its slot released
 _WORKS: Final = 200  # seconds; longer than Celery lets any work in this queue take
 _PATIENCE: Final = 0.5  # seconds that Redis may take
 
-# `places` of an organization say of each work until when it holds one, by the server's clock; `of` is whose a work is.
+# `places` of an organization has each work with a slot and its end by Redis's clock; `of` names a work's tenant.
 _TAKE = """
 local work, tenant, dispatcher, most, lease = unpack(ARGV)
 local places, refused = 'duvo:probes:places:' .. tenant, 'duvo:probes:refused:' .. tenant
@@ -78,12 +78,12 @@ class Work:
     dispatcher: str
 
     def admits(self, tenant: UUID, row: UUID) -> bool:
-        """Take a place for the work on a row, unless the organization holds its share or that work is under way."""
+        """Take a slot for the work on a row; False if the organization holds its share or that work is under way."""
         return _ask(_TAKE, self._name(row), str(tenant), self.dispatcher, MOST, WAITS) in {1, None}
 
     @contextmanager
     def held(self, row: UUID | str) -> Iterator[None]:
-        """Keep the place while a worker does the work inside, for the organization that has it, then give it back."""
+        """Keep the slot while a worker does the work inside for the organization that has it, then release it."""
         owner = _ask(_KEEP, self._name(row), _WORKS)
         try:
             with acting_for(owner.decode() if owner else None):
@@ -92,7 +92,7 @@ class Work:
             self.leave(row)
 
     def leave(self, row: UUID | str) -> None:
-        """Give the place back, and have those dispatched that waited for one."""
+        """Release the slot, and call the dispatchers that were refused one."""
         for dispatcher in _ask(_LEAVE, self._name(row)) or ():
             with suppress(OperationalError, OSError):  # beat calls it as well
                 current_app.send_task(dispatcher.decode(), expires=5, retry=False)
@@ -114,7 +114,7 @@ def admitted(
     refusals: Counter[UUID] = Counter()
     found = []
     for row, owner in in_turn[:most]:
-        if refusals[owner] > MOST:  # not because just these are under way: all its places are taken
+        if refusals[owner] > MOST:  # not because just these are under way: all its slots are taken
             continue
         if work is not None and not work.admits(owner, row):
             refusals[owner] += 1
@@ -126,7 +126,7 @@ def admitted(
 
 
 def _ask(script: str, *words: Any) -> Any:
-    """Return what a script answers, None when Redis cannot be asked."""
+    """Return what a Lua script answers, None when Redis cannot be asked."""
     try:
         return _script(script, settings.REDIS_URL)(args=words)
     except (RedisError, OSError):

@@ -1,4 +1,4 @@
-"""Who signed in and out, who could not, and who changed a password: written down, whatever door it came through."""
+"""Signal handlers that record who signed in and out, who could not, and who changed a password, wherever it was."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from connections.passwords import account_digests, paused
 from connections.sessions import BEGAN
 from connections.throttle import Bucket
 
-# Failures that are written down over all accounts, so that nobody fills the table; metrics count all of them.
-_WRITTEN = Bucket("written-failures", 200, 1 / 2)
+# Failures that are recorded over all accounts, so that nobody fills the table; metrics count all of them.
+_RECORDED = Bucket("written-failures", 200, 1 / 2)
 
 
 @dataclass
 class Account:
-    """What somebody typed as an account's name and is none: only its keyed digest is kept."""
+    """A name that somebody typed and that no account has: only its keyed digest is stored."""
 
     pk: str
 
@@ -36,9 +36,9 @@ class Account:
 @receiver(user_logged_in)
 def _signed_in(*, request: HttpRequest, user: User, **_: Any) -> None:
     request.session[BEGAN] = int(time.time())
-    if request.method is None:  # it came through no door: nobody has entered anything
+    if request.method is None:  # not an HTTP request: nobody has entered anything
         return
-    request.signed_in = user  # type: ignore[attr-defined] # the middleware lets this browser be known
+    request.signed_in = user  # type: ignore[attr-defined] # the middleware marks this browser with a cookie
     metrics.count("sign_ins", outcome="succeeded")
     _record(user, "user.signed_in", user, request)
 
@@ -58,8 +58,8 @@ def _failed(*, credentials: dict[str, Any], request: HttpRequest | None = None, 
 @receiver(paused)
 def _paused(*, name: str, request: HttpRequest, **_: Any) -> None:
     metrics.count("sign_ins", outcome="paused")
-    told = Bucket(f"told:{account_digests(name)[0]}", 1, 1 / 600)  # the rest of an attack is only counted
-    if throttle.take(told) == 0:
+    recorded = Bucket(f"told:{account_digests(name)[0]}", 1, 1 / 600)  # the rest of an attack is only counted
+    if throttle.take(recorded) == 0:
         _record_failure(name, "user.sign_in_paused", request)
 
 
@@ -74,12 +74,12 @@ def _password_changed(*, instance: User, created: bool, **_: Any) -> None:
 
 
 def note_wrong_password(user: User, request: HttpRequest) -> None:
-    """Write down that a person who is signed in wanted to change the password and did not know it."""
+    """Record that a signed-in person wanted to change the password and did not know the old one."""
     _record(user, "user.password_change_failed", user, request, outcome="refused")
 
 
 def _record_failure(name: str, action: str, request: HttpRequest | None) -> None:
-    if throttle.take(_WRITTEN):
+    if throttle.take(_RECORDED):
         return
     user = User.objects.filter(username=name).first() if "\0" not in name else None
     if user is not None:
@@ -93,7 +93,7 @@ def _record_failure(name: str, action: str, request: HttpRequest | None) -> None
 
 
 def _record(actor: User | str, action: str, user: User, request: HttpRequest | None, *, outcome: str = "ok") -> None:
-    """Write an event down for each organization of the person, whose admins see it."""
+    """Record an event for each organization of the person, whose admins see it."""
     tenants: list[Tenant | None] = list(Tenant.objects.filter(memberships__user=user))
     for tenant in tenants or [None]:
         audit.record(

@@ -1,7 +1,7 @@
 """Keys with which we sign for a client: made here or entered as PEM, and published as a key set (RFC 7517).
 
-A key is proved once, when it is entered: whether the factors of an RSA key are primes costs seconds with numbers that
-are long enough, so that is asked last, of numbers within bounds, and never of a key that is stored.
+A key is validated once, when it is entered: whether the factors of an RSA key are primes takes seconds for long
+numbers, so that is checked last, only of numbers within bounds, and never of a key that is stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, RSAKey
 Key = ECKey | RSAKey
 
 SMALLEST_RSA = 2048  # bits, RFC 7518, section 3.3
-LARGEST_RSA = 4096  # bits; proving one takes a third of a second, one of 8,192 bits up to 18 seconds
+LARGEST_RSA = 4096  # bits; validating one takes a third of a second, one of 8,192 bits up to 18 seconds
 LONGEST_PEM = 8_000  # characters; an RSA key of 4,096 bits has 3,300
 _LONGEST_EXPONENT = 64  # bits; almost every key has 65537
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
@@ -33,14 +33,14 @@ def make() -> str:
 
 
 def check(pem: str) -> None:
-    """Prove a private key that somebody enters; raises BadKey, in less than a second whatever is in it."""
+    """Validate a private key that somebody enters, in less than a second whatever is in it; raises BadKey."""
     raw = _raw(pem)
     if isinstance(raw, RSAPrivateKey):
         _prove(raw, pem)
 
 
 def load(pem: str) -> Key:
-    """Return the private key in a PEM, which was proved when it was entered; raises BadKey."""
+    """Return the private key in a PEM, which was validated when it was entered; raises BadKey."""
     raw = _raw(pem)
     return RSAKey.import_key(raw) if isinstance(raw, RSAPrivateKey) else ECKey.import_key(raw)
 
@@ -51,7 +51,7 @@ def algorithm(key: Key) -> str:
 
 
 def identifier(key: Key) -> str:
-    """Return the key's own name: its thumbprint (RFC 7638)."""
+    """Return the key ID: the key's thumbprint (RFC 7638)."""
     return key.thumbprint()
 
 

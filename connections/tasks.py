@@ -1,4 +1,4 @@
-"""The doors of the workers."""
+"""The Celery tasks of this package."""
 
 from __future__ import annotations
 

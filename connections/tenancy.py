@@ -7,7 +7,7 @@
     auditor     the same, with calls                   nothing
     reviewer    connections, tools and checks of all   nothing
 
-A row that a person may not see is missing: every door answers it exactly as it answers an id that never was.
+A row that a person may not see is missing: every view answers exactly as for an id that never existed.
 Django's own model permissions are not used.
 """
 
@@ -66,7 +66,7 @@ def only_tenant(user: User) -> Tenant | None:
 
 
 class ClosedAdmin(_ModelAdmin):
-    """What every page of ours has in common: missing means 404, choices are one's own, and changes are audited."""
+    """The base of every admin page: missing means 404, choices are one's own rows, and changes are audited."""
 
     view_on_site = False
     list_per_page = 50
@@ -101,7 +101,8 @@ class ClosedAdmin(_ModelAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Let the query string hold what the filters on the page put there themselves, and nothing else.
 
-        Whatever only begins with a filter's name reads columns behind it: one bit an answer, a whole password a minute.
+        A lookup that only begins with a filter's name could read related columns, one bit per response: a whole
+        password in a minute.
         """
         if request is None or "\0" in value or lookup not in lookups.of_filters(self, request):
             return False
@@ -116,7 +117,7 @@ class ClosedAdmin(_ModelAdmin):
     def response_action(  # type: ignore[override]
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponse | None:
-        """Do the action with those of the chosen rows that are there; an id that can be none is one that no row has."""
+        """Run the action on those of the chosen rows that exist; an id of the wrong form is one that no row has."""
         sent = request.POST.copy()
         ids = [one for one in sent.getlist(ACTION_CHECKBOX_NAME) if self._can_be_id(one)]
         across = BooleanField().to_python(sent.get("select_across"))
@@ -162,7 +163,7 @@ class ClosedAdmin(_ModelAdmin):
         return target._default_manager.none()  # noqa: SLF001 - Django's public name of it
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> FormField | None:
-        """Leave out the pop-up links beside a choice: they are doors of their own."""
+        """Leave out the pop-up links beside a choice: they lead to more views."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
             field.widget = field.widget.widget
@@ -173,7 +174,7 @@ class ClosedAdmin(_ModelAdmin):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
-        """Say what goes with these rows as counts; whoever may delete a row may delete what hangs below it."""
+        """Return what is deleted with these rows as counts; whoever may delete a row may delete what belongs to it."""
         _, counts, _, protected = super().get_deleted_objects(objs, request)
         kept = {str(self.opts.verbose_name) for row in objs if not self.has_delete_permission(request, row)}
         return [str(row) for row in objs], counts, kept, protected
@@ -185,20 +186,20 @@ class ClosedAdmin(_ModelAdmin):
     # --- the audit trail in the place of Django's log ---
 
     def audit(self, request: HttpRequest, verb: str, row: Any, **data: Any) -> None:
-        """Write down what this person did to the row."""
+        """Record what this person did to the row."""
         audit.record(person(request), f"{self.opts.model_name}.{verb}", row, tenant=self.tenant_of(row), **data)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
-        """Write down that the row was made."""
+        """Record that the row was made."""
         self.audit(request, "created", obj)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
-        """Write down which fields were changed."""
+        """Record which fields were changed."""
         changes = [entry.get("changed", {}) for entry in message] if isinstance(message, list) else []
         self.audit(request, "changed", obj, fields=[field for change in changes for field in change.get("fields", [])])
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:  # type: ignore[override]
-        """Write down that the rows were deleted."""
+        """Record that the rows were deleted."""
         for row in queryset:
             self.audit(request, "deleted", row)
 
@@ -237,7 +238,7 @@ class TenantAdmin(ClosedAdmin):
         return row if isinstance(row, Tenant) else None
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Tell organizations of one name apart for those who see all of them; to others slugs would tell of others."""
+        """Show the slug only to those who see all organizations: to others it tells of one with the same name."""
         columns = super().get_list_display(request)
         apart = person(request).sees_every_organization
         return ["whose" if column == "tenant" and apart else column for column in columns]
@@ -279,19 +280,19 @@ class TenantAdmin(ClosedAdmin):
         return isinstance(request.user, User) and self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let in who has a role that sees, and reviewers where they review."""
+        """Let in people with a role that sees the rows, and reviewers where they review."""
         return (self.seen_by_reviewers and person(request).is_reviewer) or self._has_role(request, self.seen_by, obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Let those add who may change in at least one tenant; the form offers only such tenants."""
+        """Let people add who may change rows in at least one tenant; the form offers only such tenants."""
         return self._has_role(request, self.changed_by, None)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those change who have the role in the row's own tenant."""
+        """Let people change who have the role for it in the row's own tenant."""
         return self._has_role(request, self.changed_by, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those delete who may change."""
+        """Let people delete who may change."""
         return self.has_change_permission(request, obj)
 
 

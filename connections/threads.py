@@ -15,7 +15,7 @@ _threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="database")
 
 
 async def in_thread(function: Callable[..., Value], *args: Any) -> Value:
-    """Run code that uses the ORM in one of a few threads, with a connection that is given back afterwards."""
+    """Run code that uses the ORM in one of a few threads; its database connection is given back afterwards."""
 
     def work() -> Value:
         close_old_connections()

@@ -1,6 +1,6 @@
 """How often strangers may try something: token buckets in Redis, over all processes.
 
-This limit is a wall, not a courtesy: while Redis is away each process keeps buckets of its own, so it is never open.
+This limit protects, so it never fails open: while Redis is away each process keeps buckets of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from django.conf import settings
 
 PATIENCE = 0.5  # seconds for Redis to answer
-ASK_AGAIN = 2.0  # seconds after it did not
+ASK_AGAIN = 2.0  # seconds until Redis is asked again after it did not answer
 _SCRIPT = Path(__file__).with_suffix(".lua").read_text()
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Local:
     """The same buckets in this process, for a while or for good."""
 
     def __init__(self, *, most: int = 10_000) -> None:
-        """Take how many buckets are kept; the ones longest unused are forgotten, full again."""
+        """Take how many buckets are kept; those unused for the longest time are dropped, and so full again."""
         self._kept: LRUCache[str, tuple[float, float]] = LRUCache(maxsize=most)
         self._lock = threading.Lock()
 
@@ -67,7 +67,7 @@ class Local:
             return max(0.0, (1 - self._tokens(bucket, time.monotonic())) / bucket.refill)
 
     def charge(self, bucket: Bucket) -> None:
-        """Take a token for what has been done, also where none is left: then others wait the longer."""
+        """Take a token for what has been done, also where none is left: the next wait is then longer."""
         now = time.monotonic()
         with self._lock:
             self._kept[bucket.name] = (self._tokens(bucket, now) - 1, now)

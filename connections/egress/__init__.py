@@ -1,4 +1,4 @@
-"""The only door out: every request to a URL that somebody else chose passes here.
+"""The only way out to the network: every request to a URL that somebody else chose passes here.
 
 check_url     what a person entered, judged without I/O
 origin        whose server a URL leads to: what a secret is kept for

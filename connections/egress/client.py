@@ -20,7 +20,7 @@ TIMEOUT = httpx2.Timeout(15.0, connect=10.0)  # seconds between two bytes; the w
 
 
 class Body(httpx2.AsyncByteStream):
-    """A request's body that knows whether it was asked for: until then no byte of the request has left."""
+    """A request's body that knows whether it was read: before that no byte of the request has been sent."""
 
     def __init__(self, content: bytes) -> None:
         """Take the whole body."""
@@ -28,13 +28,13 @@ class Body(httpx2.AsyncByteStream):
         self.sent = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Hand the body over, once per try."""
+        """Yield the body, once per try."""
         self.sent = True
         yield self._content
 
 
 class Transport(httpx2.AsyncBaseTransport):
-    """The way from any httpx2 client through the running loop's pool; raises Refused and Unreachable."""
+    """An httpx2 transport through the running loop's pool; raises Refused and Unreachable."""
 
     def __init__(self, through: GuardedPool | None = None) -> None:
         """Take a pool of one's own, or use the running loop's."""

@@ -20,7 +20,7 @@ from connections.errors import Unreachable
 
 T = TypeVar("T")
 THREAD = "background-loop"
-_LOOK_EVERY = 1.0  # seconds between two looks at whether what runs is still wanted
+_CHECK_EVERY = 1.0  # seconds between two checks whether the result is still wanted
 
 
 class Background:
@@ -52,12 +52,12 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
 
 
 class NotWanted(Exception):
-    """Nobody wants any more what was being done; whoever does it lets go of it."""
+    """The result is no longer wanted, so the work was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """Until when (by the monotonic clock) and as long as what coroutines may run."""
+    """How long coroutines may run: until the deadline (monotonic clock), and as long as the result is wanted."""
 
     deadline: float
     sentence: str
@@ -71,16 +71,16 @@ class _Bound:
 
 
 _bound: ContextVar[_Bound | None] = ContextVar("bound", default=None)
-# What the frame wants done around each wait for a stranger, such as giving a page's place to another page.
+# A context manager around each wait for another server: duvo.pages lends a page's slot to other pages in it.
 while_waiting: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar("while_waiting", default=nullcontext)
 
 
 @contextmanager
 def bounded(seconds: float, sentence: str, *, wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Put one absolute limit over every `run` inside, whatever clocks the work itself has.
+    """Put one absolute limit over every `run` inside, whatever timeouts the work itself has.
 
     After so many seconds in all `run` raises Unreachable with the sentence, and NotWanted within a second or two after
-    `wanted`, which may ask the database, says no.
+    `wanted`, which may ask the database, returns False.
     """
     token = _bound.set(_Bound(time.monotonic() + seconds, sentence, wanted))
     try:
@@ -110,7 +110,7 @@ def _run_bounded(coroutine: Coroutine[Any, Any, T], bound: _Bound | None) -> T:
             if bound is None:
                 return future.result()
             try:
-                return future.result(max(0.0, min(bound.deadline - time.monotonic(), _LOOK_EVERY)))
+                return future.result(max(0.0, min(bound.deadline - time.monotonic(), _CHECK_EVERY)))
             except TimeoutError:
                 if future.done():  # at this moment, or the TimeoutError is its own
                     return future.result()

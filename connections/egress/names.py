@@ -1,7 +1,7 @@
 """Names to addresses, asked of the machine's name servers by c-ares: no thread waits, and a tenant has only its share.
 
 A name is taken as it is written: no search list is applied to what a tenant entered. /etc/hosts and /etc/resolv.conf
-count. What is found is kept for its TTL, a minute at most, and is judged anew each time that it is used (network.py).
+count. What is found is cached for its TTL, a minute at most, and is checked each time that it is used (network.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KEPT = 2_000  # names
 _FIRST_TRY = 1.0  # seconds; twice as long for the second
 _TRIES = 2  # of each name server
 _IN_TURN = 5.0  # seconds that a look-up waits for its tenant's turn
-_RENEWED_AFTER = 5.0  # seconds; c-ares keeps what it heard, missing names for an hour, and reads its files only once
+_RENEWED_AFTER = 5.0  # seconds; c-ares caches answers, missing names for an hour, and reads its files only once
 _FLAGS = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES | pycares.ARES_FLAG_EDNS
 _NOT_FOUND = {
     aiodns.error.ARES_ENODATA,
@@ -42,7 +42,7 @@ _NOT_FOUND = {
 
 
 class _Found(NamedTuple):
-    """What a look-up came to: addresses, or why there are none; `until` when it is kept."""
+    """The result of a look-up: addresses, or why there are none; it is cached `until` then (monotonic clock)."""
 
     addresses: tuple[str, ...]
     error: OSError | None
@@ -75,7 +75,7 @@ class Names:
         return list(found.addresses)
 
     async def aclose(self) -> None:
-        """Give up what is under way."""
+        """Cancel the look-ups under way."""
         for task in list(self._under_way.values()):
             task.cancel()
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
@@ -84,12 +84,12 @@ class Names:
             await resolver.close()
 
     def _look_up(self, whose: str, host: str) -> asyncio.Task[_Found]:
-        """Return the one look-up of this name that the tenant has under way; it goes on when nobody waits any more."""
-        place = (whose, host)
-        task = self._under_way.get(place)
+        """Return the tenant's one task that looks this name up; it goes on when nobody waits for it any more."""
+        key = (whose, host)
+        task = self._under_way.get(key)
         if task is None:
-            task = self._under_way[place] = asyncio.create_task(self._ask(whose, host))
-            task.add_done_callback(lambda _: self._under_way.pop(place, None))
+            task = self._under_way[key] = asyncio.create_task(self._ask(whose, host))
+            task.add_done_callback(lambda _: self._under_way.pop(key, None))
         return task
 
     async def _ask(self, whose: str, host: str) -> _Found:
@@ -123,7 +123,7 @@ class Names:
     def _asked(self) -> aiodns.DNSResolver:
         now = time.monotonic()
         if self._resolver is None or now - self._made > _RENEWED_AFTER:
-            # The one before lives on with the look-ups that it has under way.
+            # The previous one stays until its look-ups are done.
             self._resolver = aiodns.DNSResolver(self._servers, flags=_FLAGS, timeout=_FIRST_TRY, tries=_TRIES)
             self._made = now
         return self._resolver
@@ -150,7 +150,7 @@ def _literal(host: str) -> str | None:
 
 
 def _domain(host: str) -> str:
-    """Return whose share it is where no tenant is known: one who has slow name servers has them for one domain."""
+    """Return the domain whose share is used where no tenant is known: slow name servers use up only their domain's."""
     return ".".join(host.split(".")[-2:])
 
 

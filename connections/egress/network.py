@@ -2,7 +2,7 @@
 
 The URL is never rewritten to the address, so TLS checks the certificate against the host name of the URL, and a
 pooled connection is reused for that host only. A name that is rebound after the check changes nothing, because the
-checked addresses are the ones connected to; what the resolver has kept is checked like what it has just heard.
+checked addresses are the ones connected to; cached answers of the resolver are checked like new ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from connections.errors import Refused, Unreachable
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 DNS_TIMEOUT = 5.0  # seconds
-MOST_ADDRESSES = 16  # of a host that are tried; every one that it has is judged
+MOST_ADDRESSES = 16  # of a host that are tried; every one that it has is checked
 CONNECT_TIMEOUT = 10.0  # seconds for DNS and TCP, and again for TLS, where the request names none
 NOT_FOUND = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
@@ -67,7 +67,7 @@ def _dns_errors(host: str) -> Iterator[None]:
 
 
 def _permitted(found: list[str], port: int, *, https: bool) -> list[str]:
-    """Return the addresses if every one may be reached on this port; one that may not spoils the whole answer."""
+    """Return the addresses if every one may be reached on this port; raises Refused if a single one may not."""
     opened = addresses.networks(settings.EGRESS_ALLOWED_NETWORKS)
     parsed = [addresses.parse(text) for text in found]
     if not parsed:
@@ -87,7 +87,7 @@ def _permitted(found: list[str], port: int, *, https: bool) -> list[str]:
 
 
 class PinnedBackend(httpcore2.AsyncNetworkBackend):
-    """Connects only to addresses that were judged in the same breath; raises Refused or Unreachable, nothing sent."""
+    """Connects only to addresses that were checked right before; raises Refused or Unreachable, nothing sent."""
 
     def __init__(self, *, https: bool, resolver: Resolver = system_resolver) -> None:
         """Take whether TLS will follow (without it only opened networks are reached) and who resolves names."""
@@ -102,7 +102,7 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> Stream:
-        """Resolve the host once, judge every address, connect to the first that answers."""
+        """Resolve the host once, check every address, connect to the first that answers."""
         deadline = time.monotonic() + (CONNECT_TIMEOUT if timeout is None else timeout)
         host = host.strip("[]")
         found = await self._resolve(host, port, deadline)
@@ -173,7 +173,7 @@ def _tls_context(ca_file: Path | str | None) -> ssl.SSLContext:
 
 
 async def reach(url: str, *, resolver: Resolver = system_resolver) -> None:
-    """Do DNS, TCP and TLS of a URL and hang up; raises Refused or Unreachable. `observe()` collects the stages."""
+    """Do DNS, TCP and TLS of a URL and disconnect; raises Refused or Unreachable. `observe()` collects the stages."""
     origin = httpcore2.URL(urls.check_hop(url)).origin
     https = origin.scheme == b"https"
     host = origin.host.decode()

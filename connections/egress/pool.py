@@ -1,4 +1,4 @@
-"""One connection pool per event loop; whoever sends through it passes the guard."""
+"""One connection pool per event loop; every connection of it is checked by PinnedBackend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connections.egress.network import PinnedBackend, Resolver, tls_context
 from connections.errors import Unreachable
 
 MOST_CONNECTIONS = 1_536  # to one server from one event loop: a slow server holds one per call
-IDLE_SECONDS = 50.0  # below the 60 s after which common load balancers hang up
+IDLE_SECONDS = 50.0  # below the 60 s after which common load balancers disconnect
 SWEEP_SECONDS = 10.0
 
 Origin = tuple[bytes, bytes, int | None]
@@ -98,7 +98,7 @@ class GuardedPool:
 
 
 class _Server:
-    """The connections to one server: those whose answers are awaited or read, and the idle ones, the freshest last."""
+    """The connections to one server: those in use by a request, and the idle ones, the last used at the end."""
 
     def __init__(self) -> None:
         self.busy: set[httpcore2.AsyncHTTPConnection] = set()
@@ -138,18 +138,18 @@ class _Answer:
         if server is None:
             return
         server.busy.remove(self._connection)
-        await self._stream.aclose()  # hangs up if the answer was not read to its end
+        await self._stream.aclose()  # disconnects if the answer was not read to its end
         if not self._connection.is_idle():
             return
-        if _has_heard_more(self._connection):
+        if _has_trailing_data(self._connection):
             await self._connection.aclose()
         else:
             server.idle.append(self._connection)
 
 
-def _has_heard_more(connection: httpcore2.AsyncHTTPConnection) -> bool:
-    """Tell whether bytes came along behind the answer: they would be taken for the answer to the next request."""
-    inner: Any = connection._connection  # noqa: SLF001 - httpcore2 tells nobody
+def _has_trailing_data(connection: httpcore2.AsyncHTTPConnection) -> bool:
+    """Whether bytes came behind the answer: they would be taken for the answer to the next request."""
+    inner: Any = connection._connection  # noqa: SLF001 - httpcore2 does not expose it
     return bool(inner._h11_state.trailing_data[0])  # noqa: SLF001
 
 
@@ -176,7 +176,7 @@ async def aclose() -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what httpcore2 raises about a request or its answer into Unreachable, with `sent` told truthfully."""
+    """Turn httpcore2's errors about a request or its answer into Unreachable; `sent` is False only if that is sure."""
     try:
         yield
     except httpcore2.RemoteProtocolError as error:

@@ -1,4 +1,4 @@
-"""What was done to make a connection, for whoever asks: the first stages of a preflight report."""
+"""What was done to make a connection, for callers that observe it: the first stages of a preflight report."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def note(
     addresses: tuple[str, ...] = (),
     tls_version: str = "",
 ) -> None:
-    """Tell whoever observes about a stage begun at `started` (monotonic seconds); a code means that it failed."""
+    """Add a stage begun at `started` (monotonic seconds) to what `observe` collects; a code means that it failed."""
     steps = _observed.get()
     if steps is not None:
         milliseconds = round((time.monotonic() - started) * 1000, 1)

@@ -31,7 +31,7 @@ CERTIFICATE_FAULTS = {  # OpenSSL's verify codes
 
 
 class Wire(asyncio.Protocol):
-    """What the event loop tells about one connection: bytes, the end, and whether it takes more."""
+    """The asyncio protocol of one connection: what has arrived, its end, and whether it takes more."""
 
     def __init__(self) -> None:
         """Start unconnected."""
@@ -50,7 +50,7 @@ class Wire(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's own class is none
 
     def data_received(self, data: bytes) -> None:
-        """Keep the bytes for the reader; stop the peer when nobody takes them."""
+        """Keep the bytes for the reader; pause the peer when nobody takes them."""
         self._chunks.append(data)
         self._held += len(data)
         if self._held > HELD_AT_MOST and not self._paused:
@@ -59,7 +59,7 @@ class Wire(asyncio.Protocol):
         _wake(self._reader)
 
     def eof_received(self) -> None:
-        """Note that the peer is done; the transport then closes itself."""
+        """Note that the peer sends no more; the transport then closes itself."""
         self.ended = True
         _wake(self._reader)
 
@@ -172,7 +172,7 @@ class Stream(httpcore2.AsyncNetworkStream):
         self._between_requests = False
 
     def _closed_by_peer(self) -> bool:
-        """Ask the kernel: the event loop may not have heard of it yet."""
+        """Ask the kernel: the event loop may not know it yet."""
         sock = self._wire.transport.get_extra_info("socket")
         if sock is None or sock.fileno() < 0:
             return True
@@ -187,7 +187,7 @@ class Stream(httpcore2.AsyncNetworkStream):
         self._wire.transport.write(request)
 
     async def aclose(self) -> None:
-        """Hang up at once: every answer that was wanted has been read."""
+        """Disconnect at once: every answer that was wanted has been read."""
         self._wire.ended = True
         self._wire.transport.abort()
 
@@ -209,7 +209,7 @@ class Stream(httpcore2.AsyncNetworkStream):
             sentence = _tls_sentence(error)
             note("tls", sentence, started=started, code="tls_failed")
             raise Unreachable(sentence, code="tls_failed") from error
-        if transport is None:  # the peer hung up right after the handshake
+        if transport is None:  # the peer disconnected right after the handshake
             raise Unreachable("The server hung up after the TLS handshake.", code="tls_failed")
         wire.transport = transport
         version = transport.get_extra_info("ssl_object").version() or ""
@@ -219,7 +219,7 @@ class Stream(httpcore2.AsyncNetworkStream):
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        """Tell httpcore2 what it asks for; `is_readable` on an idle connection means that the server hung up."""
+        """Return what httpcore2 asks for; `is_readable` on an idle connection means that the server disconnected."""
         if info == "is_readable":
             return self._wire.readable
         names = {"client_addr": "sockname", "server_addr": "peername"}

@@ -1,6 +1,6 @@
-"""Which URLs may be used at all, told before any name is resolved. No I/O.
+"""Which URLs may be used at all, checked before any name is resolved. No I/O.
 
-A name can still point to a private address: that is judged when the connection is made, see network.py.
+A name can still point to a private address: that is checked when the connection is made, see network.py.
 """
 
 from __future__ import annotations

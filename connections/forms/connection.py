@@ -4,7 +4,8 @@
     if form.is_valid():
         connection = form.save()
 
-A change is judged on the row as it was given; if that has moved on when it is saved, nothing is (`Superseded`).
+A change is checked against the row as it was given; if that has changed by the time of saving, nothing is saved
+(`Superseded`).
 Secrets only go in: a blank one means keep, a box removes it, and none is ever sent to a server it was not entered for.
 """
 
@@ -140,9 +141,9 @@ class ConnectionForm(OAuthFields, TenantForm):
     changed_by = ("changed", "enabled", "disabled")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Tell beside each secret whether one is stored."""
+        """Show beside each secret whether one is stored."""
         super().__init__(*args, **kwargs)
-        # The very row that the caller has looked at, and not a newer one: `save` compares it with what is stored then.
+        # The very row that the caller has read, and not a newer one: `save` compares it with what is stored then.
         self.before = copy(self.instance) if self.is_change else None
         rows = self.instance.credentials.filter(owner=None).select_related("set_by") if self.is_change else []
         self.stored = {Kind(row.kind): row for row in rows}
@@ -288,12 +289,12 @@ class ConnectionForm(OAuthFields, TenantForm):
         return kind == Kind.EXTRA_HEADERS or METHOD_OF[Kind(kind)] == method
 
     def _name_is_taken(self, tenant: Tenant, name: str) -> bool:
-        # The same comparison as the database's constraint, so that it never has to speak.
+        # The same comparison as the database's constraint, so that the constraint is never violated.
         named = tenant.connections.annotate(lower_name=Lower("name")).filter(lower_name=Lower(Value(name)))
         return named.exclude(pk=self.instance.pk).exists()
 
     def _values(self, row: Model) -> dict[str, Any]:
-        # The revision moves with secrets, too, of which no page shows anything.
+        # The revision counts changes of secrets, too, of which no page shows anything.
         return super()._values(row) | {"revision": getattr(row, "revision", 0)}
 
     def also_changed(self, event: AuditEvent) -> list[str]:
@@ -303,7 +304,7 @@ class ConnectionForm(OAuthFields, TenantForm):
     @staticmethod
     def _check_quota(tenant: Tenant) -> None:
         try:
-            quotas.look(quotas.CONNECTIONS, tenant, tenant.connections.all())
+            quotas.check(quotas.CONNECTIONS, tenant, tenant.connections.all())
         except quotas.QuotaReached as full:
             raise ValidationError({NON_FIELD_ERRORS: ValidationError(full.sentence, code=full.code)}) from full
 
@@ -350,7 +351,7 @@ class ConnectionForm(OAuthFields, TenantForm):
             raise Superseded(self.marks(before))
         changed = [name for name in self.Meta.fields if getattr(connection, name) != getattr(now, name)]
         for field in Connection._meta.concrete_fields:  # noqa: SLF001 - Django's documented name
-            if field.name not in changed:  # such as the states, which checks and calls move
+            if field.name not in changed:  # such as the states, which checks and calls change
                 setattr(connection, field.attname, getattr(now, field.attname))
         connection.revision = now.revision + 1
         connection.save(update_fields=[*changed, "revision", "updated_at"])
@@ -362,7 +363,7 @@ class ConnectionForm(OAuthFields, TenantForm):
             entered = self.cleaned_data.get(kind)
             used = self._is_used(kind, connection.authorization)
             if used and kind == Kind.OAUTH_CLIENT_SECRET and not connection.oauth_client_id:
-                used = False  # a secret without its client ID opens nothing
+                used = False  # a secret without its client ID is of no use
             if used and entered:
                 row = self.stored.get(kind) or Credential(connection=connection, kind=kind)
                 row.set(entered, by=self.user)
@@ -373,7 +374,7 @@ class ConnectionForm(OAuthFields, TenantForm):
         return changed
 
     def _reset_states(self, connection: Connection, *, secret_changed: bool) -> None:
-        """Forget what was known of another server or under another secret; the check that follows finds out."""
+        """Reset the states if the server or a secret is another now; the check that follows finds them out."""
         before = self.before
         moved = before is not None and before.server_url != connection.server_url
         if moved or (before is not None and before.era_choice != connection.era_choice):

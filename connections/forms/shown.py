@@ -1,7 +1,8 @@
 """Two people at one form: who saves second is told who was quicker, and nothing that the first saved is lost.
 
-A page carries a mark of every value that it shows. When the form comes back, the marks are compared with the row as it
-is then, locked: if it has moved on, nothing is written, what was typed stays, and the other fields show what is stored.
+A page carries a mark (a short digest) of every value that it shows. When the form comes back, the marks are compared
+with the row as it is then, locked: if it has changed, nothing is saved, what was typed stays, and the other fields show
+what is stored.
 """
 
 from __future__ import annotations
@@ -37,32 +38,32 @@ class Superseded(DuvoError):
     code = "superseded"
 
     def __init__(self, shown: str = "") -> None:
-        """Take the marks of what the loser had before them, to tell them apart from what is stored now."""
+        """Take the marks of the page that could not be saved, to compare them with what is stored now."""
         super().__init__()
         self.shown = shown
 
 
 class MarksField(forms.CharField):
-    """What the page showed; it is no setting, so it never counts as changed."""
+    """The marks of what the page showed; it is no setting, so it never counts as changed."""
 
     def __init__(self, initial: str) -> None:
         """Take the marks of the row as it is shown."""
         super().__init__(required=False, widget=forms.HiddenInput, initial=initial, max_length=_LONGEST)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Say no."""
+        """Return False."""
         return False
 
 
 class ShownForm(_ModelForm):
-    """A form of a row that others may change at the same time; it is to be validated in the transaction that saves."""
+    """A form of a row that others may change at the same time; validate and save it in one transaction."""
 
     changed_by: tuple[str, ...] = (
         "changed",
     )  # the verbs of audit events that tell of other changes to what is shown here
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Remember what is shown."""
+        """Add the hidden field with the marks."""
         super().__init__(*args, **kwargs)
         if self.is_change:
             self.fields[SHOWN] = MarksField(self.marks(self.instance))
@@ -73,7 +74,7 @@ class ShownForm(_ModelForm):
         return not self.instance._state.adding  # noqa: SLF001 - Django's own flag
 
     def clean(self) -> dict[str, Any]:
-        """Lock the row and look at it anew: what is saved below is judged on what is stored now."""
+        """Lock and read the row again, so that what follows is checked against what is stored now."""
         data: dict[str, Any] = super().clean() or self.cleaned_data
         if self.is_change:
             rows = type(self.instance)._base_manager.select_for_update(no_key=True)  # noqa: SLF001 - Django's own

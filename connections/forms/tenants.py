@@ -67,7 +67,7 @@ def _quota(label: str, **more: Any) -> forms.IntegerField:
 
 
 class OrganizationForm(ShownForm):
-    """An organization's name, where its own systems want to be told, and the bounds of its calls."""
+    """An organization's name, the webhook of its own systems, and the limits of its calls."""
 
     retention_days = forms.IntegerField(
         label="Days that calls are kept", min_value=1, max_value=3650,

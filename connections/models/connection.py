@@ -35,7 +35,7 @@ class Sharing(models.TextChoices):
 
 
 class Grant(models.TextChoices):
-    """How tokens are got: by a person's consent, or by the client's own name (RFC 6749, sections 4.1 and 4.4)."""
+    """How tokens are got: by a person's consent, or for the client itself (RFC 6749, sections 4.1 and 4.4)."""
 
     AUTHORIZATION_CODE = "authorization_code", "A person signs in"
     CLIENT_CREDENTIALS = "client_credentials", "Client credentials: nobody signs in"
@@ -72,8 +72,8 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
     """Sets of connections."""
 
     def in_use(self) -> ConnectionQuerySet:
-        """Return those whose servers are asked at all; not those of suspended organizations."""
-        # No join: a conditional UPDATE over one is not judged anew on a row that somebody else has just changed.
+        """Return the enabled ones, without those of suspended organizations."""
+        # No join: PostgreSQL does not check a joined condition of an UPDATE again on a row that was changed meanwhile.
         return self.filter(enabled=True).exclude(tenant__in=Tenant.objects.filter(suspended_at__isnull=False))
 
     def due(self, now: datetime) -> ConnectionQuerySet:
@@ -260,9 +260,9 @@ class Connection(models.Model):
         self.record(**told)
 
     def record(self, **found: Any) -> bool:
-        """Write down what was found out of the server; no when its settings, or the server, are others by now.
+        """Store what was found out about the server; False if the connection's settings were changed meanwhile.
 
-        Whoever changed them has forgotten what was known, and asked for a check of its own.
+        That change has reset what was known, and has requested a check of its own.
         """
         for name, value in found.items():
             setattr(self, name, value)
@@ -270,12 +270,12 @@ class Connection(models.Model):
         return bool(same.update(**found, updated_at=timezone.now()))
 
     def set_enabled(self, enabled: bool) -> bool:
-        """Take the connection into use or out of it; no when it is there already. No other change is undone by it."""
+        """Enable or disable the connection; False if it was so already. No other change is undone by it."""
         other = Connection.objects.filter(pk=self.pk, enabled=not enabled)
-        moved = other.update(enabled=enabled, revision=F("revision") + 1, updated_at=timezone.now())
+        changed = other.update(enabled=enabled, revision=F("revision") + 1, updated_at=timezone.now())
         now = Connection.objects.filter(pk=self.pk).values_list("enabled", "revision").first()
         self.enabled, self.revision = now or (enabled, self.revision)
-        return bool(moved)
+        return bool(changed)
 
     def request_probe(self) -> None:
         """Make the next probe due now."""

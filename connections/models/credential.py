@@ -24,15 +24,15 @@ class SecretKind(models.TextChoices):
     OAUTH_SIGNING_KEY = "oauth_signing_key", "Signing key"
 
 
-NOT_SENT = frozenset({SecretKind.OAUTH_SIGNING_KEY})  # it signs; what leaves shows nothing of it
+NOT_SENT = frozenset({SecretKind.OAUTH_SIGNING_KEY})  # it only signs: no server ever gets it
 OF_CLIENTS = frozenset({SecretKind.OAUTH_CLIENT_SECRET, SecretKind.OAUTH_SIGNING_KEY})
 
 
 class Credential(models.Model):
     """One secret of one connection, sealed, with who set it when; shared by the tenant or personal to its owner.
 
-    `origin` is the server that it was entered for, `issuer` the sign-in server that a client's own is used at; both are
-    in the seal, so that neither a moved ciphertext nor a changed column opens it for another.
+    `origin` is the server that it was entered for, `issuer` the authorization server that a client's secret or key is
+    used at; both are in the seal, so that neither a moved ciphertext nor a changed column opens it for another.
     """
 
     Kind = SecretKind
@@ -102,9 +102,9 @@ class Credential(models.Model):
         return sealing.unseal(self.sealed, context=self.seal_context)
 
     def bind(self, issuer: str) -> None:
-        """Keep a client's secret that was used nowhere yet for this issuer, and for no other from now on.
+        """Bind a client's secret that was not used yet to this issuer; from now on it opens for no other.
 
-        Raises SealBroken, and SecretOfAnotherServer when somebody was quicker with another issuer or secret.
+        Raises SealBroken, and SecretOfAnotherServer when another issuer or secret was stored meanwhile.
         """
         bound = Credential(id=self.id, connection=self.connection, kind=self.kind, origin=self.origin, issuer=issuer)
         value = sealing.unseal(self.sealed, context=self.seal_context)

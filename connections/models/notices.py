@@ -1,4 +1,4 @@
-"""What people were told because it needs them."""
+"""Notices to people about what needs them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
 
     def due(self, now: datetime) -> NoticeQuerySet:
         """Return those that are to be sent, the longest waiting first."""
-        heard = Q(connection__enabled=True, connection__tenant__suspended_at=None)  # the others wait
-        return self.open().filter(heard, deliver_at__lte=now).order_by("deliver_at")
+        in_use = Q(connection__enabled=True, connection__tenant__suspended_at=None)  # the others wait
+        return self.open().filter(in_use, deliver_at__lte=now).order_by("deliver_at")
 
     def resolve(self, now: datetime) -> int:
-        """Close those that are open: they are true no longer, and what was not sent yet is not sent any more."""
+        """Resolve those that are open: they are no longer true, and those not sent yet are never sent."""
         return self.open().update(resolved_at=now, deliver_at=None)
 
 
 class Notice(models.Model):
-    """What people were told of a sign-in that will end or has ended; open until the sign-in is well again."""
+    """A notice about a sign-in that will end or has ended; open until the sign-in works again."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="notices")
@@ -46,7 +46,7 @@ class Notice(models.Model):
     emailed_to = models.JSONField(default=list)  # keys of users
     emailed_at = models.DateTimeField("mailed", null=True)
     delivered_at = models.DateTimeField("webhook taken", null=True)
-    trouble = models.CharField(max_length=300, blank=True)  # why the last try did not get through
+    trouble = models.CharField(max_length=300, blank=True)  # why the last try failed
 
     objects = NoticeQuerySet.as_manager()
 
@@ -73,7 +73,7 @@ class Notice(models.Model):
         return f"{self.reason} of {self.connection}"
 
     def claim(self, now: datetime, until: datetime) -> bool:
-        """Become the one who sends it until then; no if somebody else does, or nothing is to be sent."""
+        """Take the lease to send it `until` then; False if it is taken, or nothing is to be sent."""
         mine = Notice.objects.due(now).filter(pk=self.pk)
         if not mine.order_by().update(deliver_at=until, attempts=F("attempts") + 1):
             return False
@@ -81,12 +81,12 @@ class Notice(models.Model):
         return True
 
     def reaches(self, person: User) -> None:
-        """Remember that this person needs no more mail about it."""
+        """Record that this person needs no more mail about it."""
         self.emailed_to = [*self.emailed_to, person.pk]
         self.save(update_fields=["emailed_to"])
 
     def was_tried(self, trouble: str, again_at: datetime | None) -> None:
-        """Remember how the try went, and when the next one is unless it was resolved meanwhile."""
+        """Record how the try went, and when the next one is unless the notice was resolved meanwhile."""
         self.trouble = trouble[:300]
         self.save(update_fields=["trouble", "emailed_at", "delivered_at"])
         Notice.objects.open().filter(pk=self.pk).update(deliver_at=again_at)

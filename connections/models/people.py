@@ -28,11 +28,11 @@ class User(AbstractUser):
         default=False,
         help_text="May see the connections of all organizations with their status, read-only.",
     )
-    password_changed_at = models.DateTimeField(null=True, editable=False)  # API tokens from before open nothing
+    password_changed_at = models.DateTimeField(null=True, editable=False)  # older API tokens are not valid
 
     @property
     def sees_every_organization(self) -> bool:
-        """Whether organizations are to be told apart for them: they see those of everybody."""
+        """Whether the person sees the rows of every organization, so that slugs are shown to tell those apart."""
         return self.is_superuser or self.is_reviewer
 
     @cached_property
@@ -43,16 +43,16 @@ class User(AbstractUser):
         """
         return {
             tenant: Role.AUDITOR.value if suspended_at is not None and role == Role.ADMIN else role
-            for tenant, role, suspended_at in self._standing
+            for tenant, role, suspended_at in self._roles_stored
         }
 
     @cached_property
     def suspended_in(self) -> list[UUID]:
         """Those of the user's tenants that are suspended."""
-        return [tenant for tenant, _, suspended_at in self._standing if suspended_at is not None]
+        return [tenant for tenant, _, suspended_at in self._roles_stored if suspended_at is not None]
 
     @cached_property
-    def _standing(self) -> list[tuple[UUID, str, datetime | None]]:
+    def _roles_stored(self) -> list[tuple[UUID, str, datetime | None]]:
         return list(self.memberships.values_list("tenant", "role", "tenant__suspended_at"))
 
     def set_unusable_password(self) -> None:
@@ -80,7 +80,7 @@ class Tenant(models.Model):
     """An organization; owns everything below it."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # Names need not be unique: who renames would learn which are taken. `slug` tells apart those that look alike.
+    # Names need not be unique: an error would show which are taken. `slug` tells apart those that look alike.
     name = models.CharField(max_length=100)
     slug = models.SlugField(max_length=names.SLUG_LENGTH, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -133,11 +133,11 @@ class Tenant(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seal is bound to: what signs for one receiver signs nothing for another."""
+        """What the seal is bound to: a secret sealed for one receiver does not open for another."""
         return f"{self.id}/webhook/{egress.origin(self.webhook_url)}"
 
     def make_webhook_secret(self) -> str:
-        """Make, keep and return the secret that signs webhooks from now on; it can be shown this once only.
+        """Make, store and return the secret that signs webhooks from now on; it can be shown this once only.
 
         Returns "" when somebody else has made one, or has changed the receiver, at this moment.
         """
@@ -149,23 +149,23 @@ class Tenant(models.Model):
         return secret if same.update(sealed_webhook_secret=self.sealed_webhook_secret) else ""
 
     def forget_webhook_secret(self) -> None:
-        """Forget the secret, as there is nowhere to send webhooks to."""
+        """Delete the secret, as there is nowhere to send webhooks to."""
         self.sealed_webhook_secret = ""
         self.save(update_fields=["sealed_webhook_secret"])
 
     def suspend(self, reason: str) -> None:
-        """Stop everything of this organization, and lose nothing: its rows wait until it is resumed."""
+        """Suspend the organization: nothing runs for it, nothing is lost, and its rows wait until it is resumed."""
         self.suspended_at, self.suspended_reason = self.suspended_at or timezone.now(), reason[:300]
         self.save(update_fields=["suspended_at", "suspended_reason"])
 
     def resume(self) -> timedelta:
-        """Let everything go on, and return how long it was suspended."""
+        """Resume the organization, and return how long it was suspended."""
         since, self.suspended_at, self.suspended_reason = self.suspended_at, None, ""
         self.save(update_fields=["suspended_at", "suspended_reason"])
         return timezone.now() - since if since else timedelta()
 
     def webhook_secret(self) -> str:
-        """Return the secret that signs webhooks to the receiver; raises SealBroken, also for another's or for none."""
+        """Return the secret that signs webhooks; raises SealBroken, also for another receiver's or if there is none."""
         try:
             return str(sealing.unseal(self.sealed_webhook_secret, context=self.seal_context))
         except SealBroken as broken:
@@ -206,7 +206,7 @@ class Membership(models.Model):
         return f"{self.user.get_username()} ({self.get_role_display()})"
 
     def is_last_admin(self) -> bool:
-        """Tell whether the tenant would have no admin without this member; in a transaction the answer stays true."""
+        """Whether the tenant would have no admin without this member; the answer holds until the transaction ends."""
         if self.pk is None or not Membership.objects.filter(pk=self.pk, role=Role.ADMIN).exists():
             return False
         # The lock makes two admins who remove each other queue; callers are in the admin's transaction.

@@ -1,6 +1,6 @@
-"""Bringing a notice to people: a mail to each who has to know, and one webhook message to the organization.
+"""Delivering a notice: a mail to each person who has to know, and one webhook message to the organization.
 
-What does not get through is tried again, eight times over about a day; who has it does not get it twice.
+What fails is tried again, eight times over about a day; whoever has got it does not get it twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def deliver(notice_id: UUID) -> None:
-    """Send a notice to whoever has not got it yet; whoever comes second finds nothing to do. Never raises for them."""
+    """Send a notice to whoever has not got it yet; a second run finds nothing to do. Failed deliveries do not raise."""
     notice = Notice.objects.select_related("connection__tenant", "owner").filter(pk=notice_id).first()
     now = timezone.now()
     if notice is None or not notice.claim(now, now + _LEASE):
@@ -90,7 +90,7 @@ def _readers(notice: Notice) -> list[User]:
 
 
 def _mailed(notice: Notice, person: User, door: Any) -> bool:
-    """Mail one person; return whether there is nothing left to do for them, be it that the address cannot work."""
+    """Mail one person; return True if there is nothing left to do for them, also when their address cannot work."""
     message = mail.EmailMessage(
         _subject(notice), _text(notice, person), to=[person.email], connection=door,
         headers={"Auto-Submitted": "auto-generated"},

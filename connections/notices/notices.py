@@ -1,4 +1,4 @@
-"""Telling people what needs them: once, and no longer when it is well again.
+"""Notifying people of what needs them: once, and no longer when that is over.
 
 A notice is a row: the start page of the admin shows it, and delivering.py mails it and sends it to the webhook. Nothing
 that a server or a provider said is in it, only sentences of our own.
@@ -22,20 +22,20 @@ from connections.models import Connection, Notice, NoticeQuerySet, User
 
 DELIVERIES = shares.Work(task="connections.deliver_notice", dispatcher="connections.dispatch_notices")
 KEPT_FOR = timedelta(days=90)
-_QUIET = timedelta(hours=6)  # what recovers and falls ill again within it is not told anew
-_PATIENCE = timedelta(minutes=5)  # a provider that is down for a moment is worth no mail
-_LATEST = timedelta(minutes=3)  # before the token ends
+_QUIET = timedelta(hours=6)  # a problem that comes back within this time is not sent again
+_PATIENCE = timedelta(minutes=5)  # no mail about a provider that is down for less than this
+_LATEST = timedelta(minutes=3)  # the notice is sent at the latest so long before the token ends
 
 logger = logging.getLogger(__name__)
 
 
 class About(NamedTuple):
-    """How a reason is told: the type of its webhook, a word for lists, a phrase for a mail's subject."""
+    """How a reason is presented: the type of its webhook, a word for lists, a phrase for a mail's subject."""
 
     kind: str
     word: str
     phrase: str
-    sentence: str = ""  # in the place of the state's own
+    sentence: str = ""  # instead of the credential state's own sentence
 
 
 _ENDED = About("connection.sign_in.ended", "Ended", "the sign-in has ended")
@@ -56,7 +56,7 @@ _ABOUT = {
 
 
 def about(reason: str) -> About:
-    """Return how this reason is told."""
+    """Return how this reason is presented."""
     return _ABOUT.get(reason, _ENDED)
 
 
@@ -75,7 +75,7 @@ def tell(
     since: datetime,
     now: datetime,
 ) -> None:
-    """Open a notice to be sent once the transaction is through, or bring the one that is open up to date.
+    """Open a notice to be sent once the transaction is committed, or bring the one that is open up to date.
 
     `owner` is whose personal sign-in it is about, `until` when it ends. The same reason that was resolved in the last
     six hours, and after `since`, is not sent again.
@@ -83,7 +83,7 @@ def tell(
     same = Notice.objects.filter(connection=connection, owner=owner, reason=reason)
     before = same.filter(resolved_at__gt=now - _QUIET, created_at__gte=since).first()
     if before is not None and not same.open().exists():
-        unsent = before.attempts == 0  # it was resolved before anybody heard of it
+        unsent = before.attempts == 0  # it was resolved before it was sent to anybody
         same.filter(pk=before.pk).update(resolved_at=None, deliver_at=now if unsent else None)
     notice, is_new = Notice.objects.get_or_create(
         connection=connection,
@@ -104,12 +104,12 @@ def tell(
 
 
 def resolve(connection: Connection, owner: User | None) -> None:
-    """Take back what was told of a sign-in: it is well again, or gone."""
+    """Resolve the notices about a sign-in that works again, or is gone."""
     open_of(connection.pk, owner.pk if owner else None).resolve(timezone.now())
 
 
 def deliver_at(reason: str, until: datetime | None, now: datetime) -> datetime:
-    """Return when to send a notice: at once, unless it may well be over in a moment and there is time to wait."""
+    """Return when to send a notice: at once, unless the problem may soon be over and there is time to wait."""
     if reason != "refresh_failing" or until is None:
         return now
     return max(now, min(now + _PATIENCE, until - _LATEST))
@@ -127,7 +127,7 @@ def forget_old(now: datetime) -> None:
 
 
 def _send(tenant_id: UUID, notice_id: UUID) -> None:
-    # The row is due: beat's dispatcher picks it up when its organization has a place, and the broker is back.
+    # The row is due: beat's dispatcher picks it up when its organization has a slot, and the broker is back.
     if not DELIVERIES.admits(tenant_id, notice_id):
         return
     try:

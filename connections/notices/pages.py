@@ -1,4 +1,4 @@
-"""The page of notices: who was told what of a sign-in, and whether it got through."""
+"""The page of notices: who was told what about a sign-in, and whether it was delivered."""
 
 from __future__ import annotations
 

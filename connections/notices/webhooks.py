@@ -36,7 +36,7 @@ def send(tenant: Tenant, *, message_id: str, kind: str, at: datetime, data: dict
     """
     if tenant.suspended_at is not None:
         raise NotTaken("The organization is suspended: nothing is sent.")
-    egress.check_hop(tenant.webhook_url)  # said before the secret is opened
+    egress.check_hop(tenant.webhook_url)  # raised before the secret is opened
     body = json.dumps({"type": kind, "timestamp": at.isoformat(), "data": data}, ensure_ascii=False).encode()
     headers = {
         "content-type": "application/json",

@@ -29,10 +29,10 @@ def past_proxies(peer: str, forwarded: str) -> str:
     elif not any(client in network for network in trusted):
         return str(client)
     for part in reversed(forwarded[-_LONGEST:].split(",")):
-        told = _parsed(part.strip())
-        if told is None:
+        parsed = _parsed(part.strip())
+        if parsed is None:
             break
-        client = told
+        client = parsed
         if not any(client in network for network in trusted):
             break
     return "" if client is None else str(client)

@@ -36,17 +36,17 @@ def _action(event: AuditEvent) -> str:
 
 
 def _details(data: dict[str, Any], opts: Options[Any]) -> list[tuple[str, str]]:
-    told = []
+    details = []
     for key, value in data.items():
         if value in (None, "", [], {}):
             continue
-        said = (
+        text = (
             _words([_label(name, opts) for name in value])
             if key in _CODES and isinstance(value, list)
             else _words(value)
         )
-        told.append((_label(key, opts).capitalize(), said))
-    return told
+        details.append((_label(key, opts).capitalize(), text))
+    return details
 
 
 def _words(value: Any) -> str:

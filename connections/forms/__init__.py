@@ -1,4 +1,4 @@
-"""The forms of the room; `ConnectionForm` is the one way a connection is made or changed."""
+"""The forms of this package; `ConnectionForm` is the one way a connection is made or changed."""
 
 from connections.forms.connection import NAME_TAKEN, ConnectionForm
 from connections.forms.shown import SHOWN, ShownForm, Superseded

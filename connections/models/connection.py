@@ -250,14 +250,14 @@ class Connection(models.Model):
 
     def _set_state(self, which: str, state: str, reason: str, sentence: str) -> None:
         now = timezone.now()
-        told: dict[str, Any] = {
+        changed: dict[str, Any] = {
             f"{which}_state": state,
             f"{which}_reason": reason[:60],
             f"{which}_sentence": sentence[:300],
         }
         if getattr(self, f"{which}_state") != state:
-            told[f"{which}_since"] = now
-        self.record(**told)
+            changed[f"{which}_since"] = now
+        self.record(**changed)
 
     def record(self, **found: Any) -> bool:
         """Store what was found out about the server; False if the connection's settings were changed meanwhile.

@@ -70,8 +70,8 @@ def _mail(notice: Notice) -> str:
         return ""
     waiting = [person for person in _readers(notice) if person.pk not in notice.emailed_to]
     try:
-        with mail.get_connection() as door:
-            missed = [person for person in waiting if not _mailed(notice, person, door)]
+        with mail.get_connection() as backend:
+            missed = [person for person in waiting if not _mailed(notice, person, backend)]
     except (SMTPException, OSError):
         return "The mail server cannot be reached."
     if missed:
@@ -89,10 +89,10 @@ def _readers(notice: Notice) -> list[User]:
     return list(User.objects.filter(who, is_active=True).exclude(email="").distinct().order_by("pk"))
 
 
-def _mailed(notice: Notice, person: User, door: Any) -> bool:
+def _mailed(notice: Notice, person: User, backend: Any) -> bool:
     """Mail one person; return True if there is nothing left to do for them, also when their address cannot work."""
     message = mail.EmailMessage(
-        _subject(notice), _text(notice, person), to=[person.email], connection=door,
+        _subject(notice), _text(notice, person), to=[person.email], connection=backend,
         headers={"Auto-Submitted": "auto-generated"},
     )  # fmt: skip
     try:

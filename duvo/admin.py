@@ -54,15 +54,15 @@ class DuvoAdminSite(AdminSite):
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
         """List the pages in the order in which people need them."""
-        rooms = super().get_app_list(request, app_label)
-        for room in rooms:
-            room["models"].sort(
+        apps = super().get_app_list(request, app_label)
+        for app in apps:
+            app["models"].sort(
                 key=lambda page: PAGES.index(page["object_name"]) if page["object_name"] in PAGES else 99
             )
-        return rooms
+        return apps
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
-        """Bound what a page that is only looked at may cost the database, whatever its query string asks for."""
+        """Limit the database time of pages that change nothing, whatever their query string asks for."""
 
         @wraps(view)
         def bounded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -70,7 +70,7 @@ class DuvoAdminSite(AdminSite):
                 return view(request, *args, **kwargs)
             with patience.at_most(patience.PAGE_SECONDS):
                 answer = view(request, *args, **kwargs)
-                # The rows of a list are read when it is drawn.
+                # The rows of a list are read when it is rendered.
                 return answer.render() if isinstance(answer, SimpleTemplateResponse) else answer
 
         return super().admin_view(bounded, cacheable)

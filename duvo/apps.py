@@ -1,4 +1,4 @@
-"""The frame's registration with Django."""
+"""The Django app configurations: commands and static files, and the admin with our site."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The ASGI application: Django for everything, with a straight way in for calls.
+"""The ASGI application: Django for everything, except that calls go to their views directly.
 
-Django's own way costs 1 ms of CPU per request in thread hops for signals and middleware that a call does not need
-(sessions, CSRF, static files, pages' headers). A call's view needs no thread at all, so it is asked directly.
+Django's handler costs 1 ms of CPU per request in thread hops for signals and middleware that a call does not need
+(sessions, CSRF, static files, pages' headers). A call's view needs no thread at all, so it is called directly.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 _View = Callable[..., Awaitable[HttpResponse | StreamingHttpResponse]]
 _ID = r"(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
-_DOORS: list[tuple[re.Pattern[str], _View]] = [
-    (re.compile(pattern), cast("_View", door.as_view()))
-    for pattern, door in [
+_DIRECT_VIEWS: list[tuple[re.Pattern[str], _View]] = [
+    (re.compile(pattern), cast("_View", view.as_view()))
+    for pattern, view in [
         (r"/v1/tools/(?P<name>[A-Za-z0-9_-]+)/call", calls.CallTool),
         (rf"/v1/calls/{_ID}", calls.CallDetail),
         (rf"/v1/calls/{_ID}/cancel", calls.CancelCall),
@@ -46,11 +46,11 @@ _DOORS: list[tuple[re.Pattern[str], _View]] = [
     ]
 ]
 
-# The doors stand outside Django's middleware; what it says of https holds for them as for every page.
+# These views run outside Django's middleware; its rules about HTTPS are applied to them here.
 _security = SecurityMiddleware(lambda _: HttpResponse())
 
-# What is loaded by now lives as long as the process: a full collection among 1,000 waiting calls would look at all of
-# it and keep everybody waiting for a quarter of a second. New objects are looked at less often for the same reason.
+# What is loaded by now lives as long as the process: a full collection among 1,000 waiting calls would traverse all of
+# it and keep everybody waiting for a quarter of a second. New objects are collected less often for the same reason.
 gc.collect()
 gc.freeze()
 gc.set_threshold(5_000, 5, 50)
@@ -59,7 +59,7 @@ gc.set_threshold(5_000, 5, 50)
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Serve one ASGI connection."""
     if scope["type"] == "lifespan":
-        await _live(receive, send)
+        await _lifespan(receive, send)
     elif scope["type"] == "websocket":
         await _no_websocket(scope, receive, send)
     else:
@@ -77,7 +77,7 @@ async def _answer(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     except DuvoError as refusal:
         await _refuse(scope, receive, send, refusal)
         return
-    for pattern, view in _DOORS:
+    for pattern, view in _DIRECT_VIEWS:
         if match := pattern.fullmatch(scope["path"]):
             await _call(scope, body, receive, send, view, match.groupdict())
             return
@@ -106,7 +106,7 @@ async def _call(
 
 
 async def _refuse(scope: dict[str, Any], receive: Receive, send: Send, refusal: DuvoError) -> None:
-    """Answer a request whose body is not wanted; the answer is on its way while the rest of it is read and dropped."""
+    """Answer a request without using its body; the answer is sent first, then the rest of the body read and dropped."""
     request = ASGIRequest(scope, io.BytesIO())
     new_request_id(request.headers.get("X-Request-ID"))
     answer = calls.refuse(refusal)
@@ -133,14 +133,14 @@ async def _no_websocket(scope: dict[str, Any], receive: Receive, send: Send) -> 
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close"})
         return
-    said = f"{problems.NoWebSockets().sentence}\n".encode()
+    body = f"{problems.NoWebSockets().sentence}\n".encode()
     kind = [(b"content-type", b"text/plain; charset=utf-8")]
     await send({"type": "websocket.http.response.start", "status": 404, "headers": kind})
-    await send({"type": "websocket.http.response.body", "body": said})
+    await send({"type": "websocket.http.response.body", "body": body})
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """Begin and end with the server; there is nothing to prepare."""
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Answer the events of the ASGI lifespan; there is nothing to prepare."""
     while True:
         kind = (await receive())["type"]
         await send({"type": f"{kind}.complete"})
@@ -149,7 +149,7 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 async def _stream(answer: StreamingHttpResponse, receive: Receive, send: Send) -> None:
-    """Send what comes until it ends, or the client goes."""
+    """Send the parts of a streamed answer until it ends, or the client disconnects."""
 
     async def sending() -> None:
         async for part in cast("AsyncIterator[bytes]", answer.streaming_content):

@@ -1,4 +1,4 @@
-"""The body of a request, before anybody looks at it: one cap and one clock for every address.
+"""Reading the body of a request: one limit of size and one of time, for every URL.
 
 Without them Django writes bodies of any size to /tmp, and waits for slow ones for ever.
 """
@@ -22,23 +22,23 @@ Headers = Mapping[bytes, bytes]
 SECONDS = 60.0  # how long a body may take to arrive
 MOST_BYTES = 256 * 1024 * 1024  # of all bodies that are arriving in this process
 MOST_BYTES_OF_ONE = 64 * 1024 * 1024  # of those from one address
-LINGER_SECONDS = 3.0  # how long what is refused is still read, so that the client hears why
+LINGER_SECONDS = 3.0  # how long a refused body is still read, so that the client gets the answer
 
 _arriving: Counter[str] = Counter()
 
 
 class ClientGone(Exception):
-    """The client has gone before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 async def read(scope: Mapping[str, Any], headers: Headers, receive: Receive) -> bytes:
     """Return the body; raises TooLarge, TooSlow, TooManyBodies, and ClientGone for one that breaks off.
 
-    A body that says itself that it is too large is refused before a byte of it is read.
+    A body whose Content-Length is too large is refused before a byte of it is read.
     """
     most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    said = headers.get(b"content-length", b"")
-    if said.isdigit() and (len(said) > 15 or int(said) > most):  # noqa: PLR2004 - more digits than any size has
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and (len(declared) > 15 or int(declared) > most):  # noqa: PLR2004 - more digits than any size has
         raise problems.TooLarge
     chunks: list[bytes] = []
     size, more = 0, True
@@ -63,7 +63,7 @@ async def read(scope: Mapping[str, Any], headers: Headers, receive: Receive) -> 
 
 
 def again(body: bytes, receive: Receive) -> Receive:
-    """Return what hands a body that was read to somebody else, and then what follows it."""
+    """Return an ASGI `receive` that gives a body that was read already, and then what follows it."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def next_message() -> Mapping[str, Any]:
@@ -73,7 +73,7 @@ def again(body: bytes, receive: Receive) -> Receive:
 
 
 async def drain(receive: Receive) -> None:
-    """Read and forget what still arrives, for a moment: a connection that is closed before loses the answer."""
+    """Read and drop what still arrives, for a moment: a connection that is closed before loses the answer."""
     most = size = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
@@ -86,7 +86,7 @@ async def drain(receive: Receive) -> None:
 
 @contextmanager
 def _counted(scope: Mapping[str, Any]) -> Iterator[Callable[[int], None]]:
-    """Give what counts bytes that are held for a client; they are held no longer at the end."""
+    """Yield a function that counts bytes held for a client and raises TooManyBodies; they are uncounted at the end."""
     held, share = 0, ""
 
     def count(amount: int) -> None:

@@ -1,4 +1,4 @@
-"""What is answered to one caller is kept by nobody in between."""
+"""Keeping answers to one caller out of shared caches (RFC 9111)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.cache import patch_vary_headers
 
 
 def keep_private(response: HttpResponseBase) -> None:
-    """Forbid to keep a response, unless it says itself that everybody may have it."""
+    """Forbid caches to store a response, unless it has a Cache-Control of its own."""
     if not response.has_header("Cache-Control"):
         response["Cache-Control"] = "no-store"
     if "public" not in response["Cache-Control"]:
@@ -19,7 +19,7 @@ def keep_private(response: HttpResponseBase) -> None:
 
 
 class KeepPrivateMiddleware:
-    """Forbid it for every answer of the API, errors included."""
+    """Applies `keep_private` to every answer of the API, errors included."""
 
     sync_capable = True
     async_capable = True

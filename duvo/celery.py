@@ -1,8 +1,8 @@
 """The Celery application and its three queues.
 
-housekeeping   dispatchers and what ends, purges and forgets: asks nobody outside, so that it never waits for them
-probes         what asks strangers' servers for the product's own sake: checks, renewals, notices, looks at tasks
-calls          tenants' queued calls; no messages, the worker takes them off their rows (tools/calls/claiming.py)
+housekeeping   dispatchers and what ends, purges and deletes: asks no other server, so that it never waits for one
+probes         what asks other servers for the product's own sake: checks, renewals, notices, polls of tasks
+calls          tenants' queued calls; no messages, the worker claims their rows (tools/calls/claiming.py)
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class QueuedCalls(bootsteps.StartStopStep):
         self._claimer.stop(enough=lambda: state.should_terminate is not None)
 
     def terminate(self, worker: Any) -> None:
-        """End at once; the sweeper tells what became of the calls under way."""
+        """End at once; the sweeper finds out what became of the calls under way."""
 
 
 app.steps["worker"].add(QueuedCalls)

@@ -1,4 +1,4 @@
-"""The demo: two organizations, two connections, an assignment, and calls over HTTP. Each step says what came of it."""
+"""The demo: two organizations, two connections, an assignment, and calls over HTTP. Each step prints its result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIGNED_IN = "Warehouse"
 
 
 class DemoFailed(Exception):
-    """A step of the demo did not come out as it must; the message says which and how."""
+    """A step of the demo failed; the message says which and how."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Sample:
 
 @dataclass
 class Story:
-    """The steps, told to `say` one line at a time, against the stack on `port`."""
+    """The steps of the demo against the stack on `port`; each line goes to `say`."""
 
     port: int
     sample: Sample
@@ -267,9 +267,9 @@ class Story:
         if not fact:
             raise DemoFailed(f"Step {self.step} failed. {sentence}")
 
-    def _until(self, look: Callable[[], T | None], sentence: str) -> T:
+    def _until(self, poll: Callable[[], T | None], sentence: str) -> T:
         deadline = time.monotonic() + PATIENCE
-        while (found := look()) is None:
+        while (found := poll()) is None:
             self._check(time.monotonic() < deadline, sentence)
             time.sleep(0.1)
         return found

@@ -15,12 +15,12 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class BrowserError(Exception):
-    """A page did not come or is another one than expected; the message says which."""
+    """A page could not be opened or is not the expected one; the message says which."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back over HTTP."""
+    """An HTTP response."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -114,7 +114,7 @@ class _Forms(HTMLParser):
         self._inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take in a form or one of its fields."""
+        """Add a form or one of its fields."""
         given = dict(attrs)
         if tag == "form":
             self.forms.append(Form(given.get("action") or ""))

@@ -1,4 +1,4 @@
-"""The API's own description, which anybody may read: made once by each process, because making it takes 35 ms."""
+"""The OpenAPI document, which anybody may read: made once by each process, because making it takes 35 ms."""
 
 from __future__ import annotations
 

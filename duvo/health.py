@@ -1,4 +1,4 @@
-"""Is it up, is it ready, and what an address that is not there answers."""
+"""The health checks, and the answers to unknown URLs and to failures of ours."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ready(request: HttpRequest) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 404, as a problem where programs ask."""
+    """Answer 404, for the API as a problem (RFC 9457)."""
     if request.path.startswith("/v1/"):
         body = problems.problem(404, "not_found", "There is nothing here for you.")
         return JsonResponse(body, status=404, content_type=problems.CONTENT_TYPE)
@@ -36,7 +36,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def failed(request: HttpRequest) -> HttpResponse:
-    """Answer 500, as a problem where programs ask."""
+    """Answer 500, for the API as a problem (RFC 9457)."""
     return problems.server_error() if request.path.startswith("/v1/") else defaults.server_error(request)
 
 

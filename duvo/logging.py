@@ -43,7 +43,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _Discreet(logging.Filter):
-    """Takes what others choose out of lines about requests and messages: query strings, hosts, arguments of tasks."""
+    """Removes what others choose from lines about requests and messages: query strings, hosts, arguments of tasks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name == "django.security.DisallowedHost":

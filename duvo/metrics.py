@@ -35,7 +35,7 @@ _COUNTERS = {
 
 @never_cache
 def show(request: HttpRequest) -> HttpResponse:
-    """Answer the metrics to whoever has METRICS_TOKEN; without that setting there is nothing here."""
+    """Answer with the metrics to whoever sends METRICS_TOKEN; 404 without that setting."""
     if not settings.METRICS_TOKEN:
         raise Http404
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -71,8 +71,8 @@ def _counted() -> list[Metric]:
     ) as client:
         kept: dict[str, str] = client.hgetall(metrics.HASH)
     families: list[Metric] = []
-    for name, said in _COUNTERS.items():
-        family = CounterMetricFamily(f"duvo_{name}", said, labels=list(metrics.LABELS[name]))
+    for name, documentation in _COUNTERS.items():
+        family = CounterMetricFamily(f"duvo_{name}", documentation, labels=list(metrics.LABELS[name]))
         for field, amount in kept.items():
             counted, *values = field.split("|")
             if counted == name:

@@ -3,7 +3,7 @@
 A page needs a thread and a database connection, and how dear it is follows from what tenants and servers put into it.
 At most half of the process' connections are in pages at any moment, so that calls, which have the other half, never
 wait for pages; and an organization has its share of those, so that pages of one do not keep those of another waiting.
-A page that waits for a stranger's server holds neither a connection nor, as long as not too many do, a place.
+A page that waits for another server holds neither a connection nor, as long as not too many do, a slot.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ from tools.callers import recognize, token_digest
 from tools.calls import limits
 from tools.errors import LimitReached
 
-PATIENCE = 15.0  # seconds that a page waits for a place: a person prefers a slow page to a refusal
+PATIENCE = 15.0  # seconds that a page waits for a slot: a person prefers a slow page to a refusal
 MOST_WAITING = 1_000  # pages
 MOST_WAITING_ALIKE = 100  # pages, of one organization's people or programs, or of one address
 _COUNTED = frozenset({"admin", "admin's program"})
 OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics"})  # they say how the process is, also when it is busy
 _KNOWN_FOR = 600  # seconds
-_PART = 1  # of ten places, for one organization: they share one interpreter with calls
-_PART_OF_AN_ADDRESS = 4  # of ten places, for those from one address of whom nothing is known yet
-_LENT = 4  # times as many pages may wait for strangers' servers
+_PART = 1  # of ten slots, for one organization: they share one interpreter with calls
+_PART_OF_AN_ADDRESS = 4  # of ten slots, for requests from one address of whose sender nothing is known yet
+_LENT = 4  # times as many pages may wait for other servers
 
 Bounds = Mapping[Hashable, int]
 
 
 class Busy(Exception):
-    """There is no place now, and there was none for a while."""
+    """There is no free slot, and there was none for a while."""
 
 
 class Places:
-    """Places that are taken under several names at once, each with its own bound; whoever waits longest is next."""
+    """Slots that count against several names at once, each with its own limit; whoever waits longest is next."""
 
     def __init__(self) -> None:
-        """Begin with every place free."""
+        """Begin with every slot free."""
         self._taken: Counter[Hashable] = Counter()
-        self.lent: Counter[Hashable] = Counter()  # of pages that wait for strangers
+        self.lent: Counter[Hashable] = Counter()  # slots of pages that wait for other servers
         self._waiting: deque[tuple[Bounds, asyncio.Future[None]]] = deque()
 
     async def take(self, bounds: Bounds, *, patience: float) -> None:
-        """Take a place as soon as no bound is reached, at the latest in `patience` seconds; raises Busy."""
+        """Take a slot as soon as no limit is reached; raises Busy after `patience` seconds."""
         if self._has_room(bounds):
             self._taken.update(dict.fromkeys(bounds, 1))
             return
@@ -86,7 +86,7 @@ class Places:
                 self._waiting.remove(turn)
 
     def lend(self, bounds: Bounds) -> bool:
-        """Give a place back that will be taken again; no where too many wait like that already."""
+        """Release a slot that will be acquired again; False if too many pages wait for other servers already."""
         if any(self.lent[name] >= bound * _LENT for name, bound in bounds.items()):
             return False
         self.lent.update(bounds.keys())
@@ -94,9 +94,9 @@ class Places:
         return True
 
     def give_back(self, bounds: Bounds) -> None:
-        """Give a place back to those who wait."""
+        """Release a slot to those who wait."""
         self._taken.subtract(dict.fromkeys(bounds, 1))
-        self._taken += Counter()  # forgets names without a place
+        self._taken += Counter()  # drops names without a slot
         for turn in list(self._waiting):
             if not turn[1].done() and self._has_room(turn[0]):
                 self._taken.update(dict.fromkeys(turn[0], 1))
@@ -108,16 +108,16 @@ class Places:
 
 
 class Held:
-    """The place of one page, which is another's while the page waits for a stranger's server."""
+    """The slot of one page, which others may use while the page waits for another server."""
 
     def __init__(self, places: Places, bounds: Bounds) -> None:
-        """Take a place that was taken in the running loop."""
+        """Take a slot that was acquired in the running loop."""
         self._places, self._bounds, self._loop = places, bounds, asyncio.get_running_loop()
         self._taken, self._lent, self._over = True, False, False
 
     @contextmanager
     def given_back(self) -> Iterator[None]:
-        """Let others have the place inside, from the page's thread; where none falls free in time the page goes on."""
+        """Lend the slot to others inside, from the page's thread; if none is free in time, the page goes on without."""
         self._in_loop(self._lend())
         try:
             yield
@@ -127,7 +127,7 @@ class Held:
     def _in_loop(self, step: Coroutine[Any, Any, None]) -> None:
         try:
             asyncio.run_coroutine_threadsafe(step, self._loop).result(2 * PATIENCE)
-        except (RuntimeError, NotInTime):  # the process ends, and with it all places
+        except (RuntimeError, NotInTime):  # the process ends, and with it all slots
             step.close()
 
     async def _lend(self) -> None:
@@ -146,7 +146,7 @@ class Held:
                 self.give_back()
 
     def give_back(self) -> None:
-        """Give the place back for good."""
+        """Release the slot for good."""
         self._over = True
         if self._taken:
             self._taken = False
@@ -154,7 +154,7 @@ class Held:
 
 
 class PagesMiddleware:
-    """Let a page in when there is a place for it, and see to it that it holds no database connection for nothing."""
+    """Lets a page run when there is a slot for it, and releases its database connection while it needs none."""
 
     sync_capable = True
     async_capable = True
@@ -175,7 +175,7 @@ class PagesMiddleware:
         return response
 
     def process_template_response(self, request: HttpRequest, response: Any) -> Any:
-        """Give the connection back before a page is rendered: what it shows has been read, mostly."""
+        """Release the database connection before a page is rendered: most of what it shows has been read."""
         release_database()
         return response
 
@@ -201,7 +201,7 @@ class PagesMiddleware:
             return refused(request, full)
         except asyncio.CancelledError:
             if work is not None:
-                await asyncio.wait({work})  # the client has gone, and the thread works on: its place is still taken
+                await asyncio.wait({work})  # the client has gone, and the thread works on: its slot is still taken
             raise
         finally:
             self._learn(request)
@@ -209,12 +209,12 @@ class PagesMiddleware:
 
     async def _work(self, request: HttpRequest) -> HttpResponseBase:
         response: HttpResponseBase = await self.get_response(request)
-        # Whoever reads slowly holds no connection while the answer is sent.
+        # No database connection is held while the answer is sent: the client may read slowly.
         await sync_to_async(release_database)()
         return response
 
     async def _bounds(self, request: HttpRequest) -> Bounds:
-        """Return the names under which the request takes a place."""
+        """Return the names that the request's slot counts against, with their limits."""
         every = max(1, settings.DATABASE_POOL_SIZE // 2)
         part = max(1, every * _PART // 10)
         whose = await self._whose_token(request) or self._whose.get(_browser(request))
@@ -232,11 +232,11 @@ class PagesMiddleware:
             return None
         if principal is None:
             return None
-        # Programs have places beside those of people, and what only admins may do is not counted for others.
+        # Programs have slots beside those of people, and what only admins may do is not counted for others.
         return ("admin's program" if principal.role == Role.ADMIN else "program", frozenset({principal.tenant_id}))
 
     def _learn(self, request: HttpRequest) -> None:
-        """Remember whose browser it was: where it is looked up, a query has been made anyway."""
+        """Remember whose browser it was, if the page has read the person's roles anyway."""
         user: Any = getattr(request, "_cached_user", None)
         if request.COOKIES.get(settings.SESSION_COOKIE_NAME) and user is not None and "roles" in vars(user):
             admin_of = frozenset(tenant for tenant, role in user.roles.items() if role == Role.ADMIN)
@@ -245,25 +245,25 @@ class PagesMiddleware:
 
 
 def busy(request: HttpRequest) -> HttpResponse:
-    """Return the answer that there is no place now."""
+    """Return the answer that there is no free slot."""
     body = problems.problem(503, "busy", "Too much is asked at this moment. Try again in a moment.")
-    return _told(request, body, {"Retry-After": "2"})
+    return _answer_with(request, body, {"Retry-After": "2"})
 
 
 def refused(request: HttpRequest, full: LimitReached) -> HttpResponse:
-    """Return the answer that so much was changed that nothing more may be for a moment."""
-    return _told(request, *problems.of(full))
+    """Return the answer to a change that exceeds the organization's limit of changes."""
+    return _answer_with(request, *problems.of(full))
 
 
 async def _count_change(bounds: Bounds) -> None:
-    """Take a token of each organization that whoever asks is an admin of; raises LimitReached."""
+    """Count a change for each organization that the person or program is an admin of; raises LimitReached."""
     for name in bounds:
         if isinstance(name, tuple) and name[0] in _COUNTED:
             for tenant_id in name[1]:
                 await limits.change(tenant_id)
 
 
-def _told(request: HttpRequest, body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
+def _answer_with(request: HttpRequest, body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
     response: HttpResponse
     if request.path.startswith("/v1/"):
         response = JsonResponse(body, status=body["status"], content_type=problems.CONTENT_TYPE, headers=headers)

@@ -1,4 +1,4 @@
-"""HTTP on one connection, with an end to everything that a stranger may draw out.
+"""HTTP on one connection, with a limit on everything that a client could prolong.
 
 uvicorn bounds neither the time nor the size of a request's head, nor how long an answer may stay unread. Name this
 protocol in its command: `uvicorn --http duvo.protocol:Protocol`.
@@ -26,7 +26,7 @@ class _Part(Enum):
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with clocks and bounds; WebSockets are not spoken here."""
+    """uvicorn's protocol with limits of time and size; WebSockets are not supported."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what uvicorn gives."""
@@ -90,14 +90,14 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that the request is here."""
+        """Note that the request is complete."""
         self._part, self._arrived, self._unused = None, True, 0
         super().on_message_complete()
 
     def pause_writing(self) -> None:
         """Start the clock of a client that does not read."""
         super().pause_writing()
-        self._look_at_reader(self.transport.get_write_buffer_size())
+        self._watch_reader(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Stop that clock."""
@@ -106,24 +106,24 @@ class Protocol(HttpToolsProtocol):
             self._unread = None
         super().resume_writing()
 
-    def _look_at_reader(self, before: int) -> None:
-        def look() -> None:
+    def _watch_reader(self, before: int) -> None:
+        def check() -> None:
             left = self.transport.get_write_buffer_size()
             if left < before:
-                self._look_at_reader(left)
+                self._watch_reader(left)
             else:
                 self.transport.abort()
 
-        self._unread = self.loop.call_later(UNREAD_SECONDS, look)
+        self._unread = self.loop.call_later(UNREAD_SECONDS, check)
 
     def _should_upgrade_to_ws(self) -> bool:
         return False
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: the request is answered as any other."""
+        """Log nothing: the request is answered as any other."""
 
     def _wait_for(self, part: _Part | None) -> None:
-        """Have the clock run for this part; it is not set back while it does."""
+        """Start the clock for this part of the request; if it runs for the part already, it is not started again."""
         if part is self._awaited:
             return
         self._awaited = part

@@ -1,4 +1,4 @@
-"""The pages of the sample that people sign in to: one that asks for consent, and one that is of no use any more."""
+"""The consent pages of the sample authorization server: one that asks, and one for a consent that was decided."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ DELIVERIES = {
 
 
 class Person(BaseModel):
-    """Who is signed in, and for how long the token still holds."""
+    """Who is signed in, and for how long the token is still valid."""
 
     name: str
     permissions: list[str]
@@ -68,7 +68,7 @@ class Person(BaseModel):
 
 @dataclass
 class SignIn:
-    """What one person allowed to one client: a code first, then tokens, which all end together."""
+    """What one person allowed one client: a code first, then tokens, which all end together."""
 
     code: AuthorizationCode
     access: dict[str, AccessToken] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class AuthorizationServer(OAuthAuthorizationServerProvider[AuthorizationCode, Re
         return self.clients.get(client_id)
 
     async def register_client(self, client_info: OAuthClientInformationFull) -> None:
-        """Take whoever registers (RFC 7591)."""
+        """Store a client; everybody may register (RFC 7591)."""
         self.clients[client_info.client_id] = client_info
 
     async def authorize(self, client: OAuthClientInformationFull, params: AuthorizationParams) -> str:
@@ -101,7 +101,7 @@ class AuthorizationServer(OAuthAuthorizationServerProvider[AuthorizationCode, Re
         return f"{self.origin}{sample_consent.PATH}?ticket={ticket}"
 
     def decide(self, ticket: str, person: str) -> str:
-        """Use up a consent page and return where the browser goes; without a person the answer is no."""
+        """Use up a consent page and return where the browser goes; without a person, access is denied."""
         client, params = self.waiting.pop(ticket)
         answer = {"error": "access_denied"}
         if person:
@@ -149,7 +149,7 @@ class AuthorizationServer(OAuthAuthorizationServerProvider[AuthorizationCode, Re
         return self._issue(sign_in, scopes)
 
     async def load_access_token(self, token: str) -> AccessToken | None:
-        """Return an access token that still holds."""
+        """Return an access token that is still valid."""
         found = next((one.access[token] for one in self.sign_ins if token in one.access), None)
         return found if found is not None and _holds(found) else None
 
@@ -182,7 +182,7 @@ def _holds(token: AccessToken) -> bool:
 
 def application(origin: str) -> Starlette:
     """Return the ASGI application of the server that is reached at `origin`."""
-    door = AuthorizationServer(origin)
+    provider = AuthorizationServer(origin)
     auth = {
         "issuer_url": origin,
         "resource_server_url": f"{origin}{PATH}",
@@ -197,11 +197,11 @@ def application(origin: str) -> Starlette:
         version="1.0",
         log_level="WARNING",
         auth=AuthSettings.model_validate(auth),
-        auth_server_provider=door,
+        auth_server_provider=provider,
     )
     _offer_tools(server)
     app = server.streamable_http_app(streamable_http_path=PATH)
-    app.router.add_route(sample_consent.PATH, partial(_consent, door), methods=["GET", "POST"])
+    app.router.add_route(sample_consent.PATH, partial(_consent, provider), methods=["GET", "POST"])
     return app
 
 
@@ -225,17 +225,17 @@ def _token() -> AccessToken:
     return token
 
 
-async def _consent(door: AuthorizationServer, request: Request) -> Response:
+async def _consent(provider: AuthorizationServer, request: Request) -> Response:
     """Ask the person, and send the browser back with the answer."""
     given = await request.form() if request.method == "POST" else request.query_params
     ticket, person = str(given.get("ticket")), str(given.get("person"))
-    if ticket not in door.waiting:
+    if ticket not in provider.waiting:
         return sample_consent.used()
     allowed = given.get("decision") == "allow"
     if request.method == "GET" or (allowed and person not in PEOPLE):
-        client = door.waiting[ticket][0]
+        client = provider.waiting[ticket][0]
         return sample_consent.question(ticket, client.client_name or client.client_id, PEOPLE)
-    return RedirectResponse(door.decide(ticket, person if allowed else ""), status_code=303)
+    return RedirectResponse(provider.decide(ticket, person if allowed else ""), status_code=303)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What is answered when the database did not finish in time: a sentence, and no fault of ours."""
+"""The answer when a database statement timed out: 503 with a sentence instead of 500."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SENTENCE = "The database took too long. Ask for less at a time, or try again in 
 
 
 class TooLongMiddleware(MiddlewareMixin):
-    """Answers 503 where a statement was given up, as a problem where programs ask."""
+    """Answers 503 when a statement timed out, for the API as a problem (RFC 9457)."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Return the answer; None for every other fault."""
+        """Return the answer; None for every other exception."""
         if not patience.ran_out(exception):
             return None
         if request.path.startswith("/v1/"):

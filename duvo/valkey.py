@@ -25,7 +25,7 @@ def command(*, socket_path: Path, data: Path) -> list[str]:
 
 
 def answers(socket_path: Path) -> bool:
-    """Say whether a server on this socket takes commands by now (it refuses them while it loads its data)."""
+    """Whether a server on this socket takes commands by now (it refuses them while it loads its data)."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         try:

@@ -1,4 +1,4 @@
-"""What every page has in common when somebody tries too often, or too many come at once."""
+"""The page for somebody who has to wait, because of too many tries or too many people at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connections.passwords import remember_browser
 
 
 class WallsMiddleware:
-    """Note who visits, answer 429 or 503 with when to try again, and let a browser that signed in be known."""
+    """Keep the request in `context`, answer 429 or 503 with Retry-After, and mark browsers that have signed in."""
 
     sync_capable = True
     async_capable = True
@@ -46,7 +46,7 @@ class WallsMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Answer who has to wait with a page that says how long."""
+        """Return the page that says how long to wait; None for every other exception."""
         if not isinstance(exception, TryLater):
             return None
         seconds = math.ceil(exception.retry_after)

@@ -31,7 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--temporary", action="store_true", help="remove the data folder at the end")
 
     def handle(self, *_args: Any, port: int, data: Path, once: bool, temporary: bool, **_options: Any) -> None:
-        """Run the demo; CommandError when a step fails."""
+        """Run the demo; raises CommandError when a step fails."""
         try:
             processes.check_port(port)
             with processes.locked(data):

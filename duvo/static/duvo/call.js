@@ -6,12 +6,12 @@
     if (!call) {
         return;
     }
-    const QUICK = 700; // milliseconds between looks while the page is young
+    const QUICK = 700; // milliseconds between polls while the page is young
     const SLOW = 5000;
-    const QUICK_LOOKS = 120;
+    const QUICK_POLLS = 120;
     const part = (name) => document.querySelector(`[data-part="${name}"]`);
     let edited = false;
-    let looks = 0;
+    let polls = 0;
 
     document.addEventListener("input", (event) => {
         edited = edited || Boolean(event.target.closest("[data-anew]"));
@@ -50,7 +50,7 @@
         call.dataset.live = life.live ? "yes" : "no";
     }
 
-    /* The call has moved: take over what else the page says of it. What is in it was escaped there. */
+    /* The state of the call has changed: take over what else the page says of it. What is in it was escaped there. */
     async function takeOver(stamp) {
         if (edited) {
             set("progress", "This call has gone on meanwhile: what you entered can no longer be sent. Reload this page.");
@@ -68,11 +68,11 @@
             }
         });
         call.dataset.stamp = stamp;
-        looks = 0;
+        polls = 0;
     }
 
-    async function look() {
-        looks += 1;
+    async function poll() {
+        polls += 1;
         try {
             const answer = await fetch(call.dataset.url, { headers: { Accept: "application/json" } });
             if (answer.redirected || !answer.ok) {
@@ -88,11 +88,11 @@
             set("progress", "The connection to this site is lost. Trying again…");
         }
         if (call.dataset.live === "yes") {
-            setTimeout(look, looks < QUICK_LOOKS ? QUICK : SLOW);
+            setTimeout(poll, polls < QUICK_POLLS ? QUICK : SLOW);
         }
     }
 
     if (call.dataset.live === "yes") {
-        setTimeout(look, QUICK);
+        setTimeout(poll, QUICK);
     }
 })();

@@ -6,9 +6,9 @@
     if (!report) {
         return;
     }
-    const QUICK = 700; // milliseconds between looks while a check is young
+    const QUICK = 700; // milliseconds between polls while a check is young
     const SLOW = 5000;
-    const QUICK_LOOKS = 60;
+    const QUICK_POLLS = 60;
     const part = (name) => report.querySelector(`[data-part="${name}"]`);
 
     function element(name, className, text) {
@@ -85,10 +85,10 @@
         report.dataset.live = data.live ? "yes" : "no";
     }
 
-    let looks = 0;
+    let polls = 0;
 
-    async function look() {
-        looks += 1;
+    async function poll() {
+        polls += 1;
         try {
             const answer = await fetch(report.dataset.url, { headers: { Accept: "application/json" } });
             if (answer.redirected || !answer.ok) {
@@ -100,13 +100,13 @@
             set("progress", "The connection to this site is lost. Trying again…");
         }
         if (report.dataset.live === "yes") {
-            setTimeout(look, looks < QUICK_LOOKS ? QUICK : SLOW);
+            setTimeout(poll, polls < QUICK_POLLS ? QUICK : SLOW);
         } else {
             document.dispatchEvent(new Event("checked"));
         }
     }
 
     if (report.dataset.live === "yes") {
-        setTimeout(look, QUICK);
+        setTimeout(poll, QUICK);
     }
 })();

@@ -1,8 +1,8 @@
-/* Signing in on a connection's page: copy buttons, the look before saving, and a card that follows the checks. */
+/* Signing in on a connection's page: copy buttons, the check before saving, and a card that follows the checks. */
 "use strict";
 
 (() => {
-    const SAID_FOR = 2000; // milliseconds
+    const SHOWN_FOR = 2000; // milliseconds
 
     /* Without this script the text is selected by hand, and a button would do nothing. */
     function offerCopies() {
@@ -22,7 +22,7 @@
             document.execCommand("copy"); // on plain http there is no clipboard API
         }
         button.textContent = "Copied";
-        setTimeout(() => { button.textContent = "Copy"; }, SAID_FOR);
+        setTimeout(() => { button.textContent = "Copy"; }, SHOWN_FOR);
     });
 
     /* Return a page of ours. What is in it was escaped there, and scripts in it do not run. */

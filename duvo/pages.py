@@ -51,7 +51,7 @@ class Busy(Exception):
     """There is no free slot, and there was none for a while."""
 
 
-class Places:
+class Slots:
     """Slots that count against several names at once, each with its own limit; whoever waits longest is next."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Places:
         self.lent: Counter[Hashable] = Counter()  # slots of pages that wait for other servers
         self._waiting: deque[tuple[Bounds, asyncio.Future[None]]] = deque()
 
-    async def take(self, bounds: Bounds, *, patience: float) -> None:
+    async def acquire(self, bounds: Bounds, *, patience: float) -> None:
         """Take a slot as soon as no limit is reached; raises Busy after `patience` seconds."""
         if self._has_room(bounds):
             self._taken.update(dict.fromkeys(bounds, 1))
@@ -79,7 +79,7 @@ class Places:
             raise Busy from error
         except asyncio.CancelledError:
             if turn[1].done() and not turn[1].cancelled():  # it was given a moment ago
-                self.give_back(bounds)
+                self.release(bounds)
             raise
         finally:
             if turn in self._waiting:
@@ -90,10 +90,10 @@ class Places:
         if any(self.lent[name] >= bound * _LENT for name, bound in bounds.items()):
             return False
         self.lent.update(bounds.keys())
-        self.give_back(bounds)
+        self.release(bounds)
         return True
 
-    def give_back(self, bounds: Bounds) -> None:
+    def release(self, bounds: Bounds) -> None:
         """Release a slot to those who wait."""
         self._taken.subtract(dict.fromkeys(bounds, 1))
         self._taken += Counter()  # drops names without a slot
@@ -107,22 +107,22 @@ class Places:
         return all(self._taken[name] < bound for name, bound in bounds.items())
 
 
-class Held:
+class HeldSlot:
     """The slot of one page, which others may use while the page waits for another server."""
 
-    def __init__(self, places: Places, bounds: Bounds) -> None:
+    def __init__(self, slots: Slots, bounds: Bounds) -> None:
         """Take a slot that was acquired in the running loop."""
-        self._places, self._bounds, self._loop = places, bounds, asyncio.get_running_loop()
+        self._slots, self._bounds, self._loop = slots, bounds, asyncio.get_running_loop()
         self._taken, self._lent, self._over = True, False, False
 
     @contextmanager
-    def given_back(self) -> Iterator[None]:
+    def lent_out(self) -> Iterator[None]:
         """Lend the slot to others inside, from the page's thread; if none is free in time, the page goes on without."""
         self._in_loop(self._lend())
         try:
             yield
         finally:
-            self._in_loop(self._take_again())
+            self._in_loop(self._acquire_again())
 
     def _in_loop(self, step: Coroutine[Any, Any, None]) -> None:
         try:
@@ -131,26 +131,26 @@ class Held:
             step.close()
 
     async def _lend(self) -> None:
-        if self._taken and self._places.lend(self._bounds):
+        if self._taken and self._slots.lend(self._bounds):
             self._taken, self._lent = False, True
 
-    async def _take_again(self) -> None:
+    async def _acquire_again(self) -> None:
         if not self._lent:
             return
         self._lent = False
-        self._places.lent -= Counter(self._bounds.keys())
+        self._slots.lent -= Counter(self._bounds.keys())
         with suppress(Busy):
-            await self._places.take(self._bounds, patience=PATIENCE)
+            await self._slots.acquire(self._bounds, patience=PATIENCE)
             self._taken = True
             if self._over:  # nobody waits for the page any more
-                self.give_back()
+                self.release()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Release the slot for good."""
         self._over = True
         if self._taken:
             self._taken = False
-            self._places.give_back(self._bounds)
+            self._slots.release(self._bounds)
 
 
 class PagesMiddleware:
@@ -163,7 +163,7 @@ class PagesMiddleware:
         """Keep the next layer; behave async if it is."""
         self.get_response = get_response
         self._whose: TTLCache[str, Hashable] = TTLCache(maxsize=10_000, ttl=_KNOWN_FOR)
-        self._places: WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = WeakKeyDictionary()
+        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, Slots] = WeakKeyDictionary()
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
 
@@ -183,15 +183,15 @@ class PagesMiddleware:
         if request.path in OPERATIONS:
             response: HttpResponseBase = await self.get_response(request)
             return response
-        places = self._places.setdefault(asyncio.get_running_loop(), Places())
+        slots = self._slots.setdefault(asyncio.get_running_loop(), Slots())
         bounds = await self._bounds(request)
         try:
-            await places.take(bounds, patience=PATIENCE)
+            await slots.acquire(bounds, patience=PATIENCE)
         except Busy:
             return busy(request)
         work: asyncio.Future[HttpResponseBase] | None = None
-        held = Held(places, bounds)
-        while_waiting.set(held.given_back)
+        held = HeldSlot(slots, bounds)
+        while_waiting.set(held.lent_out)
         try:
             if request.method not in SAFE_METHODS:
                 await _count_change(bounds)
@@ -205,7 +205,7 @@ class PagesMiddleware:
             raise
         finally:
             self._learn(request)
-            held.give_back()
+            held.release()
 
     async def _work(self, request: HttpRequest) -> HttpResponseBase:
         response: HttpResponseBase = await self.get_response(request)

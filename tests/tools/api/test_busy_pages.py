@@ -18,7 +18,7 @@ from django.test import Client
 
 from connections.models import User
 from duvo import pages
-from duvo.pages import MOST_WAITING_ALIKE, Busy, Places
+from duvo.pages import MOST_WAITING_ALIKE, Busy, Slots
 from tests.conftest import House
 from tests.live import Api
 from tests.tools.conftest import Shop, eventually
@@ -30,39 +30,39 @@ PAGE = "/admin/connections/auditevent/"
 
 
 async def test_a_place_is_taken_until_it_is_given_back_and_who_waits_longest_is_next() -> None:
-    places, one = Places(), {"all": 1}
-    await places.take(one, patience=0)
-    second, third = (asyncio.ensure_future(places.take(one, patience=30)) for _ in range(2))
+    slots, one = Slots(), {"all": 1}
+    await slots.acquire(one, patience=0)
+    second, third = (asyncio.ensure_future(slots.acquire(one, patience=30)) for _ in range(2))
     await asyncio.sleep(0)
-    places.give_back(one)
+    slots.release(one)
     await second
     assert not third.done()
-    places.give_back(one)
+    slots.release(one)
     await third
 
 
 async def test_one_organization_has_its_share_and_another_is_let_in_past_those_that_wait() -> None:
-    places = Places()
+    slots = Slots()
     for _ in range(2):
-        await places.take({"all": 5, "rival": 2}, patience=0)
-    waiting = asyncio.ensure_future(places.take({"all": 5, "rival": 2}, patience=30))
+        await slots.acquire({"all": 5, "rival": 2}, patience=0)
+    waiting = asyncio.ensure_future(slots.acquire({"all": 5, "rival": 2}, patience=30))
     await asyncio.sleep(0)
-    await places.take({"all": 5, "acme": 2}, patience=0)
+    await slots.acquire({"all": 5, "acme": 2}, patience=0)
     assert not waiting.done()
     with pytest.raises(Busy):
-        await places.take({"all": 5, "rival": 2}, patience=0)
+        await slots.acquire({"all": 5, "rival": 2}, patience=0)
     waiting.cancel()
 
 
 async def test_who_stops_waiting_takes_no_place() -> None:
-    places, one = Places(), {"all": 1}
-    await places.take(one, patience=0)
-    gone = asyncio.ensure_future(places.take(one, patience=30))
+    slots, one = Slots(), {"all": 1}
+    await slots.acquire(one, patience=0)
+    gone = asyncio.ensure_future(slots.acquire(one, patience=30))
     await asyncio.sleep(0)
-    places.give_back(one)
+    slots.release(one)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
-    await places.take(one, patience=0)
+    await slots.acquire(one, patience=0)
 
 
 @contextmanager
@@ -160,24 +160,25 @@ def test_a_client_that_hangs_up_keeps_its_place_as_long_as_its_page_is_at_work(
             cursor.execute(waiting)
             assert cursor.fetchone()[0] <= 4
         assert shop.call("echo", {"text": "still here"}).status_code == 200
-    assert eventually(lambda: theirs.get(PAGE).status_code == 200, "the places are free again")
+    assert eventually(lambda: theirs.get(PAGE).status_code == 200, "the slots are free again")
 
 
 async def test_who_waits_for_a_place_refuses_no_other_organization_one() -> None:
-    places = Places()
-    await places.take({"all": 10, "rival": 1}, patience=1)
+    slots = Slots()
+    await slots.acquire({"all": 10, "rival": 1}, patience=1)
     rivals = [
-        asyncio.ensure_future(places.take({"all": 10, "rival": 1}, patience=30)) for _ in range(MOST_WAITING_ALIKE + 40)
+        asyncio.ensure_future(slots.acquire({"all": 10, "rival": 1}, patience=30))
+        for _ in range(MOST_WAITING_ALIKE + 40)
     ]
     await asyncio.sleep(0)
-    await places.take({"all": 10, "acme": 1}, patience=1)
-    second = asyncio.ensure_future(places.take({"all": 10, "acme": 1}, patience=30))
+    await slots.acquire({"all": 10, "acme": 1}, patience=1)
+    second = asyncio.ensure_future(slots.acquire({"all": 10, "acme": 1}, patience=30))
     await asyncio.sleep(0)
     assert not second.done(), "it waits, as if nobody else did"
     refused = [one for one in rivals if one.done()]
     assert len(refused) == 40
     assert all(isinstance(one.exception(), Busy) for one in refused)
-    places.give_back({"all": 10, "acme": 1})
+    slots.release({"all": 10, "acme": 1})
     await second
     for one in rivals:
         one.cancel()
@@ -186,20 +187,20 @@ async def test_who_waits_for_a_place_refuses_no_other_organization_one() -> None
 
 async def test_a_place_that_is_given_as_the_patience_ends_is_not_lost() -> None:
     for _ in range(20):
-        places, bounds = Places(), {"all": 1, "acme": 1}
-        await places.take(bounds, patience=1)
-        waiting = asyncio.ensure_future(places.take(bounds, patience=0.01))
+        slots, bounds = Slots(), {"all": 1, "acme": 1}
+        await slots.acquire(bounds, patience=1)
+        waiting = asyncio.ensure_future(slots.acquire(bounds, patience=0.01))
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
-        loop.call_later(0.01, places.give_back, bounds)
+        loop.call_later(0.01, slots.release, bounds)
         try:
             await waiting
         except Busy:
             pass
         else:
-            places.give_back(bounds)
+            slots.release(bounds)
         await asyncio.sleep(0.005)
-        await places.take(bounds, patience=1)
+        await slots.acquire(bounds, patience=1)
 
 
 @pytest.mark.parametrize("who", ["assignment", "member"])

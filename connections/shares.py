@@ -56,7 +56,7 @@ if tenant then
 end
 return tenant
 """
-_LEAVE = """
+_RELEASE = """
 local work = ARGV[1]
 local tenant = redis.call('GET', 'duvo:probes:of:' .. work)
 if not tenant then
@@ -89,11 +89,11 @@ class Work:
             with acting_for(owner.decode() if owner else None):
                 yield
         finally:
-            self.leave(row)
+            self.release(row)
 
-    def leave(self, row: UUID | str) -> None:
+    def release(self, row: UUID | str) -> None:
         """Release the slot, and call the dispatchers that were refused one."""
-        for dispatcher in _ask(_LEAVE, self._name(row)) or ():
+        for dispatcher in _ask(_RELEASE, self._name(row)) or ():
             with suppress(OperationalError, OSError):  # beat calls it as well
                 current_app.send_task(dispatcher.decode(), expires=5, retry=False)
 
@@ -121,7 +121,7 @@ def admitted(
         elif claim(row):
             found.append(row)
         elif work is not None:
-            work.leave(row)
+            work.release(row)
     return found
 
 

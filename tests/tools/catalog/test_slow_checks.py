@@ -140,7 +140,7 @@ def test_a_place_that_falls_free_is_taken_at_once(acme: House, broker: Redis) ->
     tasks.dispatch_probes()
     assert sent(broker)[-1] == str(rows[-1].pk)
     for row in rows[1:]:
-        CHECKS.leave(row.pk)
+        CHECKS.release(row.pk)
     assert dispatched(broker) == ["tools.dispatch_probes"], "nobody waited this time"
 
 
@@ -165,7 +165,7 @@ def test_other_kinds_of_work_share_the_same_places(acme: House, rival: House, br
         assert CHECKS.admits(rival.tenant.pk, row.pk)
     assert not work.admits(rival.tenant.pk, rival.tenant.pk)
     assert work.admits(acme.tenant.pk, acme.tenant.pk)
-    CHECKS.leave(rival.tenant.connections.first().pk)
+    CHECKS.release(rival.tenant.connections.first().pk)
     assert dispatched(broker) == ["oauth.dispatch_renewals"], "those are called who were refused"
 
 

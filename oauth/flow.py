@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Return:
+class AuthorizationResponse:
     """The authorization response (RFC 6749, section 4.1.2; RFC 9207), and who brought it."""
 
     user: User
@@ -107,54 +107,54 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
     return _authorization_url(pending, found.server, state, verifier, consent=anew)
 
 
-def complete(returned: Return) -> Completed:
+def complete(response: AuthorizationResponse) -> Completed:
     """Finish a sign-in that `begin` started; raises CallbackRefused, ProviderRefused, ProviderUnavailable, SealBroken.
 
     A response that does not fit is refused before the pending authorization is used up or anything is changed.
     """
     now = timezone.now()
-    pending = _pending(returned, now)
+    pending = _pending(response, now)
     connection = pending.connection
     server = discovering.server_of(pending.server)
-    if not choices.expected_iss(server, returned.iss):
+    if not choices.expected_iss(server, response.iss):
         # What another server sent is not shown, not even its error (RFC 9207, section 2.4).
         raise CallbackRefused(
             "The answer came from another sign-in server than the one you were sent to. Nothing was changed.",
             code="wrong_issuer",
         )
-    if not returned.code and not returned.error:
+    if not response.code and not response.error:
         raise CallbackRefused("The provider sent you back without a code. Press Sign in again.", code="code_missing")
     if not pending.consume(now):
         raise _replayed()
     try:
-        if returned.error:
-            raise ProviderRefused(returned.error)
-        tokens = _exchange(pending, server, returned.code)
+        if response.error:
+            raise ProviderRefused(response.error)
+        tokens = _exchange(pending, server, response.code)
         sign_in = _store(
             connection, pending.registration, server, tokens,
-            person=returned.user, asked=pending.scopes, resource=pending.resource, made_for=pending.basis,
+            person=response.user, asked=pending.scopes, resource=pending.resource, made_for=pending.basis,
         )  # fmt: skip
     except DuvoError as failure:
         audit.record(
-            returned.user, "connection.sign_in_failed", connection, tenant=connection.tenant, outcome=failure.code,
+            response.user, "connection.sign_in_failed", connection, tenant=connection.tenant, outcome=failure.code,
             error=getattr(failure, "error", ""),
         )  # fmt: skip
         forgotten = getattr(failure, "error", "") == "invalid_client" and registering.forget(pending.registration)
         if not forgotten or pending.again:
             raise
-        url = begin(connection, user=returned.user, session_key=returned.session_key, second_try=True)
+        url = begin(connection, user=response.user, session_key=response.session_key, second_try=True)
         return Completed(connection, again_at=url)
     audit.record(
-        returned.user, "connection.signed_in", connection, tenant=connection.tenant,
+        response.user, "connection.signed_in", connection, tenant=connection.tenant,
         issuer=server.issuer, scopes=sign_in.scopes, renewable=sign_in.renewable,
     )  # fmt: skip
     return Completed(connection)
 
 
-def connection_of(returned: Return) -> Connection | None:
+def connection_of(response: AuthorizationResponse) -> Connection | None:
     """Return the connection that this person began to sign in to, whose page a failure links to; None if unknown."""
-    mine = PendingAuthorization.objects.select_related("connection__tenant").filter(user=returned.user)
-    pending = mine.filter(state_digest=digest(returned.state)).first()
+    mine = PendingAuthorization.objects.select_related("connection__tenant").filter(user=response.user)
+    pending = mine.filter(state_digest=digest(response.state)).first()
     return pending.connection if pending is not None else None
 
 
@@ -284,13 +284,13 @@ def _authorization_url(
 # --- complete ---
 
 
-def _pending(returned: Return, now: datetime) -> PendingAuthorization:
+def _pending(response: AuthorizationResponse, now: datetime) -> PendingAuthorization:
     """Return the pending authorization that this browser started and may complete; raises CallbackRefused."""
     waiting = PendingAuthorization.objects.select_related("connection__tenant", "registration__connection")
-    pending = waiting.filter(state_digest=digest(returned.state)).first() if returned.state else None
+    pending = waiting.filter(state_digest=digest(response.state)).first() if response.state else None
     if pending is None:
         raise CallbackRefused("This sign-in was not started here. Press Sign in to start one.", code="unknown_state")
-    if pending.user_id != returned.user.pk or pending.session_digest != digest(returned.session_key):
+    if pending.user_id != response.user.pk or pending.session_digest != digest(response.session_key):
         raise CallbackRefused(
             "This sign-in was started in another browser or by another person. Press Sign in to start your own.",
             code="foreign_session",
@@ -305,7 +305,7 @@ def _pending(returned: Return, now: datetime) -> PendingAuthorization:
     connection = pending.connection
     if (closed := credential_state.closed(connection)) is not None:
         raise CallbackRefused(f"{closed.sentence} Nothing was changed.", code=closed.code)
-    if basis(connection) != pending.basis or not may_sign_in(returned.user, connection):
+    if basis(connection) != pending.basis or not may_sign_in(response.user, connection):
         raise _changed()
     return pending
 

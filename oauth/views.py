@@ -22,7 +22,7 @@ from connections.states import next_step
 from connections.tenancy import person
 from oauth import credential_state, discovering, flow, registering, report
 from oauth.errors import CallbackRefused
-from oauth.flow import Return
+from oauth.flow import AuthorizationResponse
 from oauth.protocol.choices import ClientKind
 
 _DOCUMENT_AGE = 3600  # seconds that servers may keep our documents
@@ -125,7 +125,7 @@ def callback(request: HttpRequest) -> HttpResponse:
                 code="no_session",
             ),
         )
-    answer = Return(
+    answer = AuthorizationResponse(
         user=request.user,
         session_key=_session_key(request),
         state=request.GET.get("state", ""),

@@ -209,7 +209,7 @@ def _fails_to_sign_in(story: Story, orders: Scene) -> None:
         auth.fail_tokens_with(status, error)
         assert orders.come_back(story.leave(orders)).status_code == 400
         brought = {name: values[0] for name, values in parse_qs(urlsplit(story.leave(orders)).query).items()}
-        answer = flow.Return(orders.house.admin, str(story.browser.session.session_key), **brought)
+        answer = flow.AuthorizationResponse(orders.house.admin, str(story.browser.session.session_key), **brought)
         story.raised(lambda answer=answer: flow.complete(answer))
         story.errors.append(repr(answer))
     auth.fail_tokens_with(200)

@@ -43,7 +43,7 @@ class Conclusion:
     steps: list[Step]
     sentence: str
     found: DiscoveryResult | None = None
-    rung: choices.ClientApproach | None = None
+    approach: choices.ClientApproach | None = None
     refusal: CannotSignIn | None = None
 
 
@@ -58,17 +58,17 @@ def discover(wanted: Settings) -> Conclusion:
     walk = MetadataDiscovery(wanted.server_url)
     try:
         found = egress.run(_drive(walk, wanted.headers))
-        rung = choices.client_approach(
+        approach = choices.client_approach(
             found.server, client_id=wanted.client_id, cimd_url=cimd_url(), grant=wanted.grant
         )
         if wanted.grant == Grant.AUTHORIZATION_CODE:
             choices.check_pkce(found.server)
-        if rung.kind is None:
-            refusal = CannotSignIn(rung.sentence, code="client_id_needed")
-            return Conclusion(_redacted(walk.steps, wanted), rung.sentence, found, rung, refusal)
+        if approach.kind is None:
+            refusal = CannotSignIn(approach.sentence, code="client_id_needed")
+            return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, refusal)
     except CannotSignIn as refusal:
         return Conclusion(_redacted(walk.steps, wanted), refusal.sentence, refusal=refusal)
-    return Conclusion(_redacted(walk.steps, wanted), rung.sentence, found, rung)
+    return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach)
 
 
 def discover_address(connection: Connection) -> Conclusion:
@@ -87,7 +87,7 @@ def discover_address(connection: Connection) -> Conclusion:
             "looked_at": timezone.now(),
             "steps": [asdict(step) for step in conclusion.steps],
             "found": asdict_of(conclusion.found),
-            "rung": (conclusion.rung and conclusion.rung.kind) or "",
+            "rung": (conclusion.approach and conclusion.approach.kind) or "",
             "reason": conclusion.refusal.code if conclusion.refusal else "",
             "sentence": conclusion.sentence,
         },

@@ -78,10 +78,10 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
     if (closed := credential_state.closed(connection)) is not None:
         raise closed
     conclusion = discovering.discover_address(connection)
-    if conclusion.refusal is not None or conclusion.found is None or conclusion.rung is None:
+    if conclusion.refusal is not None or conclusion.found is None or conclusion.approach is None:
         credential_state.settle(connection)
         raise conclusion.refusal or CannotSignIn
-    found, kind = conclusion.found, conclusion.rung.kind or ClientKind.PREREGISTERED
+    found, kind = conclusion.found, conclusion.approach.kind or ClientKind.PREREGISTERED
     if not found.server.authorization_endpoint:
         raise CannotSignIn("The sign-in server has no page to sign in at.", code="metadata_refused")
     registration = registering.obtain(connection, found.server, kind)

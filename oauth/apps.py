@@ -16,10 +16,10 @@ class OAuthConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the handler that revokes the tokens of a connection, however it is deleted."""
-        pre_delete.connect(_give_tokens_back, sender="connections.Connection", dispatch_uid="oauth.revoke")
+        pre_delete.connect(_revoke_tokens, sender="connections.Connection", dispatch_uid="oauth.revoke")
 
 
-def _give_tokens_back(instance: Any, **_: Any) -> None:
+def _revoke_tokens(instance: Any, **_: Any) -> None:
     from oauth import revoking  # noqa: PLC0415 - models are not loaded yet when this module is
 
-    revoking.with_the_connection(instance)
+    revoking.revoke_on_delete(instance)

@@ -58,7 +58,7 @@ def forget_abandoned(connection_id: UUID) -> None:
         credential_state.settle(connection)
 
 
-def with_the_connection(connection: Connection) -> None:
+def revoke_on_delete(connection: Connection) -> None:
     """Revoke the tokens of a connection in the background, once its deletion is committed."""
     for sign_in in SignIn.objects.filter(connection=connection, ended_at=None).select_related("registration"):
         try:

@@ -51,7 +51,7 @@ def lacks(sign_in_id: UUID, scopes: str) -> None:
         wanted = " ".join(valid_scopes([*sign_in.missing_scopes.split(), *scopes.split()]))[:_LONGEST_SCOPES]
         if wanted == sign_in.missing_scopes:
             return
-        if sign_in.misses(wanted):  # else another call has just recorded other scopes
+        if sign_in.record_missing_scopes(wanted):  # else another call has just recorded other scopes
             _record(sign_in, "connection.scopes_missing", "insufficient_scope")
             return
 

@@ -120,7 +120,7 @@ def attend(sign_in_id: UUID) -> None:
     if sign_in.expires_at is None or sign_in.expires_at <= now:
         _failed(sign_in, ProviderRefused("invalid_grant"))
     else:
-        sign_in.look_again_at(sign_in.expires_at)
+        sign_in.schedule(sign_in.expires_at)
         credential_state.settle(sign_in.connection)
         sign_in_notices.tell(sign_in)
 
@@ -316,7 +316,7 @@ def _failed(sign_in: SignIn, failure: DuvoError) -> None:
     elif error == "invalid_client" and registering.forget(sign_in.registration):
         ended = sign_in.end("client_forgotten", now)
     else:
-        sign_in.put_off(choices.retry_at(now, sign_in.failures, _spread))
+        sign_in.postpone(choices.retry_at(now, sign_in.failures, _spread))
         ended = False
     _record(sign_in, "connection.sign_in_ended" if ended else "connection.token_not_renewed", error or failure.code)
     credential_state.settle(_connection(sign_in))

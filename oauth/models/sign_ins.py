@@ -182,13 +182,13 @@ class SignIn(models.Model):
         changed |= {"renewed_at": now, "ended_at": None, "ended_because": ""}
         return bool(same.update(**changed, generation=F("generation") + 1))
 
-    def put_off(self, until: datetime) -> None:
+    def postpone(self, until: datetime) -> None:
         """Release the lease after a renewal that failed for now; nobody tries again before `until`."""
         SignIn.objects.filter(pk=self.pk, generation=self.generation).update(
             failures=F("failures") + 1, renew_at=until, not_before=until, lease=None, lease_until=None
         )
 
-    def look_again_at(self, when: datetime | None) -> None:
+    def schedule(self, when: datetime | None) -> None:
         """Set when beat handles the sign-in next."""
         SignIn.objects.filter(pk=self.pk, generation=self.generation, ended_at=None).update(renew_at=when)
 
@@ -199,7 +199,7 @@ class SignIn(models.Model):
             same.update(sealed="", renew_at=None, ended_at=now, ended_because=because, lease=None, lease_until=None)
         )
 
-    def misses(self, scopes: str) -> bool:
+    def record_missing_scopes(self, scopes: str) -> bool:
         """Record the scopes that the server asked for and the token lacks; False if others were recorded meanwhile."""
         same = SignIn.objects.filter(pk=self.pk, missing_scopes=self.missing_scopes)
         self.missing_scopes = scopes[:4000]

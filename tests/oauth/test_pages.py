@@ -161,7 +161,7 @@ def test_the_card_says_how_long_a_sign_in_lasts(scene: StartScene) -> None:
 def test_a_missing_permission_is_named_on_the_button(scene: StartScene) -> None:
     scene = scene()
     scene.sign_in()
-    scene.sign_in_row.misses("files:write")
+    scene.sign_in_row.record_missing_scopes("files:write")
     assert "Sign in again and allow “files:write”" in card(scene)
     assert "files:write missing" in card(scene)
 

@@ -124,7 +124,7 @@ def client_of(registration: Registration, server: ServerMetadata) -> Client:
 def _signing_key(registration: Registration) -> str:
     """Return the key to sign with: one from Advanced settings for one issuer only, that of a registration for any."""
     if registration.kind == ClientKind.PREREGISTERED:
-        return registration.of_advanced_settings(Credential.Kind.OAUTH_SIGNING_KEY)
+        return registration.entered_secret(Credential.Kind.OAUTH_SIGNING_KEY)
     return str(registration.connection.secret(Credential.Kind.OAUTH_SIGNING_KEY) or "")
 
 

@@ -79,10 +79,10 @@ class Registration(models.Model):
         A pre-registered client's secret is the one in Advanced settings now: it can be renewed there.
         """
         if self.kind == ClientKind.PREREGISTERED:
-            return self.of_advanced_settings(Credential.Kind.OAUTH_CLIENT_SECRET)
+            return self.entered_secret(Credential.Kind.OAUTH_CLIENT_SECRET)
         return str(sealing.unseal(self.sealed_secret, context=self.seal_context)) if self.sealed_secret else ""
 
-    def of_advanced_settings(self, kind: str) -> str:
+    def entered_secret(self, kind: str) -> str:
         """Return the secret or key that an admin entered for this issuer's client, empty without; raises as `secret`.
 
         A secret that was not used yet is bound to this issuer from now on, if it is the one that the last discovery

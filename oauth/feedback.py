@@ -42,7 +42,7 @@ def accepted(sign_in_id: UUID) -> None:
     if sign_in is not None and sign_in.refused_at is not None:
         sign_in.was_refused(None)
         credential_state.settle(sign_in.connection)
-        sign_in_notices.tell(sign_in)
+        sign_in_notices.notify(sign_in)
 
 
 def lacks(sign_in_id: UUID, scopes: str) -> None:
@@ -65,4 +65,4 @@ def _record(sign_in: SignIn, action: str, outcome: str) -> None:
     connection = sign_in.connection
     audit.record("system", action, connection, tenant=connection.tenant, outcome=outcome)
     credential_state.settle(connection)
-    sign_in_notices.tell(sign_in)
+    sign_in_notices.notify(sign_in)

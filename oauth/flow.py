@@ -224,7 +224,7 @@ def discover_again(connection_id: UUID) -> None:
                 "system", "connection.sign_in_ended", connection, tenant=connection.tenant, outcome="issuer_changed"
             )
             sign_in.refresh_from_db()
-            sign_in_notices.tell(sign_in)
+            sign_in_notices.notify(sign_in)
     credential_state.settle(connection)
 
 
@@ -388,7 +388,7 @@ def _replace(sign_in: SignIn, made_for: str, now: datetime) -> bool:
         before.delete()
     sign_in.save(force_insert=True)
     if sign_in.missing_scopes:
-        sign_in_notices.tell(sign_in)
+        sign_in_notices.notify(sign_in)
     else:
         notices.resolve(connection, owner)
     credential_state.settle(connection)

@@ -122,7 +122,7 @@ def attend(sign_in_id: UUID) -> None:
     else:
         sign_in.schedule(sign_in.expires_at)
         credential_state.settle(sign_in.connection)
-        sign_in_notices.tell(sign_in)
+        sign_in_notices.notify(sign_in)
 
 
 async def renewed(bearer: Bearer, *, refused: bool = False) -> Bearer:
@@ -304,7 +304,7 @@ def _renewed(sign_in: SignIn, tokens: Tokens) -> bool:
         return False
     _record(sign_in, "connection.token_renewed", "ok")
     credential_state.settle(_connection(sign_in))
-    sign_in_notices.tell(sign_in)
+    sign_in_notices.notify(sign_in)
     return True
 
 
@@ -322,7 +322,7 @@ def _failed(sign_in: SignIn, failure: DuvoError) -> None:
     credential_state.settle(_connection(sign_in))
     row = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in.pk).first()
     if row is not None:
-        sign_in_notices.tell(row)
+        sign_in_notices.notify(row)
 
 
 def _record(sign_in: SignIn, action: str, outcome: str) -> None:

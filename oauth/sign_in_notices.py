@@ -17,7 +17,7 @@ from oauth.credential_state import SIGNER_LEFT
 from oauth.models import SignIn
 
 
-def tell(sign_in: SignIn) -> None:
+def notify(sign_in: SignIn) -> None:
     """Open a notice about a sign-in that ends soon or does not work, one per reason; resolve those no longer true.
 
     A new notice is sent once the transaction is committed.
@@ -33,7 +33,7 @@ def tell(sign_in: SignIn) -> None:
     with transaction.atomic():
         others = notices.open_of(sign_in.connection_id, sign_in.owner_id)
         others.exclude(reason__in=[found.reason, SIGNER_LEFT]).resolve(now)
-        _tell(sign_in, found.reason, notices.about(found.reason).sentence or found.sentence, until, now)
+        _notify(sign_in, found.reason, notices.about(found.reason).sentence or found.sentence, until, now)
 
 
 def about_leavers() -> list[UUID]:
@@ -62,10 +62,10 @@ def tell_who_left(sign_in_id: UUID) -> None:
         notices.open_of(sign_in.connection_id, None).filter(reason=SIGNER_LEFT).resolve(now)
         return
     with transaction.atomic():
-        _tell(sign_in, SIGNER_LEFT, credential_state.who_left(sign_in), None, now)
+        _notify(sign_in, SIGNER_LEFT, credential_state.who_left(sign_in), None, now)
 
 
-def forget_what_nobody_can_mend(now: datetime) -> None:
+def resolve_obsolete(now: datetime) -> None:
     """Resolve the notices about connections without OAuth, and about personal sign-ins of people who have left."""
     others = ~Q(connection__authorization=Authorization.OAUTH)
     has_left = Q(owner__isnull=False) & ~Exists(
@@ -74,5 +74,7 @@ def forget_what_nobody_can_mend(now: datetime) -> None:
     Notice.objects.filter(others | has_left).resolve(now)
 
 
-def _tell(sign_in: SignIn, reason: str, sentence: str, until: datetime | None, now: datetime) -> None:
-    notices.tell(sign_in.connection, sign_in.owner, reason, sentence, until=until, since=sign_in.signed_in_at, now=now)
+def _notify(sign_in: SignIn, reason: str, sentence: str, until: datetime | None, now: datetime) -> None:
+    notices.notify(
+        sign_in.connection, sign_in.owner, reason, sentence, until=until, since=sign_in.signed_in_at, now=now
+    )

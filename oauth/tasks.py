@@ -59,5 +59,5 @@ def forget_old() -> None:
     now = timezone.now()
     with patience.unhurried():
         flow.forget_old(now)
-        sign_in_notices.forget_what_nobody_can_mend(now)
+        sign_in_notices.resolve_obsolete(now)
         notices.forget_old(now)

@@ -65,7 +65,7 @@ def open_of(connection_id: UUID, owner_id: int | None) -> NoticeQuerySet:
     return Notice.objects.open().filter(connection=connection_id, owner=owner_id)
 
 
-def tell(
+def notify(
     connection: Connection,
     owner: User | None,
     reason: str,

@@ -80,12 +80,12 @@ class Notice(models.Model):
         self.attempts += 1
         return True
 
-    def reaches(self, person: User) -> None:
+    def mark_emailed(self, person: User) -> None:
         """Record that this person needs no more mail about it."""
         self.emailed_to = [*self.emailed_to, person.pk]
         self.save(update_fields=["emailed_to"])
 
-    def was_tried(self, trouble: str, again_at: datetime | None) -> None:
+    def record_try(self, trouble: str, again_at: datetime | None) -> None:
         """Record how the try went, and when the next one is unless the notice was resolved meanwhile."""
         self.trouble = trouble[:300]
         self.save(update_fields=["trouble", "emailed_at", "delivered_at"])

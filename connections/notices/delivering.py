@@ -41,7 +41,7 @@ def deliver(notice_id: UUID) -> None:
         return
     troubles = [sentence for sentence in (_mail(notice), _post(notice)) if sentence]
     again_at = _again_at(notice, timezone.now()) if troubles else None
-    notice.was_tried(" ".join(troubles), again_at)
+    notice.record_try(" ".join(troubles), again_at)
     if troubles and again_at is None:
         connection = notice.connection
         audit.record(
@@ -105,7 +105,7 @@ def _mailed(notice: Notice, person: User, backend: Any) -> bool:
         logger.warning("The address of user %s is not one", person.pk)
     except (SMTPException, OSError):
         return False
-    notice.reaches(person)
+    notice.mark_emailed(person)
     return True
 
 

@@ -151,7 +151,9 @@ class ConnectionForm(OAuthFields, TenantForm):
             if kind in self.stored:
                 self.fields[
                     kind
-                ].help_text = f"{self.stored[kind].said} Leave blank to keep it. {self.fields[kind].help_text}".strip()
+                ].help_text = (
+                    f"{self.stored[kind].summary} Leave blank to keep it. {self.fields[kind].help_text}".strip()
+                )
             else:
                 del self.fields[f"remove_{kind}"]
         for name in ADVANCED:
@@ -299,7 +301,7 @@ class ConnectionForm(OAuthFields, TenantForm):
 
     def also_changed(self, event: AuditEvent) -> list[str]:
         """Return which secrets this event changed."""
-        return [Kind(said.partition(" ")[0]).label for said in event.data.get("secrets", [])]
+        return [Kind(name.partition(" ")[0]).label for name in event.data.get("secrets", [])]
 
     @staticmethod
     def _check_quota(tenant: Tenant) -> None:

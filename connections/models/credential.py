@@ -69,8 +69,8 @@ class Credential(models.Model):
         return f"{self.connection.tenant_id}/credential/{self.id}/{self.kind}/{self.origin}/{self.issuer}"
 
     @property
-    def said(self) -> str:
-        """What may be said of it: its headers' names, when it was set and by whom."""
+    def summary(self) -> str:
+        """What people may read of it: its headers' names, when it was set and by whom."""
         who = f" by {self.set_by.get_username()}" if self.set_by else ""
         names = f" ({', '.join(self.header_names)})" if self.header_names else ""
         return f"Set {ago(self.set_at)}{who}{names}."

@@ -71,7 +71,7 @@ def discover(wanted: Settings) -> Conclusion:
     return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach)
 
 
-def discover_address(connection: Connection) -> Conclusion:
+def discover_and_store(connection: Connection) -> Conclusion:
     """Run the discovery of a connection's server and store the outcome, which the connection's page shows.
 
     Raises SealBroken and SecretOfAnotherServer.

@@ -77,7 +77,7 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
     """
     if (closed := credential_state.closed(connection)) is not None:
         raise closed
-    conclusion = discovering.discover_address(connection)
+    conclusion = discovering.discover_and_store(connection)
     if conclusion.refusal is not None or conclusion.found is None or conclusion.approach is None:
         credential_state.settle(connection)
         raise conclusion.refusal or CannotSignIn
@@ -166,7 +166,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
     if (closed := credential_state.closed(connection)) is not None:
         raise closed
     made_for = basis(connection)
-    conclusion = discovering.discover_address(connection)
+    conclusion = discovering.discover_and_store(connection)
     if conclusion.refusal is not None or conclusion.found is None:
         raise conclusion.refusal or CannotSignIn
     found = conclusion.found
@@ -215,7 +215,7 @@ def discover_again(connection_id: UUID) -> None:
     connection = Connection.objects.filter(pk=connection_id, authorization=Authorization.OAUTH).first()
     if connection is None or credential_state.closed(connection) is not None:
         return
-    found = discovering.discover_address(connection).found
+    found = discovering.discover_and_store(connection).found
     now = timezone.now()
     trusted = found.trusted if found else ()
     for sign_in in SignIn.objects.filter(connection=connection, ended_at=None):

@@ -66,7 +66,7 @@ def check_sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     if not _page().has_change_permission(request, connection):
         raise PermissionDenied
     try:
-        conclusion = discovering.discover_address(connection)
+        conclusion = discovering.discover_and_store(connection)
     except SealBroken as failure:
         messages.error(request, failure.sentence)
         return _to_its_page(connection)

@@ -194,4 +194,4 @@ def _listing_proves(connection: Connection) -> bool:
 def _look(connection: Connection) -> None:
     """Find out how to sign in, for the page, unless that was done a moment ago."""
     if not discovering.is_fresh(connection):
-        discovering.discover_address(connection)
+        discovering.discover_and_store(connection)

@@ -45,7 +45,7 @@ def accepted(sign_in_id: UUID) -> None:
         sign_in_notices.notify(sign_in)
 
 
-def lacks(sign_in_id: UUID, scopes: str) -> None:
+def scopes_missing(sign_in_id: UUID, scopes: str) -> None:
     """Record the scopes that the MCP server asks for and the sign-in does not have (RFC 6750, section 3.1)."""
     while (sign_in := _sign_in(sign_in_id)) is not None:
         wanted = " ".join(valid_scopes([*sign_in.missing_scopes.split(), *scopes.split()]))[:_LONGEST_SCOPES]

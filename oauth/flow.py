@@ -199,7 +199,7 @@ def sign_out(connection: Connection, *, user: User) -> str:
     return _SIGNED_OUT.get(outcome, "Signed out here. The provider could not be told; remove the access there, too.")
 
 
-def no_tokens(connection: Connection, failure: OAuthError) -> None:
+def record_no_tokens(connection: Connection, failure: OAuthError) -> None:
     """Record that the client credentials grant brought no tokens, and why."""
     refused = isinstance(failure, ProviderRefused)
     state = CredentialState.REFUSED if refused else CredentialState.NEEDS_SIGN_IN

@@ -169,7 +169,7 @@ def test_a_missing_permission_is_told_without_what_the_server_said(scene: StartS
 
     scene = scene()
     scene.sign_in()
-    feedback.lacks(scene.sign_in_row.pk, "https://evil.example/click-here")
+    feedback.scopes_missing(scene.sign_in_row.pk, "https://evil.example/click-here")
     deliver()
     assert told() == [("insufficient_scope", True)]
     assert "evil.example" not in str(mail.outbox[0].message())

@@ -123,7 +123,7 @@ class Access:
         if self.bearer is None:
             _look(self.connection)
         elif scopes := challenges.missing_scopes(error.www_authenticate):
-            feedback.lacks(self.bearer.sign_in_id, scopes)
+            feedback.scopes_missing(self.bearer.sign_in_id, scopes)
         else:
             feedback.refused(self.bearer.sign_in_id)
             flow.discover_again(self.connection.pk)  # here and now: a check tells what it found
@@ -137,7 +137,7 @@ def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, 
     """
     if isinstance(failure, mcp_client.Forbidden) and bearer is not None:
         if scopes := challenges.missing_scopes(failure.www_authenticate):
-            feedback.lacks(bearer.sign_in_id, scopes)
+            feedback.scopes_missing(bearer.sign_in_id, scopes)
         return
     connection = Connection.objects.filter(pk=connection_id).first()
     if connection is None or (server_url and connection.server_url != server_url):
@@ -181,7 +181,7 @@ def _token(connection: Connection) -> Bearer | None:
     except OAuthError as failure:
         credential_state.settle(connection)
         if connection.oauth_grant == Grant.CLIENT_CREDENTIALS and bearer is None:
-            flow.no_tokens(connection, failure)
+            flow.record_no_tokens(connection, failure)
         raise
     return bearer
 

@@ -25,7 +25,7 @@ def egress_is_closed(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def mail_is_sent(**_: Any) -> list[CheckMessage]:
-    """Warn when nobody is mailed."""
+    """Warn when no mail is sent."""
     if settings.EMAIL_BACKEND != settings.NO_MAIL:
         return []
     return [
@@ -39,7 +39,7 @@ def mail_is_sent(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def clients_are_told_apart(**_: Any) -> list[CheckMessage]:
-    """Warn when a proxy is in front and nobody has said which."""
+    """Warn when there is a proxy in front that TRUSTED_PROXIES does not name."""
     if settings.SECURE_PROXY_SSL_HEADER is None or settings.TRUSTED_PROXIES:
         return []
     return [

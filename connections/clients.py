@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from django.conf import settings
 from django.http import HttpRequest
 
-_LONGEST = 2_000  # characters of X-Forwarded-For that are looked at
+_LONGEST = 2_000  # characters of X-Forwarded-For that are read
 
 
 def address_of(request: HttpRequest) -> str:

@@ -80,7 +80,7 @@ def _outcome(jobs: dict[bytes, Job], name: bytes, parts: list[bytes]) -> list[by
         return [DONE, *jobs[name](*parts)]
     except MemoryError:
         return [TOO_LARGE]
-    except Exception as error:  # noqa: BLE001 - whatever it was, the parent has to hear of it
+    except Exception as error:  # noqa: BLE001 - whatever it was, the parent has to know
         return [FAILED, type(error).__name__.encode()]  # its message may hold what a stranger wrote
 
 

@@ -106,8 +106,8 @@ def admitted(
 ) -> list[UUID]:
     """Return those of the due rows whose work may begin, at most so many: the oldest of each tenant, then its second.
 
-    `tenant` and `when` are the columns that say whose a row is and since when it is due. `claim` takes an admitted row
-    off the list; one that somebody else has taken is left out. Without `work` nobody has to be admitted.
+    `tenant` and `when` are the columns that say whose a row is and since when it is due. `claim` marks an admitted row
+    as taken; one that somebody else has taken is left out. Without `work` no slot is needed.
     """
     turn = Window(RowNumber(), partition_by=F(tenant), order_by=F(when).asc())
     in_turn = rows.order_by().annotate(turn=turn).order_by("turn", when).values_list("pk", tenant)

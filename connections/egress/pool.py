@@ -26,8 +26,8 @@ Origin = tuple[bytes, bytes, int | None]
 class GuardedPool:
     """Connections to all servers, each made by PinnedBackend; no proxies, no HTTP/2, no retries.
 
-    httpcore2's own pool looks at each of its connections several times per request: among 1,000 waiting calls a
-    request would cost 4 ms. Here an idle connection lies on a stack, and the others are not looked at.
+    httpcore2's own pool goes through all of its connections several times per request: among 1,000 waiting calls a
+    request would cost 4 ms. Here the idle connections are on a stack, and the others are not touched.
     """
 
     def __init__(self, *, resolver: Resolver = system_resolver) -> None:

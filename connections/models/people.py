@@ -56,7 +56,7 @@ class User(AbstractUser):
         return list(self.memberships.values_list("tenant", "role", "tenant__suspended_at"))
 
     def set_unusable_password(self) -> None:
-        """Take the password away, which changes it as well."""
+        """Remove the password, which counts as a change of it."""
         super().set_unusable_password()
         self.password_changed_at = timezone.now()
 

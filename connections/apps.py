@@ -12,4 +12,4 @@ class ConnectionsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the deploy checks, and the signal handlers that record sign-ins."""
-        from connections import checks, sign_ins  # noqa: F401, PLC0415 - Django wants them imported once apps are ready
+        from connections import checks, logins  # noqa: F401, PLC0415 - Django wants them imported once apps are ready

@@ -12,10 +12,10 @@ from django.http import HttpRequest
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, URLResolver
 
-from connections import patience
+from connections import statement_timeouts
+from connections.logins import note_wrong_password
 from connections.models import User
 from connections.passwords import take_a_try
-from connections.sign_ins import note_wrong_password
 from connections.tenancy import person
 
 SAFE = {"GET", "HEAD"}
@@ -68,7 +68,7 @@ class DuvoAdminSite(AdminSite):
         def bounded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if request.method not in SAFE:
                 return view(request, *args, **kwargs)
-            with patience.at_most(patience.PAGE_SECONDS):
+            with statement_timeouts.at_most(statement_timeouts.PAGE_SECONDS):
                 answer = view(request, *args, **kwargs)
                 # The rows of a list are read when it is rendered.
                 return answer.render() if isinstance(answer, SimpleTemplateResponse) else answer

@@ -58,8 +58,8 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "duvo.walls.WallsMiddleware",
-    "duvo.too_long.TooLongMiddleware",
+    "duvo.try_later.TryLaterMiddleware",
+    "duvo.statement_timeouts.StatementTimeoutMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from connections import patience, shares
+from connections import shares, statement_timeouts
 from connections.notices import notices
 from oauth import feedback, flow, refreshing, revoking, sign_in_notices
 
@@ -57,7 +57,7 @@ def discover_again(*, connection_id: str) -> None:
 def forget_old() -> None:
     """Delete old pending authorizations and notices."""
     now = timezone.now()
-    with patience.unhurried():
+    with statement_timeouts.suspended():
         flow.forget_old(now)
         sign_in_notices.resolve_obsolete(now)
         notices.forget_old(now)

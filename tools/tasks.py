@@ -8,7 +8,7 @@ from uuid import UUID
 from celery import Task, shared_task
 from django.utils import timezone
 
-from connections import patience, shares
+from connections import shares, statement_timeouts
 from connections.checking import CHECKS
 from connections.models import Tenant
 from tools.calls import acting, life, owner_mail, polling, pubsub, retention, usage
@@ -85,7 +85,7 @@ def mail_owner(*, notice_id: str) -> None:
 @shared_task(name="tools.purge_calls")
 def purge_calls() -> None:
     """Delete the calls that their organizations no longer want kept, and measure what each stores."""
-    with patience.unhurried():
+    with statement_timeouts.suspended():
         retention.purge(timezone.now())
         for tenant in Tenant.objects.all():
             usage.measure(tenant)

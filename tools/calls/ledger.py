@@ -24,7 +24,7 @@ from uuid import UUID
 import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from connections import patience, sealing
+from connections import sealing, statement_timeouts
 from connections.errors import DuvoError
 from tools.models import Call, StoredContent
 from tools.models.call_states import OPEN_STATES
@@ -139,12 +139,12 @@ class _Writer:
             try:
                 overtaken = _commit(rows)
             except (InterfaceError, OperationalError) as failure:
-                if patience.ran_out(failure):  # it would wait as long again
+                if statement_timeouts.expired(failure):  # it would wait as long again
                     raise
                 connection.close()  # the database was restarted, say: a new connection may do
                 overtaken = _commit(rows, again=True)
         except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to hear of it
-            if len(entries) > 1 and not patience.ran_out(error):  # one bad row must not take the others down
+            if len(entries) > 1 and not statement_timeouts.expired(error):  # one bad row must not take the others down
                 for entry in entries:
                     self._write([entry])
             else:

@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from connections import patience
+from connections import statement_timeouts
 from duvo import processes, stack
 
 
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         try:
             processes.check_port(port)
             with processes.locked(data):
-                with patience.unhurried():
+                with statement_timeouts.suspended():
                     call_command("migrate", verbosity=0)
                 asyncio.run(self._serve(port, data))
         except processes.StackError as error:

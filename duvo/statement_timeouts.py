@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
-from connections import patience
+from connections import statement_timeouts
 from tools.api import problems
 
 RETRY_AFTER = "5"  # seconds
@@ -17,12 +17,12 @@ ON_A_PAGE = (
 SENTENCE = "The database took too long. Ask for less at a time, or try again in a moment."
 
 
-class TooLongMiddleware(MiddlewareMixin):
+class StatementTimeoutMiddleware(MiddlewareMixin):
     """Answers 503 when a statement timed out, for the API as a problem (RFC 9457)."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Return the answer; None for every other exception."""
-        if not patience.ran_out(exception):
+        if not statement_timeouts.expired(exception):
             return None
         if request.path.startswith("/v1/"):
             body = problems.problem(503, "database_busy", SENTENCE)

@@ -16,7 +16,7 @@ from connections.errors import TooManyTries, TryLater
 from connections.passwords import remember_browser
 
 
-class WallsMiddleware:
+class TryLaterMiddleware:
     """Keep the request in `context`, answer 429 or 503 with Retry-After, and mark browsers that have signed in."""
 
     sync_capable = True

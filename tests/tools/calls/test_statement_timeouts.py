@@ -12,7 +12,7 @@ import pytest
 from django.db import connection, connections
 from django.test import Client
 
-from connections import patience
+from connections import statement_timeouts
 from connections.models import User
 from tests.conftest import House
 from tests.processes import database_url
@@ -56,21 +56,21 @@ class TestClocks:
         assert clocks() == ("30s", "10s")
 
     def test_housekeeping_takes_its_time_and_leaves_the_clocks_as_they_were(self, transactional_db: None) -> None:
-        with patience.unhurried():
+        with statement_timeouts.suspended():
             assert clocks() == ("0", "0")
         assert clocks() == ("30s", "10s")
 
     def test_a_page_has_less_time_and_only_for_itself(
         self, transactional_db: None, acme: House, signed_in: SignedIn
     ) -> None:
-        with patience.at_most(patience.PAGE_SECONDS):
+        with statement_timeouts.at_most(statement_timeouts.PAGE_SECONDS):
             assert clocks() == ("10s", "10s")
         assert clocks() == ("30s", "10s")
 
     def test_a_person_is_told_that_a_page_took_too_long(
         self, transactional_db: None, acme: House, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(patience, "PAGE_SECONDS", 1)
+        monkeypatch.setattr(statement_timeouts, "PAGE_SECONDS", 1)
         client = signed_in(acme.admin)
         with locked("tools_probe"):
             answer = client.get("/admin/tools/probe/?outcome__exact=failed")

@@ -1,8 +1,8 @@
 """How long the database may work on one statement, and how long a statement waits for a lock.
 
 Web processes and workers begin each connection with the settings DATABASE_STATEMENT_TIMEOUT and DATABASE_LOCK_TIMEOUT;
-pages get less (`at_most`), housekeeping takes its time (`unhurried`), and commands of `manage.py` begin without both.
-What takes longer fails as OperationalError, and `ran_out` tells it from a database that is gone. All of this is for
+pages get less (`at_most`), housekeeping takes its time (`suspended`), and commands of `manage.py` begin without both.
+What takes longer fails as OperationalError, and `expired` tells it from a database that is gone. All of this is for
 PostgreSQL: SQLite has no such timeouts.
 """
 
@@ -19,7 +19,7 @@ PAGE_SECONDS = 10
 _RAN_OUT = (errors.QueryCanceled, errors.LockNotAvailable)
 
 
-def ran_out(error: BaseException) -> bool:
+def expired(error: BaseException) -> bool:
     """Whether the error is a timeout of a statement or a lock, and not a database that is gone."""
     return isinstance(error, _RAN_OUT) or isinstance(error.__cause__, _RAN_OUT)
 
@@ -37,7 +37,7 @@ def at_most(seconds: int) -> Iterator[None]:
 
 
 @contextmanager
-def unhurried() -> Iterator[None]:
+def suspended() -> Iterator[None]:
     """Let statements inside take as long as they need; does nothing where the settings name no timeouts."""
     if connection.vendor != "postgresql" or not (settings.DATABASE_STATEMENT_TIMEOUT or settings.DATABASE_LOCK_TIMEOUT):
         yield

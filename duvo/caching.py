@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_vary_headers
+
+from duvo.middleware import Middleware
 
 
 def keep_private(response: HttpResponseBase) -> None:
@@ -18,29 +16,10 @@ def keep_private(response: HttpResponseBase) -> None:
         patch_vary_headers(response, ["Authorization"])
 
 
-class KeepPrivateMiddleware:
+class KeepPrivateMiddleware(Middleware):
     """Applies `keep_private` to every answer of the API, errors included."""
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        """Keep the next layer; behave async if it is."""
-        self.get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        """Answer."""
-        if iscoroutinefunction(self.get_response):
-            return self._answer_async(request)
-        return self._kept(request, self.get_response(request))
-
-    async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
-        return self._kept(request, await self.get_response(request))
-
-    @staticmethod
-    def _kept(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    def after(self, request: HttpRequest, response: HttpResponseBase) -> None:
+        """Keep the API's answers out of shared caches."""
         if request.path.startswith("/v1/"):
             keep_private(response)
-        return response

@@ -6,15 +6,14 @@ import json
 import logging
 import logging.config
 import re
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 from uuid_utils.compat import uuid7
 
 from connections.context import request_id
+from duvo.middleware import Middleware
 
 # Lines about requests as servers write them, with the query string: `code` and `state` of a sign-in travel in it. Web
 # servers set their loggers up before they load the product, which takes them away again, whatever their options say.
@@ -91,29 +90,13 @@ def new_request_id(offered: str | None) -> str:
     return value
 
 
-class RequestIdMiddleware:
+class RequestIdMiddleware(Middleware):
     """Give each request an id, in the logs, in audit events and in the X-Request-ID response header."""
 
-    sync_capable = True
-    async_capable = True
+    def before(self, request: HttpRequest) -> None:
+        """Take the caller's id, or make one."""
+        new_request_id(request.headers.get("X-Request-ID"))
 
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        """Keep the next layer; behave async if it is."""
-        self.get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        """Answer with the id of this request as a header."""
-        if iscoroutinefunction(self.get_response):
-            return self._answer_async(request)
-        value = new_request_id(request.headers.get("X-Request-ID"))
-        response: HttpResponseBase = self.get_response(request)
-        response["X-Request-ID"] = value
-        return response
-
-    async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
-        value = new_request_id(request.headers.get("X-Request-ID"))
-        response: HttpResponseBase = await self.get_response(request)
-        response["X-Request-ID"] = value
-        return response
+    def after(self, request: HttpRequest, response: HttpResponseBase) -> None:
+        """Tell the caller the id."""
+        response["X-Request-ID"] = request_id.get()

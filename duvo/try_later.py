@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
-from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
@@ -14,36 +11,21 @@ from django.shortcuts import render
 from connections.context import visitor
 from connections.errors import TooManyTries, TryLater
 from connections.passwords import remember_browser
+from duvo.middleware import Middleware
 
 
-class TryLaterMiddleware:
+class TryLaterMiddleware(Middleware):
     """Keep the request in `context`, answer 429 or 503 with Retry-After, and mark browsers that have signed in."""
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        """Keep the next layer; behave async if it is."""
-        self.get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        """Answer."""
+    def before(self, request: HttpRequest) -> None:
+        """Let what is recorded say who asked."""
         visitor.set(request)
-        if iscoroutinefunction(self.get_response):
-            return self._answer_async(request)
-        return self._remembered(request, self.get_response(request))
 
-    async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
-        return self._remembered(request, await self.get_response(request))
-
-    @staticmethod
-    def _remembered(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    def after(self, request: HttpRequest, response: HttpResponseBase) -> None:
+        """Mark the browser of a person who has just signed in."""
         user = getattr(request, "signed_in", None)
         if user is not None:
             remember_browser(response, user, secure=settings.SESSION_COOKIE_SECURE)
-        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Return the page that says how long to wait; None for every other exception."""

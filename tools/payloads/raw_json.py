@@ -1,4 +1,4 @@
-"""JSON that is too large to be read where others wait: it stays as it is written. Pure."""
+"""JSON that is too large to be parsed on the event loop is kept as bytes. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import orjson
 
-SMALL: Final = 64 * 1024  # bytes; reading as many takes 6 ms, if they are nothing but small objects
-_LONGEST_TEXT: Final = 1024 * 1024  # bytes; reading one text of so many takes half a millisecond
+SMALL: Final = 64 * 1024  # bytes; parsing as many takes 6 ms, if they are nothing but small objects
+_LONGEST_TEXT: Final = 1024 * 1024  # bytes; parsing one string of so many takes half a millisecond
 _MOST_MARKS: Final = 8_000
 _MARKS: Final = (b",", b"[", b"{", b"\\")
 
 
 class RawJson:
-    """A JSON value as bytes, which are JSON: who made it has seen to that."""
+    """A JSON value as bytes; whoever creates one has made sure that they are valid JSON."""
 
     __slots__ = ("json",)
 
@@ -24,7 +24,7 @@ class RawJson:
 
     @property
     def fragment(self) -> orjson.Fragment:
-        """The value as a part of something larger that is written."""
+        """The value, to be embedded in something that orjson serializes."""
         return orjson.Fragment(self.json)
 
 
@@ -37,14 +37,14 @@ def encode(value: Any) -> bytes:
 
 
 def is_small(text: bytes) -> bool:
-    """Tell whether JSON can be read where others wait: it is short, or little else than long texts."""
+    """Tell whether JSON may be parsed on the event loop: it is short, or consists mostly of long strings."""
     if len(text) <= SMALL:
         return True
     return len(text) <= _LONGEST_TEXT and not has_more_than(_MOST_MARKS, _MARKS, text)
 
 
 def has_more_than(most: int, marks: Iterable[bytes], text: bytes) -> bool:
-    """Tell whether more than so many marks are in a text; it jumps from one to the next, as most texts have few."""
+    """Tell whether a text has more than `most` of these marks; it jumps from one to the next, as there are few."""
     for mark in marks:
         at = text.find(mark)
         while at >= 0:
@@ -56,5 +56,5 @@ def has_more_than(most: int, marks: Iterable[bytes], text: bytes) -> bool:
 
 
 def read(text: bytes) -> Any:
-    """Read our own JSON if it is small, else leave it as it is."""
+    """Parse our own JSON if it is small, else return it as `RawJson`."""
     return orjson.loads(text) if is_small(text) else RawJson(text)

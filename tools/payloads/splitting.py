@@ -1,4 +1,4 @@
-"""What is too large to stand in a result is taken out of it, and linked from where it stood. Pure.
+"""Contents that are too large for a result are taken out of it, and links are left in their place. Pure.
 
 Nothing is cut: result and pieces together hold all that the server sent.
 """
@@ -22,7 +22,7 @@ BINARY = "application/octet-stream"
 _TEXT = "text/plain"
 _JSON = "application/json"
 _MOST_OF_A_MEDIA_TYPE = 200
-_MOST_SAID = 4 * 1024  # bytes that a link repeats of what stood beside the payload
+_MOST_BESIDE = 4 * 1024  # bytes of a block's other members, which its link repeats
 
 # RFC 6838, section 4.2, with the plainer ones of the parameters of RFC 9110, section 5.6.6.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
@@ -52,43 +52,43 @@ def split(result: dict[str, Any], *, length: int, link: Link) -> tuple[dict[str,
     """Return the result with links in the place of what is too large, and the pieces that they lead to.
 
     `length` is that of the result as JSON, in bytes; one of at most `SMALL` comes back as it is, at no cost. `link`
-    makes the address of a number. A result that stays is the very object that was given.
+    makes the URL of a piece from its number. A result in which nothing is too large is returned itself, not a copy.
     """
     if length <= SMALL:
         return result, []
-    taking = _Taking(link)
-    content = [taking.linked(block) if _too_large(block) else block for block in result["content"] or []]
+    extractor = _Extractor(link)
+    content = [extractor.linked(block) if _too_large(block) else block for block in result["content"] or []]
     left = dict(result)
     structured = result.get("structured_content")
     if structured is not None and len(data := orjson.dumps(structured)) > LARGE:
         left["structured_content"] = None
-        left["structured_content_link"] = taking.out(data, _JSON, "structured_content", {})
+        left["structured_content_link"] = extractor.extract(data, _JSON, "structured_content", {})
     others = len(orjson.dumps({**left, "content": []}))
-    left["content"] = _within(ALL - others, content, taking)
-    return (left, taking.pieces) if taking.pieces else (result, [])
+    left["content"] = _within(ALL - others, content, extractor)
+    return (left, extractor.pieces) if extractor.pieces else (result, [])
 
 
 def as_one(text: bytes, *, is_error: bool, link: Link) -> tuple[dict[str, Any], list[Piece]]:
-    """Return a result that nobody has read as one piece, and what stands for it."""
-    taking = _Taking(link)
-    left = {"is_error": is_error, "content": [taking.out(text, _JSON, "result", {})], "structured_content": None}
-    return left, taking.pieces
+    """Return a result with nothing but a link, and as its one piece the whole result, which nobody has parsed."""
+    extractor = _Extractor(link)
+    left = {"is_error": is_error, "content": [extractor.extract(text, _JSON, "result", {})], "structured_content": None}
+    return left, extractor.pieces
 
 
 def media_type(claimed: object) -> str:
-    """Return the media type that a server claims if it has the form of one (RFC 6838), else that of any bytes."""
+    """Return the media type that a server claims if it has the form of one (RFC 6838), else `BINARY`."""
     fits = isinstance(claimed, str) and len(claimed) <= _MOST_OF_A_MEDIA_TYPE and _MEDIA_TYPE.fullmatch(claimed)
     return str(claimed) if fits else BINARY
 
 
-class _Taking:
+class _Extractor:
     """Takes contents out of a result, one after the other."""
 
     def __init__(self, link: Link) -> None:
         self.pieces: list[Piece] = []
         self._link = link
 
-    def out(self, data: bytes, kind: str, name: str, more: dict[str, Any]) -> dict[str, Any]:
+    def extract(self, data: bytes, kind: str, name: str, more: dict[str, Any]) -> dict[str, Any]:
         """Make a piece and return the MCP `resource_link` to it."""
         number = len(self.pieces) + 1
         piece = Piece(number, kind, data, sha256(data).hexdigest())
@@ -104,31 +104,31 @@ class _Taking:
         }
 
     def linked(self, block: dict[str, Any]) -> dict[str, Any]:
-        """Take the payload out of a block, or all of a block that has none; the link keeps what else it said."""
+        """Take the payload out of a block, or all of a block that has none; the link repeats its other members."""
         inner, member = _payload(block)
         if inner is None:
-            return self.out(orjson.dumps(block), _JSON, "block", {})
+            return self.extract(orjson.dumps(block), _JSON, "block", {})
         name = str(block["type"])
         rest = {key: value for key, value in inner.items() if key != member}
-        said = {**block, "resource": rest} if inner is not block else rest
-        if not _fits_in_a_link(said):
-            return self.out(orjson.dumps(block), _JSON, name, {})
+        beside = {**block, "resource": rest} if inner is not block else rest
+        if not _fits_in_a_link(beside):
+            return self.extract(orjson.dumps(block), _JSON, name, {})
         data, claimed = _bytes_of(inner[member], inner.get("mimeType"), text=member == "text")
-        link = self.out(data, claimed, name, {"duvo/block": said})
+        link = self.extract(data, claimed, name, {"duvo/block": beside})
         if isinstance(annotations := block.get("annotations"), dict):
             link["annotations"] = annotations
         return link
 
 
-def _fits_in_a_link(said: dict[str, Any]) -> bool:
+def _fits_in_a_link(beside: dict[str, Any]) -> bool:
     try:
-        return len(orjson.dumps([[[[said]]]])) <= _MOST_SAID
-    except TypeError:  # as deep as JSON may be, and in a link it would stand deeper
+        return len(orjson.dumps([[[[beside]]]])) <= _MOST_BESIDE
+    except TypeError:  # nested as deeply as JSON may be, and a link would nest it deeper
         return False
 
 
 def _payload(block: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """Return the object that holds the bulk of a block, and the member that is it; None for a block of another kind."""
+    """Return the object that holds a block's payload, and that member's name; None for a block of another kind."""
     match block:
         case {"type": "text", "text": str()}:
             return block, "text"
@@ -149,7 +149,7 @@ def _too_large(block: dict[str, Any]) -> bool:
 
 
 def _bytes_of(payload: str, claimed: object, *, text: bool) -> tuple[bytes, str]:
-    """Return the bytes of a payload and their media type; Base64 that is none (RFC 4648) is kept as the text it is."""
+    """Return the bytes of a payload and their media type; invalid Base64 (RFC 4648) is kept as text."""
     if text:
         return payload.encode(), _CHARSET.sub("", media_type(claimed)) if claimed is not None else _TEXT
     try:
@@ -158,15 +158,15 @@ def _bytes_of(payload: str, claimed: object, *, text: bool) -> tuple[bytes, str]
         return payload.encode(), _TEXT
 
 
-def _within(most: int, content: list[dict[str, Any]], taking: _Taking) -> list[dict[str, Any]]:
+def _within(most: int, content: list[dict[str, Any]], extractor: _Extractor) -> list[dict[str, Any]]:
     """Return blocks that together stay within `most` bytes: the largest become links, at last all of them one link."""
     sizes = [len(orjson.dumps(block)) for block in content]
     total = sum(sizes) + len(sizes)
     for index in sorted(range(len(content)), key=lambda index: -sizes[index]):
         if total <= most or sizes[index] <= SMALL:
             break
-        content[index] = taking.linked(content[index])
+        content[index] = extractor.linked(content[index])
         total += len(orjson.dumps(content[index])) - sizes[index]
     if total <= most or not content:
         return content
-    return [taking.out(orjson.dumps(content), _JSON, "content", {})]
+    return [extractor.extract(orjson.dumps(content), _JSON, "content", {})]

@@ -1,6 +1,6 @@
-"""JSON of strangers, read and judged as far as that needs no row, no socket and no Django. Pure.
+"""Untrusted JSON, parsed and checked without rows, sockets or Django. Pure.
 
-A process apart does this for what is large (`heavy.py`), the event loop for what is small.
+A separate process does this for what is large (`tools/offload_jobs.py`), the event loop for what is small.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read(body: bytes) -> Any:
         value = orjson.loads(body)
     except ValueError:
         value = _read_with_lone_surrogates(body)
-    # Few brackets cannot be deep; only then is the second look worth its time.
+    # JSON with few brackets cannot be deep; only the rest is serialized to find out.
     if has_more_than(MAX_DEPTH, (b"{", b"["), body):
         try:
             orjson.dumps(value)
@@ -58,7 +58,7 @@ def are_blocks(content: Any) -> bool:
 
 
 def member_faults(body: Any, name: str, not_an_object: str, *, also: str = "") -> list[dict[str, str]]:
-    """Return the faults of a request's body that may have one member, an object, and `also` a text."""
+    """Return the faults of a request's body, which may have the member `name` (an object) and `also` (a string)."""
     if not isinstance(body, dict):
         return [{"pointer": "", "code": "type", "detail": "The body is not a JSON object."}]
     faults = [

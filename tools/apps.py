@@ -1,4 +1,4 @@
-"""The room's registration with Django."""
+"""The Django app configuration."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from django.apps import AppConfig
 
 
 class ToolsConfig(AppConfig):
-    """What a tenant does with a connection."""
+    """The app `tools`: what a tenant does with a connection."""
 
     name = "tools"

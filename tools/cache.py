@@ -1,4 +1,4 @@
-"""Values that may be a moment old: what the call path knows of callers and tools without asking the database."""
+"""A cache for values that may be a moment old, such as callers and tools, so that calls need no query for them."""
 
 from __future__ import annotations
 
@@ -18,55 +18,55 @@ Value = TypeVar("Value")
 class LoadingCache(Generic[Key, Value]):
     """A bounded cache over a loader; a value is at most `seconds` old, and concurrent misses load once.
 
-    Whatever the loader returns is kept, a refusal (None) too, but apart: strangers who ask for what there is not push
-    out nothing that there is. What it raises is not kept.
+    None (not found) is cached too, but in a store of its own: requests for unknown keys do not evict known values.
+    What the loader raises is not cached.
     """
 
     def __init__(self, load: Callable[[Key], Value], *, seconds: float, most: int = 10_000) -> None:
-        """Take the loader (plain code that may use the ORM), the age in seconds, and how many values to keep."""
+        """Take the loader (synchronous, may use the ORM), the maximum age in seconds, and how many values to keep."""
         self._load = load
         self._values: TTLCache[Key, Value] = TTLCache(maxsize=most, ttl=seconds)
-        self._refused: TTLCache[Key, Value] = TTLCache(maxsize=most, ttl=seconds)
+        self._missing: TTLCache[Key, Value] = TTLCache(maxsize=most, ttl=seconds)
         self._lock = threading.Lock()
         self._loading: dict[tuple[asyncio.AbstractEventLoop, Key], asyncio.Future[Value]] = {}
 
     async def get(self, key: Key) -> Value:
-        """Return the value, loading it in a thread if it is not fresh."""
+        """Return the value, loading it in a thread if it is not cached."""
         try:
             return self.kept(key)
         except KeyError:
             pass
-        place = (asyncio.get_running_loop(), key)
-        if place not in self._loading:
+        loading = (asyncio.get_running_loop(), key)
+        if loading not in self._loading:
             task = asyncio.ensure_future(in_thread(self.get_now, key))
-            self._loading[place] = task
-            task.add_done_callback(lambda _: self._loading.pop(place, None))
-        return await asyncio.shield(self._loading[place])
+            self._loading[loading] = task
+            task.add_done_callback(lambda _: self._loading.pop(loading, None))
+        return await asyncio.shield(self._loading[loading])
 
     def get_now(self, key: Key) -> Value:
-        """Return the value from plain code, loading it here if it is not fresh."""
+        """Return the value, from synchronous code, loading it in this thread if it is not cached."""
         try:
             return self.kept(key)
         except KeyError:
             value = self._load(key)
             with self._lock:
-                (self._refused if value is None else self._values)[key] = value
+                (self._missing if value is None else self._values)[key] = value
             return value
 
     def kept(self, key: Key) -> Value:
-        """Return the value that is fresh; raises KeyError when none is."""
+        """Return the cached value; raises KeyError when there is none."""
         with self._lock:
             value = self._values.get(key)
-            return self._refused[key] if value is None else value
+            return self._missing[key] if value is None else value
 
     def drop(self, key: Key) -> None:
         """Forget one value."""
         with self._lock:
             self._values.pop(key, None)
-            self._refused.pop(key, None)
+            self._missing.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._values.clear()
-            self._refused.clear()
+            self._missing.clear()

@@ -1,7 +1,7 @@
-"""Who calls: the token of `Authorization: Bearer duvo_…` becomes a principal, or nobody.
+"""Who calls: the token of `Authorization: Bearer duvo_…` becomes a principal, or None.
 
-What is no token at all is never looked up, and each address may try only so many that nobody has: those of one process
-keep it from asking the database for everybody. A token that was good lately is looked up whatever its neighbours try.
+What does not have the form of a token is never looked up. In each process a client address may try only so many unknown
+tokens, because each costs a query. A token that was valid lately is looked up even when its address has used that up.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tools.cache import LoadingCache
 from tools.models import AccessToken
 from tools.models.assignments import digest_of
 
-UNKNOWN_AT_ONCE = 20  # unknown tokens that one address may try in this process, and then one a second
+UNKNOWN_AT_ONCE = 20  # unknown tokens that one address may try in this process; after them one a second
 _NOTE_USE_EVERY = timedelta(minutes=1)
 _TOKEN = re.compile(r"duvo_[A-Za-z0-9_-]{43}")
 
@@ -40,7 +40,7 @@ class Principal:
     assignment_id: UUID | None
     role: str | None
     user_id: int | None
-    suspended: bool = False  # its organization: then the door stays closed, with a word of its own
+    suspended: bool = False  # its organization is suspended: requests are refused, with a code of their own
 
     is_authenticated = True  # what DRF asks of a user
 
@@ -65,7 +65,7 @@ def _load(digest: str) -> Principal | None:
     )
 
 
-# One second: a token that is revoked in one process stops in every other within it.
+# One second: within it, a token that is revoked in one process is refused by every other.
 principals: LoadingCache[str, Principal | None] = LoadingCache(_load, seconds=1.0)
 
 
@@ -75,18 +75,21 @@ _tries = Local()
 
 
 def welcome(principal: Principal | None) -> bool:
-    """Whether the door is open to this caller."""
+    """Tell whether requests are accepted: the caller is known, and its organization is not suspended."""
     return principal is not None and not principal.suspended
 
 
 def token_digest(header: str | None) -> str | None:
-    """Return the digest of the bearer token in an Authorization header, or None for what is none of ours."""
+    """Return the digest of the bearer token in an Authorization header, or None if it is no token of ours."""
     scheme, _, token = (header or "").partition(" ")
     return digest_of(token.strip()) if scheme.lower() == "bearer" and _TOKEN.fullmatch(token.strip()) else None
 
 
 async def recognize(digest: str, request: HttpRequest) -> Principal | None:
-    """Return whose token this is; raises TooManyTries where too many came that are nobody's."""
+    """Return the principal of a token by its digest, or None if the token is unknown or no longer valid.
+
+    Raises TooManyTries after too many unknown tokens from the address of the request.
+    """
     try:
         return principals.kept(digest)
     except KeyError:
@@ -96,7 +99,7 @@ async def recognize(digest: str, request: HttpRequest) -> Principal | None:
 
 
 def recognize_now(digest: str, request: HttpRequest) -> Principal | None:
-    """Return the same to plain code."""
+    """Do what `recognize` does, from synchronous code."""
     try:
         return principals.kept(digest)
     except KeyError:
@@ -106,7 +109,7 @@ def recognize_now(digest: str, request: HttpRequest) -> Principal | None:
 
 
 def forget() -> None:
-    """Forget whatever is known of tokens."""
+    """Forget everything that is cached about tokens."""
     principals.clear()
     _good_lately.clear()
     _tries.clear()
@@ -114,9 +117,9 @@ def forget() -> None:
 
 @contextmanager
 def _counted(digest: str, request: HttpRequest) -> Iterator[list[Principal | None]]:
-    """Refuse to ask the database where too many were nobody's, and count what turns out to be nobody's.
+    """Raise TooManyTries before the look-up if too many tokens were unknown, and count this one if it is unknown too.
 
-    Counting only afterwards lets many good tokens come from one address at once, as from a proxy after a restart.
+    Counting only afterwards lets many valid tokens come from one address at once, as from a proxy after a restart.
     """
     found: list[Principal | None] = []
     with _lock:

@@ -1,4 +1,4 @@
-"""What can go wrong for a caller of tools, named for what it can do about it.
+"""What can go wrong for a caller of tools; each error is named for what the caller can do about it.
 
 CallError                 carries the HTTP status of the problem it becomes
 ├── ToolNotFound          no such tool for this caller
@@ -9,16 +9,16 @@ CallError                 carries the HTTP status of the problem it becomes
 ├── ConnectionNotReady    the connection waits for a credential or has never been checked
 ├── ArgumentsRefused      the arguments do not fit the tool's JSON Schema; names each fault
 ├── OrganizationSuspended the platform's staff have suspended the organization; nothing runs
-├── CallerGone            the caller's token stopped opening the door while it waited
+├── CallerGone            the caller's token was revoked or expired while it waited
 ├── ActingRefused         the token may not act through the personal sign-in of its assignment's owner
-├── Ended                 who asked for the call, or what it needs, has ended meanwhile; the code says what
-├── ToolReplaced          another tool, definition or server stands where the call's was
+├── Ended                 the call's assignment or token, or something that it needs, has ended; the code says what
+├── ToolReplaced          the call's tool, its definition or its server has been replaced
 ├── ArgumentsTooComplex   checking the arguments against the tool's JSON Schema takes too long
 ├── NotApproved           an admin refused the call, or nobody approved it in time
 ├── InputDeclined         what the tool needs before it runs was declined
 ├── CallCancelled         somebody asked for the call to be cancelled
 ├── LeaseLost             this process is no longer the one that makes the call
-├── NotAsked              the call asks nothing, or has been answered
+├── NotAsked              the call asks nothing, or its question has been answered
 ├── AnswersRefused        the answers do not fit the questions; names each fault
 ├── KeyReused             the idempotency key belongs to another request
 ├── LimitReached          too many calls run, or too many were made; the code says which limit it was

@@ -1,12 +1,12 @@
-"""What is done in a process apart, with bytes that strangers wrote: see `connections.offload`. Nothing of Django here.
+"""Jobs that run in a separate process, on untrusted bytes: see `connections.offload`. Nothing here imports Django.
 
-compile    a schema, to see whether that can be done
-check      a value against a schema
-body       the body of a request, to the one member that it may have
-in_order   a value with its members in order, as digests are made of it
-picked     the few members of arguments that are sent as headers, too
-answer     a server's answer, to the little that is decided upon and the result as it is kept
-split      a result, to what stays and what is linked
+compile    tells whether a schema can be compiled
+check      checks a value against a schema
+body       checks the body of a request, and returns the one member that it may have
+in_order   sorts the members of a value, for digests
+picked     returns the few members of arguments that are also sent as headers
+answer     divides a server's response into the members that decide what happens next, and the result as it is stored
+split      divides a result into what stays in it, and the pieces that it links to
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def check(schema: bytes, value: bytes) -> list[bytes]:
 
 
 def body(text: bytes, name: bytes, not_an_object: bytes) -> list[bytes]:
-    """Return the faults of a body as JSON (nothing for one that is no JSON), and its member as it is written anew."""
+    """Return the faults of a body as JSON (empty for a body that is not JSON), and its member, serialized again."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -56,12 +56,12 @@ def body(text: bytes, name: bytes, not_an_object: bytes) -> list[bytes]:
 
 
 def in_order(value: bytes) -> list[bytes]:
-    """Return a value with the members of its objects in order."""
+    """Return a value with the members of its objects sorted by name."""
     return [orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS)]
 
 
 def picked(value: bytes, paths: bytes) -> list[bytes]:
-    """Return an object with nothing but the members at the paths that are no objects or lists themselves."""
+    """Return an object with only the members at these paths; those that are objects or lists are left out."""
     whole, chosen = orjson.loads(value), dict[str, Any]()
     for path in orjson.loads(paths):
         node: Any = whole
@@ -69,17 +69,17 @@ def picked(value: bytes, paths: bytes) -> list[bytes]:
             node = node.get(step) if isinstance(node, dict) else None
         if node is None or isinstance(node, dict | list):
             continue
-        place = chosen
+        target = chosen
         for step in path[:-1]:
-            place = place.setdefault(step, {})
-        place[path[-1]] = node
+            target = target.setdefault(step, {})
+        target[path[-1]] = node
     return [orjson.dumps(chosen)]
 
 
 def answer(text: bytes, method: bytes) -> list[bytes]:
-    """Return a server's message without the content of its result, and that as `ToolResult.large` has it.
+    """Return a server's message without the content of its result, and the result as JSON (see `ToolResult.large`).
 
-    The first part is empty for what is no JSON or too deep, or too large without its content.
+    The message is empty if it is not JSON, nested too deeply, or too large even without that content.
     """
     try:
         message = untrusted.read(text)
@@ -87,7 +87,7 @@ def answer(text: bytes, method: bytes) -> list[bytes]:
         return [b"", b""]
     large = b""
     result = message.get("result") if isinstance(message, dict) else None
-    # The result of a task stands in the answer to the look at it.
+    # The result of a task is a member of the result of `tasks/get`.
     holder = result.get("result") if isinstance(result, dict) and method == b"tasks/get" else result
     if isinstance(holder, dict) and holder.get("resultType", "complete") == "complete":
         content = holder.get("content", [])
@@ -100,16 +100,16 @@ def answer(text: bytes, method: bytes) -> list[bytes]:
                 }
             )
         holder.pop("structuredContent", None)
-        if "content" in holder:  # what is no list of blocks stays recognizable as that
+        if "content" in holder:  # null says that it was no list of blocks
             holder["content"] = [] if large else None
     beside = orjson.dumps(message)
     return [beside, large] if len(beside) <= MOST_BESIDE else [b"", b""]
 
 
 def split(result: bytes, address: bytes) -> list[bytes]:
-    """Return what is left of a result, what there is to know of each piece as JSON, and the pieces' bytes.
+    """Return the rest of a result; as JSON number, media type and digest of each piece; and the bytes of each piece.
 
-    `address` is the beginning of the pieces' addresses.
+    `address` is what the pieces' URLs begin with.
     """
     beginning = address.decode()
     left, pieces = splitting.split(orjson.loads(result), length=len(result), link=lambda number: f"{beginning}{number}")
@@ -118,7 +118,7 @@ def split(result: bytes, address: bytes) -> list[bytes]:
 
 
 def _kept(result: dict[str, Any]) -> bytes:
-    """Write a result with all its members, in the order by which `tools.models.calls` knows that none is missing."""
+    """Serialize a result with all its members, in an order by which `tools.models.calls` sees that none is missing."""
     names = ("is_error", "structured_content_link", "content", "structured_content")
     return orjson.dumps({name: result.get(name) for name in names})
 

@@ -1,4 +1,4 @@
-"""The doors of the workers: keyword-only ids in, one story each."""
+"""The Celery tasks; each takes keyword-only ids and calls one function of `calls` or `catalog`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tools.models import Call
 
 POLLS = shares.Work(task="tools.poll_task", dispatcher="tools.dispatch_task_polls")
 CANCELS = shares.Work(task="tools.cancel_task", dispatcher="tools.dispatch_task_polls")
-_CANCEL_TRIES = 12  # each after twice the pause: thousands that wait must not stand before what others wait for
+_CANCEL_TRIES = 12  # the pause doubles each time: thousands that wait must not delay other tasks
 
 
 @shared_task(name="tools.dispatch_probes")
 def dispatch_probes() -> None:
-    """Enqueue the probes that are due, no more of an organization than its share."""
+    """Enqueue the probes that are due, for each organization at most its share."""
     for connection_id in probing.due(timezone.now(), work=CHECKS):
         probe_connection.apply_async(kwargs={"connection_id": str(connection_id)}, expires=shares.WAITS)
 
@@ -36,14 +36,14 @@ def probe_connection(*, connection_id: str) -> None:
 
 @shared_task(name="tools.dispatch_task_polls")
 def dispatch_task_polls() -> None:
-    """Enqueue looks at the tasks of servers that are due, no more of an organization than its share."""
+    """Enqueue the polls of MCP tasks that are due, for each organization at most its share."""
     for call_id in polling.due(timezone.now(), POLLS):
         poll_task.apply_async(kwargs={"call_id": str(call_id)}, expires=shares.WAITS)
 
 
 @shared_task(name="tools.poll_task")
 def poll_task(*, call_id: str) -> None:
-    """Look at the task of one call."""
+    """Poll the MCP task of one call."""
     with POLLS.held(call_id):
         polling.poll(UUID(call_id))
     pubsub.publish(UUID(call_id))
@@ -51,7 +51,7 @@ def poll_task(*, call_id: str) -> None:
 
 @shared_task(name="tools.cancel_task", bind=True, max_retries=_CANCEL_TRIES)
 def cancel_task(self: Task[..., None], *, call_id: str) -> None:
-    """Tell a server that nobody wants the task of a call any more, as soon as its organization has a place for it."""
+    """Send `tasks/cancel` for the MCP task of a call, as soon as the organization has a free slot for it."""
     tenant = Call.objects.filter(pk=call_id).values_list("tenant", flat=True).first()
     if tenant is None:
         return
@@ -70,7 +70,7 @@ def sweep_calls() -> None:
 
 @shared_task(name="tools.dispatch_owner_mail")
 def dispatch_owner_mail() -> None:
-    """Enqueue the mails to owners of assignments that are to be sent again, or whose message was lost."""
+    """Enqueue the mails to owners of assignments that are due: to be tried again, or whose Celery message was lost."""
     for notice_id in owner_mail.due(timezone.now(), acting.MAILS):
         mail_owner.apply_async(kwargs={"notice_id": str(notice_id)}, expires=shares.WAITS)
 

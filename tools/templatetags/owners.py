@@ -17,7 +17,7 @@ register = template.Library()
 
 @register.inclusion_tag("admin/tools/told.html", takes_context=True)
 def told_to_owner(context: dict[str, Any]) -> dict[str, Any]:
-    """Show the newest 10 things that this person has not seen, of organizations that they still belong to."""
+    """Show the newest 10 notices that this person has not seen, of organizations that they still belong to."""
     request: HttpRequest = context["request"]
     user = person(request)
     rows = OwnerNotice.objects.filter(owner=user, seen_at=None, assignment__tenant__in=tenants_of(user))

@@ -1,4 +1,4 @@
-"""The report of a connection inside the pages of the room below, which knows neither checks nor tools."""
+"""The report of a connection, for the pages of the app `connections`, which does not import `tools`."""
 
 from __future__ import annotations
 

@@ -2,5 +2,5 @@
 
 `drift` compares a listing with what is known, `difference` shows a change to people, `policy` decides whether a tool
 may be used and under which name. `expansion` and `schema_cost` measure a JSON Schema before `schemas` compiles it;
-`checks` checks values against it, here or in a process apart. Begin with `drift` and `policy`.
+`checks` checks values against it, in this or in a separate process. Begin with `drift` and `policy`.
 """

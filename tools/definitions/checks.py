@@ -1,7 +1,7 @@
-"""Checking values against schemas: what is little work is done here, everything else in a process apart.
+"""Checking values against schemas: cheap checks run in this process, all others in a separate one.
 
-Both sides are strangers': a schema comes from a server, a value from a program or a person. Checking holds the
-interpreter, so what may take longer than some milliseconds must not happen where others wait.
+Both are untrusted: a schema comes from a server, a value from a program or a person. Checking holds the GIL, so what
+may take longer than some milliseconds must not run on the event loop.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from tools.payloads.raw_json import Json, RawJson, encode
 
 COMPILE_SECONDS: Final = 1.5  # of CPU time; a check may take twice as long
 CHECK_SECONDS: Final = 3.0
-TOO_DEAR: Final = "The schema takes too long, or too much memory, to compile."
+TOO_EXPENSIVE: Final = "The schema takes too long, or too much memory, to compile."
 _MOST_TENANTS: Final = 256
 _MOST_KEPT: Final = 4 * 1024 * 1024  # bytes of compiled schemas of one tenant, by the estimate below
 _LEAST: Final = 2_048  # bytes
-_PER_BYTE: Final = 8  # bytes of a compiled schema for one that is written; and for one of a pattern's weight
-_PER_WEIGHT: Final = 100
+_PER_BYTE: Final = 8  # bytes of a compiled schema for each byte of its JSON
+_PER_WEIGHT: Final = 100  # bytes of a compiled schema for each unit of its patterns' weight
 
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """A schema that values can be checked against; `compiled` is None where that is done in a process apart."""
+    """A schema that values can be checked against; `compiled` is None if that runs in a separate process."""
 
     schema: bytes = field(repr=False)
     cost: SchemaCost = field(repr=False)
@@ -51,7 +51,7 @@ class Checker:
         return _read(await offload.run(CHECK, self.schema, text, tenant=tenant, seconds=CHECK_SECONDS))
 
     def faults_now(self, value: Json, *, tenant: object) -> list[Fault]:
-        """Return what `faults` does, from plain code."""
+        """Do what `faults` does, from synchronous code."""
         try:
             text = encode(value)
         except TypeError:
@@ -61,12 +61,12 @@ class Checker:
         return _read(offload.run_now(CHECK, self.schema, text, tenant=tenant, seconds=CHECK_SECONDS))
 
     def _at_once(self, value: Json, text: bytes) -> list[Fault] | None:
-        """Return the faults where they are found quickly, else None; raises TooMuchWork where that is certain."""
+        """Return the faults if the check is cheap, else None; raises TooMuchWork if it is certainly too expensive."""
         unread = isinstance(value, RawJson)
         work = self.cost.work(None if unread else value, text)
         if self.compiled is not None and not unread and work <= schema_cost.MOST_AT_ONCE:
             return self.compiled.faults(value)
-        deep = unread and self.cost.expansion.recursive  # how deep it is, nobody knows yet
+        deep = unread and self.cost.expansion.recursive  # its depth is not known before it is parsed
         if work > schema_cost.MOST and not deep:
             raise TooMuchWork
         return None
@@ -79,7 +79,7 @@ COMPILE: Final = "tools.offload_jobs:compile"
 def checker(schema: dict[str, Any], *, tenant: object) -> Checker:
     """Return the checker of a schema that was compiled before, such as an approved tool's; raises SchemaBroken.
 
-    What is kept is bounded for each tenant, so that none makes others compile theirs anew.
+    The cache is bounded for each tenant, so that no tenant evicts the schemas of others.
     """
     try:
         text = orjson.dumps(schema)
@@ -92,8 +92,8 @@ def checker(schema: dict[str, Any], *, tenant: object) -> Checker:
             kept = _kept[tenant] = LRUCache(_MOST_KEPT, getsizeof=_estimate)
         found = kept.get(text)
     if found is None:
-        weight = schemas.weigh(schema)
-        found = Checker(text, weight, schemas.compile(schema) if weight.light else None)
+        cost = schemas.weigh(schema)
+        found = Checker(text, cost, schemas.compile(schema) if cost.light else None)
         with _lock:
             if _estimate(found) <= _MOST_KEPT:
                 kept[text] = found
@@ -103,7 +103,7 @@ def checker(schema: dict[str, Any], *, tenant: object) -> Checker:
 def fault_of(schema: Any, *, tenant: object) -> tuple[str, float]:
     """Return why a schema cannot be used, or an empty string, and the seconds of CPU time that it took to know.
 
-    From plain code; raises TooMuchWork, Crowded and Broken.
+    For synchronous code; raises TooMuchWork, Crowded and Broken.
     """
     began = time.thread_time()
     try:

@@ -1,8 +1,8 @@
-"""What changed between two definitions of a tool, field by field, made for a person's eyes. Pure.
+"""What changed between two definitions of a tool, field by field, to be shown to a person. Pure.
 
 A description is read by a model, so what a person cannot see is spelt out: invisible characters appear as ⟨U+200B⟩.
-What is compared and shown is a stranger's, so all of it is bounded work: what is too much to compare is shown whole,
-before and after, and what is too long to be shown ends with `CUT`.
+Definitions are untrusted, so the work is bounded: what is too much to compare is shown whole, before and after, and
+what is too long to be shown ends with `CUT`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field that differs; without a path all of it, as too much differs to say where."""
+    """One field that differs; with an empty path the whole definition, when too much differs to say where."""
 
     path: str
     kind: Kind
@@ -68,7 +68,7 @@ def pretty(value: Any, most: int = MOST_SHOWN) -> str:
             text, whole = _written(value, indent, most)
             if whole:
                 break
-    except RecursionError:  # of a row that was written before there was a bound
+    except RecursionError:  # of a row that was written before there was a limit
         return "⟨nested too deeply to be shown⟩"
     return visible(text, keep="\n") + ("" if whole else CUT)
 
@@ -153,12 +153,12 @@ def _step(key: str, *, first: bool) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a text as it is, unless it could be taken for another value: then, as other values, as JSON."""
+    """Return other values as JSON, and a string as it is, unless it could be taken for one: then as JSON too."""
     if not isinstance(value, str):
         return json.dumps(value)
     try:
         json.loads(value or "null")
-    except (ValueError, RecursionError):  # so many brackets are no leaf of a definition
+    except (ValueError, RecursionError):  # no leaf of a definition has so many brackets
         return value
     return json.dumps(value, ensure_ascii=False)
 
@@ -166,7 +166,7 @@ def _text(value: Any) -> str:
 def _compare(old: str, new: str, steps: int) -> tuple[list[Part], int]:
     """Return what two texts share and what is only in one, and how many steps that took.
 
-    They are compared by words, by lines where that is too much, and where that is too much as a whole.
+    They are compared by words; by lines if that takes more than `steps`; as a whole if that does, too.
     """
     for tokens in (_WORDS, _LINES):
         before, after = tokens.findall(old), tokens.findall(new)
@@ -190,7 +190,7 @@ def _same(before: list[str], after: list[str]) -> int:
 
 
 def _matches(before: list[str], after: list[str]) -> Iterator[tuple[int, int]]:
-    """Yield the places of a longest common subsequence; time and memory are the product of both lengths."""
+    """Yield the positions of a longest common subsequence; time and memory are the product of both lengths."""
     row = [0] * (len(after) + 1)
     rows = [row]
     for a in reversed(before):

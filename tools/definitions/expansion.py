@@ -1,4 +1,4 @@
-"""How much work a JSON Schema can be: references that double and double again stop a process. Pure."""
+"""How large a JSON Schema becomes when its references are followed, which may be exponentially larger. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from urllib.parse import unquote
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _DEEPEST = 200  # levels; deeper JSON is not read
-_MOST_REFERENCES = 30.0  # more ways than anybody counts
-_MOST_TO_EXPLAIN = 1_000  # ways through a recursive schema; milliseconds
+_MOST_REFERENCES = 30.0  # more are counted as so many
+_MOST_TO_EXPLAIN = 1_000  # ways through a recursive schema; takes milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """What following every reference leads to: nodes, where one that leads back into itself counts once."""
+    """A schema with every reference followed: its `size` in nodes, where a recursive reference is followed once."""
 
     size: float
     references: int
     recursive: bool
 
     def explainable(self, instance: Any) -> bool:
-        """Tell whether naming each fault of this instance is little work."""
+        """Tell whether it is cheap to name each fault of this instance."""
         return not self.recursive or self.ways(instance) <= _MOST_TO_EXPLAIN
 
     def ways(self, instance: Any) -> float:
-        """Return in how many ways a schema that refers to itself may lead through a value; None is an unread one."""
+        """Return in how many ways a recursive schema may be applied to a value, at most; None is one not parsed yet."""
         if not self.recursive or self.references <= 1:
             return 1.0
         return min(float(self.references), _MOST_REFERENCES) ** min(
@@ -37,7 +37,7 @@ def expand(schema: dict[str, Any]) -> Expansion:
     """Return how large a schema becomes when every reference is replaced by what it names."""
     measure = _Measure(schema)
     size = measure.size(schema)
-    # Where a name leads is not looked up; n of them multiply the whole by at most 3 ** (n / 3).
+    # References that are no JSON Pointers are not resolved; n of them multiply the size by at most 3 ** (n / 3).
     factor = 3.0 ** min(measure.by_name / 3, 200)
     return Expansion(size * factor, measure.references, measure.recursive or measure.by_name > 0)
 

@@ -51,8 +51,8 @@ def availability(
 def public_name(slug: str, tool_name: str, taken: Container[str] = ()) -> str:
     """Return the name under which assignments see a tool: `{slug}__{tool}`, at most 64 of [A-Za-z0-9_-].
 
-    A name that had to be changed or cut ends in a hash of the original, so that two originals never meet; should they
-    meet even so (the name is in `taken`), the hash grows.
+    A name that had to be changed or cut ends in a hash of the original, so that two tools do not get the same name;
+    if they would even so (the name is in `taken`), the hash gets longer.
     """
     cleaned = _NOT_ALLOWED.sub("_", tool_name)
     plain = f"{slug}__{cleaned}"

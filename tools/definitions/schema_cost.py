@@ -1,6 +1,6 @@
-"""How much work a JSON Schema is, before it is compiled: what is little is done at once, the rest elsewhere. Pure.
+"""How much work a JSON Schema is, estimated before it is compiled, to decide in which process that is done. Pure.
 
-A unit of work is some 10 ns of a validator, which holds the interpreter meanwhile.
+A unit of work is some 10 ns of a validator, which holds the GIL meanwhile.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from typing import Any, Final
 
 from tools.definitions.expansion import Expansion
 
-LIGHT_BYTES: Final = 64 * 1024  # of a schema that is compiled where it is used
+LIGHT_BYTES: Final = 64 * 1024  # of a schema that is compiled in the process that uses it
 LIGHT_SIZE: Final = 10_000  # nodes with all references followed; 20 ms to compile
 LIGHT_PATTERNS: Final = 10_000  # what `weight_of` says of all patterns together; 10 ms and a MB to compile
-MOST_AT_ONCE: Final = 1_000_000  # units of work where everybody waits
-MOST: Final = 10**10  # units of work that are tried at all; what is above is not worth a process
+MOST_AT_ONCE: Final = 1_000_000  # units of work on the event loop
+MOST: Final = 10**10  # units of work in a separate process; what takes more is refused
 
-_DEAR_NUMBERS: Final = 300  # units for one `multipleOf`, which is exact whatever the numbers
-_DEAR_PATTERN: Final = 50_000  # units for one that may track back: it gives up after as many steps
-_STATES_AT_ONCE: Final = 10  # of a pattern's states that one unit of work follows through one byte
+_MULTIPLE_OF_COST: Final = 300  # units for one `multipleOf`, which is exact whatever the numbers
+_BACKTRACKING_COST: Final = 50_000  # units for a pattern that may backtrack: the engine gives up after as many steps
+_STATES_AT_ONCE: Final = 10  # states of a pattern that one unit of work advances by one byte
 _WIDE: Final = 50  # a class of characters that is spread over Unicode, in characters
 _WIDEST: Final = 500
 _MOST_WEIGHT: Final = 10**9
-_MOST_LEVELS: Final = 10  # of `unevaluated...`: each looks at what those within it have looked at
-_TRACKS_BACK: Final = re.compile(r"\(\?<?[=!]|\\[1-9]|\\k<|\(\?>")
+_MOST_LEVELS: Final = 10  # of `unevaluated...`: each checks again what those within it have checked
+_BACKTRACKS: Final = re.compile(r"\(\?<?[=!]|\\[1-9]|\\k<|\(\?>")
 _COUNT: Final = re.compile(r"\{(\d{1,9})(?:(,)(\d{0,9}))?\}")
 _CLASS: Final = re.compile(r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaCost:
-    """The weight of a schema; `per_node` is the units of work for each node of a value."""
+    """The estimated cost of a schema; `per_node` is the units of work for each node of a value."""
 
     length: int  # bytes
     expansion: Expansion
@@ -43,12 +43,12 @@ class SchemaCost:
 
     @property
     def light(self) -> bool:
-        """Whether it may be compiled anywhere."""
+        """Whether it is cheap enough to be compiled in the process that uses it."""
         small = self.length <= LIGHT_BYTES and self.expansion.size <= LIGHT_SIZE
         return small and self.pattern_weight <= LIGHT_PATTERNS
 
     def work(self, value: Any, written: bytes) -> float:
-        """Return the units of work of checking a value, of which `written` is the JSON; None stands for one unread."""
+        """Return the units of work to check a value whose JSON is `written`; the value is None if it is not parsed."""
         per_byte = self.pattern_weight / _STATES_AT_ONCE
         most = len(written) * (self.per_node + per_byte)
         if most <= MOST_AT_ONCE and not self.expansion.recursive and not self.unique:
@@ -61,11 +61,11 @@ class SchemaCost:
 
 
 def cost_of(schema: dict[str, Any], written: bytes, expansion: Expansion) -> SchemaCost:
-    """Weigh a schema whose size and references are known."""
+    """Return the cost of a schema from the schema itself, its JSON and its expansion."""
     per_node, weight, patterns, levels, unique = expansion.size, 0, 0, 0, False
     for name, member in _members(schema):
         if name == "multipleOf":
-            per_node += _DEAR_NUMBERS
+            per_node += _MULTIPLE_OF_COST
         elif name.startswith("unevaluated"):
             levels += 1
         elif name == "uniqueItems":
@@ -75,13 +75,13 @@ def cost_of(schema: dict[str, Any], written: bytes, expansion: Expansion) -> Sch
             if isinstance(pattern, str):
                 patterns += 1
                 weight += weight_of(pattern)
-                per_node += _DEAR_PATTERN if _TRACKS_BACK.search(pattern) else 0
+                per_node += _BACKTRACKING_COST if _BACKTRACKS.search(pattern) else 0
     per_node *= 4.0 ** min(levels, _MOST_LEVELS)
     return SchemaCost(len(written), expansion, patterns, min(weight, _MOST_WEIGHT), per_node, unique)
 
 
 def weight_of(pattern: str) -> int:
-    """Return how large a pattern is once its counted repetitions are written out, in characters."""
+    """Return how many characters a pattern has once its counted repetitions are written out."""
     groups, last, position = [0], 0, 0
     while position < len(pattern):
         character, step = pattern[position], 1

@@ -1,4 +1,4 @@
-"""What a tool accepts: JSON Schema, compiled once, never fetching anything.
+"""What a tool accepts: a JSON Schema, compiled once, whose references are never fetched.
 
 Pure: no row, no socket. `compile(schema).faults(arguments)` names every fault of a call's arguments.
 """
@@ -21,7 +21,7 @@ MAX_SCHEMA_DEPTH: Final = 64
 MAX_EXPANDED: Final = 500_000  # nodes; checking a value walks them in some 20 ms, and nothing else runs meanwhile
 MAX_PATTERNS: Final = 500
 MAX_FAULTS: Final = 50
-MAX_EXPLAINED_BYTES: Final = 64 * 1024  # every fault is found before the first is told: 7 s for 5 MB of them
+MAX_EXPLAINED_BYTES: Final = 64 * 1024  # jsonschema-rs finds every fault before it yields the first: 7 s for 5 MB
 MAX_MESSAGE: Final = 300
 
 _DIALECTS: Final[Mapping[str, type[jsonschema_rs.Validator]]] = {

@@ -109,7 +109,7 @@ class _Compiling:
             fault, seconds = checks.fault_of(schema, tenant=self._tenant)
         except (TooMuchWork, Crowded, Broken):
             self._failures += 1
-            return checks.TOO_DEAR
+            return checks.TOO_EXPENSIVE
         self._seconds += seconds
         return fault
 

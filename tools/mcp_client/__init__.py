@@ -6,20 +6,21 @@
     match outcome:
         case mcp_client.ToolResult(): ...
         case mcp_client.Questions():  # a person answers; `faults` and `answer_faults` check what they say
-            outcome = await mcp_client.call_tool(server, "add", {...}, answers=mcp_client.Answers(said, outcome.state))
+            answers = mcp_client.Answers(responses, outcome.state)
+            outcome = await mcp_client.call_tool(server, "add", {...}, answers=answers)
         case mcp_client.Task():  # it goes on at its server, whatever happens here
             task = await mcp_client.get_task(server, outcome.id)
 
-It sees no row: callers hand in a `Server` and store what they learn. `errors.py` draws the tree of errors.
+It uses no row: callers pass a `Server` and store what comes back. `errors.py` draws the tree of errors.
 
     wire, sse                    bytes written and read, without I/O
-    posting, responses           one message sent, its answer read under clocks and a cap
-    budget                       how many bytes of large answers a process holds at a time
-    eras, sessions               which era; the handshake era's sessions
-    asking, server_stream        what servers of the handshake era ask in between, and a session's own stream
+    posting, responses           one message sent, its response read within timeouts and a size limit
+    budget                       how many bytes of large responses a process holds at a time
+    eras, sessions               which era a server speaks; the sessions of the handshake era
+    asking, server_stream        requests from servers of the handshake era, and the GET stream of a session
     questions, forms, responding what servers ask people, and whether the responses fit; without I/O
-    results                      what a call comes to; without I/O
-    calling, tasks, listing      the stories
+    results                      the outcome of a call; without I/O
+    calling, tasks, listing      tools/call, the methods of tasks, tools/list
 """
 
 from tools.mcp_client.calling import call_tool, header_map

@@ -1,4 +1,4 @@
-"""What a server of the handshake era asks while a stream is open (2025-06-18 and 2025-11-25, elicitation)."""
+"""Requests from a server of the handshake era on an open stream (2025-06-18 and 2025-11-25, elicitation)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Replies:
 
 
 async def quietly(server: Server, message: wire.Request) -> None:
-    """Post something that the server may miss, in a few seconds or not at all."""
+    """Post a message that may get lost: it takes a few seconds at most, and errors are ignored."""
     deadline = asyncio.get_running_loop().time() + COURTESY_TIMEOUT
     try:
         await post(server, message, deadline=deadline)
@@ -63,21 +63,21 @@ class Asking:
     """The requests of a server during one call: `ping` is answered, a question is put to a person, the rest refused.
 
     `reply` takes the request and the `result` or `error` of its answer, and must not block. Without `ask` there is
-    nobody, and the server hears that no choice was made.
+    nobody to ask, and questions are answered with `cancel`.
     """
 
-    __slots__ = ("_ask", "_closed", "_context", "_heard", "_open", "_reply")
+    __slots__ = ("_ask", "_asked", "_closed", "_context", "_open", "_reply")
 
     def __init__(self, ask: Ask | None, reply: Reply) -> None:
         self._ask = ask
         self._reply = reply
-        self._context = copy_context()  # a question may be heard in another task than the call's
+        self._context = copy_context()  # a question may arrive in another asyncio task than the call's
         self._open: set[asyncio.Task[None]] = set()
-        self._heard = 0
+        self._asked = 0
         self._closed = False
 
     def hear(self, request: Mapping[str, Any], clock: Clock | None) -> None:
-        """Take one request of the server; while a person thinks about it, `clock` stands still.
+        """Handle one request of the server; `clock` is stopped until a person has answered it.
 
         Without a clock the request belongs to no call, and nobody is asked.
         """
@@ -98,9 +98,9 @@ class Asking:
             await asyncio.wait(self._open)
 
     def _question(self, request: Mapping[str, Any], clock: Clock | None) -> None:
-        self._heard += 1
-        # Before it is read: reading one is work, and a flood of them would be everybody's.
-        if self._heard > questions.MAX_QUESTIONS:
+        self._asked += 1
+        # Counted before it is parsed: parsing costs time, and a flood of questions would slow down everybody.
+        if self._asked > questions.MAX_QUESTIONS:
             self._reply(request, {"result": _DISMISSED})
             return
         try:

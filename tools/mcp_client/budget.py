@@ -1,7 +1,7 @@
-"""How many bytes of large answers one process holds at a time, and each organization of them.
+"""A limit on the bytes of large responses that a process holds at a time, in all and for each organization.
 
-An answer of more than 128 KB is read only after its size was taken from the budget. It waits for that in its
-own time, and its server waits with it. What a call has taken is given back when its outcome is written down.
+A response of more than 128 KB is read only after its size was taken from the budget. Until then its server waits too,
+and the call's absolute timeout goes on. What a call has taken is given back when its outcome is stored.
 
     with budget.account():  # around one run of a call
         ...
@@ -19,12 +19,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-TOTAL: Final = 32_000_000  # bytes; what is made of an answer on its way takes several times as much memory
+TOTAL: Final = 32_000_000  # bytes; what a response is turned into takes several times as much memory
 SHARE: Final = TOTAL // 2  # of one organization; above the largest answer that a connection may allow
 
 
 class Budget:
-    """A number of bytes that is shared out: organizations in turn, none more than its share."""
+    """A number of bytes that organizations take in turn, none more than its share."""
 
     def __init__(self, total: int = TOTAL, share: int = SHARE) -> None:
         """Take the bytes of all, and of one organization."""
@@ -34,7 +34,7 @@ class Budget:
         self._waiting: OrderedDict[str, deque[tuple[int, Future[None]]]] = OrderedDict()
 
     async def take(self, tenant: str, size: int) -> None:
-        """Wait until so many bytes are free; more than a share count as a share."""
+        """Wait until so many bytes are free, and take them; a size above the share counts as the share."""
         turn: Future[None] = Future()
         with self._lock:
             self._waiting.setdefault(tenant, deque()).append((min(size, self._share), turn))
@@ -82,7 +82,7 @@ class Budget:
             while waiting and taken + waiting[0][0] <= self._share:
                 size, turn = waiting[0]
                 if sum(self._taken.values()) + size > self._total:
-                    return chosen  # who comes behind does not pass a large answer for ever
+                    return chosen  # or small responses would overtake a large one for ever
                 waiting.popleft()
                 taken = self._taken[tenant] = taken + size
                 chosen.append(turn)
@@ -101,7 +101,7 @@ class Account:
     closed: bool = False
 
     async def hold(self, tenant: str, size: int) -> None:
-        """Have at least so many bytes until the account is closed."""
+        """Wait until at least so many bytes are taken; they are held until the account is closed."""
         if size <= self.size:
             return
         self._give()  # who waits must not hold what others wait for
@@ -129,7 +129,7 @@ def _grant(turns: list[Future[None]]) -> None:
 
 @contextmanager
 def account() -> Iterator[Account]:
-    """Have what is read inside counted until the end; inside another account it is that one."""
+    """Count the responses that are read inside, until the end; inside another account, use that one."""
     outer = _account.get()
     if outer is not None and not outer.closed:
         yield outer

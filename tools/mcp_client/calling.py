@@ -1,4 +1,4 @@
-"""Calling one tool: exactly one POST where the era is known and, in the handshake era, a session lives.
+"""Calling one tool: exactly one POST where the era is known and, in the handshake era, a session is open.
 
 A server may ask a person something first. In the modern era, and where somebody has to visit an address, that ends
 the call, which is made again with the answers, perhaps by another process; else the open stream waits.
@@ -23,7 +23,7 @@ from tools.mcp_client.responses import Listener, Reply
 from tools.mcp_client.shapes import Answers, Ask, OnProgress, Questions, Server, Task, ToolResult
 from tools.payloads.raw_json import RawJson
 
-MOST_REPEATS: Final = 5  # of one call whose server wants nothing but its own state back
+MOST_REPEATS: Final = 5  # of one call whose server asks for nothing but its own `requestState`
 
 
 def header_map(input_schema: Any) -> wire.HeaderMap:
@@ -48,8 +48,8 @@ async def call_tool(
 
     After `Questions` the same call is made again with `answers`, which carry their state; a server may ask again.
     `ask` is awaited for each question of a server that keeps the stream open (handshake era), with one entry and
-    without any deadline: both clocks stand still meanwhile. It is cancelled when the call ends first. Without it
-    such a server hears that no choice was made. `progress` is called in the event loop and must not block;
+    without any deadline: both timeouts are stopped meanwhile. It is cancelled when the call ends first. Without it
+    such questions are answered with `cancel`. `progress` is called in the event loop and must not block;
     `mirrored` comes from `header_map`.
     Raises an `McpError`, whose `outcome_unknown` tells whether the tool may have run.
     """
@@ -104,7 +104,7 @@ async def exchange(
 
 
 async def _picked(server: Server, arguments: RawJson, mirrored: wire.HeaderMap) -> dict[str, Any]:
-    """Return the few of large arguments that are sent as headers, too; raises `Unsendable`."""
+    """Return those few of large arguments that are also sent as headers; raises `Unsendable`."""
     paths = orjson.dumps(list(mirrored))
     try:
         (picked,) = await offload.run("tools.offload_jobs:picked", arguments.json, paths, tenant=server.tenant)

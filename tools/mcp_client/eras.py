@@ -1,4 +1,4 @@
-"""Which era a server speaks: modern first, legacy unless something says modern, and nothing guessed from an outage."""
+"""Which era a server speaks: modern is tried first, then legacy, and nothing is concluded from an outage."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _TOO_LARGE: Final = 413
 async def discover(server: Server) -> ServerFacts:
     """Find out which era and version a server speaks, and what it says about itself.
 
-    With a stored era only that one is tried, and `EraChanged` says that it stopped fitting. Else modern comes
-    first; 401, 403, 429 and 5xx are raised as they are and never taken for an era. Raises also
+    With a stored era only that one is tried, and `EraChanged` is raised if it no longer fits. Else modern comes
+    first; 401, 403, 429 and 5xx are raised as they are and say nothing about the era. Raises also
     `OldSseTransport`, `NotStreamableHttp` and `UnsupportedVersion`.
     """
     if server.era == "legacy":
@@ -112,7 +112,7 @@ async def _discover_legacy(server: Server) -> ServerFacts:
 
 
 async def _speaks_old_sse(server: Server) -> bool:
-    """Tell the transport of 2024-11-05, whose stream begins with an `endpoint` event."""
+    """Tell whether a server speaks the transport of 2024-11-05, whose stream begins with an `endpoint` event."""
     route = wire.route_to(server)
     headers = [pair for pair in route.headers if pair[0] not in (b"Content-Type", b"Accept")]
     headers.append((b"Accept", b"text/event-stream"))
@@ -147,7 +147,7 @@ def settle(reply: Reply) -> dict[str, Any]:
     """
     if reply.result is not None:
         return reply.result
-    if reply.status == _TOO_LARGE:  # it says something of this request, and nothing of the era
+    if reply.status == _TOO_LARGE:  # it is about this request, and says nothing about the era
         raise UnexpectedStatus(reply.status)
     fault = reply.fault
     if fault is None or fault.code == UNSUPPORTED_PROTOCOL_VERSION:

@@ -11,16 +11,16 @@
     ├── NotStreamableHttp     this address speaks no MCP over streamable HTTP
     │   └── OldSseTransport   it speaks the retired HTTP+SSE transport
     ├── UnsupportedVersion    it speaks only versions of MCP that are unknown here
-    ├── EraChanged            the stored era stopped fitting: discover again
+    ├── EraChanged            the stored era no longer fits: discover again
     ├── RpcError              the server answered with a JSON-RPC error
     ├── NeedsMore             the tool wants what no person here can give (sampling, roots)
     ├── BadAnswer             the answer breaks the protocol
     │   └── BadQuestion       the server asks a person something that cannot be shown: the tool has not run
-    ├── AnswerTooLarge        the answer passes the cap
+    ├── AnswerTooLarge        the answer is larger than the limit
     ├── AnswerUnread          the answer came, and could not be read here
     ├── ListingNeverEnds      too many pages, or a cursor that repeats
     ├── ListingTooLarge       too many tools, or too many bytes of them
-    ├── TimedOut              no answer in time; `kind` says which clock
+    ├── TimedOut              no answer in time; `kind` says which timeout
     ├── ConnectionLost        the connection broke
     └── Unsendable            the arguments or a header cannot be written
 
@@ -225,7 +225,7 @@ class TimedOut(McpError):
     _settles = False
 
     def __init__(self, kind: Literal["connect", "idle", "absolute"], *, sent: bool = False) -> None:
-        """Keep which clock ran out."""
+        """Keep which timeout it was."""
         super().__init__(sent=sent)
         self.kind = kind
 

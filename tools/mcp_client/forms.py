@@ -1,6 +1,6 @@
 """The forms that a server may have a person fill in: flat objects of simple fields (elicitation, requested schema).
 
-Pure. `read` keeps what a form can show and check, and drops the rest; what would nest is refused.
+Pure. `read` keeps what a form can show and check, and drops the rest; nested schemas are refused.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def read(schema: Any) -> dict[str, Any]:
 
 
 def shown(text: str, limit: int) -> str:
-    """Return a stranger's text for people to read: without NUL, and visibly cut where it is too long."""
+    """Return untrusted text for people to read: without NUL, and visibly cut where it is too long."""
     text = text.replace("\0", "\ufffd")
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -93,7 +93,7 @@ def _field(field: Any) -> dict[str, Any]:
 
 
 def _check(form: dict[str, Any]) -> None:
-    """Refuse a form that is broken, or too much work to read and check where everybody waits."""
+    """Refuse a form that is broken, or too much work to compile and check on the event loop."""
     try:
         light = schemas.weigh(form).light
         if light:
@@ -105,7 +105,7 @@ def _check(form: dict[str, Any]) -> None:
 
 
 def _take_default(read_field: dict[str, Any], field: dict[str, Any]) -> None:
-    """Keep a field's default, unless the field itself refuses it: then it would only stand in a person's way."""
+    """Keep a field's default, unless the field itself refuses it: then a person would have to delete it first."""
     default = field.get("default")
     if default is None or schemas.weigh(read_field).work(default, orjson.dumps(default)) > MOST_AT_ONCE:
         return

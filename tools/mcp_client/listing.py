@@ -21,7 +21,7 @@ from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
 
 MAX_PAGES: Final = 200
 MAX_TOOLS: Final = 5_000
-MAX_BYTES: Final = 10_000_000  # over all pages, whatever the answers of calls may have
+MAX_BYTES: Final = 10_000_000  # over all pages, whatever the limit for the answers of calls is
 MAX_DEFINITION: Final = 64 * 1024  # bytes of one tool's definition as JSON
 MAX_NAME: Final = 128
 MOST_FAILURES: Final = 5  # of schemas that took too long to compile, after which no other one is tried
@@ -30,7 +30,7 @@ MIN_TIMEOUT: Final = 120.0  # seconds a listing of many pages is given, also whe
 
 
 async def list_tools(server: Server) -> Listing:
-    """List every tool of a server, page by page; a broken tool is set aside and spoils no other.
+    """List every tool of a server, page by page; a broken tool is set aside and does not affect the others.
 
     Raises `ListingTooLarge` past 5,000 tools or 10 MB, `ListingNeverEnds` past 200 pages or on a repeated cursor, and
     every `McpError`.
@@ -53,7 +53,7 @@ async def list_tools(server: Server) -> Listing:
             raise ListingTooLarge
         cursor = result.get("nextCursor")
         if not isinstance(cursor, str):
-            # In a thread: thousands of schemas take a second, and the loop has calls to carry.
+            # In a thread: thousands of schemas take a second, and the event loop is needed for calls.
             modern = server.era == "modern"
             good, broken = await asyncio.to_thread(sort_out, listed, modern=modern, tenant=server.tenant)
             return Listing(good, broken, await _facts(server, result), page, _whole(result.get("ttlMs")))
@@ -68,7 +68,7 @@ def sort_out(
     definitions: list[Any], *, modern: bool, tenant: object = None
 ) -> tuple[list[ListedTool], list[ListedTool]]:
     """Divide definitions into the usable tools and those set aside, each of the latter with its reason."""
-    compiling = _Compiling(tenant)
+    compiler = _Compiler(tenant)
     good: list[ListedTool] = []
     broken: list[ListedTool] = []
     seen: set[str] = set()
@@ -82,7 +82,7 @@ def sort_out(
         elif mended:
             reason = "The definition contains a NUL character."
         else:
-            reason = fault_of(definition, modern=modern, compiling=compiling)
+            reason = fault_of(definition, modern=modern, compiler=compiler)
         if not reason and label in seen:
             reason = "Another tool of this server has the same name."
         if reason:
@@ -93,8 +93,8 @@ def sort_out(
     return good, broken
 
 
-class _Compiling:
-    """Compiles the schemas of one listing, and gives up on the large ones of a server that has only such."""
+class _Compiler:
+    """Compiles the schemas of one listing; after too many failures, or too much CPU time, it refuses all others."""
 
     def __init__(self, tenant: object) -> None:
         self._tenant = tenant
@@ -114,9 +114,9 @@ class _Compiling:
         return fault
 
 
-def fault_of(definition: Any, *, modern: bool, compiling: _Compiling | None = None) -> str:
+def fault_of(definition: Any, *, modern: bool, compiler: _Compiler | None = None) -> str:
     """Return why a tool cannot be used, or an empty string."""
-    compiling = compiling or _Compiling(None)
+    compiler = compiler or _Compiler(None)
     if not isinstance(definition, dict):
         return "The definition is not a JSON object."
     name = definition.get("name")
@@ -124,12 +124,12 @@ def fault_of(definition: Any, *, modern: bool, compiling: _Compiling | None = No
         return "The tool has no name."
     if len(name) > MAX_NAME or not name.isprintable():
         return f"The name is longer than {MAX_NAME} characters or not printable."
-    fault = _shape_fault(definition) or _schema_fault(definition, compiling)
+    fault = _shape_fault(definition) or _schema_fault(definition, compiler)
     return fault or (_header_fault(definition) if modern else "")
 
 
 def _stub(label: str, definition: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what is kept in the place of a definition that is too large, so that a change of it is still seen."""
+    """Return a stand-in for a definition that is too large to store, which changes when it does; None if it is not."""
     size = len(orjson.dumps(definition))
     if size <= MAX_DEFINITION:
         return None
@@ -138,7 +138,7 @@ def _stub(label: str, definition: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _storable(definition: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return the definition without NUL characters, which PostgreSQL stores nowhere, and whether it had any."""
+    """Return the definition without NUL characters, which PostgreSQL cannot store, and whether it had any."""
     if b"\\u0000" not in orjson.dumps(definition):
         return definition, False
     mended: dict[str, Any] = _without_nul(definition)
@@ -162,11 +162,11 @@ def _shape_fault(definition: dict[str, Any]) -> str:
     return ""
 
 
-def _schema_fault(definition: dict[str, Any], compiling: _Compiling) -> str:
+def _schema_fault(definition: dict[str, Any], compiler: _Compiler) -> str:
     if definition["inputSchema"].get("type", "object") != "object":
         return "inputSchema: The schema does not describe an object."
     for member in ("inputSchema", "outputSchema"):
-        if definition.get(member) is not None and (fault := compiling.fault(definition[member])):
+        if definition.get(member) is not None and (fault := compiler.fault(definition[member])):
             return f"{member}: {fault}"
     return ""
 

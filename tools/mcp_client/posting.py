@@ -1,4 +1,4 @@
-"""One message, one POST: sent through the egress, its answer read under a clock and a cap."""
+"""One message, one POST: sent through the egress, its response read within timeouts and a size limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _background: set[asyncio.Task[None]] = set()
 
 
 class _Body:
-    """A request body that knows whether it was asked for, that is, whether the call may have left."""
+    """A request body that knows whether it was read, that is, whether the request may have been sent."""
 
     __slots__ = ("_content", "sent")
 
@@ -42,10 +42,10 @@ async def post(
 ) -> Reply:
     """Post one message and return the reply to it; `deadline` is a time of the running loop's clock.
 
-    `clock` is one that others stop as well, made for this request and with its deadline.
+    `clock` is passed if others stop it too; it was made for this request, with this deadline.
 
-    Raises an `McpError` for 3xx, 401, 403, 429 and 5xx, for what breaks the protocol, the cap or a clock;
-    other 4xx are returned. `Refused` and `Unreachable` of the egress pass through: nothing was sent.
+    Raises an `McpError` for 3xx, 401, 403, 429 and 5xx, for a protocol error, a response that is too large and a
+    timeout; other 4xx are returned. `Refused` and `Unreachable` of the egress pass through: nothing was sent.
     """
     route = wire.route_to(server)
     body = _Body(request.payload)
@@ -69,14 +69,14 @@ async def post(
             raise
         raise ConnectionLost(sent=_is_call(request, body)) from error
     except (OSError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException) as error:
-        raise _named(error, clock, sent=_is_call(request, body)) from error
+        raise _as_mcp_error(error, clock, sent=_is_call(request, body)) from error
     finally:
         if reading.unfinished is not None:
             in_background(reading.unfinished)
 
 
 def in_background(work: Coroutine[Any, Any, None]) -> None:
-    """Run something whose failure nobody waits for, and keep it alive until it ends."""
+    """Run a coroutine for which nobody waits, and hold a reference to it until it ends."""
     task = asyncio.get_running_loop().create_task(work)
     _background.add(task)
     task.add_done_callback(_background.discard)
@@ -86,7 +86,7 @@ def _is_call(request: wire.Request, body: _Body) -> bool:
     return body.sent and request.method == "tools/call"
 
 
-def _named(error: Exception, clock: Clock, *, sent: bool) -> McpError:
+def _as_mcp_error(error: Exception, clock: Clock, *, sent: bool) -> McpError:
     if isinstance(error, TimeoutError) and clock.timer.expired():
         return TimedOut(clock.which, sent=sent)
     if isinstance(error, httpcore2.TimeoutException):

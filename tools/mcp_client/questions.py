@@ -30,7 +30,7 @@ _URL_CHARACTERS: Final = re.compile(r"[!-\[\]-~]+")
 def of_result(result: Mapping[str, Any]) -> Questions:
     """Read an `input_required` result; without requests, its state alone is to be sent back at once.
 
-    Raises `NeedsMore` for what no person answers, or for nothing at all, and `BadQuestion`.
+    Raises `NeedsMore` for what no person answers, or if there are neither requests nor a state, and `BadQuestion`.
     """
     state = result.get("requestState")
     if state is not None and (not isinstance(state, str) or len(state) > MAX_STATE):

@@ -1,7 +1,7 @@
 """Whether a person's responses fit a server's questions.
 
-The story is told once, as a generator that asks for each check of a form, so that it can be heard on an event loop and
-in plain code.
+It is written once, as a generator that yields each check of a form that is to be made, so that asynchronous and
+synchronous code can run it.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ async def answer_faults(questions: Questions, responses: Any, *, tenant: object 
 
     Raises what checking a value raises: TooMuchWork, Crowded and Broken.
     """
-    story = _answer_faults(questions, responses, tenant)
+    checking = _answer_faults(questions, responses, tenant)
     try:
-        form, content = next(story)
+        form, content = next(checking)
         while True:
-            form, content = story.send(await form.faults(content, tenant=tenant))
+            form, content = checking.send(await form.faults(content, tenant=tenant))
     except StopIteration as end:
         return list(end.value)
 
 
 def faults(question: Question, response: Any, *, tenant: object = None) -> list[Fault]:
-    """Return what is wrong with one response, as JSON Pointers into it; from plain code, and raises as above."""
-    story = _faults(question, response, tenant)
+    """Return the faults of one response, from synchronous code; raises as `answer_faults` does."""
+    checking = _faults(question, response, tenant)
     try:
-        form, content = next(story)
+        form, content = next(checking)
         while True:
-            form, content = story.send(form.faults_now(content, tenant=tenant))
+            form, content = checking.send(form.faults_now(content, tenant=tenant))
     except StopIteration as end:
         return list(end.value)
 

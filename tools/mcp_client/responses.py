@@ -1,4 +1,4 @@
-"""The answering half of one POST: JSON or a stream, under the caller's clocks and cap."""
+"""Reading the response to one POST: JSON or an event stream, within the caller's timeouts and size limit."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _LARGE: Final = frozenset({"tools/call", "tasks/get"})  # whose answers have con
 _LISTING: Final = "tools/list"
 WHOLE_SECONDS: Final = 120.0  # that a large answer may take to arrive, once it has begun to
 _READ_SECONDS: Final = 10.0  # of CPU time, for the largest answer
-_MOST_OF_A_STEP: Final = 2_000  # characters of what a step of progress says
-_MOST_DIGITS: Final = 15  # of a length; more is no length of anything that is read
+_MOST_OF_A_STEP: Final = 2_000  # characters of a progress message
+_MOST_DIGITS: Final = 15  # of a Content-Length; one with more is ignored, as no such response is read
 _SHORTEST_SECRET: Final = 12  # characters; what is shorter may stand in a challenge by chance
 _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
@@ -72,7 +72,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who hears what comes before the answer: progress, and requests of the server."""
+    """Callbacks for what comes before the answer: progress, and requests of the server."""
 
     progress: OnProgress | None = None
     request: Callable[[dict[str, Any], Clock], None] | None = None
@@ -82,9 +82,9 @@ DEAF: Final = Listener()
 
 
 class Clock:
-    """The two clocks of a request on one timer: progress winds the idle one up again, nothing the absolute one.
+    """The idle and the absolute timeout of a request, on one timer; progress restarts only the idle one.
 
-    Both stand still as long as one who stopped them has not let them go on.
+    After `stop` both stand still until each `stop` was followed by a `go_on`.
     """
 
     __slots__ = ("_absolute", "_idle", "_loop", "_stopped_at", "_stops", "timer")
@@ -100,36 +100,36 @@ class Clock:
 
     @property
     def which(self) -> Literal["idle", "absolute"]:
-        """Which clock the timer stands at."""
+        """Which of the two timeouts is due first."""
         return "absolute" if (self.timer.when() or 0) >= self._absolute else "idle"
 
     def wind(self) -> None:
-        """Start the idle clock again: something moved."""
+        """Restart the idle timeout, as something has arrived."""
         if not self._stops:
             self.timer.reschedule(min(self._absolute, self._loop.time() + self._idle))
 
     def hurry(self, seconds: float) -> None:
-        """Have the answer, which has begun to come, end within so many seconds."""
+        """Shorten the absolute timeout to so many seconds from now: the answer has begun to arrive."""
         self._absolute = min(self._absolute, self._loop.time() + seconds)
         self.wind()
 
     @contextmanager
     def waiting_for_us(self) -> Iterator[None]:
-        """Stop the idle clock: it is not the server that keeps us waiting. The absolute one goes on."""
+        """Stop the idle timeout inside, as it is not the server that we wait for; the absolute one goes on."""
         if not self._stops:
             self.timer.reschedule(self._absolute)
         yield
         self.wind()
 
     def stop(self) -> None:
-        """Stop both clocks, for instance while a person thinks."""
+        """Stop both timeouts, for instance while a person is asked."""
         if not self._stops:
             self._stopped_at = self._loop.time()
             self.timer.reschedule(None)
         self._stops += 1
 
     def go_on(self) -> None:
-        """Undo one `stop`; after the last one the deadline has moved by the time that passed."""
+        """Undo one `stop`; undoing the last one moves the deadline by the time that has passed."""
         self._stops -= 1
         if not self._stops:
             self._absolute += self._loop.time() - self._stopped_at
@@ -177,14 +177,14 @@ class ResponseReader:
 
     async def _read_answer(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> Reply:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        # We ask for `identity`: a compressed answer could unfold into anything.
+        # We ask for `identity`: a compressed answer could decompress to any size.
         plain = headers.get(b"content-encoding", b"identity").strip().lower() == b"identity"
         if response.status >= HTTPStatus.BAD_REQUEST:
             return await self._read_refusal(response) if plain and kind == b"application/json" else self._bare()
         if not plain:
             raise BadAnswer("The server compressed its answer although it was asked not to.")
         if kind == b"application/json":
-            return self._reply(await self._understood(await self._collect(response, headers)))
+            return self._reply(await self._parsed(await self._collect(response, headers)))
         if kind == b"text/event-stream":
             return self._reply(await self._follow(response))
         if response.status == HTTPStatus.OK:
@@ -199,7 +199,7 @@ class ResponseReader:
         parts: list[bytes] = []
         async for chunk in response.stream:  # type: ignore[union-attr]
             counted = self._counted
-            await self._weigh(chunk)
+            await self._count_bytes(chunk)
             if self._counted and not counted:  # from now on others wait for what it holds of the budget
                 self._clock.hurry(WHOLE_SECONDS)
             elif parts:
@@ -228,7 +228,7 @@ class ResponseReader:
         stream = aiter(response.stream)  # type: ignore[arg-type]
         try:
             async for chunk in stream:
-                await self._weigh(chunk)
+                await self._count_bytes(chunk)
                 for event in decoder.feed(chunk):
                     message = await self._message(event)
                     if message is not None:
@@ -240,15 +240,15 @@ class ResponseReader:
         return None
 
     async def _message(self, event: sse.Event) -> dict[str, Any] | None:
-        """Return the answer if this event holds it; anything else is heard here."""
+        """Return the answer if this event holds it; any other message is handled here."""
         if event.name != b"message" or not event.data:
             return None
-        message = await self._understood(event.data)
+        message = await self._parsed(event.data)
         if not isinstance(message, dict):
             raise BadAnswer("The server's stream carries something that is no JSON-RPC message.")
         if "method" not in message:
             return message
-        self._hear(message)
+        self._handle(message)
         return None
 
     async def _reopen(self, last_id: bytes) -> httpcore2.Response:
@@ -284,7 +284,7 @@ class ResponseReader:
         id_ = message.get("id")
         ours = id_ == self._request.id
         error = message.get("error")
-        # A refusal may carry any id: some servers put a word there.
+        # An error may carry any id: some servers put some text there.
         if isinstance(error, dict) and (ours or id_ is None or self._status >= HTTPStatus.BAD_REQUEST):
             code = error.get("code")
             if isinstance(code, int):
@@ -294,7 +294,7 @@ class ResponseReader:
             return Reply(self._status, self._session, result=result, size=self._size, large=self._large)
         raise BadAnswer("The server's answer belongs to another request or has no result.")
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         if "id" in message:
             if self._listener.request is not None:
                 self._listener.request(message, self._clock)
@@ -316,9 +316,9 @@ class ResponseReader:
                 )
             )
 
-    async def _understood(self, body: bytes) -> Any:
-        """Return a message; a large one of a call is read in a process apart, its content stays as it is written."""
-        self._large = b""  # that of a message before this one
+    async def _parsed(self, body: bytes) -> Any:
+        """Return a parsed message; a large one of a call is parsed in a separate process, its content kept as bytes."""
+        self._large = b""  # it may be that of an earlier message
         if is_small(body):
             return wire.read_json(body)
         if self._request.method == _LISTING:
@@ -331,7 +331,7 @@ class ResponseReader:
                 method = self._request.method.encode()
                 beside, self._large = await offload.run(
                     "tools.offload_jobs:answer", body, method, tenant=self._server.tenant, seconds=_READ_SECONDS,
-                    patient=True,  # what has come is not thrown away because others wait
+                    patient=True,  # an answer that has arrived is not dropped because others wait
                 )  # fmt: skip
         except (offload.TooMuchWork, offload.Crowded, offload.Broken) as error:
             raise AnswerUnread from error
@@ -339,8 +339,8 @@ class ResponseReader:
             raise BadAnswer("The server's answer is no JSON that can be read, or too large beside its content.")
         return wire.read_json(beside)
 
-    async def _weigh(self, chunk: bytes) -> None:
-        """Count bytes that came, and have the budget count them before there are many."""
+    async def _count_bytes(self, chunk: bytes) -> None:
+        """Count received bytes; once there are many, take the size of the answer from the budget."""
         self._size += len(chunk)
         self._check_size(self._size)
         if self._size <= _UNCOUNTED:
@@ -349,7 +349,7 @@ class ResponseReader:
             self._counted = True
             with self._clock.waiting_for_us():
                 await self._account.hold(self._server.tenant, self._expected)
-        await asyncio.sleep(0)  # a server that is faster than we would keep the loop to itself
+        await asyncio.sleep(0)  # a server that sends faster than we read would let no other task run
 
     def _check_size(self, size: int) -> None:
         most = self._server.max_bytes
@@ -389,7 +389,7 @@ async def _linger(stream: AsyncIterator[bytes], response: httpcore2.Response) ->
 
 
 def _unrepeated(challenge: str, server: Server) -> str:
-    """Return a challenge without the secrets that it repeats: people are shown the scopes in it."""
+    """Return a challenge without those of our secrets that it repeats: people are shown the scopes in it."""
     for _, value in server.headers:
         secret = value.removeprefix("Bearer ")
         if len(secret) >= _SHORTEST_SECRET:

@@ -1,4 +1,4 @@
-"""Reading what a call comes to: a tool's result, or a task that goes on at its server. No I/O."""
+"""Reading the outcome of a call: a tool's result, or a task that goes on at its server. No I/O."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tool_result(raw: dict[str, Any], large: bytes = b"") -> ToolResult:
 
 
 def new_task(raw: Mapping[str, Any]) -> Task:
-    """Read the handle that a tools/call returned: `working`, as only `tasks/get` tells what became of it."""
+    """Read the task that a tools/call returned; it counts as `working`, as only `tasks/get` returns its outcome."""
     return _task(raw, "working")
 
 
@@ -65,10 +65,10 @@ def _task(
     result: ToolResult | None = None,
     error: RpcError | None = None,
 ) -> Task:
-    task_id, said = raw.get("taskId"), raw.get("status")
+    task_id, reported = raw.get("taskId"), raw.get("status")
     if not isinstance(task_id, str) or not 0 < len(task_id) <= MAX_TASK_ID or "\0" in task_id:
         raise BadAnswer("The server's task has no id, or one that cannot be kept.")
-    if not isinstance(said, str) or said not in _STATUSES:
+    if not isinstance(reported, str) or reported not in _STATUSES:
         raise BadAnswer("The server's task has a status that is not known here.")
     message = raw.get("statusMessage")
     interval = _seconds(raw.get("pollIntervalMs"))

@@ -1,7 +1,7 @@
-"""The stream of a whole session, on which a server may ask what belongs to no request (2025-11-25, transports).
+"""The GET stream of a session, on which a server sends requests of its own (2025-11-25, transports).
 
-Many servers ask there what a running call needs to know. Such a question names no call: it is put to the caller of the
-one call under way, and where there is none or may be several, to nobody.
+Many servers ask there what a running call needs to know. Such a question names no call: if exactly one call is under
+way, its caller is asked; if there is none or may be several, nobody is.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from tools.mcp_client.asking import Asking, Replies
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, McpError, NotStreamableHttp, UnexpectedStatus
 from tools.mcp_client.responses import Clock
 
-IDLE_SECONDS: Final = 60.0  # without a call, after which the stream is closed
-HEAD_SECONDS: Final = 1.0  # that calls wait for the stream to come up
+IDLE_SECONDS: Final = 60.0  # without a call after which the stream is closed
+HEAD_SECONDS: Final = 1.0  # that calls wait for the headers of the stream
 MOST_ASKED: Final = 128 * 1024  # bytes of one message
-MOST_MISSES: Final = 3  # openings in a row that came to nothing, after which the session has no such stream
-_BRIEF: Final = 2.0  # seconds; a stream that ended sooner came to nothing
+MOST_MISSES: Final = 3  # failures in a row after which no stream is opened in this session
+_BRIEF: Final = 2.0  # seconds; a stream that ended sooner counts as a failure
 _SHORTEST_RETRY: Final = 1.0  # seconds
 _LONGEST_RETRY: Final = 30.0
 _DOUBT_SECONDS: Final = 60.0  # in which the tool of an abandoned call may still ask
-# Another token, a moment later or another instance may make the difference; any other refusal is final.
-_PASSING: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
+# These may succeed with another token, a moment later or at another instance; any other 4xx is final.
+_TEMPORARY: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
 _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
 
 class ServerStream:
-    """The standing stream of one session: opened before a call, shared by all, closed when none came for a while.
+    """The GET stream of one session: opened before a call, shared by all, closed when none came for a while.
 
-    It holds one connection and one task, and is opened with the `server` of `replies`. A server without such a stream
-    is asked for it once in a session; nothing that happens here is an error of a call.
+    It holds one connection and one asyncio task, and is opened with the `server` of `replies`. A server without such a
+    stream is asked for it once in a session; no failure here is an error of a call.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class ServerStream:
         self._last_call = self._doubt_until = 0.0
 
     async def ready(self) -> None:
-        """Have the stream open before a call leaves; waits a second for it at most, and that once in vain."""
+        """Open the stream before a call is sent; waits for it a second at most, and no more after that was in vain."""
         if self._task is None and not (self._refused or self._retired):
             self._open()
         if self._task is not None and not self._head.is_set():
@@ -71,7 +71,7 @@ class ServerStream:
 
     @contextmanager
     def heard_by(self, asking: Asking, clock: Clock) -> Iterator[None]:
-        """Let `asking` hear the server's questions for as long as its call is under way, and no other one."""
+        """Deliver the server's requests to `asking` as long as its call is under way and no other one is."""
         self._calls[asking] = clock
         self._size = 0
         try:
@@ -142,7 +142,7 @@ class ServerStream:
                 began = loop.time()
                 await self._listen(decoder, head)
                 head.set()
-                # A server that says when to come again has us ask from time to time, instead of keeping us.
+                # A server that says when to reconnect wants to be polled: a short stream is no failure then.
                 missed = loop.time() - began < _BRIEF and decoder.retry is None
                 self._misses = self._misses + 1 if missed else 0
                 self._refused = self._refused or self._misses >= MOST_MISSES
@@ -163,13 +163,13 @@ class ServerStream:
                 _check(response)
                 head.set()
                 async for chunk in response.stream:  # type: ignore[union-attr]
-                    self._weigh(chunk)
+                    self._count_bytes(chunk)
                     for event in decoder.feed(chunk):
-                        self._hear(event)
+                        self._handle(event)
             finally:
                 await response.aclose()
         except UnexpectedStatus as refusal:
-            self._refused = refusal.status not in _PASSING and refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR
+            self._refused = refusal.status not in _TEMPORARY and refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR
         except NotStreamableHttp:
             self._refused = True
         except _BROKEN:
@@ -183,13 +183,13 @@ class ServerStream:
             headers.append((b"Last-Event-ID", last_id))
         return httpcore2.Request(b"GET", route.url, headers=headers, extensions=route.extensions)
 
-    def _weigh(self, chunk: bytes) -> None:
-        """Let a stream say as much during a call as an answer may, so that a flood has an end."""
+    def _count_bytes(self, chunk: bytes) -> None:
+        """Limit the bytes of the stream during a call to those of an answer, so that a flood has an end."""
         self._size += len(chunk)
         if self._size > self._replies.server.max_bytes:
             raise AnswerTooLarge(self._replies.server.max_bytes)
 
-    def _hear(self, event: sse.Event) -> None:
+    def _handle(self, event: sse.Event) -> None:
         if event.name != b"message" or len(event.data) > MOST_ASKED:  # no question is so long
             return
         try:

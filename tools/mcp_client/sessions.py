@@ -40,7 +40,7 @@ class Session:
 
 
 # A connection pool and its sessions belong to one event loop; both end with it.
-_books: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Session]]] = WeakKeyDictionary()
+_registries: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Session]]] = WeakKeyDictionary()
 
 
 async def open_for(server: Server) -> Session:
@@ -48,15 +48,15 @@ async def open_for(server: Server) -> Session:
 
     Raises `EraChanged` when the server refuses the handshake, and every error of a POST.
     """
-    book = _book()
-    opening = book.get(server.key)
+    registry = _registry()
+    opening = registry.get(server.key)
     if opening is None:
         opening = asyncio.get_running_loop().create_task(_open(server))
-        book[server.key] = opening
-        opening.add_done_callback(partial(_drop_if_failed, book, server.key))
-        if len(book) > MAX_SESSIONS:
-            del book[next(iter(book))]
-    # Shielded: a caller that goes away must not take the handshake from those who wait for it too.
+        registry[server.key] = opening
+        opening.add_done_callback(partial(_drop_if_failed, registry, server.key))
+        if len(registry) > MAX_SESSIONS:
+            del registry[next(iter(registry))]
+    # Shielded: a caller that goes away must not cancel the handshake for others who wait for it.
     return await asyncio.shield(opening)
 
 
@@ -69,9 +69,9 @@ async def ask(
     deadline: float | None = None,
     person: Ask | None = None,
 ) -> Reply:
-    """Ask within the session of `server`; one that expired (404: nothing was run) is opened again once.
+    """Send a request in the session of `server`; one that expired (404: nothing was run) is opened again once.
 
-    `person` is asked what the server asks meanwhile, on this request's stream or on the session's own.
+    `person` gets the server's questions meanwhile, from the stream of this request or of the session.
     """
     for _ in range(2):
         session = await _open_until(server, deadline)
@@ -113,18 +113,18 @@ async def _open_until(server: Server, deadline: float | None) -> Session:
 
 
 def forget(session: Session) -> None:
-    """Stop using a session, unless it was replaced already."""
+    """Stop using a session; one that has replaced it is kept."""
     if session.stream is not None:
         session.stream.retire()
-    book = _book()
-    opening = book.get(session.server.key)
+    registry = _registry()
+    opening = registry.get(session.server.key)
     if opening is not None and opening.done() and not opening.cancelled() and opening.result() is session:
-        del book[session.server.key]
+        del registry[session.server.key]
 
 
 async def close(server_key: str) -> None:
-    """Forget the session of `server_key` in this event loop, and tell its server (2025-11-25, transports)."""
-    opening = _book().pop(server_key, None)
+    """Forget the session of `server_key` in this event loop, and delete it at its server (2025-11-25, transports)."""
+    opening = _registry().pop(server_key, None)
     if opening is None:
         return
     try:
@@ -137,7 +137,7 @@ async def close(server_key: str) -> None:
 
 
 def facts_from(result: Mapping[str, Any], info: Any, version: str, era: Any) -> ServerFacts:
-    """Read what a server says about itself, of which nothing is to be relied on."""
+    """Read what a server says about itself; none of it is verified."""
     about = info if isinstance(info, dict) else {}
     capabilities = result.get("capabilities")
     return ServerFacts(
@@ -190,13 +190,13 @@ async def _delete(session: Session) -> None:
         await response.aclose()
 
 
-def _book() -> dict[str, asyncio.Task[Session]]:
-    return _books.setdefault(asyncio.get_running_loop(), {})
+def _registry() -> dict[str, asyncio.Task[Session]]:
+    return _registries.setdefault(asyncio.get_running_loop(), {})
 
 
-def _drop_if_failed(book: dict[str, asyncio.Task[Session]], key: str, opening: asyncio.Task[Session]) -> None:
-    if (opening.cancelled() or opening.exception() is not None) and book.get(key) is opening:
-        del book[key]
+def _drop_if_failed(registry: dict[str, asyncio.Task[Session]], key: str, opening: asyncio.Task[Session]) -> None:
+    if (opening.cancelled() or opening.exception() is not None) and registry.get(key) is opening:
+        del registry[key]
 
 
 def _text(value: Any, limit: int) -> str:

@@ -1,4 +1,4 @@
-"""What goes into the wire client and what comes out."""
+"""The types that the MCP client takes and returns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Server:
     timeout: float = 300.0
     idle_timeout: float = 60.0
     max_bytes: int = 10_000_000
-    tenant: str = ""  # whose share it is that heavy work and large answers take
+    tenant: str = ""  # whose share of separate processes and of the budget its work uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,10 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool answered; `is_error` is the tool's own word, not the transport's.
+    """What a tool answered; `is_error` comes from the tool itself, not from the transport.
 
     Where `large` is not empty it is the JSON of an object with `is_error`, `content` and `structured_content` (and
-    `structured_content_link`, which is null), and here are neither content nor structured content.
+    `structured_content_link`, which is null), and `content` and `structured` are empty here.
     """
 
     content: list[dict[str, Any]]
@@ -101,7 +101,7 @@ OnProgress = Callable[[Progress], None]
 class Question:
     """One thing that a server asks a person: a form to fill in, or an address to visit (elicitation).
 
-    `schema` is a form's, flat and checked; `url` is http(s) without credentials. Both are a stranger's words.
+    `schema` is a form's, flat and checked; `url` is http(s) without credentials. Both are untrusted.
     """
 
     mode: Literal["form", "url"]
@@ -113,7 +113,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What a server wants to know before it goes on, by key; `state` is its own and goes back unread."""
+    """What a server wants to know before it goes on, by key; `state` is opaque and sent back unchanged."""
 
     requests: dict[str, Question]
     state: str | None = None

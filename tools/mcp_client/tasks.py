@@ -1,4 +1,4 @@
-"""Calls that go on at their server: asked for, answered and cancelled by the task's id (SEP-2663, 2026-07-28)."""
+"""Calls that go on at their server: polled, answered and cancelled by the task's id (SEP-2663, 2026-07-28)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.mcp_client.shapes import Response, Server, Task
 
 
 async def get_task(server: Server, task_id: str) -> Task:
-    """Return the state of a task; ask again after `poll_interval` seconds until it is finished.
+    """Return the state of a task; poll again after `poll_interval` seconds until it is finished.
 
     Raises `RpcError` for a task that the server does not know (any more), `NeedsMore` for one that wants what no
     person gives, and every other `McpError`; none of them says that the task has ended.

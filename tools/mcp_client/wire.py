@@ -115,7 +115,7 @@ def modern_request(
 ) -> Request:
     """Write a stateless request with its envelope and routing headers (2026-07-28); raises `Unsendable`.
 
-    `picked` are the arguments that `mirrored` names, where the arguments themselves are not read.
+    `picked` are the arguments that `mirrored` names, where the arguments themselves are not parsed.
     """
     number = next(_ids)
     envelope = {**(meta or {}), **_envelope(version), "progressToken": number}
@@ -125,7 +125,7 @@ def modern_request(
         if mirrored:
             mirror = mcp_param_headers(mirrored, params["arguments"] if picked is None else picked)
             headers.extend((name.encode(), value.encode()) for name, value in mirror.items())
-    elif method.startswith("tasks/"):  # it leads to the instance that holds the task (SEP-2663)
+    elif method.startswith("tasks/"):  # for routing to the instance that holds the task (SEP-2663)
         headers.append((b"Mcp-Name", encode_header_value(params["taskId"]).encode()))
     return _request(number, method, {**params, "_meta": envelope}, headers)
 
@@ -166,7 +166,7 @@ def session_headers(version: str | None, session_id: str | None) -> Headers:
 
 
 def read_json(body: bytes) -> Any:
-    """Read JSON from a stranger; raises `BadAnswer` for what is not JSON or nested too deeply."""
+    """Parse untrusted JSON; raises `BadAnswer` for what is not JSON or nested too deeply."""
     try:
         return untrusted.read(body)
     except untrusted.TooDeep as error:

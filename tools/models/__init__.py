@@ -2,7 +2,7 @@
 
 Connection ──┬── Probe                    one check, with its report
              └── Tool ─── ToolVersion     what the server offers, and what was approved
-Tenant ──┬── Assignment ──┬── AccessToken   a caller and its keys
+Tenant ──┬── Assignment ──┬── AccessToken   a caller and its tokens
          │                ├── Consent       whom its owner lets act in their name,
          │                └── OwnerNotice   and what the owner was told of it
          └── Call ──┬── CallEvent         one request to run one tool, its transitions,

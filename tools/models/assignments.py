@@ -1,4 +1,4 @@
-"""Who calls: assignments, and the tokens by which they and members are known to the API."""
+"""Who calls: assignments, and the tokens with which they and members authenticate."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Assignment(models.Model):
         return self.name
 
     def granted_tools(self) -> ToolQuerySet:
-        """Return the tools it was given, whatever their standing; `.usable()` narrows them to what works now."""
+        """Return the tools it was given, whatever their availability; `.usable()` narrows them to what works now."""
         tools = Tool.objects.filter(connection__tenant=self.tenant_id)
         return tools if self.scope == self.Scope.ALL else tools.filter(assignments=self)
 
@@ -84,7 +84,7 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
     """Sets of tokens."""
 
     def live(self, now: datetime) -> AccessTokenQuerySet:
-        """Return the tokens that open the door at this moment."""
+        """Return the tokens that are valid at this moment."""
         return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now), revoked_at__isnull=True).exclude(
             Q(assignment__enabled=False)
             | Q(membership__user__is_active=False)
@@ -108,7 +108,7 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
         return owners.filter(Q(created_by=F("assignment__owner")) | Exists(consented))
 
     def hold_to(self, tenant: Tenant) -> int:
-        """End the tokens of an organization no later than it lets them live, and return how many that shortened."""
+        """Shorten the tokens of an organization to the longest lifetime that it allows; return how many were longer."""
         shortened = 0
         longest = timedelta(days=tenant.max_token_days)
         mine = self.filter(Q(assignment__tenant=tenant) | Q(membership__tenant=tenant), revoked_at=None)
@@ -123,7 +123,7 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
 
 
 class AccessToken(models.Model):
-    """A key to the API, of an assignment (calls tools) or of a member (scripts the set-up with the member's role).
+    """A bearer token of an assignment (calls tools) or of a member (scripts the set-up with the member's role).
 
     The token is `duvo_` and 256 random bits; only its SHA-256 is stored, and it is shown once.
     """
@@ -145,7 +145,7 @@ class AccessToken(models.Model):
     last_used_at = models.DateTimeField(null=True, editable=False)
     # As whom it may act through personal sign-ins; who leaves and returns has another membership.
     acts_as = models.ForeignKey(Membership, null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
-    calls_go_on = models.BooleanField(default=False, editable=False)  # what it began, although it is revoked
+    calls_go_on = models.BooleanField(default=False, editable=False)  # its calls go on although it is revoked
 
     objects = AccessTokenQuerySet.as_manager()
 
@@ -176,7 +176,7 @@ class AccessToken(models.Model):
 
         It lives no longer than its organization lets tokens live. Issued by the owner of its assignment, or with the
         owner's consent, it acts through the owner's personal sign-ins. Raises QuotaReached when the organization has as
-        many tokens as it may; the oldest that open nothing make room first.
+        many tokens as it may; before that, the oldest revoked and expired ones are deleted.
         """
         owner = assignment or membership
         with transaction.atomic():
@@ -190,7 +190,7 @@ class AccessToken(models.Model):
         try:
             quotas.take(quotas.TOKENS, tenant_id, mine)
         except quotas.QuotaReached:
-            # Not those of what is only disabled: they open the door again with it.
+            # Not those of disabled assignments and people: they are valid again when these are enabled.
             dead = mine.filter(Q(revoked_at__isnull=False) | Q(expires_at__lte=timezone.now()))
             oldest = list(dead.order_by("created_at").values_list("pk", flat=True)[:100])
             if not oldest:
@@ -227,18 +227,18 @@ class AccessToken(models.Model):
 
     @property
     def tenant(self) -> Tenant:
-        """Whose it is."""
+        """The organization of its assignment or member."""
         owner = self.assignment or self.membership
         assert owner is not None  # noqa: S101 - the database keeps this promise
         return owner.tenant
 
     @property
     def whose(self) -> str:
-        """Who is known by it: an assignment, or a person."""
+        """The name of the assignment or person that authenticates with it."""
         return self.membership.user.get_username() if self.membership else str(self.assignment)
 
     def state(self, now: datetime) -> str:
-        """Whether it opens the door, and if not, since when or why."""
+        """Return whether it is valid, and if not, since when or why, for people to read."""
         if self.revoked_at is not None:
             return f"Revoked {self.revoked_at:%Y-%m-%d}"
         if self.expires_at is not None and self.expires_at <= now:
@@ -254,9 +254,9 @@ class AccessToken(models.Model):
         return "Live"
 
     def revoke(self, *, calls_go_on: bool = False) -> None:
-        """Close the door for this token; every process stops taking it within a second.
+        """Revoke this token; every process refuses it within a second.
 
-        What it began is ended, unless `calls_go_on`; a call that awaits approval is ended in any case.
+        Calls that it started are ended, unless `calls_go_on`; one that awaits approval is ended in any case.
         """
         self.revoked_at, self.calls_go_on = self.revoked_at or timezone.now(), calls_go_on
         self.save(update_fields=["revoked_at", "calls_go_on"])
@@ -272,5 +272,5 @@ def _acts_as(assignment: Assignment, by: User) -> Membership | None:
 
 
 def digest_of(token: str) -> str:
-    """Return the hex SHA-256 of a token: what the database knows of it."""
+    """Return the hex SHA-256 of a token, which is all that the database stores of it."""
     return hashlib.sha256(token.encode()).hexdigest()

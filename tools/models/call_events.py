@@ -32,7 +32,7 @@ class CallEvent(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seals are bound to: those of its call."""
+        """The context that the seals are bound to: that of its call."""
         return self.call.seal_context
 
     def progress(self) -> dict[str, Any] | None:

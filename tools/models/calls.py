@@ -27,7 +27,7 @@ class CallQuerySet(models.QuerySet["Call"]):
         return self.filter(finished_at=None, cancel_requested_at__isnull=False)
 
     def orphans(self, now: datetime) -> CallQuerySet:
-        """Return the calls under way whose process has not been heard of since their lease ran out."""
+        """Return the calls under way whose process has not renewed their lease: it has probably died."""
         return self.filter(state__in=UNDER_WAY, lease_until__lt=now)
 
     def repeatable(self) -> CallQuerySet:
@@ -40,7 +40,7 @@ class CallQuerySet(models.QuerySet["Call"]):
         return self.filter(state=state, waits_until__lt=now).of_active_tenants()
 
     def tasks_due(self, now: datetime) -> CallQuerySet:
-        """Return the calls whose task on the server is to be looked at; not while their organization is suspended."""
+        """Return the calls whose task on the server is to be polled; not while their organization is suspended."""
         return self.filter(state=CallState.RUNNING, poll_at__lte=now).of_active_tenants()
 
     def of_active_tenants(self) -> CallQuerySet:
@@ -98,7 +98,7 @@ class CallQuerySet(models.QuerySet["Call"]):
         )
 
     def end(self, state: CallState, code: str, sentence: str, now: datetime, **more: Any) -> int:
-        """Move these calls to a final state without a result, unless they have ended; return how many it were."""
+        """Move these calls to a final state without a result, unless they have ended; return how many were moved."""
         ended = self.filter(finished_at=None).update(
             state=state, error_code=code, error_sentence=sentence[:300], finished_at=now,
             lease_until=None, waits_until=None, poll_at=None, **more,
@@ -112,23 +112,23 @@ class Call(models.Model):
 
     `sent_at` is when bytes may have left, `lease_until` until when its process counts as alive (of a queued call: from
     when on a worker may take it), `waits_until` until when a person may decide or answer, `poll_at` when its task is
-    looked at next.
+    polled next.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # Each index costs every call twice: what an index below begins with has none of its own.
+    # Each index is written twice for every call: a field that an index below begins with has none of its own.
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="calls", db_index=False)
     assignment = models.ForeignKey(
         Assignment, null=True, on_delete=models.SET_NULL, related_name="calls", db_index=False
     )
-    # By which token it was asked for. Without a constraint and an index: a token goes only with its assignment.
+    # The token of the request. Without a constraint and an index: a token is deleted only with its assignment.
     token = models.ForeignKey(
         AccessToken, null=True, on_delete=models.DO_NOTHING, related_name="calls", db_constraint=False, db_index=False
     )
     connection = models.ForeignKey(Connection, null=True, on_delete=models.SET_NULL, related_name="calls")
     tool = models.ForeignKey(Tool, null=True, on_delete=models.SET_NULL, related_name="calls")
     tool_name = models.CharField(max_length=64)
-    # What it was opened, and approved, for: it runs for nothing else that has come into the place of these rows.
+    # What it was made, and approved, for: it does not run once its tool or connection has another of these.
     tool_digest = models.CharField(max_length=64, blank=True, db_default="")
     server_url = models.CharField(max_length=2048, blank=True, db_default="")
     state = models.CharField(max_length=20, choices=CallState, default=CallState.QUEUED)
@@ -219,7 +219,7 @@ class Call(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seals are bound to."""
+        """The context that the seals are bound to."""
         return seal_context(self.tenant_id, self.id)
 
     def arguments(self) -> dict[str, Any]:
@@ -228,12 +228,12 @@ class Call(models.Model):
         return opened
 
     def arguments_to_send(self) -> Json:
-        """Return the opened arguments, large ones as they are written; raises SealBroken."""
+        """Return the opened arguments, large ones as `RawJson`; raises SealBroken."""
         opened: Json = read(sealing.unseal_bytes(self.sealed_arguments, context=self.seal_context))
         return opened
 
     def result_to_send(self) -> Json | None:
-        """Return the opened result, a large one that has all its members as it is written; raises SealBroken."""
+        """Return the opened result, a large one that has all its members as `RawJson`; raises SealBroken."""
         if not self.sealed_result:
             return None
         text = sealing.unseal_bytes(self.sealed_result, context=self.seal_context)
@@ -273,5 +273,5 @@ _WITH_ALL_MEMBERS = (b'{"is_error":true,"structured_content_link":', b'{"is_erro
 
 
 def seal_context(tenant_id: object, call_id: object) -> str:
-    """What the seals of a call are bound to."""
+    """Return the context that the seals of a call are bound to."""
     return f"{tenant_id}/call/{call_id}"

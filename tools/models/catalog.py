@@ -17,7 +17,7 @@ from connections.models import Connection
 from tools.definitions.drift import Listed, digest
 from tools.definitions.policy import Availability, availability
 
-FIRST_LISTING = "the first listing"  # who approved what came with it
+FIRST_LISTING = "the first listing"  # `approved_by` of the tools that came with it
 GONE_FOR = timedelta(days=30)  # after which a tool that is gone, and that nobody decided about or used, is forgotten
 MOST_GONE = 500  # such tools of one connection
 MOST_VERSIONS = 20  # of one tool
@@ -92,7 +92,7 @@ class ToolQuerySet(models.QuerySet["Tool"]):
     """Sets of tools."""
 
     def usable(self) -> ToolQuerySet:
-        """Return the tools that assignments may use: approved as last seen, there, whole and allowed."""
+        """Return the tools that assignments may use: approved as last seen, not gone, not broken and not denied."""
         return self.filter(
             connection__enabled=True,
             gone_at__isnull=True,
@@ -114,7 +114,7 @@ class ToolQuerySet(models.QuerySet["Tool"]):
         return self.filter(undecided, untouched, ~Exists(chosen), ~Exists(used), gone_at__isnull=False)
 
     def forget_gone(self, now: datetime) -> None:
-        """Delete what is gone for longer than `GONE_FOR`, and of the rest all but the newest `MOST_GONE`."""
+        """Delete forgettable tools gone for longer than `GONE_FOR`, and all but the `MOST_GONE` that went last."""
         forgettable = self.forgettable()
         forgettable.filter(gone_at__lt=now - GONE_FOR).delete()
         surplus = list(forgettable.order_by("-gone_at", "-pk").values_list("pk", flat=True)[MOST_GONE:])
@@ -195,13 +195,13 @@ class Tool(models.Model):
         return bool(changed)
 
     def runs_in_queue(self, now: datetime) -> bool:
-        """Tell whether its calls run in a worker: chosen so, or learned from a call that was slow."""
+        """Tell whether its calls run in a worker: because an admin chose that, or a call was slow lately."""
         if self.placement == Placement.AUTO:
             return self.slow_until is not None and self.slow_until > now
         return self.placement == Placement.QUEUE
 
     def set_placement(self, placement: Placement, idle_timeout: int | None, call_timeout: int | None) -> None:
-        """Say where calls run and how long they may take, in seconds; what was learned of its pace is forgotten."""
+        """Set where calls run and their timeouts in seconds; that a call was slow is forgotten."""
         self.placement, self.idle_timeout, self.call_timeout = placement, idle_timeout, call_timeout
         self.slow_until = None
         self.save(update_fields=["placement", "idle_timeout", "call_timeout", "slow_until"])
@@ -237,15 +237,15 @@ class ToolVersionQuerySet(models.QuerySet["ToolVersion"]):
     """Sets of versions."""
 
     def prune(self) -> None:
-        """Delete the oldest that are too many or too large together; what is approved and what was last seen stay."""
+        """Delete the oldest beyond the limits in number and size, except those approved and those last seen."""
         newest: Any = {"order_by": [F("seen_at").desc(), F("pk").desc()]}
         ranked = self.annotate(
-            place=Window(RowNumber(), partition_by="tool", **newest),
+            rank=Window(RowNumber(), partition_by="tool", **newest),
             of_its_tool=Window(Sum("size"), partition_by="tool", **newest),
             of_all=Window(Sum("size"), **newest),
         ).order_by()
         surplus = ranked.filter(
-            Q(place__gt=MOST_VERSIONS) | Q(of_its_tool__gt=MOST_OF_A_TOOL) | Q(of_all__gt=MOST_OF_A_CONNECTION)
+            Q(rank__gt=MOST_VERSIONS) | Q(of_its_tool__gt=MOST_OF_A_TOOL) | Q(of_all__gt=MOST_OF_A_CONNECTION)
         )
         old = list(surplus.values_list("pk", flat=True))
         still_needed = Q(digest=F("tool__digest")) | Q(digest=F("tool__approved_digest"))

@@ -1,4 +1,4 @@
-"""What is too large to stand in a call's result: kept beside it, linked from it, sealed like it."""
+"""Contents that are too large for a call's result: stored beside it, linked from it, sealed like it."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ class StoredContent(models.Model):
 
     @property
     def seal_context(self) -> str:
-        """What the seals are bound to: those of its call."""
+        """The context that the seals are bound to: that of its call."""
         return self.call.seal_context

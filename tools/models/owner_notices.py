@@ -1,4 +1,4 @@
-"""What the owner of an assignment was told that others did with it."""
+"""Notices to the owner of an assignment about what others did with it."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class OwnerNotice(models.Model):
         return self.sentence
 
     def claim(self, now: datetime, again_at: datetime | None) -> bool:
-        """Become the one who mails it; no if somebody else has. If that fails, the next try is then."""
+        """Claim the notice to mail it; False if another worker has. It is due again at `again_at`, or never (None)."""
         mine = OwnerNotice.objects.due(now).filter(pk=self.pk)
         return bool(mine.order_by().update(mail_at=again_at, attempts=F("attempts") + 1))
 
     def mailed(self) -> None:
-        """Nothing is left to mail."""
+        """Record that it was mailed, or cannot be."""
         OwnerNotice.objects.filter(pk=self.pk).update(mail_at=None)

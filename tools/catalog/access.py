@@ -1,7 +1,7 @@
 """Are we let in? What checks and calls find out about a connection's credential.
 
-A 401 or 403 moves the credential state, never the reachability. The state of an OAuth connection follows from its
-sign-ins (oauth/credential_state.py); here it is only told what its server answered.
+A 401 or 403 changes the credential state, never the reachability. The state of an OAuth connection follows from its
+sign-ins (oauth/credential_state.py); here only what its server answered is recorded for them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class CheckStopped(DuvoError):
 
 
 class Access:
-    """The way to a connection's server for one check, with the token of its sign-in where it has one."""
+    """A connection's server as one check asks it, with the token of the sign-in where there is one."""
 
     def __init__(self, connection: Connection) -> None:
         """Open the secrets and have a stale token renewed; raises CredentialMissing, SealBroken and OAuthError."""
@@ -53,7 +53,7 @@ class Access:
             )
             raise CredentialMissing
         self.connection = connection
-        connection.request_headers()  # what cannot be opened, or is another server's, is found out before anything
+        connection.request_headers()  # a secret that is broken, or another server's, fails before anything is sent
         self.bearer = _token(connection) if connection.authorization == Authorization.OAUTH else None
         self._era_unknown = connection.era_choice == Era.AUTO  # a server may have been upgraded, or rolled back
 
@@ -80,14 +80,14 @@ class Access:
             return egress.run(work(self._server()))
 
     def era_is_known(self) -> None:
-        """From now on speak the era that the connection was found to have."""
+        """Use the era that is stored in the connection from now on."""
         self._era_unknown = False
 
     def refused(self, error: mcp_client.Challenged) -> str:
         """Record that the server does not let us in and return the sentence about it."""
         connection = self.connection
         if connection.authorization == Authorization.OAUTH:
-            self._learn(error)
+            self._record_challenge(error)
         elif connection.authorization == Authorization.NONE:
             sentence = "The server asks for authorization, and this connection has none."
             connection.set_credential_state(CredentialState.MISSING, "authorization_needed", sentence)
@@ -100,7 +100,7 @@ class Access:
         connection = self.connection
         if connection.authorization == Authorization.OAUTH:
             if self.bearer is None:
-                _look(connection)
+                _discover_sign_in(connection)
             elif self.bearer.doubted and _listing_proves(connection):
                 feedback.accepted(self.bearer.sign_in_id)
             credential_state.settle(connection)
@@ -119,21 +119,21 @@ class Access:
         server = bearing(server_for(self.connection), self.bearer)
         return replace(server, era="unknown") if self._era_unknown else server
 
-    def _learn(self, error: mcp_client.Challenged) -> None:
+    def _record_challenge(self, error: mcp_client.Challenged) -> None:
         if self.bearer is None:
-            _look(self.connection)
+            _discover_sign_in(self.connection)
         elif scopes := challenges.missing_scopes(error.www_authenticate):
             feedback.scopes_missing(self.bearer.sign_in_id, scopes)
         else:
             feedback.refused(self.bearer.sign_in_id)
-            flow.discover_again(self.connection.pk)  # here and now: a check tells what it found
+            flow.discover_again(self.connection.pk)  # not in the background: the report shows what was found
         credential_state.settle(self.connection)
 
 
 def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, *, server_url: str = "") -> None:
-    """Learn from a failed call: a 401 or a missing scope moves the credential state, another era asks for a probe.
+    """Record a failed call: a 401 or a missing scope changes the credential state, another era requests a probe.
 
-    What the server at `server_url` says teaches nothing of another that the connection leads to by now.
+    `server_url` is the server that was called; nothing is recorded if the connection has another one by now.
     """
     if isinstance(failure, mcp_client.Forbidden) and bearer is not None:
         if scopes := challenges.missing_scopes(failure.www_authenticate):
@@ -153,7 +153,7 @@ def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, 
 
 
 def trust_again(connection_id: UUID, bearer: Bearer | None = None, *, server_url: str = "") -> None:
-    """Learn from a call that succeeded after one was answered with 401, as `note` does."""
+    """Record that a call succeeded after one was answered with 401; `server_url` is used as in `note`."""
     if bearer is not None:
         feedback.accepted(bearer.sign_in_id)
         return
@@ -191,7 +191,7 @@ def _listing_proves(connection: Connection) -> bool:
     return found is not None and found.listing_proves_a_token
 
 
-def _look(connection: Connection) -> None:
+def _discover_sign_in(connection: Connection) -> None:
     """Find out how to sign in, for the page, unless that was done a moment ago."""
     if not discovering.is_fresh(connection):
         discovering.discover_and_store(connection)

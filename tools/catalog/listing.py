@@ -87,10 +87,10 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
 
 
 def hold(connection: Connection) -> int | None:
-    """Let nobody else list, or decide about, the connection's tools until this transaction ends; return its revision.
+    """Lock the connection's row until this transaction ends, so nobody else changes its tools; return its revision.
 
-    Whoever touches tools holds their connection first, so that two never wait for each other, and none counts what
-    waits for review beside another.
+    Whoever changes tools locks their connection first, so that there are no deadlocks, and nobody counts what waits for
+    review while another changes it.
     """
     row = Connection.objects.select_for_update(no_key=True).filter(pk=connection.pk)
     return row.values_list("revision", flat=True).first()

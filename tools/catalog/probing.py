@@ -1,7 +1,8 @@
 """Checking a connection: can we reach it, does it speak streamable HTTP, are we let in, which tools does it offer.
 
 `probe` reads as the preflight report does: address, protocol, authorization, tools. A failed probe deletes nothing. It
-takes a minute at most, whatever clocks the connection has for its calls, and stops when nobody wants it any more.
+takes a minute at most, whatever timeouts the connection has for its calls, and stops when the connection is changed,
+disabled or deleted.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ KEPT_PROBES = 100  # per connection
 _FIRST_RETRY = 60  # seconds
 _LONGEST_RETRY = 3600  # seconds
 _INTERRUPTED = "interrupted"  # the reason of a check that died, or that nobody wanted any more
-_AT_ONCE = 100  # dispatched per tick, so that the end of an outage is no storm
+_AT_ONCE = 100  # dispatched per tick, so that not everything starts at once after an outage
 
 
 def due(now: datetime, spread: random.Random | None = None, work: shares.Work | None = None) -> list[UUID]:
-    """Take the connections whose probe is due off the list and return their ids, at most 100, tenants in turn.
+    """Claim the connections whose probe is due and return their ids, at most 100, tenants in turn.
 
-    Those without a place for this work stay due. Each is due again after a normal interval even if its message gets
-    lost. Two dispatchers never take the same row.
+    Those whose tenant has no free slot for `work` stay due. A claimed one is due again after a normal interval, even if
+    its Celery message gets lost. Two dispatchers never claim the same row.
     """
     rows = Connection.objects.due(now)
 
@@ -71,10 +72,10 @@ def probe(connection_id: UUID) -> Probe | None:
     except DuvoError as error:
         report.finish(Probe.Outcome.FAILED, error.code)
     except Exception as error:
-        # Deleted, disabled or changed meanwhile: whatever came of it says nothing any more.
-        ours = isinstance(error, egress.NotWanted) or not wanted()
-        report.finish(Probe.Outcome.FAILED, _INTERRUPTED if ours else "internal_error")
-        if not ours:
+        # Deleted, disabled or changed meanwhile: what the check found no longer matters.
+        interrupted = isinstance(error, egress.NotWanted) or not wanted()
+        report.finish(Probe.Outcome.FAILED, _INTERRUPTED if interrupted else "internal_error")
+        if not interrupted:
             raise
     else:
         report.finish(Probe.Outcome.PASSED)
@@ -104,11 +105,11 @@ def _is_wanted(connection: Connection) -> bool:
 def _release(connection: Connection, report: Probe) -> None:
     now = timezone.now()
     failures = 0 if report.outcome == Probe.Outcome.PASSED else connection.probe_failures + 1
-    if report.reason == _INTERRUPTED:  # which says nothing of the server
+    if report.reason == _INTERRUPTED:  # which says nothing about the server
         failures = connection.probe_failures
     row = Connection.objects.filter(pk=connection.pk)
     row.update(probe_lease_until=None, probe_failures=failures, probed_at=now)
-    # Settings saved while this probe ran have asked for another one: that wish stays.
+    # Settings saved while this probe ran have requested another one: that request stays.
     row.filter(revision=connection.revision).update(next_probe_at=now + timedelta(seconds=next_delay(failures)))
 
 

@@ -32,7 +32,7 @@ AVAILABILITIES = {
     "tool_gone": "Gone",
 }
 OUTCOMES = {"passed": "Passed", "failed": "Failed", "skipped": "Skipped"}
-SLOW_START = timedelta(seconds=15)  # a worker that runs takes a check up within a second
+SLOW_START = timedelta(seconds=15)  # a running worker starts a check within a second
 
 
 def report_of(connection: Connection, now: datetime) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a connection's row becomes a server that the wire client can talk to."""
+"""How a connection's row becomes a `Server` for the MCP client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 
 
 def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.Server:
-    """Return the server behind a connection, opened secrets included, with the tool's own clocks.
+    """Return the server of a connection, opened secrets included, with the tool's own timeouts if it has any.
 
     Raises SealBroken, and SecretOfAnotherServer for a secret that was entered for another one.
     The key changes with the connection's revision, so that no session outlives the credential it was opened with.
@@ -43,7 +43,7 @@ def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.S
 def bearing(server: mcp_client.Server, bearer: Bearer | None) -> mcp_client.Server:
     """Return the server with the token of a sign-in (RFC 6750, section 2.1); sessions belong to one sign-in.
 
-    Raises SecretOfAnotherServer for a token that was got for another server.
+    Raises SecretOfAnotherServer for a token that was issued for another server.
     """
     if bearer is None:
         return server
@@ -57,9 +57,9 @@ def bearing(server: mcp_client.Server, bearer: Bearer | None) -> mcp_client.Serv
 async def let_in(
     server: mcp_client.Server, bearer: Bearer | None, ask: Callable[[mcp_client.Server], Awaitable[Value]]
 ) -> Value:
-    """Return what the server answers to a token that is fresh; one refused with 401 is renewed once (nothing has run).
+    """Return what `ask` returns, with a stale token renewed before, and one refused with 401 once (nothing has run).
 
-    Raises what asking and renewing raise; the refusal itself when nobody is signed in any more.
+    Raises what `ask` and renewing raise; the 401 itself when nobody is signed in any more.
     """
     if bearer is not None and bearer.stale(timezone.now()):
         bearer = await refreshing.renewed(bearer)

@@ -1,8 +1,8 @@
 """In whose name: an assignment acts through its owner's personal sign-ins, and nobody else may make it do so.
 
-Who may edit such an assignment, or holds a token of it, acts as its owner at the provider. So both are the owner's,
-and theirs to whom the owner has consented; the owner is told each time. Others may only take away: revoke, disable,
-delete. Which tokens act is said in one place, `AccessTokenQuerySet.acting`.
+Who may edit such an assignment, or holds a token of it, acts as its owner at the provider. So only the owner may do
+both, and admins to whom the owner has consented; the owner is notified each time. Others may only take rights away:
+revoke, disable, delete. Which tokens act is decided in one place, `AccessTokenQuerySet.acting`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def touches_people(connection: Connection) -> bool:
 
 
 def check_other(token_id: UUID, call: Call) -> None:
-    """Raise unless who holds this token may see, answer and end what another token of the assignment began.
+    """Raise unless the holder of this token may see, answer and end a call that another token made.
 
-    What was done through the owner's sign-in is the owner's: raises as `check` does.
+    A call through personal sign-ins is the owner's: raises as `check` does.
     """
     if call.token_id == token_id or call.connection is None or call.assignment is None:
         return
@@ -48,14 +48,14 @@ def check_other(token_id: UUID, call: Call) -> None:
 
 
 def reaches(assignment: Assignment) -> bool:
-    """Whether a tool of the assignment is one of a personal connection, used at this moment or not."""
+    """Whether the assignment has a tool of a personal connection, usable at this moment or not."""
     return would_reach(assignment.tenant, assignment.scope, assignment.tools.all())
 
 
 def would_reach(tenant: Tenant, scope: str, chosen: Iterable[Tool]) -> bool:
     """Whether an assignment with this scope and these chosen tools would reach personal sign-ins."""
     now = Q(authorization=Authorization.OAUTH, sharing=Sharing.PERSONAL)
-    # Switched away a moment ago, and switched back in the next: the members' sign-ins are still there.
+    # One that was personal a moment ago may be so again in the next: its members' sign-ins are still stored.
     personal = tenant.connections.filter(now | Q(sign_ins__owner__isnull=False))
     if scope != Assignment.Scope.ALL:
         personal = personal.filter(tools__in=[tool.pk for tool in chosen])
@@ -63,7 +63,7 @@ def would_reach(tenant: Tenant, scope: str, chosen: Iterable[Tool]) -> bool:
 
 
 def owner_of(assignment: Assignment) -> Membership | None:
-    """Return the owner's membership, None when the owner has left: then nobody is there to be acted for."""
+    """Return the owner's membership, None when the owner has left the organization."""
     mine = Membership.objects.filter(user=assignment.owner_id, tenant=assignment.tenant_id)
     return mine.select_related("user").first()
 
@@ -77,7 +77,7 @@ def stands_in(person: User, assignment: Assignment) -> bool:
 
 
 def keeps_out(person: User, assignment: Assignment) -> str:
-    """Return why this person may not do what would be done in the owner's name, "" if nothing speaks against it."""
+    """Return why this person may not act in the owner's name, as a sentence, or "" if they may."""
     owner = owner_of(assignment)
     if owner is None or stands_in(person, assignment):
         return ""
@@ -91,7 +91,7 @@ def keeps_out(person: User, assignment: Assignment) -> str:
 def check(token_id: UUID | None, assignment: Assignment) -> None:
     """Raise unless calls of this token act through the personal sign-ins of the assignment's owner.
 
-    ConnectionNotReady when the owner may no longer act, ActingRefused when the token is not one that does.
+    Raises ConnectionNotReady when the owner may no longer act, and ActingRefused when the token is not one that does.
     """
     if token_id is not None and AccessToken.objects.acting().filter(pk=token_id).exists():
         return
@@ -126,7 +126,7 @@ def tell(assignment: Assignment, by: User, what: str) -> None:
 
 
 def _send(tenant_id: UUID, notice_id: UUID) -> None:
-    # The row is due: beat's dispatcher sends it when its organization has a place, and the broker is back.
+    # The row stays due: beat's dispatcher sends it once its organization has a free slot, and the broker is back.
     if not MAILS.admits(tenant_id, notice_id):
         return
     with suppress(OperationalError, OSError):

@@ -1,9 +1,10 @@
 """What a call's server asks in the middle, answered by the program or a person, or by nobody in time.
 
-    answer             takes the responses and has the call go on, from plain code; `answer_here` on an event loop
-    answer_for_nobody  says `cancel` to what nobody has answered in time
+    answer             takes the responses and lets the call go on (synchronous); `answer_here` on an event loop
+    answer_for_nobody  answers `cancel` to what nobody has answered in time
 
-An answer goes to the server that asked, for the question that was shown, and only while all stands that the call needs.
+An answer goes to the server that asked, for the question that was shown, and only if nothing that the call needs has
+ended.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from tools.models.calls import CallQuerySet
 
 
 def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
-    """Take the responses, by key, to what a call's server asked, and have the call go on; from plain code.
+    """Take the responses, by key, to what a call's server asked, and let the call go on; from synchronous code.
 
     With `asked`, the id of a question, they are for that one only. Raises NotAsked when nothing (or something else) is
     asked, AnswersRefused when a response does not fit its question, Ended or OrganizationSuspended when no answer may
-    be sent any more, and ToolReplaced, with the call ended, when another server than the one that asked would be told.
+    be sent any more, and ToolReplaced, with the call ended, when another server than the one that asked would get it.
     """
     question = _asked(call, responses, asked)
     _refuse_faults(egress.run(_faults(call, question, responses)))
@@ -46,18 +47,18 @@ async def answer_here(call: Call, responses: dict[str, Any], *, asked: str = "")
 
 
 def answer_for_nobody(call: Call) -> None:
-    """Answer `cancel` to everything that a call asks; one that no key opens ends as unknown."""
+    """Answer `cancel` to everything that a call asks; a question that cannot be opened ends it as unknown."""
     try:
         question = call.question() or {"requests": {}}
         answer(call, {key: {"action": "cancel"} for key in question["requests"]})
     except (NotAsked, Ended, OrganizationSuspended, ToolReplaced):  # somebody was quicker, or nothing may be sent
         return
-    except SealBroken as broken:  # one row that no key opens must not keep the others from their end
+    except SealBroken as broken:  # one row that cannot be opened must not stop the sweep of the others
         Call.objects.filter(pk=call.pk).end(CallState.OUTCOME_UNKNOWN, broken.code, broken.sentence, timezone.now())
 
 
 def _asked(call: Call, responses: dict[str, Any], asked: str) -> dict[str, Any]:
-    """Return what a call asks, when these responses may be for it."""
+    """Return what a call asks; raises as `answer` does if these responses cannot be for it."""
     question = call.question() if call.state == CallState.INPUT_REQUIRED and not call.sealed_answers else None
     if question is None:
         raise NotAsked
@@ -71,7 +72,7 @@ def _asked(call: Call, responses: dict[str, Any], asked: str) -> dict[str, Any]:
 
 
 def _still_asking(call: Call) -> CallQuerySet:
-    """Return the call's row as long as it asks this, and not what was asked meanwhile."""
+    """Return the call's row if it still asks the same question."""
     return Call.objects.filter(pk=call.pk, state=CallState.INPUT_REQUIRED, sealed_question=call.sealed_question)
 
 
@@ -96,7 +97,7 @@ def _take(call: Call, question: dict[str, Any], responses: dict[str, Any]) -> No
 
 
 def _visit_is_declined(question: dict[str, Any], responses: dict[str, Any]) -> bool:
-    """Tell whether an address had to be visited before the tool runs at all, and was not: it would only ask again."""
+    """Tell whether a URL had to be visited before the tool runs at all, and was not: it would only ask again."""
     first = question["state"] is None and all(asked["mode"] == "url" for asked in question["requests"].values())
     return first and any(response["action"] != "accept" for response in responses.values())
 
@@ -104,5 +105,5 @@ def _visit_is_declined(question: dict[str, Any], responses: dict[str, Any]) -> b
 def _check_depth(responses: dict[str, Any]) -> None:
     try:
         orjson.dumps(responses)
-    except TypeError as error:  # JSON is read more deeply than it is written
+    except TypeError as error:  # orjson parses deeper nesting than it serializes
         raise AnswersRefused([Fault("", "The answers are nested too deeply.")]) from error

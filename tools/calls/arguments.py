@@ -1,4 +1,4 @@
-"""The arguments of a call before it is made: whether they fit the tool, their digest, and how they are written down."""
+"""The arguments of a call before it is made: whether they fit the tool, their digest, and how they are stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COME_AGAIN = 5.0  # seconds
 
 
 async def check(arguments: Json, checker: Checker, *, tenant: object) -> None:
-    """Raise ArgumentsRefused for arguments that do not fit, ArgumentsTooComplex where nobody knows, and Crowded."""
+    """Raise ArgumentsRefused if they do not fit, ArgumentsTooComplex if that takes too long to find out, or Crowded."""
     try:
         faults = await checker.faults(arguments, tenant=str(tenant))
     except TooMuchWork as error:
@@ -26,7 +26,7 @@ async def check(arguments: Json, checker: Checker, *, tenant: object) -> None:
 
 
 async def check_later(arguments: Json, checker: Checker, *, tenant: object) -> None:
-    """Do what `check` does for a queued call; where it cannot be done now, the call comes again: LimitReached."""
+    """Do what `check` does for a queued call; raises LimitReached (so it is tried later) if it cannot be done now."""
     try:
         await check(arguments, checker, tenant=tenant)
     except (Crowded, Broken) as error:
@@ -42,8 +42,8 @@ async def key_of(header: str | None, tool: str, arguments: Json, *, tenant: obje
 
 
 def as_json(arguments: Json) -> bytes:
-    """Return arguments as they are kept; raises ArgumentsRefused."""
+    """Return arguments as they are stored; raises ArgumentsRefused if they are nested too deeply."""
     try:
         return encode(arguments)
-    except TypeError as error:  # JSON is read more deeply than it is written
+    except TypeError as error:  # orjson parses deeper nesting than it serializes
         raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error

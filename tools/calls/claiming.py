@@ -1,7 +1,7 @@
 """The worker's side of the queue `calls`: it takes queued calls off their rows and makes many in one event loop.
 
-The row is the truth. Whoever queues a call wakes the workers through Redis, and a look every second finds what nobody
-told of, also while Redis is away. Whose turn it is, `turns.py` decides.
+Only the rows count. Whoever queues a call wakes the workers through Redis, and a query every second finds what was not
+announced, also while Redis is down. `turns.py` decides whose turn it is.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from tools.calls import life, pubsub
 from tools.calls.turns import Turns
 
 LOOK_EVERY = 1.0  # seconds
-_ASK_AGAIN = 0.2  # seconds between two looks at whether a stopping worker is to end for good
+_ASK_AGAIN = 0.2  # seconds between two questions whether a stopping worker is to wait no longer
 
 logger = logging.getLogger(__name__)
 
 
 class Claimer:
-    """Makes queued calls, `places` of them at a time, in this process's background loop."""
+    """Makes queued calls, at most `slots` at a time, in this process's background loop."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, slots: int) -> None:
         """Start nothing yet."""
-        self._turns = Turns(places)
+        self._turns = Turns(slots)
         self._held: Counter[UUID] = Counter()  # calls under way by tenant; a call that waits for an answer is one
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -48,7 +48,7 @@ class Claimer:
         self._work = egress.submit(self._claim_until_stopped())
 
     def stop(self, enough: Callable[[], bool]) -> None:
-        """Take no more calls, and return when those under way have ended, or as soon as it is `enough`."""
+        """Take no more calls; return when those under way have ended, or as soon as `enough()` is true."""
         if self._work is None:
             return
         egress.run(self._stop_claiming())
@@ -72,8 +72,8 @@ class Claimer:
             await asyncio.wait(self._running)
 
     async def _claim(self) -> bool:
-        """Set those calls going whose turn it is; return whether there were any."""
-        if self._held.total() >= self._turns.places:
+        """Start the calls whose turn it is; return whether there were any."""
+        if self._held.total() >= self._turns.slots:
             return False
         keep = timedelta(seconds=settings.CALL_LEASE)
         try:
@@ -81,7 +81,7 @@ class Claimer:
         except DatabaseFailed:
             logger.warning("Queued calls could not be looked for; trying again.")
             return False
-        except Exception:  # a worker that takes no calls any more must not look as if it did
+        except Exception:  # else the worker would go on without ever taking a call again
             logger.exception("Queued calls could not be looked for; trying again.")
             return False
         for tenant, call_id in taken:

@@ -1,6 +1,6 @@
-"""What persons read of calls: each read is written down, and only assignments read their own without that.
+"""What people read of calls: each read is recorded in the audit log; an assignment's reads of its own calls are not.
 
-Who may read is decided by the page: it takes the call from the rows that this person sees.
+Who may read is decided by the page, which takes the call from the rows that this person sees.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tools.calls import contents
 from tools.models import Call, StoredContent
 from tools.payloads.raw_json import Json
 
-SAME_READ = timedelta(minutes=10)  # an open page reads a call anew with each of its moves
+SAME_READ = timedelta(minutes=10)  # an open page reads a call again after each transition
 
 
 def read_by(user: User, call: Call) -> tuple[Json, dict[str, Any] | None]:

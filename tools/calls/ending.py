@@ -1,14 +1,14 @@
 """What has ended for a call that is still open: its asker, its tool, its connection, its organization.
 
-    of        the one truth about one call: why nothing more may be sent for it, None when all stands
+    of        why nothing more may be sent for a call, or None; nothing else decides that for one call
     check     raises that, wherever something is about to be sent: approved, answered, made
     sweep     ends the open calls for which something has ended, and which no process has in hand
     decided   which of the calls that run in this process are to be interrupted now
-    revoke    closes a token and ends what it began
+    revoke    revokes a token and ends the calls that were made with it
 
-What a person ended (a revoked token, a denied tool, a disabled connection) interrupts what is under way. What only ran
-out or waits for a review (an expired token, a tool set aside) stops what would be sent next: a request that has left
-may come to its end. Calls of a suspended organization wait; only those under way are interrupted.
+What a person ended (a revoked token, a denied tool, a disabled connection) interrupts what is under way. What only
+expired or waits for a review (an expired token, a tool set aside) stops what would be sent next: a request that was
+sent may come to its end. Calls of a suspended organization wait; only those under way are interrupted.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class End:
     code: str
     sentence: str
     decided: bool = True  # by a person: what is under way is interrupted, too
-    held: bool = False  # it is not over: what waits goes on waiting
-    tells_server: bool = True  # that nobody wants its task any more, once
+    held: bool = False  # only suspended: a call that waits is not ended, and waits on
+    tells_server: bool = True  # whether its server is sent `tasks/cancel` for a task, once
 
 
 def of(call: Call) -> End | None:
@@ -82,12 +82,12 @@ def check_or_stop(call: Call) -> None:
 
 
 def error_of(end: End) -> CallError:
-    """Return the error that says it."""
+    """Return the error for a caller."""
     return OrganizationSuspended(end.sentence) if end.held else Ended(end.sentence, code=end.code)
 
 
 def stop(call: Call, end: End, now: datetime) -> bool:
-    """End an open call; no when it has ended or moved meanwhile. Its server is told where that is allowed."""
+    """End an open call, and cancel its task where that is allowed; False if it has ended or changed meanwhile."""
     same = Call.objects.filter(pk=call.pk, state=call.state, attempts=call.attempts)
     if call.sent_at is None and call.state in (CallState.QUEUED, CallState.AWAITING_APPROVAL):
         stopped = same.end(CallState.FAILED, end.code, f"{end.sentence} Nothing was sent.", now)
@@ -113,12 +113,12 @@ def end_as_replaced(call: Call, row: CallQuerySet, other: ToolReplaced) -> ToolR
 
 
 def in_part(end: End) -> str:
-    """Return what is said of a call that was under way."""
+    """Return the sentence for a call that was under way."""
     return f"{end.sentence} The tool may have run in part."
 
 
 def sweep(now: datetime, calls: CallQuerySet | None = None) -> int:
-    """End those of the calls (default: all) that are open, in nobody's hand, and for which something has ended."""
+    """End the open calls (default: of all) in no process's hand for which something has ended; return how many."""
     rows = Call.objects.all() if calls is None else calls
     in_hand = Q(state__in=UNDER_WAY, lease_until__isnull=False)
     found = rows.filter(_decided() | _ran_out(now), finished_at=None, tenant__suspended_at=None).exclude(in_hand)
@@ -139,7 +139,7 @@ def decided(call_ids: Iterable[UUID], now: datetime) -> dict[UUID, End]:
 
 
 def callers_gone(token_ids: Iterable[UUID], now: datetime) -> set[UUID]:
-    """Return those of the tokens that open nothing any more: who waits by one hears nothing more."""
+    """Return those of the tokens that are no longer valid: who waits with one gets nothing more."""
     ids = set(token_ids)
     live = AccessToken.objects.live(now).filter(pk__in=ids)
     suspended = Q(assignment__tenant__suspended_at__isnull=False) | Q(membership__tenant__suspended_at__isnull=False)
@@ -147,7 +147,7 @@ def callers_gone(token_ids: Iterable[UUID], now: datetime) -> set[UUID]:
 
 
 def revoke(token: AccessToken, *, calls_go_on: bool = False) -> int:
-    """Close the door for a token and end what it began, unless `calls_go_on`; return how many calls that were open."""
+    """Revoke a token and, unless `calls_go_on`, end the open calls made with it; return how many those were."""
     open_calls = Call.objects.filter(token=token, finished_at=None)
     began = open_calls.count()
     token.revoke(calls_go_on=calls_go_on)
@@ -173,7 +173,7 @@ def _why(call: Call, now: datetime) -> End | None:
     ends = [end for end in each if end is not None]
     if not ends:
         return None
-    # What a person decided is not hidden by what ran out before, nor is a server told whom nothing is sent any more.
+    # A person's decision comes before what only expired; and if one end forbids it, nothing is sent to the server.
     first = next((end for end in ends if end.decided), ends[0])
     return replace(first, tells_server=all(end.tells_server for end in ends))
 
@@ -184,7 +184,7 @@ def _asker_gone(call: Call, now: datetime) -> End | None:
         return End(Ended.code, "The assignment that asked for it was deleted.", tells_server=False)
     if not assignment.enabled:
         return End(Ended.code, "The assignment that asked for it is disabled.")
-    if token is None:  # asked for before tokens were written down
+    if token is None:  # the call is older than the field `token`
         return None
     spared = token.calls_go_on and call.state != CallState.AWAITING_APPROVAL
     if token.revoked_at is not None and not spared:
@@ -249,7 +249,7 @@ def _ran_out(now: datetime) -> Q:
 
 
 def _spared() -> Q:
-    """Calls that go on although their token was revoked; told apart here, or they would be found again each time."""
+    """Calls that go on although their token was revoked; without this the sweep would find them again each time."""
     return Q(token__calls_go_on=True) & ~Q(state=CallState.AWAITING_APPROVAL)
 
 
@@ -257,4 +257,4 @@ def _send(task: str, call_id: UUID) -> None:
     try:
         current_app.send_task(task, kwargs={"call_id": str(call_id)}, retry=False)
     except (OperationalError, OSError, RedisError):
-        return  # the server works on for nobody
+        return  # the server finishes a task that nobody wants

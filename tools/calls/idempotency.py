@@ -1,7 +1,7 @@
 """The same request twice is one call: idempotency keys (draft-ietf-httpapi-idempotency-key-header).
 
-A key belongs to one assignment for 24 hours. Who comes second with it gets the call that it names, also while that call
-is under way; the database's unique key decides who is first.
+A key belongs to one assignment for 24 hours. A second request with it gets the call of the first, also while that call
+is under way; the unique constraint in the database decides which is first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Key:
 
 
 def key_of(header: str | None, tool: str, arguments: Any) -> Key | None:
-    """Return the key of a request, None without one. It may stand in quotes, as the draft writes it.
+    """Return the key of a request, None without one. It may be in quotes, as in the draft.
 
     Raises BadKey, and ArgumentsRefused for arguments that are nested too deeply.
     """
@@ -55,7 +55,7 @@ def key_of(header: str | None, tool: str, arguments: Any) -> Key | None:
 
 
 def named(assignment_id: UUID, key: Key, now: datetime) -> Call | None:
-    """Return the call that the key names already, if there is one; raises KeyReused when it was another request."""
+    """Return the call that was made with this key, if there is one; raises KeyReused when it was another request."""
     mine = Call.objects.filter(assignment=assignment_id, idempotency_key=key.value)
     forget(now, mine)
     first = mine.first()
@@ -65,7 +65,7 @@ def named(assignment_id: UUID, key: Key, now: datetime) -> Call | None:
 
 
 def open_once(opening: Opening, key: Key) -> Call | None:
-    """Write a call down under its key and return None, or return the call that the key names already.
+    """Write a call with its key and return None, or return the call that was made with this key before.
 
     Raises KeyReused when that call was another request.
     """
@@ -92,7 +92,7 @@ def open_once(opening: Opening, key: Key) -> Call | None:
 
 
 def forget(now: datetime, calls: Any = None) -> None:
-    """Set the keys free that are older than 24 hours; the calls stay."""
+    """Release the keys that are older than 24 hours; the calls stay."""
     calls = Call.objects.exclude(idempotency_key="") if calls is None else calls
     calls.filter(created_at__lt=now - KEPT_FOR).update(idempotency_key="", body_digest="")
 
@@ -100,12 +100,12 @@ def forget(now: datetime, calls: Any = None) -> None:
 def _body(tool: str, arguments: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps([tool, arguments], option=orjson.OPT_SORT_KEYS)
-    except TypeError as error:  # JSON is read more deeply than it is written
+    except TypeError as error:  # orjson parses deeper nesting than it serializes
         raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error
 
 
 def _is_same(first: Call, key: Key) -> bool:
-    """Whether a call was made with this body; after a rotation, when the digest's key is gone, the arguments tell."""
+    """Whether a call was made with this body; if a rotation removed the key of the digest, arguments are compared."""
     same = sealing.same_digest(first.body_digest, key.body, context=_context(first.tenant_id, first.assignment_id))
     return _body(first.tool_name, first.arguments()) == key.body if same is None else same
 

@@ -40,7 +40,8 @@ _OPEN = """
         lease_until, waits_until, traceparent, tool_digest, server_url, attempts, idempotency_key, body_digest)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, '', '')
 """
-# A commit whose confirmation was lost has happened: a call that is then said not to be made would be, by a worker.
+# If only the confirmation of a commit was lost, the row exists: without this, the caller would be told that the call is
+# not made, and a worker would make it.
 _OPEN_AGAIN = f"{_OPEN} ON CONFLICT (id) DO NOTHING"
 # Not `finished_at IS NULL`: PostgreSQL would rather walk through its index of open calls than look up the one.
 _FINISH = f"""
@@ -58,7 +59,7 @@ class LedgerUnavailable(DuvoError):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A call that is about to be made (then `started_at` is set, and bytes may leave), queued, or before an admin."""
+    """A call about to be made (then `started_at` is set, and bytes may leave), queued, or awaiting approval."""
 
     id: UUID
     tenant_id: UUID
@@ -91,7 +92,7 @@ class Outcome:
     error_code: str
     error_sentence: str
     finished_at: datetime
-    contents: Sequence[StoredContent] = ()  # what was too large for the result, as rows to be written
+    contents: Sequence[StoredContent] = ()  # contents that are too large for the result, as rows to be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class _Writer:
             except queue.Empty:
                 connection.close()  # an idle process holds no database connection
                 entries = [self._entries.get()]
-            if busy:  # calls run side by side: a moment's wait makes one transaction of several
+            if busy:  # calls run in parallel: a short wait makes one transaction of several
                 time.sleep(_GATHER_SECONDS)
             while len(entries) < _MOST_AT_ONCE and not self._entries.empty():
                 entries.append(self._entries.get_nowait())
@@ -143,18 +144,18 @@ class _Writer:
                     raise
                 connection.close()  # the database was restarted, say: a new connection may do
                 overtaken = _commit(rows, again=True)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to get the error
             if len(entries) > 1 and not statement_timeouts.expired(error):  # one bad row must not take the others down
                 for entry in entries:
                     self._write([entry])
             else:
-                _tell(entries, set(), error)
+                _notify(entries, set(), error)
         else:
-            _tell(entries, overtaken, None)
+            _notify(entries, overtaken, None)
 
 
 def _commit(rows: Sequence[Opening | Outcome], *, again: bool = False) -> set[UUID]:
-    """Write the rows in one transaction; return the calls whose outcome was another by then."""
+    """Write the rows in one transaction; return the calls that had another outcome by then."""
     adapt = _adapt()
     openings = [
         (
@@ -168,7 +169,7 @@ def _commit(rows: Sequence[Opening | Outcome], *, again: bool = False) -> set[UU
     ]  # fmt: skip
     outcomes = [row for row in rows if isinstance(row, Outcome)]
     with transaction.atomic(), _cursor() as opening, _cursor() as finishing:
-        with _together():
+        with _pipelined():
             if openings:
                 opening.executemany(_OPEN_AGAIN if again else _OPEN, openings)
             if outcomes:
@@ -190,8 +191,8 @@ def _cursor() -> Any:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Send what is executed inside in one go, where the database can."""
+def _pipelined() -> Iterator[None]:
+    """Send the statements that are executed inside in one pipeline, where the database can."""
     if connection.vendor == "postgresql":
         with connection.wrap_database_errors, connection.connection.pipeline():
             yield
@@ -205,7 +206,7 @@ def _finish(row: Outcome, adapt: Callable[[UUID], UUID | str]) -> tuple[Any, ...
 
 
 def _sealed(row: Opening | Outcome, data: bytes) -> str:
-    # Here and not on the event loop: sealing 10 MB takes a while, and each seal lets go of the GIL several times.
+    # Here and not on the event loop: sealing 10 MB takes a while, and each seal releases the GIL several times.
     return sealing.seal_bytes(data, context=seal_context(row.tenant_id, row.id)) if data else ""
 
 
@@ -213,7 +214,7 @@ def _adapt() -> Callable[[UUID], UUID | str]:
     return (lambda value: value) if connection.features.has_native_uuid_field else (lambda value: value.hex)
 
 
-def _tell(entries: list[_Entry], overtaken: set[UUID], error: Exception | None) -> None:
+def _notify(entries: list[_Entry], overtaken: set[UUID], error: Exception | None) -> None:
     for loop in {entry.loop for entry in entries}:
         waiting = [(entry.written, entry.row.id not in overtaken) for entry in entries if entry.loop is loop]
         try:
@@ -246,7 +247,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 async def write(row: Opening | Outcome) -> bool:
-    """Return once the row is committed, False when the call had another outcome already, which stays.
+    """Return True once the row is committed, or False when the call already had another outcome, which is kept.
 
     Raises LedgerUnavailable when it could not be written.
     """

@@ -63,7 +63,7 @@ class End:
 
 def of(call: Call) -> End | None:
     """Return what has ended for an open call, as the rows are now; None when nothing has."""
-    row = _looked_at(Call.objects.filter(pk=call.pk)).first()
+    row = _with_related(Call.objects.filter(pk=call.pk)).first()
     return _why(row, timezone.now()) if row is not None else None
 
 
@@ -123,7 +123,7 @@ def sweep(now: datetime, calls: CallQuerySet | None = None) -> int:
     in_hand = Q(state__in=UNDER_WAY, lease_until__isnull=False)
     found = rows.filter(_decided() | _ran_out(now), finished_at=None, tenant__suspended_at=None).exclude(in_hand)
     stopped = 0
-    for call in _looked_at(found)[:_SWEPT_AT_ONCE]:
+    for call in _with_related(found)[:_SWEPT_AT_ONCE]:
         end = _why(call, now)
         if end is not None and not end.held:
             stopped += stop(call, end, now)
@@ -134,7 +134,7 @@ def decided(call_ids: Iterable[UUID], now: datetime) -> dict[UUID, End]:
     """Return those of the calls under way that a person has ended, each with what has ended."""
     suspended = Q(tenant__suspended_at__isnull=False)
     found = Call.objects.filter(_decided() | suspended, pk__in=list(call_ids), finished_at=None)
-    ends = {call.pk: _why(call, now) for call in _looked_at(found)}
+    ends = {call.pk: _why(call, now) for call in _with_related(found)}
     return {call_id: end for call_id, end in ends.items() if end is not None and end.decided}
 
 
@@ -160,7 +160,7 @@ def revoke(token: AccessToken, *, calls_go_on: bool = False) -> int:
 # --- why ---
 
 
-def _looked_at(calls: CallQuerySet) -> CallQuerySet:
+def _with_related(calls: CallQuerySet) -> CallQuerySet:
     related = calls.select_related("tenant", "assignment", "token", "connection", "tool")
     return related.defer(*_HEAVY).order_by("created_at")
 

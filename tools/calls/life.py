@@ -4,11 +4,11 @@
     approve   an admin allows a call of a tool whose calls are approved one by one; `refuse` ends it
     run_queued  a worker makes a queued call; `claiming.py` says when, `turns.py` whose
     cancel    a caller or an admin no longer wants it
-    sweep     what dead processes and silent people left behind is ended honestly
+    sweep     ends, or queues again, the calls of dead processes and those that nobody approved or answered in time
 
 The row is committed before the first byte leaves. Nothing is sent twice: a call whose process died while it ran, or
-whose connection broke after the request was sent, ends as `outcome_unknown`. `runs.py` tells one run of a call, and
-`answering.py` how what its server asks in the middle is answered.
+whose connection broke after the request was sent, ends as `outcome_unknown`. `runs.py` is one run of a call, and
+`answering.py` handles the answers to what its server asks in the middle.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ async def start(
     used before, the call is the one it names. Raises CallError when the call cannot be made at all, idempotency.BadKey,
     and LedgerUnavailable when it cannot be written down; in all cases nothing was sent.
     """
-    assert principal.assignment_id is not None  # noqa: S101 - the door lets only assignments in
+    assert principal.assignment_id is not None  # noqa: S101 - the view admits only assignments
     key = await arguments_.key_of(idempotency_key, name, arguments, tenant=principal.tenant_id)
-    if key is not None:  # before the tool is looked at: what was done stays done when the tool is set aside
+    if key is not None:  # before the tool is looked up: a repeated request gets its call even if the tool is set aside
         first = await in_thread(idempotency.named, principal.assignment_id, key, timezone.now())
         if first is not None:
             return await _follow_repeat(first, principal, wait)
@@ -104,7 +104,7 @@ async def start(
     if at_once:
         return await _run_here(opening, offer, arguments, slot, wait)
     if opening.state == CallState.QUEUED:
-        await asyncio.to_thread(pubsub.notify_workers)  # a hanging Redis must not hold the database's few threads
+        await asyncio.to_thread(pubsub.notify_workers)  # a hanging Redis must not block the few threads for queries
     if not wait:
         return Report(opening.id, name, CallState(opening.state), opening.created_at, waits_until=opening.waits_until)
     opened = await in_thread(lambda: Call.objects.get(pk=opening.id))
@@ -121,8 +121,9 @@ async def follow(
 ) -> Report:
     """Return the report of a call as soon as it has ended (or asks something), at the latest after `wait` seconds.
 
-    Raises CallerGone as soon as the token `by` which somebody waits opens nothing any more, and LimitReached when its
-    assignment waits for as many calls as it may, unless it waits for the very end.
+    With `to_the_end` it waits on when the call asks something. Raises CallerGone as soon as the token `by` with which
+    somebody waits is no longer valid, and, without `to_the_end`, LimitReached when its assignment waits for as many
+    calls as it may.
     """
 
     def enough(seen: watching.Seen) -> bool:
@@ -141,9 +142,9 @@ async def follow(
 
 
 def cancel(call: Call) -> None:
-    """End a call that no process has in hand now, and have a running one interrupted within a second."""
+    """End a call that no process has in hand now; a running one is interrupted within a second."""
     now, row = timezone.now(), Call.objects.filter(pk=call.pk)
-    # Said first: who lets go of the call from now on ends it, and what nobody has in hand by then is ended here.
+    # Written first: a process that leaves the call after this ends it, and one that no process has is ended below.
     if not row.filter(finished_at=None).update(cancel_requested_at=now):
         return
     unsent = row.filter(state__in=[CallState.QUEUED, CallState.AWAITING_APPROVAL], sent_at=None)
@@ -158,10 +159,10 @@ def cancel(call: Call) -> None:
 
 
 def approve(call: Call, *, by: str) -> bool:
-    """Let a call be made that awaits approval, and queue it; False when somebody has decided before.
+    """Approve a call that awaits it, and queue it; False when that was decided before.
 
-    Raises Ended, or OrganizationSuspended, when there is nobody any more for whom it would be made, and ToolReplaced,
-    with the call ended, when what would run is not what it was opened for.
+    Raises Ended or OrganizationSuspended when something that the call needs has ended, and ToolReplaced, with the call
+    ended, when the tool, its definition or the server is not the one that the call was made for.
     """
     now = timezone.now()
     if other := offers.replaced(call):
@@ -175,7 +176,7 @@ def approve(call: Call, *, by: str) -> bool:
 
 
 def refuse(call: Call, *, by: str, reason: str) -> bool:
-    """End a call that awaits approval, with the reason that its caller is told; False when that was decided before."""
+    """End a call that awaits approval, with a reason for its caller; False when that was decided before."""
     sentence = f"An organization admin refused the call: {reason}" if reason else "An organization admin refused it."
     waiting = Call.objects.filter(pk=call.pk, state=CallState.AWAITING_APPROVAL)
     return bool(waiting.end(CallState.FAILED, NotApproved.code, sentence, timezone.now(), decided_by=by[:200]))
@@ -189,7 +190,7 @@ def resume(call_id: UUID) -> None:
 async def run_queued(call_id: UUID) -> None:
     """Run a queued call to its end, in a worker; a call that is no longer queued is left alone.
 
-    One for which there is no slot now stays queued and is due again later. Other processes hear how it stands then.
+    One for which there is no slot now stays queued and is due again later. Other processes are notified in any case.
     """
     await _run_queued(call_id)
     await asyncio.to_thread(pubsub.publish, call_id)
@@ -227,7 +228,7 @@ def _claim(run: Run) -> int:
 
 
 def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
-    """End a queued call that something speaks against by now; what an earlier attempt did stays open."""
+    """End a queued call that can no longer be made: as `outcome_unknown` if an earlier attempt may have been sent."""
     now, row = timezone.now(), Call.objects.filter(pk=call_id)
     queued = row.filter(state=CallState.QUEUED)
     if queued.exclude(sent_at=None).claim(now, now + _lease()):
@@ -238,7 +239,7 @@ def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
 
 
 def _put_off(call: Call, full: LimitReached) -> None:
-    """Have a queued call tried again later: the more wait for the same slot, the rarer each."""
+    """Let a queued call be tried again later; the more calls wait for the same slots, the less often each is tried."""
     same = {"tenant": call.tenant_id} if full.code == "organization_busy" else {"connection": call.connection_id}
     waiting = Call.objects.filter(state=CallState.QUEUED, finished_at=None, **same)[:_MOST_COUNTED].count()
     seconds = max(full.retry_after or 1.0, waiting / _TRIES) * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
@@ -247,7 +248,7 @@ def _put_off(call: Call, full: LimitReached) -> None:
 
 
 def sweep(now: datetime) -> list[UUID]:
-    """End what nobody has in hand any more, and return the calls that went back to the queue.
+    """End the calls that no process has in hand any more, and return those that went back to the queue.
 
     These were under way and may be made again: nothing of them was sent, or their caller gave a key and the tool is
     idempotent. No call is made more than three times.
@@ -308,7 +309,7 @@ def _opening(
 
 
 async def _write_down(opening: ledger.Opening, key: idempotency.Key | None) -> Call | None:
-    """Commit the row; return the call that the key names already, if somebody was quicker with it."""
+    """Commit the row; return the call that was made with the same key, if another request was quicker."""
     if key is not None:
         return await in_thread(idempotency.open_once, opening, key)
     await ledger.write(opening)
@@ -318,7 +319,7 @@ async def _write_down(opening: ledger.Opening, key: idempotency.Key | None) -> C
 async def _run_here(
     opening: ledger.Opening, offer: Offer, arguments: Json, slot: limits.Slot | None, wait: float
 ) -> Report:
-    """Set the call going in this process; even a caller that waits zero seconds is told of a row that exists."""
+    """Run the call, whose row is committed, in this process, and return its report after `wait` seconds at most."""
     asks: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     run = Run(
         opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer, arguments,
@@ -340,7 +341,7 @@ async def _run_here(
 
 
 def _prepared(call: Call) -> Run:
-    """Return the run of a queued call; raises what speaks against it by now."""
+    """Return the run of a queued call; raises the error that says why it can no longer be made."""
     if other := offers.replaced(call):
         raise other
     ending.check(call)
@@ -361,7 +362,7 @@ async def _follower(assignment_id: UUID, wait: float) -> limits.FollowerSlot:
 
 
 async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:
-    """Follow the call that a key names already; raises ActingRefused where it is the owner's, and this token is not."""
+    """Follow the call that was made with the same key; raises ActingRefused if only the owner's tokens may see it."""
     await in_thread(acting.check_other, principal.token_id, first)
     return await follow(first, wait=wait, by=principal.token_id)
 
@@ -381,4 +382,4 @@ def _send(task: str, call_id: UUID) -> None:
     try:
         current_app.send_task(task, kwargs={"call_id": str(call_id)}, retry=False)
     except (OperationalError, OSError, RedisError):
-        return  # the server's task goes on for nobody
+        return  # the server finishes a task that nobody wants

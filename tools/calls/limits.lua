@@ -1,7 +1,7 @@
--- What holds for calls over all processes: token buckets, semaphores and circuit breakers. See limits.py.
+-- The limits of calls over all processes: token buckets, semaphores and circuit breakers. See limits.py.
 --
 -- ARGV[1] is JSON: {{failures, first pause, longest pause}, {request, ...}}, pauses in seconds. A request is its verb
--- and what the verb takes; a bound below zero is no bound. The answer is JSON: for each request 0, or what it asked
+-- and the arguments of it; a bound below zero is no bound. The answer is JSON: for each request 0, or what it asked
 -- for, or the refusal {code, seconds to wait, number, Unix time of the next try or 0}.
 --
 -- The clock is the server's, in microseconds. Every key expires.
@@ -18,7 +18,7 @@ local function key(kind, id)
   return 'duvo:limits:' .. kind .. ':' .. id
 end
 
--- Semaphores: a zset of slots, each with the time when it falls free unless it is kept.
+-- Semaphores: a zset of slots, each with the time when its lease ends.
 
 local function has_room(slots, bound)
   if bound < 0 or redis.call('ZCARD', slots) < bound then
@@ -35,7 +35,7 @@ local function hold(slots, bound, id, lease)
   end
 end
 
--- Token buckets: a string 'tokens microseconds', as many tokens as calls per minute, refilled all the time.
+-- Token buckets: a string 'tokens microseconds', as many tokens as calls per minute, refilled continuously.
 
 local function tokens_in(bucket, rate)
   local kept = rate >= 0 and redis.call('GET', bucket)
@@ -47,7 +47,7 @@ local function tokens_in(bucket, rate)
 end
 
 local function is_empty(tokens, rate)
-  return rate >= 0 and tokens < 0.999999  -- tokens are fractions: those that have just come back may lack a hair
+  return rate >= 0 and tokens < 0.999999  -- tokens are fractions, and rounding may leave one just below 1
 end
 
 local function seconds_to_token(tokens, rate)

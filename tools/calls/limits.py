@@ -2,17 +2,17 @@
 
     acquire   a call is about to be made: it takes a slot and tokens, or is refused and takes nothing
     release   the call has ended: its slot is free, and the circuit breaker learns whether the server was reached
-    renew     calls go on: their slots live longer; those of a dead process fall free
-    join      a client follows a call, by a stream of events or by waiting; `part` when it no longer does
+    renew     calls go on: the leases of their slots are renewed; those of a dead process expire
+    acquire_follower  a client follows a call, by a stream of events or by waiting; `release_follower` at the end
     change    somebody changes what an organization has set up
     count     a call is queued for a worker: it takes the token of its assignment, and its slot later
     breakers  how many circuit breakers are open
 
-limits.lua decides in Redis, by Redis' clock, so all processes together keep to one limit. While one script is on its
-way the next requests of an event loop gather, and one script answers them all, in their order.
+limits.lua decides in Redis, by Redis' clock, so all processes together keep to one limit. While one script runs, the
+next requests of an event loop are gathered, and the next script answers them all, in their order.
 
-A limit protects; it is not worth an outage. When Redis is down or takes longer than half a second, calls go on without
-limits, and Redis is asked again after 2 seconds.
+Limits must not cause an outage: when Redis is down or takes longer than half a second, calls go on without limits, and
+Redis is asked again after 2 seconds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from connections import metrics
 from tools.errors import CallError, CircuitOpen, LimitReached, QuotaFull
 
 FAILURES = 5  # transport failures in a row that open a breaker
-FIRST_PAUSE = 15.0  # seconds; doubled each time that the one call which is let through fails as well
+FIRST_PAUSE = 15.0  # seconds; doubled each time that the one call which is let through (half-open) fails as well
 LONGEST_PAUSE = 300.0
 PATIENCE = 0.5  # seconds for Redis to answer
 ASK_AGAIN = 2.0  # seconds after it did not
@@ -50,7 +50,7 @@ MOST_CHANGES = 300  # per minute, of one organization: each is kept in its audit
 MOST_FOLLOWING = {"streams": 50, "waiters": 200}  # of one assignment, over all processes
 
 _MOST_AT_ONCE = 256
-_MOST_OWED = 1_000  # departures that are told late; more than that and the leases have to do
+_MOST_OWED = 1_000  # releases kept during an outage; of any further ones the leases expire
 _SCRIPT = Path(__file__).with_suffix(".lua").read_bytes()
 _DIGEST = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()  # the name that Redis gives it
 _SENTENCES = {
@@ -67,12 +67,12 @@ _SENTENCES = {
 
 logger = logging.getLogger(__name__)
 
-Words = tuple[Any, ...]
-Request = tuple[Words, asyncio.Future[Any] | None]  # who releases a slot waits for no answer
+Command = tuple[Any, ...]
+Request = tuple[Command, asyncio.Future[Any] | None]  # who releases a slot waits for no answer
 
 
 class BreakerSignal(Enum):
-    """What a call that ends tells of its server: it answered, its transport failed, or nothing was learnt."""
+    """What a call that ends says about its server: it answered, its transport failed, or neither is known."""
 
     ANSWERED = "answered"
     TRANSPORT_FAILED = "transport_failed"
@@ -81,7 +81,7 @@ class BreakerSignal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What holds for one call; None is no limit. Rates are calls per minute, and that many may come at once."""
+    """The limits that apply to one call; None is no limit. Rates are per minute; that many calls may come at once."""
 
     tenant_id: UUID
     connection_id: UUID
@@ -112,19 +112,19 @@ class FollowerSlot:
 
 
 class Breakers(NamedTuple):
-    """How many breakers keep calls back, and how many wait for one call to try."""
+    """How many breakers are open (refuse calls), and how many half-open (let one call try)."""
 
     open: int
     half_open: int
 
 
 async def count(bounds: Bounds, *, size: int = 0) -> None:
-    """Take a token of the assignment's rate, for a call that is made later with so many bytes; raises LimitReached."""
-    words = (
+    """Take a token of the assignment's rate, for a call of `size` bytes that is made later; raises LimitReached."""
+    command = (
         "count", bounds.assignment_id, _bound(bounds.assignment_rate), bounds.tenant_id, _bound(bounds.tenant_open),
         _bound(bounds.tenant_room), size,
     )  # fmt: skip
-    _raise_refusal(await _batcher().ask(words))
+    _raise_refusal(await _batcher().ask(command))
 
 
 async def change(tenant_id: UUID) -> None:
@@ -133,10 +133,10 @@ async def change(tenant_id: UUID) -> None:
 
 
 async def acquire_follower(slot: FollowerSlot, *, lease: float) -> FollowerSlot:
-    """Take a slot for `lease` seconds, or again; raises LimitReached when the assignment has as many as it may."""
+    """Take a slot for `lease` seconds, or renew it; raises LimitReached when the assignment has as many as it may."""
     try:
-        words = ("acquire_follower", slot.id, lease, slot.kind, slot.assignment_id, MOST_FOLLOWING[slot.kind])
-        _raise_refusal(await _batcher().ask(words))
+        command = ("acquire_follower", slot.id, lease, slot.kind, slot.assignment_id, MOST_FOLLOWING[slot.kind])
+        _raise_refusal(await _batcher().ask(command))
     except asyncio.CancelledError:
         release_follower(slot)
         raise
@@ -149,28 +149,28 @@ def release_follower(slot: FollowerSlot) -> None:
 
 
 def stored(tenant_id: UUID, size: int) -> None:
-    """Tell how many bytes a call has added to what its organization stores."""
+    """Add the bytes of a call to what its organization stores."""
     _batcher().tell(("store", tenant_id, size, BreakerSignal.NEITHER))
 
 
 async def acquire(bounds: Bounds, *, lease: float, counted: bool = False, size: int = 0) -> Slot:
     """Take a slot for `lease` seconds and a token of each rate, of the assignment's only if it was not `counted`.
 
-    `size` is how many bytes the call adds to what is stored; who was counted has added them.
+    `size` is how many bytes the call adds to what is stored; a call that was `counted` has added them before.
 
-    Raises LimitReached or CircuitOpen, then nothing was taken.
+    Raises LimitReached or CircuitOpen; then nothing was taken.
     """
     slot = Slot(uuid4().hex, bounds)
     rate = None if counted else bounds.assignment_rate
-    words = (
+    command = (
         "acquire", slot.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
         bounds.connection_id, _bound(bounds.connection_concurrency), _bound(bounds.connection_rate),
         bounds.assignment_id, _bound(rate), -1 if counted else _bound(bounds.tenant_room), size,
     )  # fmt: skip
     try:
-        refusal = await _batcher().ask(words)
+        refusal = await _batcher().ask(command)
     except asyncio.CancelledError:
-        release(slot, BreakerSignal.NEITHER)  # told after the request, which may be on its way
+        release(slot, BreakerSignal.NEITHER)  # sent after the request, which may be on its way
         raise
     _raise_refusal(refusal)
     return slot
@@ -182,15 +182,15 @@ def release(slot: Slot, signal: BreakerSignal) -> None:
 
 
 async def renew(slots: Iterable[Slot], *, lease: float) -> None:
-    """Let slots live for `lease` seconds from now; those that Redis has forgotten are taken again."""
+    """Renew the leases of slots to `lease` seconds from now; slots that Redis has lost are taken again."""
     batcher, asked = _batcher(), []
     for slot in slots:
         bounds = slot.bounds
-        words = (
+        command = (
             "renew", slot.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
             bounds.connection_id, _bound(bounds.connection_concurrency),
         )  # fmt: skip
-        asked.append(batcher.ask(words))
+        asked.append(batcher.ask(command))
     for answer in asked:
         await answer
 
@@ -227,7 +227,7 @@ def _refused(code: str, seconds: float, number: int, next_try: float) -> CallErr
 
 
 class _Batcher:
-    """What one event loop asks Redis: one script at a time on one connection, and the next requests gather."""
+    """Batches what one event loop asks Redis: one script at a time on one connection; the next ones are gathered."""
 
     def __init__(self) -> None:
         self._gathered: list[Request] = []
@@ -237,18 +237,18 @@ class _Batcher:
         self._connection: AbstractConnection | None = None
         self._lifetime: AsyncGenerator[None] | None = None
 
-    def ask(self, words: Words) -> asyncio.Future[Any]:
-        """Have a request sent, and return the script's answer to come; None when Redis gives none."""
+    def ask(self, command: Command) -> asyncio.Future[Any]:
+        """Send a request in the next batch and return a future of the script's answer; None when Redis gives none."""
         answer = asyncio.get_running_loop().create_future()
         if self._silent:
             answer.set_result(None)
         else:
-            self._add((words, answer))
+            self._add((command, answer))
         return answer
 
-    def tell(self, words: Words) -> None:
-        """Have a request sent to which nobody wants an answer; in an outage it waits for its end."""
-        self._add((words, None))
+    def tell(self, command: Command) -> None:
+        """Send a request without waiting for its answer; during an outage it is kept until Redis answers again."""
+        self._add((command, None))
 
     def _add(self, request: Request) -> None:
         self._gathered.append(request)
@@ -265,7 +265,7 @@ class _Batcher:
                 batch, self._gathered = self._gathered[:_MOST_AT_ONCE], self._gathered[_MOST_AT_ONCE:]
                 try:
                     async with _patience():
-                        answers = await self._exchange([words for words, _ in batch])
+                        answers = await self._exchange([command for command, _ in batch])
                 except Exception as error:  # noqa: BLE001 - whatever it was, a limit must not hold up the waiting calls
                     await self._go_on_without(batch, error)
                     return
@@ -276,7 +276,7 @@ class _Batcher:
         finally:
             self._sending = None
 
-    async def _exchange(self, requests: list[Words]) -> list[Any]:
+    async def _exchange(self, requests: list[Command]) -> list[Any]:
         message = orjson.dumps(((FAILURES, FIRST_PAUSE, LONGEST_PAUSE), requests))
         if self._connection is not None:
             with suppress(ConnectionBroken):  # Redis was restarted while nobody asked, say
@@ -300,14 +300,14 @@ class _Batcher:
         return decoded
 
     async def _go_on_without(self, batch: list[Request], error: Exception) -> None:
-        """Let everybody go on; what they gave back is told later, without the signal, which may have been heard."""
+        """Let all calls go on; releases are sent again later, without the signal, which may have been counted."""
         if not self._out:
             logger.warning("Calls go on without limits, as Redis does not answer: %r", error)
         self._out, self._silent_until = True, asyncio.get_running_loop().time() + ASK_AGAIN
         waiting, self._gathered = batch + self._gathered, []
-        for words, future in waiting:
+        for command, future in waiting:
             if future is None:
-                self._gathered.append(((*words[:-1], BreakerSignal.NEITHER), None))
+                self._gathered.append(((*command[:-1], BreakerSignal.NEITHER), None))
             elif not future.done():
                 future.set_result(None)
         del self._gathered[:-_MOST_OWED]
@@ -319,7 +319,7 @@ class _Batcher:
             await connection.disconnect(nowait=True)
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None]:
-        # A loop that ends finishes the asynchronous generators that were begun in it.
+        # A loop that ends closes the asynchronous generators that were started in it.
         try:
             yield
         finally:
@@ -352,7 +352,7 @@ def _batcher() -> _Batcher:
 
 
 def _new_connection() -> AbstractConnection:
-    # RESP2 saves the greeting, and no time-out of its own: one clock runs for the whole exchange.
+    # RESP2 needs no HELLO; there are no timeouts here, as one applies to the whole exchange (`_patience`).
     address = ConnectionPool.from_url(
         settings.REDIS_URL, protocol=2, socket_timeout=None, socket_connect_timeout=None, retry=Retry(NoBackoff(), 0)
     )

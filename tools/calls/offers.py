@@ -50,7 +50,7 @@ class Offer:
 
 
 async def find(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
-    """Return the offer of a tool by its public name to who holds a token of the assignment.
+    """Return the offer of the tool with this public name, for this token of the assignment.
 
     Raises ToolNotFound, ToolSetAside, ConnectionNotReady, and ActingRefused for a token that may not act as the owner.
     """
@@ -58,14 +58,14 @@ async def find(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
 
 
 def opened_for(call: Call) -> Offer:
-    """Return the offer of a call that is to be made by now: of the tool, definition and server that it was opened for.
+    """Return the offer of a queued call that is to be made now: of the tool, definition and server it was made for.
 
-    Raises ToolReplaced when another stands in that place, and what `find` raises.
+    Raises ToolReplaced when one of them is another by now, and what `find` raises.
     """
     if call.assignment_id is None:  # deleted this very moment
         raise ToolNotFound
     offer = _given(_offers.get_now((call.assignment_id, call.token_id, call.tool_name)))
-    # Looked at a moment ago, it may be older than the rows; what is compared here is what is called.
+    # The offer is cached and may be older than the rows, so what is compared here is what will be called.
     found = (offer.tool_id, offer.connection_id, offer.digest, offer.server.url)
     if found != (call.tool_id, call.connection_id, call.tool_digest, call.server_url):
         raise ToolReplaced
@@ -73,10 +73,10 @@ def opened_for(call: Call) -> Offer:
 
 
 def replaced(call: Call, *, under_way: bool = False) -> ToolReplaced | None:
-    """Return what says that a call's tool, its definition or its server is another by now, None when it is the same.
+    """Return the error to raise if the definition of a call's tool, or its server, is another by now; else None.
 
-    Of a call that is `under_way` only the server counts: it knows what it was asked to do. What was deleted is not
-    replaced; `ending` says that.
+    Of a call that is `under_way` only the server counts: it knows what it was asked to do. A deleted tool or connection
+    is not replaced; `ending` handles that.
     """
     tool = Tool.objects.filter(calls=call, connection=call.connection_id).select_related("connection").first()
     if tool is None:
@@ -89,7 +89,7 @@ def replaced(call: Call, *, under_way: bool = False) -> ToolReplaced | None:
 
 
 def forget() -> None:
-    """Forget every offer, so that the next look is at the database."""
+    """Forget every cached offer, so that the next ones are read from the database."""
     _offers.clear()
 
 
@@ -101,12 +101,12 @@ def _given(offer: Offer | DuvoError) -> Offer:
 
 def _load(key: tuple[UUID, UUID | None, str]) -> Offer | DuvoError:
     try:
-        return _look(*key)
+        return _find(*key)
     except DuvoError as refusal:
         return refusal
 
 
-def _look(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
+def _find(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
     assignment = Assignment.objects.filter(pk=assignment_id, enabled=True).select_related("tenant").first()
     tool = (
         assignment.granted_tools().select_related("connection").filter(public_name=name).first() if assignment else None
@@ -132,7 +132,7 @@ def of(call: Call) -> Offer:
     if other := replaced(call, under_way=True):
         raise other
     offer = _offer(tool, assignment, call.token_id)
-    if offer.server.url != call.server_url:  # moved at this moment
+    if offer.server.url != call.server_url:  # changed at this moment
         raise ToolReplaced
     return offer
 
@@ -225,5 +225,5 @@ def _checker(tool: Tool) -> checks.Checker:
         raise ToolSetAside(f"This tool cannot be used: {broken.sentence}", code="tool_broken") from broken
 
 
-# Each holds its schema.
+# Few, because each holds its schema.
 _offers: LoadingCache[tuple[UUID, UUID | None, str], Offer | DuvoError] = LoadingCache(_load, seconds=1.0, most=2_000)

@@ -1,4 +1,4 @@
-"""What comes of a call: the verdict on a failure, and the report that its caller sees."""
+"""The outcome of a call: what a failure means for it, and the report that its caller sees."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _ERRORS_BY_CODE: dict[str, type[CallError]] = {
     ActingRefused.code: ActingRefused,
     ToolReplaced.code: ToolReplaced,
 }
-_BAD_GATEWAY = 502  # with 503, 504 and the 52x family: what stands in front of the server fails
+_BAD_GATEWAY = 502  # with 503, 504 and the 52x family: a proxy in front of the server fails
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A call as its caller sees it; `question` is what the server asks, `progress` the last step it told."""
+    """A call as its caller sees it; `question` is what the server asks, `progress` the last step it reported."""
 
     id: UUID
     tool: str

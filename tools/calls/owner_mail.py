@@ -1,4 +1,4 @@
-"""Mailing the owner of an assignment what others did with it; what does not get through is tried for a day."""
+"""Mailing the owner of an assignment what others did with it; a mail that fails is tried again for a day."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def _message(notice: OwnerNotice) -> mail.EmailMessage:
 
 
 def _line(name: str) -> str:
-    """Return what somebody chose in one line, without anything invisible."""
+    """Return a name that somebody chose in one line, without invisible characters."""
     return " ".join("".join(character if character.isprintable() else " " for character in name).split())

@@ -1,6 +1,6 @@
-"""Calls that a server works on as a task (`io.modelcontextprotocol/tasks`): looked at until they end.
+"""Calls that a server works on as a task (`io.modelcontextprotocol/tasks`): polled until they end.
 
-The handle is on the call's row, and `poll_at` says when to look. A look is a short Celery task that may be repeated
+The task's id is in the call's row, and `poll_at` says when to poll. A poll is a short Celery task that may be repeated
 without harm, so a task survives the restart of everything.
 """
 
@@ -27,46 +27,47 @@ from tools.mcp_client import Questions, Task, budget
 from tools.models import Call
 from tools.models.call_states import AskedIn, CallState
 
-_LOOK_TIMEOUT = 30.0  # seconds
-_LONGEST_LOOK = 60.0  # seconds, a renewed token and answers on the way included
-_A_LOOK = timedelta(seconds=90)  # after which a look counts as lost
+_REQUEST_TIMEOUT = 30.0  # seconds for one request
+_LONGEST_POLL = 60.0  # seconds for one poll, renewing a token and sending answers included
+_POLL_LEASE = timedelta(seconds=90)  # after which a poll counts as lost
 _AFTER_A_FAILURE = timedelta(seconds=10)
 _AT_ONCE = 500
 
 
 def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
-    """Claim the tasks that are to be looked at now and return their calls, tenants in turn.
+    """Claim the tasks that are to be polled now and return the ids of their calls, tenants in turn.
 
-    Those without a place for this work stay due.
+    Those whose tenant has no free slot for `work` stay due.
     """
     rows = Call.objects.tasks_due(now)
 
     def claim(pk: UUID) -> int:
-        return rows.filter(pk=pk).update(poll_at=now + _A_LOOK)
+        return rows.filter(pk=pk).update(poll_at=now + _POLL_LEASE)
 
     return shares.admitted(rows, work, tenant="tenant", when="poll_at", most=_AT_ONCE, claim=claim)
 
 
 def poll(call_id: UUID) -> None:
-    """Look at a call's task and move the call to where the task is; a call without a running task is left alone."""
+    """Poll a call's task and move the call to the task's state; a call without a running task is left alone."""
     call = Call.objects.filter(pk=call_id, state=CallState.RUNNING).exclude(sealed_task="").first()
     if call is None:
         return
-    moved = offers.replaced(call, under_way=True)  # said below, and first: what ended since ended with the old server
-    if moved is None and (end := ending.of(call)) is not None:
+    # A replaced server comes first, and is handled by `_poll`: whatever else has ended, ended with the old server.
+    replaced = offers.replaced(call, under_way=True)
+    if replaced is None and (end := ending.of(call)) is not None:
         if not end.held:
             ending.stop(call, end, timezone.now())
         return
-    with budget.account():  # what it reads counts until it is written down
-        _look_at(call)
+    with budget.account():  # what it reads counts until it is stored
+        _poll(call)
 
 
-def _look_at(call: Call) -> None:
+def _poll(call: Call) -> None:
     run, failure, call_id = None, None, call.pk
     try:
         run, handle = _run_of(call), call.task() or {}
-        with egress.bounded(_LONGEST_LOOK, "The server took too long to tell how its task is."):
-            task = egress.run(_look(run, handle, call.answers()))
+        with egress.bounded(_LONGEST_POLL, "The server took too long to tell how its task is."):
+            task = egress.run(_ask(run, handle, call.answers()))
     except (ToolNotFound, ToolReplaced) as gone:
         sentence = "The tool or its assignment was removed while the server worked on its task."
         if isinstance(gone, ToolReplaced):
@@ -75,42 +76,42 @@ def _look_at(call: Call) -> None:
     except mcp_client.RpcError as error:
         failure = error
     except DuvoError:
-        pass  # the server is out of reach or does not let us in now: the task goes on all the same
+        pass  # the server cannot be reached, or refuses the credential now: the task goes on all the same
     else:
-        _move(call, run, handle, task)
+        _apply(call, run, handle, task)
         return
     if not (_out_of_reach(call) if run is None else _over(call, run, failure)):
         _poll_again(call, _AFTER_A_FAILURE)
 
 
 def cancel(call_id: UUID) -> None:
-    """Tell the server that nobody wants the call's task any more; not one that nothing is sent to any more."""
+    """Send `tasks/cancel` for the call's task, unless nothing may be sent to its server any more."""
     call = Call.objects.filter(pk=call_id).exclude(sealed_task="").first()
     end = ending.of(call) if call is not None else None
     if end is not None and not end.tells_server:
         return
     with suppress(DuvoError):  # its connection may be gone
         if call is not None:
-            with egress.bounded(_LOOK_TIMEOUT, "The server took too long."):
+            with egress.bounded(_REQUEST_TIMEOUT, "The server took too long."):
                 egress.run(runs.cancel_task(_run_of(call), (call.task() or {})["id"]))
 
 
 def _run_of(call: Call) -> Run:
     offer = offers.of(call)
-    server = replace(offer.server, timeout=min(offer.server.timeout, _LOOK_TIMEOUT))
+    server = replace(offer.server, timeout=min(offer.server.timeout, _REQUEST_TIMEOUT))
     started_at = call.started_at or call.created_at
     return Run(
         call.pk, call.tenant_id, call.created_at, started_at, replace(offer, server=server), {}, attempt=call.attempts
     )
 
 
-async def _look(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None) -> Task:
+async def _ask(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None) -> Task:
     async def ask(server: mcp_client.Server) -> Task:
         refusal = None
         if answers:
             try:
                 await mcp_client.update_task(server, handle["id"], answers)
-            except mcp_client.RpcError as error:  # the task may have ended meanwhile: then it tells what came of it
+            except mcp_client.RpcError as error:  # the task may have ended meanwhile: then its outcome counts
                 refusal = error
         task = await mcp_client.get_task(server, handle["id"])
         if refusal is not None and task.status in ("working", "input_required"):
@@ -120,7 +121,7 @@ async def _look(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None
     return await let_in(run.offer.server, run.offer.bearer, ask)
 
 
-def _move(call: Call, run: Run, handle: dict[str, Any], task: Task) -> None:
+def _apply(call: Call, run: Run, handle: dict[str, Any], task: Task) -> None:
     answered = [*handle.get("answered", []), *(call.answers() or {})]
     if task.result is not None or task.error is not None:
         egress.run(runs.settle(run, task.result or task.error or OutcomeUnknown()))
@@ -141,7 +142,7 @@ def _move(call: Call, run: Run, handle: dict[str, Any], task: Task) -> None:
 
 
 def _over(call: Call, run: Run, failure: mcp_client.RpcError | None) -> bool:
-    """End a call whose task the server no longer knows, or that takes longer than the tool may; tell whether it did."""
+    """End a call if the server no longer knows its task, or it takes longer than the tool may; tell whether it did."""
     if failure is not None and failure.rpc_code == INVALID_PARAMS:
         egress.run(runs.settle(run, OutcomeUnknown("The server no longer knows its task: the tool may have run.")))
         return True
@@ -153,7 +154,7 @@ def _over(call: Call, run: Run, failure: mcp_client.RpcError | None) -> bool:
 
 
 def _out_of_reach(call: Call) -> bool:
-    """End a call whose task could not even be asked for as long as any call may take; tell whether it did."""
+    """End a call if its task could not be polled at all for as long as any call may take; return whether it did."""
     longest = timedelta(seconds=settings.LONGEST_CALL)
     if timezone.now() < (call.started_at or call.created_at) + longest:
         return False
@@ -169,5 +170,5 @@ def _unanswered(questions: Questions, answered: list[str]) -> Questions | None:
 
 def _poll_again(call: Call, after: timedelta, **kept: Any) -> None:
     still = Call.objects.filter(pk=call.pk, attempts=call.attempts, state=CallState.RUNNING)
-    # Not after another look, which was quicker, has asked and was answered: the answers are still to be sent.
+    # Not if another poll was quicker, and its question has been answered: those answers are still to be sent.
     still.filter(sealed_answers=call.sealed_answers).update(poll_at=timezone.now() + after, **kept)

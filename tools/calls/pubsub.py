@@ -1,8 +1,8 @@
-"""Moves of calls, told from process to process through Redis, so that who waits for one looks at once.
+"""Publishes transitions of calls to other processes through Redis, so that those who wait for one read its row at once.
 
 A second channel wakes the workers when a call is queued.
 
-It makes waits shorter and nothing else depends on it: what is not heard, the next look at the rows finds.
+It only makes waits shorter: what is not received is found by the next query for the rows.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ _AGAIN: Final = 2.0  # seconds after which Redis is tried again
 
 
 def publish(call_id: UUID) -> None:
-    """Tell all processes, from synchronous code, that a call has moved or is to be looked at."""
+    """Notify all processes, from synchronous code, that a call has changed and its row is to be read."""
     with suppress(RedisError, OSError):
         _client(settings.REDIS_URL).publish(CHANNEL, str(call_id))
 
 
 def notify_workers() -> None:
-    """Tell the workers, from synchronous code, that there is a queued call to be made."""
+    """Notify the workers, from synchronous code, that there is a queued call to be made."""
     with suppress(RedisError, OSError):
         _client(settings.REDIS_URL).publish(QUEUED, "")
 
 
-async def listen(hear: Callable[[UUID], None]) -> None:
-    """Hear of each call that some process tells of, until this is cancelled."""
+async def listen(callback: Callable[[UUID], None]) -> None:
+    """Call `callback` with the id of each call that some process publishes, until this is cancelled."""
 
-    def heard(data: bytes) -> None:
-        with suppress(ValueError):  # somebody else's
-            hear(UUID(data.decode()))
+    def received(data: bytes) -> None:
+        with suppress(ValueError):  # a message of another program
+            callback(UUID(data.decode()))
 
-    await _listen(CHANNEL, heard)
-
-
-async def listen_for_queued(hear: Callable[[], None]) -> None:
-    """Hear that calls have been queued, until this is cancelled."""
-    await _listen(QUEUED, lambda _: hear())
+    await _listen(CHANNEL, received)
 
 
-async def _listen(channel: str, hear: Callable[[bytes], None]) -> None:
+async def listen_for_queued(callback: Callable[[], None]) -> None:
+    """Call `callback` each time that calls have been queued, until this is cancelled."""
+    await _listen(QUEUED, lambda _: callback())
+
+
+async def _listen(channel: str, callback: Callable[[bytes], None]) -> None:
     while True:
         with suppress(RedisError, OSError):
-            async with AsyncRedis.from_url(settings.REDIS_URL) as client, client.pubsub() as told:
-                await told.subscribe(channel)
-                async for message in told.listen():
+            async with AsyncRedis.from_url(settings.REDIS_URL) as client, client.pubsub() as subscription:
+                await subscription.subscribe(channel)
+                async for message in subscription.listen():
                     if message["type"] == "message":
-                        hear(message["data"])
+                        callback(message["data"])
         await asyncio.sleep(_AGAIN)
 
 

@@ -1,4 +1,4 @@
-"""Forgetting old calls: what an organization no longer wants kept is deleted, with its events, contents and files."""
+"""Deleting old calls, which an organization no longer wants kept, with their events, contents and files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _ORPHANED_AFTER = timedelta(days=1)  # a file is written a moment before its row
 
 
 def purge(now: datetime, *, at_once: int = AT_ONCE, most_batches: int = MOST_BATCHES) -> int:
-    """Delete the calls that ended longer ago than their organization keeps them, and return how many it were.
+    """Delete the calls that ended longer ago than their organization keeps them, and return how many.
 
-    Open calls stay, however old. What a run does not get to is left to the next; files that no row names go, too.
+    Open calls stay, however old. What a run does not get to is left to the next. Files without a row are deleted too.
     """
     purged = 0
     for tenant in Tenant.objects.filter(suspended_at=None).only("name", "retention_days"):
@@ -42,7 +42,7 @@ def _purge_tenant(tenant: Tenant, before: datetime, at_once: int, most_batches: 
             purged += count
             if count < at_once:
                 break
-    finally:  # what is gone is written down, also when the database fails in between
+    finally:  # what was deleted is audited, also when the database fails in between
         if purged:
             older_than = before.isoformat(timespec="seconds")
             audit.record("system", "tenant.calls_purged", tenant, tenant=tenant, count=purged, older_than=older_than)

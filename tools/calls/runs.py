@@ -1,7 +1,7 @@
-"""One run of a call: the server is asked, and what it says is written down.
+"""One run of a call: the request is sent to the server, and its response is stored.
 
-A run ends with the call's outcome, or with a question that a person or the program has to answer, or with the handle of
-a task that the server works on; then the call goes on later, in whatever process.
+A run ends with the call's outcome, or with a question that a person or the program has to answer, or with the id of a
+task that the server works on; then the call goes on later, in whatever process.
 """
 
 from __future__ import annotations
@@ -46,10 +46,9 @@ _CANCELLED = {"action": "cancel"}
 
 logger = logging.getLogger(__name__)
 
-Said = ToolResult | Questions | Task
-Kept = tuple[
-    Json, bytes, list[StoredContent]
-]  # a result as its caller gets it, as the row keeps it, and what is beside
+Response = ToolResult | Questions | Task
+# A result as its caller gets it, as it is stored in the row, and the rows of what is stored beside it.
+StoredResult = tuple[Json, bytes, list[StoredContent]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +65,9 @@ class Run:
     slot: limits.Slot | None = None
     answers: Answers | None = None
     traceparent: str = ""
-    sent: bool = False  # whether the row says from the start that bytes may have left: it runs in the web process
+    sent: bool = False  # whether the row has `sent_at` from the start, as for calls that run in the web process
     sent_before: bool = False  # whether an earlier attempt may have been sent
-    asks: asyncio.Future[bool] | None = None  # done when the server asks on the open stream; False: the caller is gone
+    asks: asyncio.Future[bool] | None = None  # done when the server asks on the open stream; False: its token is gone
     token_id: UUID | None = None  # whose caller waits for `asks`
     one_question: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -82,8 +81,8 @@ class Run:
 
 
 async def perform(run: Run) -> Report:
-    """Run a call and return how it stands afterwards; never raises for what a server does."""
-    with budget.account():  # what it reads counts until its outcome is written down
+    """Run a call and return its report afterwards; never raises for what a server does."""
+    with budget.account():  # what it reads counts until the outcome is stored
         return await _perform(run)
 
 
@@ -115,7 +114,7 @@ async def _perform(run: Run) -> Report:
         failure = error
         return await settle(run, error)
     except Exception as error:
-        # A fault of ours. How far the call got is not known, and its row says so now instead of when it is swept.
+        # A bug of ours. How far the call got is not known, and the row says so at once, not only when it is swept.
         logger.exception("Call %s failed inside", run.call_id)
         failure = error
         return await settle(run, OutcomeUnknown("Something went wrong here: the tool may have run."))
@@ -125,10 +124,10 @@ async def _perform(run: Run) -> Report:
         watching.moved(run.call_id)
 
 
-async def settle(run: Run, response: ToolResult | DuvoError, kept: Kept | None = None) -> Report:
-    """Write the outcome of a call down and return its report; one that had an outcome already keeps that.
+async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult | None = None) -> Report:
+    """Store the outcome of a call and return its report; a call that has an outcome already keeps it.
 
-    `kept` is what `_stored` made of a result, where that was done while the call was still known to be alive.
+    `kept` is what `_stored` returned for a result, if it was called before, while the lease was still renewed.
     """
     error: CallError | None = None
     whole: Json | None = None
@@ -162,15 +161,15 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: Kept | None =
         elif (call := await in_thread(Call.objects.filter(pk=run.call_id).first)) is not None:
             return await in_thread(report_of, call)
     except ledger.LedgerUnavailable:
-        # The tool has run: its caller gets the result all the same, and the sweeper ends the row as unknown.
+        # The tool has run: its caller gets the result all the same, and the sweep ends the row as `outcome_unknown`.
         logger.exception("The outcome of call %s could not be written down", run.call_id)
-        result = whole  # there may be nothing behind the links
+        result = whole  # the links may lead to nothing
     await _learn(run, response, seconds)
     return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
 
 
-async def _stored(run: Run, result: Json) -> Kept:
-    """Return a result as its caller gets it and as the row keeps it, and the rows of what is too large for that."""
+async def _stored(run: Run, result: Json) -> StoredResult:
+    """Return a result as its caller gets it, as it is stored in the row, and the rows of what is too large for it."""
     if isinstance(result, RawJson):
         left, pieces = await _split_apart(run, result)
     else:
@@ -184,7 +183,7 @@ async def _stored(run: Run, result: Json) -> Kept:
 
 
 async def _split_apart(run: Run, result: RawJson) -> tuple[Json, list[contents.Piece]]:
-    """Split a large result in a process apart; one that cannot be split is kept as one piece."""
+    """Split a large result in a separate process; one that cannot be split is kept as one piece."""
     address = contents.address(run.call_id, "").encode()
     is_error, link = result.json.startswith(b'{"is_error":true'), partial(contents.address, run.call_id)
     try:
@@ -212,10 +211,10 @@ def _as_answered(response: ToolResult) -> Json:
     return {"is_error": response.is_error, "content": response.content, "structured_content": response.structured}
 
 
-async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Said:
+async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Response:
     meta = tracing.meta(traceparent) if run.offer.sends_trace else {}
 
-    async def call(server: mcp_client.Server) -> Said:
+    async def call(server: mcp_client.Server) -> Response:
         if not run.sent and not await in_thread(_note_sending, run):
             raise LeaseLost
         return await mcp_client.call_tool(
@@ -233,7 +232,7 @@ async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Said:
 
 
 async def _ask_on_stream(run: Run, questions: Questions) -> dict[str, dict[str, Any]]:
-    """Put a question of the open stream before the caller and return the answers; nobody's answer is `cancel`."""
+    """Let a person or the program answer a question of the open stream; what nobody answers is answered `cancel`."""
     async with run.one_question:
         until = timezone.now() + min(timedelta(hours=run.offer.decision_hours), _LONGEST_STREAM_QUESTION)
         asked = await in_thread(lambda: run.rows().ask(AskedIn.STREAM, sealed_question(run, questions), until))
@@ -242,7 +241,7 @@ async def _ask_on_stream(run: Run, questions: Questions) -> dict[str, dict[str, 
         if run.asks is not None and not run.asks.done():
             run.asks.set_result(True)
         watching.moved(run.call_id)
-        seconds = (until - timezone.now()).total_seconds() + settings.CALL_LEASE * 2  # the sweeper answers the rest
+        seconds = (until - timezone.now()).total_seconds() + settings.CALL_LEASE * 2  # the sweep answers earlier
         await watching.until(run.call_id, lambda seen: seen.answered or seen.finished, seconds)
         given = await in_thread(_take_answers, run)
         return {key: given.get(key, _CANCELLED) for key in questions.requests}
@@ -267,7 +266,7 @@ def _wait_for_answers(run: Run, questions: Questions) -> Report:
 
 
 def _leave_to_task(run: Run, task: Task) -> Report:
-    """Leave the call to the server's task, which is looked at from time to time."""
+    """Leave the call to the server's task, which is polled from time to time."""
     handle = run.seal({"id": task.id})
     poll_at = timezone.now() + timedelta(seconds=task.poll_interval)
     kept = run.rows().filter(state=CallState.RUNNING)
@@ -277,23 +276,23 @@ def _leave_to_task(run: Run, task: Task) -> Report:
 
 
 def _end_if_unwanted(run: Run) -> None:
-    """End a call whose cancelling came too late to interrupt this run: from here on no process would hear of it."""
+    """End a call that was cancelled too late to interrupt this run: from here on no process would notice it."""
     run.rows().unwanted().end(CallState.CANCELLED, CallCancelled.code, CallCancelled().sentence, timezone.now())
 
 
 async def cancel_task(run: Run, task_id: str) -> None:
-    """Tell the server that nobody wants a task any more; one that cannot be told works on for nobody."""
+    """Send `tasks/cancel`; errors are ignored, and the server then finishes a task that nobody wants."""
     with suppress(DuvoError):
         await let_in(run.offer.server, run.offer.bearer, lambda server: mcp_client.cancel_task(server, task_id))
 
 
 def sealed_question(run: Run, questions: Questions) -> str:
-    """Return what a server asks as the row keeps it, with an id that tells it from the next question."""
+    """Return what a server asks as the row stores it, with an id that distinguishes it from the next question."""
     return run.seal({**asdict(questions), "id": secrets.token_hex(8)})
 
 
 async def _learn(run: Run, response: ToolResult | DuvoError, seconds: float) -> None:
-    """Take notice of what a call tells about the connection's sign-in, and about the tool's pace."""
+    """Record what a call shows about the connection's credential and era, and whether its tool is slow."""
     offer = run.offer
     try:
         if isinstance(response, ToolResult) and offer.doubted:
@@ -305,5 +304,5 @@ async def _learn(run: Run, response: ToolResult | DuvoError, seconds: float) -> 
         if offer.learns_placement and seconds > SLOW:
             until = timezone.now() + SLOW_FOR
             await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=until))
-    except DatabaseFailed:  # the call has its outcome, and the next one tells the same
+    except DatabaseFailed:  # the call has its outcome, and the next one shows the same
         logger.warning("What call %s tells of its connection could not be written down", run.call_id)

@@ -26,7 +26,7 @@ class Span:
     of_otel: trace.Span | None = None
 
     def failed(self, code: str) -> None:
-        """Say that the call failed, and how."""
+        """Mark the span as failed, with an error code."""
         if self.of_otel is not None:
             self.of_otel.set_attribute("error.type", code)
             self.of_otel.set_status(trace.StatusCode.ERROR)
@@ -34,7 +34,7 @@ class Span:
 
 @contextmanager
 def of_call(tool: str, traceparent: str) -> Iterator[Span]:
-    """Open the span of a call of this tool, as a child of its caller's; an error that passes through marks it."""
+    """Open the span of a call of this tool, as a child of its caller's; an error raised inside marks it as failed."""
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # none is set up
         yield Span(traceparent)
         return

@@ -1,7 +1,7 @@
-"""Whose queued call is made next: the organization's that has the fewest under way, and none takes all places.
+"""Whose queued call is made next: the organization's that has the fewest under way, and none takes all slots.
 
-An organization gets another place only as long as it holds fewer than are left free. Alone it fills half of a worker,
-two fill two thirds, and whoever comes next finds a place at once. Among equals it goes round.
+An organization gets another slot only as long as it holds fewer than are left free. Alone it fills half of a worker,
+two fill two thirds, and whoever comes next finds a slot at once. Among equals it goes round.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _WAITING = """
 """
 
 
-def shared_out(waiting: Sequence[UUID], held: Mapping[UUID, int], places: int) -> Counter[UUID]:
-    """Return how many of a worker's free places each waiting organization gets; among equals the first come first."""
-    free = places - sum(held.values())
+def shared_out(waiting: Sequence[UUID], held: Mapping[UUID, int], slots: int) -> Counter[UUID]:
+    """Return how many of a worker's free slots each waiting organization gets; among equals the first come first."""
+    free = slots - sum(held.values())
     fewest = [(held.get(tenant, 0), position, tenant) for position, tenant in enumerate(waiting)]
     heapq.heapify(fewest)
     given: Counter[UUID] = Counter()
@@ -50,9 +50,9 @@ def shared_out(waiting: Sequence[UUID], held: Mapping[UUID, int], places: int) -
 class Turns:
     """The order in which one worker serves the organizations."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, slots: int) -> None:
         """Take how many calls the worker makes at a time."""
-        self.places = places
+        self.slots = slots
         self._served: dict[UUID, None] = {}  # who was served last stands last
 
     def take(self, held: Mapping[UUID, int], now: datetime, keep: timedelta) -> list[tuple[UUID, UUID]]:
@@ -63,13 +63,13 @@ class Turns:
         taken: list[tuple[UUID, UUID]] = []
         under_way = Counter(held)
         waiting = self._waiting(now)
-        while given := shared_out(waiting, under_way, self.places):
+        while given := shared_out(waiting, under_way, self.slots):
             short = set()
             for tenant, most in given.items():
                 calls = _reserve(tenant, most, now, now + keep)
                 taken += [(tenant, call) for call in calls]
                 under_way[tenant] += len(calls)
-                if len(calls) < most:  # it has no more, or another worker was quicker: its places go to others
+                if len(calls) < most:  # it has no more, or another worker was quicker: its slots go to others
                     short.add(tenant)
                 if calls:
                     self._served.pop(tenant, None)
@@ -88,7 +88,7 @@ class Turns:
 
 
 def _reserve(tenant: UUID, most: int, now: datetime, until: datetime) -> list[UUID]:
-    """Put the queued calls of an organization that have waited longest off for other workers and return them."""
+    """Return the queued calls of an organization that wait longest, after reserving them until then for this worker."""
     due = Call.objects.filter(tenant=tenant, state=CallState.QUEUED, lease_until__lte=now).order_by("lease_until")
     with transaction.atomic():
         skips = connection.features.has_select_for_update_skip_locked

@@ -1,4 +1,4 @@
-"""How much of its quotas an organization uses, counted beside the call path so that no call costs a query.
+"""How much of its quotas an organization uses, counted by periodic tasks, so that calls need no query for it.
 
 count_open   every few seconds: how many calls of each organization are open, into Redis, where limits.lua asks
 measure      every hour: how many bytes an organization stores, into its row; limits.lua adds what comes after
@@ -24,7 +24,7 @@ _PATIENCE: Final = 1.0  # seconds that Redis may take
 
 
 class Use(NamedTuple):
-    """One quota: its name for programs and for people, how much there is (None: not known), how much there may be."""
+    """One quota: its name for programs and for people, how much is used (None: not known), how much may be."""
 
     name: str
     label: str
@@ -33,23 +33,23 @@ class Use(NamedTuple):
 
 
 class _Octets(Func):
-    """The bytes of a text; PostgreSQL knows them without unpacking it."""
+    """The bytes of a text; PostgreSQL knows them without decompressing it."""
 
     function = "octet_length"
     output_field = IntegerField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **more: Any) -> Any:
-        """SQLite's name of it."""
+        """Use the name that the function has in SQLite."""
         return self.as_sql(compiler, connection, function="length", **more)
 
 
 def count_open() -> None:
-    """Tell Redis how many calls of each organization are open."""
+    """Store in Redis how many calls of each organization are open."""
     rows = Call.objects.filter(finished_at=None).order_by().values_list("tenant").annotate(many=Count("pk"))
     counted = {str(tenant): many for tenant, many in rows}
     with _redis() as client, client.pipeline() as together:
         together.delete(OPEN)
-        together.hset(OPEN, mapping={"": 0, **counted})  # a hash without a field is none
+        together.hset(OPEN, mapping={"": 0, **counted})  # Redis keeps no empty hash
         together.expire(OPEN, _OPEN_FOR)
         together.execute()
 
@@ -93,7 +93,7 @@ def _sizes(tenant: Tenant) -> list[int]:
         _sum(CallEvent.objects.filter(call__tenant=tenant).exclude(sealed_progress=""), "sealed_progress"),
         StoredContent.objects.filter(call__tenant=tenant).aggregate(size=Sum("size"))["size"] or 0,
         _sum(Assignment.objects.filter(tenant=tenant), "instructions"),
-        # What was last seen of a tool, and what was approved, are among its versions: twice is near enough.
+        # The last seen and the approved definition of a tool are among its versions: twice their size is near enough.
         2 * (ToolVersion.objects.filter(tool__in=tools).aggregate(size=Sum("size"))["size"] or 0),
     ]
 

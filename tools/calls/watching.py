@@ -1,9 +1,9 @@
-"""What happens to calls in other processes, seen from this one, and what happens here, told to the others.
+"""Lets a process see what happens to calls in others, and writes what happens to calls that run here.
 
-Everything is said in the call's row. One coroutine per event loop looks at the rows that matter here, four times a
-second and only while there are any: whether calls that somebody waits for have moved, whether calls that run here are
-no longer wanted. It also writes down their progress and that they are alive. So a thousand waiting callers cost one
-query and no thread. A call that another process speaks of through `pubsub` is looked at at once.
+Processes share only the call's row. One coroutine per event loop reads the rows that matter here, four times a second
+and only while there are any: whether calls that somebody waits for have changed, whether calls that run here are no
+longer wanted. It also writes their progress and renews their leases. So a thousand waiting callers cost one query and
+no thread. A call that another process publishes through `pubsub` is read at once.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from tools.models import Call
 from tools.models.call_states import FINAL_STATES, UNDER_WAY, CallState
 
 LOOK_EVERY = 0.25  # seconds
-ENDS_EVERY = 0.75  # seconds between two looks at what has ended for the calls that run here, and for who waits here
-PROGRESS_EVERY = 1.0  # seconds between two steps of one call that are written down
+ENDS_EVERY = 0.75  # seconds between two queries what has ended for the calls that run here, and for who waits here
+PROGRESS_EVERY = 1.0  # seconds between two steps of one call that are written
 _STEPS_AT_ONCE = 50
-_LOOKED_AT_ONCE = 250
-_MOST_RUNNING = 1_000  # calls that one look at what has ended may cost
+_READ_AT_ONCE = 250
+_MOST_RUNNING = 1_000  # calls in one query what has ended
 
 logger = logging.getLogger(__name__)
 
 
 class Seen(NamedTuple):
-    """What a look at a call's row shows: its state, the number of its last event, whether it was answered."""
+    """What was read from a call's row: its state, the number of its last event, whether it was answered."""
 
     state: CallState
     seq: int
@@ -51,7 +51,7 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, call: Call) -> Seen:
-        """Return what a row shows that was read."""
+        """Return the same from a row that was read elsewhere."""
         return cls(CallState(call.state), call.last_seq, bool(call.sealed_answers))
 
     @property
@@ -64,7 +64,7 @@ Enough = Callable[[Seen], bool]
 
 
 class _Waiter(NamedTuple):
-    """Somebody who waits for a call, and the token by which."""
+    """Somebody who waits for a call, and the token with which."""
 
     enough: Enough
     seen: asyncio.Future[Seen]
@@ -73,7 +73,7 @@ class _Waiter(NamedTuple):
 
 @dataclass(slots=True)
 class Running:
-    """A call that runs in this event loop, with what is to be told of it."""
+    """A call that runs in this event loop, with what is to be written about it."""
 
     id: UUID
     attempt: int
@@ -84,15 +84,15 @@ class Running:
     step: Progress | None = None
     step_after: float = 0.0
     caller: UUID | None = None  # the token of who waits for it
-    hang_up: asyncio.Future[bool] | None = None  # given False when that token opens nothing any more
+    hang_up: asyncio.Future[bool] | None = None  # set to False when that token is no longer valid
     interrupted: CallCancelled | LeaseLost | None = None
 
     def progress(self, step: Progress) -> None:
-        """Take a step of progress; the next look writes the newest one down."""
+        """Take a step of progress; only the newest one is written, with the next query."""
         self.step = step
 
     def interrupt(self, reason: CallCancelled | LeaseLost) -> None:
-        """Stop what runs."""
+        """Cancel the call's asyncio task; `running` raises the reason there."""
         if self.interrupted is None:
             self.interrupted = reason
             self.task.cancel()
@@ -104,42 +104,42 @@ class _Watch:
 
     waiting: defaultdict[UUID, list[_Waiter]] = field(default_factory=lambda: defaultdict(list))
     running: dict[UUID, Running] = field(default_factory=dict)
-    moved: set[UUID] = field(default_factory=set)  # to be looked at before the others
-    ends_after: float = 0.0  # when to look at what has ended, by the loop's clock
+    moved: set[UUID] = field(default_factory=set)  # whose rows are to be read before the others
+    ends_after: float = 0.0  # when to query next what has ended, by the loop's clock
     soon: asyncio.Event = field(default_factory=asyncio.Event)
-    looking: asyncio.Task[None] | None = None
+    polling: asyncio.Task[None] | None = None
     listening: asyncio.Task[None] | None = None
 
     def hear(self, call_id: UUID) -> None:
-        """Have a call looked at at once, if it matters here."""
+        """Have a call's row read at once, if the call matters here."""
         if call_id in self.waiting or call_id in self.running:
             self.moved.add(call_id)
             self.soon.set()
 
     def listen(self) -> None:
-        """See to it that what other processes tell is heard, from now until the end of this loop."""
+        """Subscribe to what other processes publish, from now until the end of this loop."""
         if self.listening is None:
             self.listening = asyncio.ensure_future(pubsub.listen(self.hear))
 
-    def look(self) -> None:
-        """See to it that somebody looks."""
-        if self.looking is None or self.looking.done():
-            self.looking = asyncio.ensure_future(self._look())
+    def start(self) -> None:
+        """Start the coroutine that reads the rows, unless it runs."""
+        if self.polling is None or self.polling.done():
+            self.polling = asyncio.ensure_future(self._poll())
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         loop = asyncio.get_running_loop()
-        next_look = loop.time() + LOOK_EVERY
+        next_poll = loop.time() + LOOK_EVERY
         while self.waiting or self.running:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.soon.wait(), next_look - loop.time())
+                await asyncio.wait_for(self.soon.wait(), next_poll - loop.time())
             self.soon.clear()
             if not (self.waiting or self.running):
                 return
-            told = not self.moved.isdisjoint(self.running)
-            at_all = loop.time() >= next_look or told
-            if told or (at_all and loop.time() >= self.ends_after):
+            published = not self.moved.isdisjoint(self.running)
+            at_all = loop.time() >= next_poll or published
+            if published or (at_all and loop.time() >= self.ends_after):
                 self.ends_after = loop.time() + ENDS_EVERY
-                await self._look_at_ends()
+                await self._read_ends()
             waiting = self._in_turn() if at_all else list(self.moved & self.waiting.keys())
             running = self.running.values() if at_all else ()
             self.moved.clear()
@@ -147,29 +147,29 @@ class _Watch:
             due = [run for run in running if loop.time() >= run.alive_after]
             alive = [(run.id, run.attempt) for run in due]
             try:
-                seen, unwanted, lost = await in_thread(_news, waiting, bool(running), steps, alive)
+                seen, unwanted, lost = await in_thread(_exchange, waiting, bool(running), steps, alive)
             except DatabaseFailed:  # whatever it is: those who wait here would wait for ever
                 logger.warning("The rows of waiting and running calls could not be read; trying again.")
                 await asyncio.sleep(LOOK_EVERY)
                 continue
             if at_all:
-                next_look = loop.time() + LOOK_EVERY
+                next_poll = loop.time() + LOOK_EVERY
             for run in due:
                 run.alive_after = _next_heartbeat()
             # Not of those that have ended since: their slots are free, and would be taken for nobody.
             slots = [run.slot for run in due if run.slot is not None and self.running.get(run.id) is run]
             await limits.renew(slots, lease=settings.CALL_LEASE)
-            self._tell(seen)
+            self._notify_waiters(seen)
             for call_id in unwanted & self.running.keys():
                 self.running[call_id].interrupt(CallCancelled())
             for run in due:
                 if run.id in lost and self.running.get(run.id) is run:
                     run.interrupt(LeaseLost())
 
-    async def _look_at_ends(self) -> None:
-        """Interrupt the calls here for which something has ended, and send away who waits by a token that has."""
+    async def _read_ends(self) -> None:
+        """Interrupt the calls here for which something has ended, and end the waits of tokens that are invalid."""
         runs = list(islice(self.running.values(), _MOST_RUNNING))
-        for run in runs:  # those that do not fit come first in the next look
+        for run in runs:  # those that do not fit come first the next time
             self.running[run.id] = self.running.pop(run.id)
         waiters = [waiter for waiters in self.waiting.values() for waiter in waiters]
         callers = {run.caller for run in runs} | {waiter.by for waiter in waiters}
@@ -189,8 +189,8 @@ class _Watch:
                 waiter.seen.set_exception(CallerGone())
 
     def _in_turn(self) -> list[UUID]:
-        """Return the calls waited for, as many as one look may cost; the others come first in the next one."""
-        ids = list(islice(self.waiting, _LOOKED_AT_ONCE))
+        """Return the calls waited for, as many as one query may have; the others come first in the next one."""
+        ids = list(islice(self.waiting, _READ_AT_ONCE))
         for call_id in ids:
             self.waiting[call_id] = self.waiting.pop(call_id)
         return ids
@@ -199,12 +199,12 @@ class _Watch:
         steps: list[tuple[UUID, int, str]] = []
         for run in running:
             if run.step is not None and now >= run.step_after and len(steps) < _STEPS_AT_ONCE:
-                said = {"progress": run.step.progress, "total": run.step.total, "message": run.step.message}
-                steps.append((run.id, run.attempt, run.seal(said)))
+                step = {"progress": run.step.progress, "total": run.step.total, "message": run.step.message}
+                steps.append((run.id, run.attempt, run.seal(step)))
                 run.step, run.step_after = None, now + PROGRESS_EVERY
         return steps
 
-    def _tell(self, rows: dict[UUID, Seen]) -> None:
+    def _notify_waiters(self, rows: dict[UUID, Seen]) -> None:
         for call_id, seen in rows.items():
             for waiter in self.waiting.get(call_id, ()):
                 if not waiter.seen.done() and waiter.enough(seen):
@@ -215,14 +215,14 @@ _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictiona
 
 
 async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | None = None) -> Seen | None:
-    """Return what was seen of the call as soon as that is enough, in whatever process it runs; None in time's end.
+    """Return what was read of the call as soon as `enough` accepts it, whichever process runs it; None after `seconds`.
 
-    Raises CallerGone when the token `by` which somebody waits opens nothing any more.
+    Raises CallerGone when the token `by` with which somebody waits is no longer valid.
     """
     watch = _watch()
     entry = _Waiter(enough, asyncio.get_running_loop().create_future(), by)
     watch.waiting[call_id].append(entry)
-    watch.look()
+    watch.start()
     watch.listen()
     try:
         return await asyncio.wait_for(entry.seen, seconds)
@@ -233,11 +233,11 @@ async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | Non
         if not watch.waiting[call_id]:
             del watch.waiting[call_id]
             if not watch.waiting:
-                watch.soon.set()  # nobody is left to look for
+                watch.soon.set()  # nobody waits any more: the coroutine may end
 
 
 def moved(call_id: UUID) -> None:
-    """Have those who wait in this process for a call look at once, as it has moved here."""
+    """Have a call's row read at once for those who wait for it in this process, where it has changed."""
     _watch().hear(call_id)
 
 
@@ -251,10 +251,10 @@ def running(
     caller: UUID | None = None,
     hang_up: asyncio.Future[bool] | None = None,
 ) -> Iterator[Running]:
-    """Keep a call alive while it runs inside, and let others interrupt it.
+    """Renew the lease of a call while it runs inside, and let others interrupt it.
 
     Raises CallCancelled when somebody no longer wants it or something has ended for it (the code says what), and
-    LeaseLost when it is no longer ours. `hang_up` becomes False when the token of its `caller` opens nothing any more.
+    LeaseLost when it is no longer ours. `hang_up` is set to False when the token `caller` is no longer valid.
     """
     watch, task = _watch(), asyncio.current_task()
     assert task is not None  # noqa: S101 - calls run in tasks
@@ -262,7 +262,7 @@ def running(
         older.interrupt(LeaseLost())
     run = Running(call_id, attempt, seal, task, slot, _next_heartbeat(), caller=caller, hang_up=hang_up)
     watch.running[call_id] = run
-    watch.look()
+    watch.start()
     try:
         yield run
     except asyncio.CancelledError:
@@ -283,33 +283,33 @@ def _watch() -> _Watch:
 
 
 def _next_heartbeat() -> float:
-    """Return when to renew a lease: within a third of it, and not for all calls that came together at once."""
+    """Return when to renew a lease: within a third of it, at random, so that not all are renewed at once."""
     return asyncio.get_running_loop().time() + settings.CALL_LEASE / 3 * random.uniform(0.5, 1)  # noqa: S311 - spreads load, no secret
 
 
 def _ends(running: list[UUID], callers: set[UUID]) -> tuple[dict[UUID, ending.End], set[UUID]]:
-    """Return which of the calls have been ended, and which of the tokens open nothing any more."""
+    """Return which of the calls have been ended, and which of the tokens are no longer valid."""
     now = timezone.now()
-    gone = ending.callers_gone(callers, now) if callers else set()  # first: who is told so now finds the call ended
+    gone = ending.callers_gone(callers, now) if callers else set()  # first: who gets a 401 now finds the call ended
     return ending.decided(running, now) if running else {}, gone
 
 
-def _news(
+def _exchange(
     waiting: list[UUID], any_run: bool, steps: list[tuple[UUID, int, str]], alive: list[tuple[UUID, int]]
 ) -> tuple[dict[UUID, Seen], set[UUID], set[UUID]]:
-    """Write what is to be told; return the rows waited for, the unwanted open calls, and those no longer ours."""
+    """Write progress and leases; return the rows waited for, the unwanted open calls, and those no longer ours."""
     now = timezone.now()
     for call_id, attempt, sealed in steps:
         still = Call.objects.filter(pk=call_id, attempts=attempt, state=CallState.RUNNING)
         still.update(progress_at=now, sealed_progress=sealed)
-    lost = _say_alive(alive) if alive else set()
+    lost = _renew_leases(alive) if alive else set()
     unwanted = set(Call.objects.unwanted().values_list("pk", flat=True)) if any_run else set()
     rows = Call.objects.filter(pk__in=waiting).values_list("pk", "state", "last_seq", "sealed_answers")
     seen = {pk: Seen(CallState(state), seq, bool(answers)) for pk, state, seq, answers in rows} if waiting else {}
     return seen, unwanted, lost
 
 
-def _say_alive(calls: list[tuple[UUID, int]]) -> set[UUID]:
+def _renew_leases(calls: list[tuple[UUID, int]]) -> set[UUID]:
     """Renew the leases of calls that run here and return those that another attempt or an end has taken from us."""
     by_attempt: defaultdict[int, list[UUID]] = defaultdict(list)
     for call_id, attempt in calls:

@@ -40,7 +40,7 @@ class SlowRows:
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> SlowRows:
     slow = SlowRows()
-    monkeypatch.setattr(watching, "_news", slow)
+    monkeypatch.setattr(watching, "_exchange", slow)
     monkeypatch.setattr(watching, "_ends", lambda *_: ({}, set()))  # there is no database here
     monkeypatch.setattr(watching, "_next_heartbeat", lambda: 0.0)
     return slow
@@ -48,7 +48,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> SlowRows:
 
 async def looked() -> None:
     """Return once nobody looks any more."""
-    look = watching._watch().looking
+    look = watching._watch().polling
     assert look is not None
     await asyncio.wait_for(look, PATIENCE)
 

@@ -2,7 +2,7 @@
 
 `catalog` lists tools and checks, `placement` says where a tool's calls run. `assignments`, `consents`, `tokens` and
 `token_forms` say who may call. `calls` shows a call with its `timeline`; `decisions` and `questions` are what people
-decide and answer there, and `rendering` shows what strangers wrote. Begin with `catalog` and `calls`.
+decide and answer there, and `rendering` shows untrusted arguments and results. Begin with `catalog` and `calls`.
 """
 
 from tools.admin import assignments, calls, catalog, tokens

@@ -1,4 +1,4 @@
-"""The pages of assignments. A token is shown once, in the answer to the click that made it."""
+"""The pages of assignments. A token is shown once, in the response to the request that made it."""
 
 from __future__ import annotations
 
@@ -70,16 +70,16 @@ class AssignmentForm(TenantForm):
             mine = Tool.objects.filter(connection__tenant=self.tenant)
             offered = mine.filter(gone_at=None)
             first = offered.values("pk")[:MOST_OFFERED]
-            # One that the server does not offer at this moment stays chosen: else any saving would take it away.
+            # A chosen tool that the server does not offer at this moment is kept: else saving the form would remove it.
             chosen = self.instance.tools.values("pk") if self.is_change else []
             self.fields["tools"].queryset = mine.filter(Q(pk__in=first) | Q(pk__in=chosen)).only("public_name")
             if (total := offered.count()) > MOST_OFFERED:
                 self.fields["tools"].help_text = f"The first {MOST_OFFERED:,} of {total:,} tools, and those chosen."
 
     def clean(self) -> dict[str, Any]:
-        """Refuse what would be done in the name of another person who has not consented, or is one assignment too many.
+        """Refuse to act in the name of another person who has not consented, and an assignment beyond the quota.
 
-        The page saves in the same transaction, so nobody else takes the last place meanwhile.
+        The page saves in the same transaction, so nobody else uses up the quota meanwhile.
         """
         data: dict[str, Any] = super().clean() or self.cleaned_data
         if self.is_change and self.reaches_a_person and (refusal := acting.keeps_out(self.user, self.instance)):
@@ -105,7 +105,7 @@ class AssignmentForm(TenantForm):
 
     @property
     def reaches_a_person(self) -> bool:
-        """Whether an edit is one of what is, or would be, done through personal sign-ins."""
+        """Whether this is an edit of an assignment that acts, or then would act, through personal sign-ins."""
         if not self.is_edit:
             return False
         data, before = self.cleaned_data, Assignment.objects.select_related("tenant").get(pk=self.instance.pk)
@@ -137,7 +137,7 @@ class AssignmentAdmin(ConsentAdmin):
         return [(None, {"fields": [*fields, "instructions", "enabled", "max_rate"]}), ("Tools", {"fields": tools})]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save, and remember who made it."""
+        """Save, and make who created it the owner."""
         if not change:
             obj.owner = person(request)
         super().save_model(request, obj, form, change)
@@ -160,7 +160,7 @@ class AssignmentAdmin(ConsentAdmin):
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses of the buttons."""
+        """Add the URLs of the buttons."""
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/tokens/", view(require_POST(self.new_token_view)), name="tools_assignment_token"),

@@ -71,11 +71,11 @@ class CallAdmin(DecisionAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the life of a call; its arguments at once to who decides about it, else when they are asked for."""
+        """Show a call and its timeline; its arguments at once to who decides about it, else only on request."""
         return self.page(request, self.get_object(request, unquote(object_id)), **(extra_context or {}))
 
     def page(self, request: HttpRequest, call: Call, *, opens: bool = False, **more: Any) -> HttpResponse:
-        """Return the page of a call, with arguments and result where it `opens` them."""
+        """Return the page of a call; with `opens`, arguments and result are shown."""
         may_decide = self.may_decide(request, call)
         decides = may_decide and call.state == CallState.AWAITING_APPROVAL
         context = {
@@ -99,7 +99,7 @@ class CallAdmin(DecisionAdmin):
         return TemplateResponse(request, self.change_form_template, context | more)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses that the page reads."""
+        """Add the URLs that the page uses."""
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/life/", view(require_GET(self.life_view)), name="tools_call_life"),
@@ -114,7 +114,7 @@ class CallAdmin(DecisionAdmin):
         ]
 
     def life_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
-        """Answer how the call goes on; the page asks again and again while it is open."""
+        """Return the timeline of the call as JSON, which the page polls while it is open."""
         call: Call = self.get_object(request, unquote(object_id))
         return JsonResponse(life_of(call, timezone.now(), may_decide=self.may_decide(request, call)))
 
@@ -123,7 +123,7 @@ class CallAdmin(DecisionAdmin):
         return self.page(request, self.get_object(request, unquote(object_id)), opens=True)
 
     def download_view(self, request: HttpRequest, object_id: str, number: int) -> HttpResponse:
-        """Give a stored content of the call as a download."""
+        """Return a stored content of the call as a download."""
         call: Call = self.get_object(request, unquote(object_id))
         content = get_object_or_404(call.contents, number=number)
         try:
@@ -133,7 +133,7 @@ class CallAdmin(DecisionAdmin):
         return HttpResponseRedirect(reverse("admin:tools_call_contents", args=[call.pk]))
 
     def whole_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Give arguments and result, of which the page shows only the beginning where they are long, as a download."""
+        """Return arguments and result as a download, as the page shows only the beginning of long ones."""
         call: Call = self.get_object(request, unquote(object_id))
         try:
             arguments, result = disclosure.read_by(person(request), call)

@@ -47,7 +47,7 @@ class AvailabilityFilter(admin.SimpleListFilter):
     parameter_name = "availability"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        """Return every availability."""
+        """Return the choices of the filter."""
         return [
             ("usable", "In use"),
             ("review", "To review"),
@@ -95,7 +95,7 @@ class ToolAdmin(TenantAdmin):
     readonly_fields = ["public_name"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the tools that this person sees; what was approved is read where it is shown."""
+        """Return the tools that this person sees; the approved definition is loaded only where it is shown."""
         return super().get_queryset(request).defer("approved_definition")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -146,7 +146,7 @@ class ToolAdmin(TenantAdmin):
         return TemplateResponse(request, self.change_form_template, context | more)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses of the buttons."""
+        """Add the URLs of the buttons."""
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/approve/", view(require_POST(self.approve_view)), name="tools_tool_approve"),
@@ -287,18 +287,18 @@ class ProbeAdmin(ReadOnlyAdmin):
         return next((stage["sentence"] for stage in probe.stages if stage["outcome"] == "failed"), "")
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address that a connection's page polls while it is being checked."""
+        """Add the URL that a connection's page polls while it is being checked."""
         report = self.admin_site.admin_view(self.report_view)
         return [path("report/<path:connection_id>/", report, name="tools_probe_report"), *super().get_urls()]
 
     def report_view(self, request: HttpRequest, connection_id: str) -> JsonResponse:
-        """Answer the report of a connection that this person sees."""
+        """Return the report of a connection that this person sees, as JSON."""
         connection: Any = self.admin_site.get_model_admin(Connection).get_object(request, unquote(connection_id))
         return JsonResponse(report_of(connection, timezone.now()))
 
 
 def shown_together(waiting: QuerySet[Any]) -> list[Tool]:
-    """Return the first of the tools, as many as one page of their definitions may hold; at least one."""
+    """Return the first of the tools: as many as one page can show with their definitions, and at least one."""
     tools, size = list[Tool](), 0
     for tool in waiting.defer(None)[:MOST_AT_ONCE].iterator(chunk_size=10):
         size += len(json.dumps([tool.definition, tool.approved_definition]))

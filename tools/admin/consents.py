@@ -39,7 +39,7 @@ class ConsentAdmin(TenantAdmin):
     """The part of an assignment's page about the people in whose name it acts."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses of the buttons."""
+        """Add the URLs of the buttons."""
         view = self.admin_site.admin_view
         buttons = {"consent": self.consent_view, "withdraw": self.withdraw_view, "seen": self.seen_view}
         return [
@@ -51,7 +51,7 @@ class ConsentAdmin(TenantAdmin):
         ]
 
     def consents_of(self, request: HttpRequest, assignment: Assignment) -> dict[str, Any]:
-        """Return what the page shows: the owner, whether they are acted for, who may, and what they were told."""
+        """Return the context of the page: the owner, whether calls act for them, consents, and unseen notices."""
         owner, viewer = acting.owner_of(assignment), person(request)
         mine = owner if owner is not None and owner.user_id == viewer.pk else None
         reaches = acting.reaches(assignment)
@@ -97,7 +97,7 @@ class ConsentAdmin(TenantAdmin):
         return self._to_its_page(assignment)
 
     def seen_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Take what the owner was told off the start page."""
+        """Mark the owner's notices as seen, which takes them off the start page."""
         assignment, _ = self._owned(request, object_id)
         self._told(request, assignment).see()
         return self._to_its_page(assignment)

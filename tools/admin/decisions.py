@@ -44,7 +44,7 @@ class DecisionAdmin(ReadOnlyAdmin):
     seen_by = ADMINS_AND_AUDITORS
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses of the buttons."""
+        """Add the URLs of the buttons."""
         view = self.admin_site.admin_view
         buttons = {
             "approve": self.approve_view, "refuse": self.refuse_view, "answer": self.answer_view,
@@ -77,7 +77,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         return {"forms": filled or asked(question), "mark": _mark(call)} if question else None
 
     def approve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Let the call be made."""
+        """Approve the call, so that it is made."""
         call = self._decided(request, object_id)
         try:
             approved = life.approve(call, by=person(request).get_username())
@@ -109,7 +109,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         return self._to_its_page(call)
 
     def answer_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Answer exactly the question that the page showed; a field that does not fit is said at the field."""
+        """Answer exactly the question that the page showed; a fault is shown at its field."""
         call = self._decided(request, object_id)
         action, question = request.POST.get("action"), _question(request, call)
         if action not in ACTIONS:
@@ -166,7 +166,7 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     @staticmethod
     def _not_in_ones_name(request: HttpRequest, call: Call, responses: dict[str, Any]) -> str:
-        """Return why this person may not answer: what the answer does is done as the owner. Declining is anybody's."""
+        """Return why this person may not accept, which acts as the owner, or ""; any admin may decline."""
         accepts = any(response["action"] == "accept" for response in responses.values())
         if not accepts or call.assignment is None or not DecisionAdmin._acts_for_its_owner(call):
             return ""
@@ -200,5 +200,5 @@ def _question(request: HttpRequest, call: Call) -> dict[str, Any] | None:
 
 
 def _mark(call: Call) -> str:
-    """Return what tells one question of a call from the next: an answer is for the one that the page showed."""
+    """Return a digest that distinguishes a call's questions: an answer is only for the one that the page showed."""
     return salted_hmac("tools.admin.decisions", call.sealed_question).hexdigest()[:32]

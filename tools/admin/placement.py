@@ -10,7 +10,7 @@ from tools.models import Tool
 
 
 class PlacementForm(ShownForm):
-    """Where calls of a tool run, and its own clocks."""
+    """Where calls of a tool run, and its own timeouts."""
 
     changed_by = ("placement_set",)
     idle_timeout = seconds("Idle timeout", 600, "Seconds without any sign of life. Blank: the connection's.")

@@ -3,7 +3,7 @@
     forms = asked(call.question())             one form for each question
     responses = answered(forms, "accept")      by key, or None when a field is wrong
 
-Nothing is filled in but the defaults that the schema names. Fields have names of ours: those of a server stand only in
+Nothing is filled in but the defaults in the schema. The fields have names of our own; the server's names are only in
 their labels.
 """
 
@@ -23,14 +23,14 @@ ACTIONS = ("accept", "decline", "cancel")
 _OWN_ACTION = "action"
 _INPUTS = {"email": "email", "date": "date", "uri": "url"}
 _SAFE = 2**53 - 1
-_LONG_TEXT = 200  # characters that may be more than fit into a line
+_LONG_TEXT = 200  # characters; a text that may be longer gets several lines
 
 
 class QuestionForm(forms.Form):
     """The fields of one question; `content` is the answer as the server wants it."""
 
     def __init__(self, key: str, question: dict[str, Any], data: Any = None, *, number: int, alone: bool) -> None:
-        """Make the fields; `number` tells the forms of a page apart, and one that is not alone has its own action."""
+        """Make the fields; `number` makes their names unique on a page; a form not `alone` has its own action."""
         super().__init__(
             data, prefix=f"question-{number}", auto_id=f"id_question-{number}-%s", use_required_attribute=alone
         )
@@ -92,7 +92,7 @@ def answered(filled: Sequence[QuestionForm], action: str) -> dict[str, Any] | No
 
 
 def _visited(url: str) -> tuple[str, bool]:
-    """Return an address's host, and whether a browser may be sent there: over https, to nothing in disguise."""
+    """Return a URL's host, and whether a browser may open it: only https, plain ASCII and without credentials."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -103,15 +103,15 @@ def _visited(url: str) -> tuple[str, bool]:
 
 
 class _MomentField(forms.DateTimeField):
-    """A moment in UTC, as text with its zone (RFC 3339)."""
+    """A date and time in UTC, as text with the time zone (RFC 3339)."""
 
     def __init__(self, **kwargs: Any) -> None:
-        """Offer the browser's own calendar."""
+        """Use the browser's own date picker."""
         widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
         super().__init__(widget=widget, **kwargs)
 
     def prepare_value(self, value: Any) -> Any:
-        """Return what the calendar is to show: the default of a schema is text with a zone."""
+        """Return what the date picker is to show: the default of a schema is text with a time zone."""
         try:
             moment = datetime.fromisoformat(value) if isinstance(value, str) else None
             return moment.astimezone(UTC) if moment is not None and moment.tzinfo else value
@@ -119,7 +119,7 @@ class _MomentField(forms.DateTimeField):
             return value
 
     def clean(self, value: Any) -> Any:
-        """Return the moment as text; raises ValidationError."""
+        """Return the date and time as text; raises ValidationError."""
         moment = super().clean(value)
         try:
             return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
@@ -144,7 +144,7 @@ def _field(name: str, schema: dict[str, Any], *, required: bool) -> forms.Field:
             number = forms.IntegerField if kind == "integer" else forms.FloatField
             widget = forms.NumberInput(attrs={"step": "1" if kind == "integer" else "any"})
             least, most = schema.get("minimum"), schema.get("maximum")
-            if kind == "integer":  # what JSON carries everywhere (RFC 8259, section 6)
+            if kind == "integer":  # what every JSON parser reads exactly (RFC 8259, section 6)
                 least = max(-_SAFE, least if least is not None else -_SAFE)
                 most = min(_SAFE, most if most is not None else _SAFE)
             return number(widget=widget, min_value=least, max_value=most, **common)

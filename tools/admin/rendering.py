@@ -1,4 +1,4 @@
-"""Arguments and results of calls for a person's eyes: text as text, and nothing else is drawn, played or opened."""
+"""Arguments and results of calls as a page shows them: text as text; images, sounds and links are only named."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_SHOWN = 16 * 1024  # bytes of large arguments
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One piece of a result: what it is, its text, and where our own copy of it is to be had."""
+    """One part of a result: its title, its text, and the URL of our own copy, if there is one."""
 
     title: str
     text: str
@@ -26,16 +26,16 @@ class Block:
 
 
 def readable(arguments: Json) -> str:
-    """Return arguments as text; of large ones the beginning as it is written, which ends with `CUT`."""
+    """Return arguments as text; of large ones only the beginning of their JSON, which ends with `CUT`."""
     if not isinstance(arguments, RawJson):
         return pretty(arguments)
     return visible(arguments.json[:_MOST_SHOWN].decode("utf-8", "replace")) + CUT
 
 
 def blocks_of(result: dict[str, Any], copies: dict[str, str]) -> list[Block]:
-    """Return a result's content and structured content; `copies` leads from the links of what was stored to pages.
+    """Return a result's content and structured content; `copies` maps the links to stored contents to URLs of pages.
 
-    What is more than a page may hold is left out or ends with `CUT`; `is_whole` tells whether nothing was.
+    What is more than a page may hold is left out or ends with `CUT`; `is_whole` tells whether there was nothing.
     """
     left, shown = MOST_TOGETHER, list[Block]()
     content = result.get("content") or []
@@ -61,25 +61,25 @@ def _block(block: dict[str, Any], copies: dict[str, str], most: int) -> Block:
         case {"type": "text", "text": str(text)}:
             return Block("Text", visible(text, keep="\n\t", most=most))
         case {"type": "image" | "audio" as kind, "data": str(data)}:
-            return Block(kind.capitalize(), f"{_said(block.get('mimeType'))}, {_size(len(data) * 3 // 4)}, not shown")
+            return Block(kind.capitalize(), f"{_named(block.get('mimeType'))}, {_size(len(data) * 3 // 4)}, not shown")
         case {"type": "resource_link", "uri": str(uri)} if uri in copies:
             return _stored("Stored content", block, copies)
         case {"type": "resource_link", "uri": str(uri)}:
             return Block("Link by the server, not opened", visible(uri, most=most))
         case {"type": "resource", "resource": {"text": str(text)} as resource}:
-            return Block(f"Resource {_said(resource.get('uri'))}", visible(text, keep="\n\t", most=most))
+            return Block(f"Resource {_named(resource.get('uri'))}", visible(text, keep="\n\t", most=most))
         case {"type": "resource", "resource": {"blob": str(blob)} as resource}:
-            said = f"{_said(resource.get('mimeType'))}, {_size(len(blob) * 3 // 4)}, not shown"
-            return Block(f"Resource {_said(resource.get('uri'))}", said)
-    return Block(_said(block.get("type")).capitalize(), pretty(block, most))
+            about = f"{_named(resource.get('mimeType'))}, {_size(len(blob) * 3 // 4)}, not shown"
+            return Block(f"Resource {_named(resource.get('uri'))}", about)
+    return Block(_named(block.get("type")).capitalize(), pretty(block, most))
 
 
 def _stored(title: str, link: dict[str, Any], copies: dict[str, str]) -> Block:
-    said = f"{_said(link.get('mimeType'))}, {_size(link.get('size'))}"
-    return Block(title, said, copies.get(str(link.get("uri")), ""))
+    about = f"{_named(link.get('mimeType'))}, {_size(link.get('size'))}"
+    return Block(title, about, copies.get(str(link.get("uri")), ""))
 
 
-def _said(value: object) -> str:
+def _named(value: object) -> str:
     return visible(value[:200])[:200] if isinstance(value, str) else "of no type"
 
 

@@ -1,4 +1,4 @@
-"""What the page of a call shows of its life; plain data, so that a script can show it live."""
+"""State, progress and events of a call for its page; plain data, so that a script can update it live."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _HINTS = {
 def life_of(call: Call, now: datetime, *, may_decide: bool) -> dict[str, Any]:
     """Return state, sentence, next step, progress and events of a call.
 
-    `live` says whether more will come; `stamp` changes when more than this has to be shown anew.
+    `live` says whether more will come; when `stamp` changes, the whole page has to be loaded again.
     """
     events = list(call.events.select_related("call").order_by("-seq")[:_EVENTS_SHOWN])
     state = CallState(call.state)
@@ -60,18 +60,18 @@ def life_of(call: Call, now: datetime, *, may_decide: bool) -> dict[str, Any]:
 
 
 def stamp_of(call: Call) -> str:
-    """Return what differs after each move of the call, and after an answer that is not one."""
-    moved = call.events.filter(sealed_progress="").order_by("-seq").values_list("seq", flat=True).first()
-    return f"{moved}{'-answered' if _is_answered(call) else ''}"
+    """Return what differs after each transition of the call, and after an answer, which is no transition."""
+    last = call.events.filter(sealed_progress="").order_by("-seq").values_list("seq", flat=True).first()
+    return f"{last}{'-answered' if _is_answered(call) else ''}"
 
 
 def hints_of(call: Call) -> list[str]:
-    """Return what the server says of the tool in its annotations, as words: hints, not promises."""
+    """Return the server's annotations of the tool in words; they are hints and not to be trusted."""
     definition = (call.tool.approved_definition or {}) if call.tool else {}
-    said = definition.get("annotations")
-    if not isinstance(said, dict):
+    given = definition.get("annotations")
+    if not isinstance(given, dict):
         return []
-    return [words[0] if said[hint] else words[1] for hint, words in _HINTS.items() if isinstance(said.get(hint), bool)]
+    return [yes if given[hint] else no for hint, (yes, no) in _HINTS.items() if isinstance(given.get(hint), bool)]
 
 
 def _sentence(call: Call, state: CallState) -> str:

@@ -1,4 +1,4 @@
-"""What a person says of a new token, and what is done with one: shown once, revoked."""
+"""The forms of new tokens, and what the pages of tokens share: showing one once, and revoking one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOO_LONG = "Your organization lets a token live for {} days. Choose an earlier d
 
 
 class TokenForm(forms.Form):
-    """What a person says of a new token."""
+    """The label and the last day of a new token."""
 
     label = NameField(label="What is it for?", max_length=80, required=False)
     expires_on = forms.DateField(
@@ -38,7 +38,7 @@ class TokenForm(forms.Form):
     )
 
     def __init__(self, *args: Any, longest: int | None = None, **kwargs: Any) -> None:
-        """Take for how many days a token may live, where that is known already."""
+        """Take the longest lifetime of a token in days, or None if the organization is not chosen yet."""
         super().__init__(*args, **kwargs)
         self.longest = longest
         days = f"{longest} days" if longest else "the days that its organization says"
@@ -94,7 +94,7 @@ class OwnTokenForm(TokenForm):
 
 
 def show_once(request: HttpRequest, page: TenantAdmin, row: AccessToken, token: str, back: str) -> HttpResponse:
-    """Answer with the token itself; no cache, session or message keeps it."""
+    """Return a page with the token itself; no cache, session or message keeps it."""
     context = {
         **page.admin_site.each_context(request),
         "title": "Copy this token now",
@@ -109,12 +109,12 @@ def show_once(request: HttpRequest, page: TenantAdmin, row: AccessToken, token: 
 
 
 def revoke(request: HttpRequest, token: AccessToken) -> int:
-    """Revoke a token and end what it began, unless the box for that is not ticked; return how many calls ended."""
+    """Revoke a token and end its calls, unless that box was cleared; return how many calls were ended."""
     asked = "ends_calls_asked" in request.POST  # a page with the box; without one, everything ends
     return ending.revoke(token, calls_go_on=asked and "ends_calls" not in request.POST)
 
 
 def revoked(token: AccessToken, calls: int) -> str:
-    """Return the sentence about it."""
+    """Return the sentence that confirms it."""
     ended = f" {calls} of its calls were open and are ended." if calls else ""
     return f"The token {token} is revoked.{ended}"

@@ -24,17 +24,17 @@ from tools.models import AccessToken
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Live tokens first: what opens nothing any more is only shown when it is asked for."""
+    """Valid tokens are shown by default, ended ones only on request."""
 
     title = "state"
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        """Return the choice beside the live ones."""
+        """Return the choices other than the default."""
         return [("ended", "Ended"), ("all", "All")]
 
     def choices(self, changelist: Any) -> Any:
-        """Name the choice without a value for what it shows."""
+        """Name the default choice “Live” instead of Django's “All”."""
         for number, choice in enumerate(super().choices(changelist)):
             yield choice | {"display": "Live"} if number == 0 else choice
 
@@ -67,7 +67,7 @@ class AccessTokenAdmin(TenantAdmin):
     actions = None
 
     def tenant_of(self, row: Any) -> Tenant | None:
-        """Return whose row this is."""
+        """Return the organization that a row belongs to."""
         return row.tenant if isinstance(row, AccessToken) else None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -90,7 +90,7 @@ class AccessTokenAdmin(TenantAdmin):
 
     @admin.display(description="organization")
     def organization(self, token: AccessToken) -> str:
-        """Show for which organization it speaks."""
+        """Show the organization that it is for."""
         return str(token.tenant)
 
     @admin.display(description="issued by")
@@ -100,11 +100,11 @@ class AccessTokenAdmin(TenantAdmin):
 
     @admin.display(description="state")
     def state(self, token: AccessToken) -> str:
-        """Show whether it opens the door."""
+        """Show whether it is valid."""
         return token.state(timezone.now())
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Let those add who belong to an organization."""
+        """Let everybody who belongs to an organization add a token."""
         return bool(person(request).roles)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -146,7 +146,7 @@ class AccessTokenAdmin(TenantAdmin):
         return TemplateResponse(request, "admin/tools/accesstoken/add.html", context | (extra_context or {}))
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address of the button."""
+        """Add the URL of the button."""
         revoke = self.admin_site.admin_view(require_POST(self.revoke_view))
         return [path("<path:object_id>/revoke/", revoke, name="tools_accesstoken_revoke"), *super().get_urls()]
 

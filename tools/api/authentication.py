@@ -15,12 +15,12 @@ from tools.errors import OrganizationSuspended
 
 
 class TokenAuthentication(BaseAuthentication):
-    """DRF's door to the same principals as the call path."""
+    """Authenticates DRF's requests with the same tokens and principals as the call path."""
 
     def authenticate(self, request: Request) -> tuple[Principal, None] | None:
         """Return the principal; None without a token.
 
-        Raises AuthenticationFailed for one that opens nothing, OrganizationSuspended and TooManyTries.
+        Raises AuthenticationFailed for an invalid token, OrganizationSuspended and TooManyTries.
         """
         digest = token_digest(request.headers.get("Authorization"))
         if digest is None:
@@ -43,10 +43,10 @@ def _principal(request: Request) -> Principal | None:
 
 
 class HasPrincipal(BasePermission):
-    """Any live token."""
+    """Any valid token."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Tell whether somebody was recognized."""
+        """Tell whether the request has a valid token."""
         return _principal(request) is not None
 
 

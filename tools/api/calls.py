@@ -1,7 +1,7 @@
-"""The doors of the call path: async from socket to socket, documented like every other view.
+"""The views of the call path: async from socket to socket, documented like every other view.
 
-They are DRF views in name, class and OpenAPI, but their `dispatch` runs on the event loop and does only what a call
-needs: a waiting caller holds no thread. `duvo.asgi` brings requests here without the middleware that pages need.
+They are DRF views in class and OpenAPI, but their `dispatch` runs on the event loop and does only what a call needs: a
+waiting caller holds no thread. `duvo.asgi` routes requests here without the middleware that pages need.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from tools.models import Call
 from tools.payloads import untrusted
 from tools.payloads.raw_json import Json, is_small, read
 
-LARGEST_RESPONSES = 256 * 1024  # bytes; reading as many takes 25 ms at most, and a form is no place for files
+LARGEST_RESPONSES = 256 * 1024  # bytes; parsing as many takes 25 ms at most, and forms have no files
 CANCEL_WAIT = 2.0  # seconds that a cancel waits for the end, which comes within one
-_A_WHILE = 1.0  # seconds after which it is asked again who the caller is, before anything is told
+_A_WHILE = 1.0  # seconds after which the token is checked again before the response is sent
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ class AsyncView(APIView):
                 return turned_away or _unauthenticated()
             self.principal, self.token_digest = principal, digest
             began = time.monotonic()
-            said = cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
+            response = cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
             if time.monotonic() - began > _A_WHILE:
-                with suppress(DatabaseFailed):  # what has happened is told all the same
-                    return self._turned_away(await principals.get(digest)) or said
+                with suppress(DatabaseFailed):  # the call was made: its response is sent all the same
+                    return self._turned_away(await principals.get(digest)) or response
         except CallerGone:
             principals.drop(digest or "")
             with suppress(DatabaseFailed):
@@ -79,11 +79,11 @@ class AsyncView(APIView):
             logger.exception("A call failed inside")
             return problems.server_error()
         else:
-            return said
+            return response
 
     @staticmethod
     def _turned_away(principal: Principal | None) -> HttpResponse | None:
-        """Return what is said to who may not come in, None to an assignment that may."""
+        """Return the response that refuses this caller, None for an assignment that may use tools."""
         if principal is None:
             return _unauthenticated()
         if principal.suspended:
@@ -198,7 +198,7 @@ class AnswerCall(AsyncView):
         call = await in_thread(own, self.principal, id)
         try:
             return await _followed(request, call, self.principal)
-        except LimitReached:  # the answer is taken, and nothing is left to be refused but the wait
+        except LimitReached:  # the answer is taken, and only waiting for the end is refused
             return answer(call_json(await life.follow(call, wait=0)), 200)
 
 
@@ -227,13 +227,13 @@ def _unauthenticated() -> HttpResponse:
 
 
 def refuse(error: DuvoError) -> HttpResponse:
-    """Return the problem that an error becomes."""
+    """Return the response that reports an error as a problem."""
     body, headers = problems.of(error)
     return answer(body, body["status"], headers)
 
 
 async def _member(request: HttpRequest, name: str, not_an_object: str, *, tenant: str) -> Json:
-    """Return the one member that the body may have, an object; that of a large body as it is written."""
+    """Return the one member that the body may have, an object; that of a large body may be `RawJson`."""
     _check_type(request)
     if is_small(request.body):
         return _read_members(request.body, name, not_an_object)[0]
@@ -275,7 +275,7 @@ def _report(report: Report, headers: dict[str, str]) -> HttpResponse:
 
 
 def answer(body: dict[str, Any] | bytes, status: int, headers: dict[str, str] | None = None) -> HttpResponse:
-    """Return a JSON answer with the headers that each one has."""
+    """Return a JSON response with the headers that each one has."""
     kind = problems.CONTENT_TYPE if status >= 400 else "application/json"  # noqa: PLR2004
     text = body if isinstance(body, bytes) else orjson.dumps(body)
     answer = HttpResponse(text, status=status, content_type=kind, headers=headers)

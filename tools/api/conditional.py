@@ -1,7 +1,7 @@
-"""Changing what one has seen: a connection's `ETag`, and the `If-Match` that names it (RFC 9110, section 13.1.1).
+"""Conditional requests: a connection's `ETag`, and the `If-Match` that names it (RFC 9110, section 13.1.1).
 
-The tag is the revision of the settings, secrets included. The states, which checks and calls move all the time, are not
-settings: who changes a connection does not compete with its checks.
+The tag is the revision of the settings, secrets included. The states, which checks and calls change all the time, are
+not settings: who changes a connection does not compete with its checks.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tools.api.problems import PreconditionFailed
 
 
 def tagged(answer: Response, connection: Connection) -> Response:
-    """Return the answer with the tag of the connection that it shows."""
+    """Return the response with the ETag of the connection that it shows."""
     answer["ETag"] = _tag(connection)
     return answer
 
 
 def check(request: Request, connection: Connection) -> None:
-    """Return if the request names this revision, any (`*`) or none; raises PreconditionFailed.
+    """Raise PreconditionFailed if the request has an `If-Match` that is neither `*` nor names this revision.
 
-    The comparison is strong: a weak tag (`W/"7"`) and what is no tag at all name nothing.
+    The comparison is strong: a weak tag (`W/"7"`), and what is no tag at all, match nothing.
     """
     asked = request.headers.get("If-Match")
     if asked is not None and asked.strip() != "*" and _tag(connection) not in parse_etags(asked):

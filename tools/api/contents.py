@@ -1,4 +1,4 @@
-"""The door to what was too large for a result: bytes as a server sent them, which no browser may act upon."""
+"""The view of stored contents, which were too large for a result: bytes of a server, which no browser may execute."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CallContent(APIView):
 def attachment(request: Request | HttpRequest, content: StoredContent, data: bytes | None = None) -> HttpResponse:
     """Return a stored content (opened, unless `data` is given) as a download; raises ContentLost.
 
-    Type and bytes are the server's, which nobody trusts: the answer is saved and never shown, and runs nothing.
+    Type and bytes come from an untrusted server: the headers make browsers save it, and neither show nor execute it.
     """
     data = _opened(content) if data is None else data
     digest = sha256(data)
@@ -90,7 +90,7 @@ def _opened(content: StoredContent) -> bytes:
 
 
 def _with_charset(media_type: str, data: bytes) -> str:
-    """Return the type of a text with its charset, where the bytes tell it."""
+    """Return the media type, for a text with its charset if the bytes are valid UTF-8."""
     if not media_type.startswith("text/") or "charset" in media_type.lower():
         return media_type
     try:

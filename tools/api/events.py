@@ -1,6 +1,6 @@
-"""The life of one call as server-sent events (WHATWG HTML, section 9.2), from a door on the event loop.
+"""The events of one call as server-sent events (WHATWG HTML, section 9.2), from a view on the event loop.
 
-Each event has the number of the call's move as its id, so a client that comes back with `Last-Event-ID` misses none.
+The number of each `CallEvent` is its id, so a client that reconnects with `Last-Event-ID` misses none.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tools.models import Call, CallEvent
 from tools.models.call_states import FINAL_STATES
 
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps proxies from closing the stream
-_RETRY = b"retry: 1000\n\n"  # milliseconds after which a client comes back
+_RETRY = b"retry: 1000\n\n"  # milliseconds after which a client reconnects
 _AT_ONCE = 500
-_LEASE = 4 * HEARTBEAT  # seconds that a slot outlives the last sign of life of its stream
+_LEASE = 4 * HEARTBEAT  # seconds; renewed with each heartbeat
 
-News = tuple[list[CallEvent], bool]  # what has come, and whether nothing more will
+NewEvents = tuple[list[CallEvent], bool]  # the events, and whether they are the last
 
 
 class CallEvents(AsyncView):
@@ -71,22 +71,22 @@ class CallEvents(AsyncView):
 
 
 async def _stream(
-    call: Call, last: int, news: News, token_digest: str, by: UUID, slot: limits.FollowerSlot
+    call: Call, last: int, new_events: NewEvents, token_digest: str, by: UUID, slot: limits.FollowerSlot
 ) -> AsyncIterator[bytes]:
     try:
         yield _RETRY
-        async for part in _events(call, last, news, token_digest, by, slot):
+        async for part in _events(call, last, new_events, token_digest, by, slot):
             yield part
     finally:
         limits.release_follower(slot)
 
 
 async def _events(
-    call: Call, last: int, news: News, token_digest: str, by: UUID, slot: limits.FollowerSlot
+    call: Call, last: int, new_events: NewEvents, token_digest: str, by: UUID, slot: limits.FollowerSlot
 ) -> AsyncIterator[bytes]:
     keep_at = time.monotonic() + HEARTBEAT
-    while welcome(await principals.get(token_digest)):  # a revoked token hears nothing more
-        events, over = news
+    while welcome(await principals.get(token_digest)):  # a revoked token gets nothing more
+        events, over = new_events
         for event in events:
             yield _written(event)
             last = event.seq
@@ -102,22 +102,22 @@ async def _events(
         if time.monotonic() >= keep_at:
             keep_at = time.monotonic() + HEARTBEAT
             await limits.acquire_follower(slot, lease=_LEASE)
-        news = await in_thread(_after, call, last)
+        new_events = await in_thread(_after, call, last)
 
 
-def _open(principal: Principal, call_id: str, last: int) -> tuple[Call, News]:
+def _open(principal: Principal, call_id: str, last: int) -> tuple[Call, NewEvents]:
     call = own(principal, call_id)
     return call, _after(call, last)
 
 
-def _after(call: Call, last: int) -> News:
-    """Return what has come behind an event."""
+def _after(call: Call, last: int) -> NewEvents:
+    """Return the events after the one with the number `last`."""
     events = list(call.events.filter(seq__gt=last)[:_AT_ONCE])
     return events, events[-1].state in FINAL_STATES if events else _has_ended_at(call.pk, last)
 
 
 def _has_ended_at(call_id: UUID, last: int) -> bool:
-    """Tell whether nothing will come any more: the client knows the end, or the row is gone."""
+    """Tell whether no event will follow: the call has ended and the client has its last one, or the row is gone."""
     return not Call.objects.filter(pk=call_id).exclude(finished_at__isnull=False, last_seq__lte=last).exists()
 
 

@@ -1,4 +1,4 @@
-"""How the API describes itself: OpenAPI 3.1 with the problems that every operation may answer."""
+"""The OpenAPI 3.1 document, with the problems that each operation may respond with."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Schema(AutoSchema):
     """Adds the problems to each operation."""
 
     def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:
-        """Return the operation's own responses, also those of `extend_schema`, and the problems it may answer."""
+        """Return the operation's own responses, also those of `extend_schema`, and its problems."""
         problems = {
             str(status): self._get_response_for_code(  # type: ignore[no-untyped-call]
                 OpenApiResponse(ProblemSerializer, description=text), str(status), (CONTENT_TYPE,), direction

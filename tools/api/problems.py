@@ -22,7 +22,7 @@ from tools.calls.ledger import LedgerUnavailable
 from tools.errors import AnswersRefused, ArgumentsRefused, CallError
 
 CONTENT_TYPE = "application/problem+json"
-MOST_FAULTS = 50  # named in one answer: a body may have a million
+MOST_FAULTS = 50  # named in one response: a body may have a million
 _CODES = {
     HTTPStatus.BAD_REQUEST: "bad_request",
     HTTPStatus.UNAUTHORIZED: "unauthenticated",
@@ -47,7 +47,7 @@ class Invalid(DuvoError):
 
     @classmethod
     def of(cls, faults: Mapping[str, Iterable[ValidationError]]) -> Invalid:
-        """Take the faults of a form, by field; raises QuotaReached when one of them is that."""
+        """Return the error for the faults of a form, by field; raises QuotaReached if that is one of them."""
         for fault in (fault for errors in faults.values() for fault in errors if fault.code == QuotaReached.code):
             raise QuotaReached(fault.messages[0])
         return cls(
@@ -166,7 +166,7 @@ def of(error: DuvoError) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Turn what a view raised into a problem; None for what is nobody's fault but ours (a 500)."""
+    """Return the response for what a view raised (DRF's EXCEPTION_HANDLER); None for a bug of ours (500)."""
     headers: dict[str, str] = {}
     if isinstance(error, DuvoError):
         body, headers = of(error)
@@ -196,7 +196,7 @@ def unauthenticated() -> dict[str, Any]:
 
 
 def server_error() -> JsonResponse:
-    """Return the answer for a fault of ours; the log has the exception under the same request id."""
+    """Return the response to a bug of ours; the log has the exception under the same request id."""
     body = problem(500, "internal_error", "Something went wrong on our side. The request id finds it in our logs.")
     return JsonResponse(body, status=500, content_type=CONTENT_TYPE)
 

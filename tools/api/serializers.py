@@ -1,4 +1,4 @@
-"""The shapes of the API; OpenAPI is made from them."""
+"""The serializers of the API, from which the OpenAPI document is made."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class CallSummarySerializer(serializers.ModelSerializer[Call]):
 
 
 def call_json(report: Report) -> bytes:
-    """Return a call as the API shows it, as JSON; the one shape for the call path and for later looks."""
+    """Return a call as the API shows it, as JSON; the same for the response to a call and for later requests."""
     body, result = _around(report), report.result
     if isinstance(result, RawJson):  # an object with all the members of a result
         return orjson.dumps(body)[:-1] + b"," + result.json[1:]
@@ -167,7 +167,7 @@ def call_json(report: Report) -> bytes:
 
 
 def _around(report: Report) -> dict[str, Any]:
-    """Return what the API shows of a call beside its result."""
+    """Return what the API shows of a call except its result."""
     error, question = report.error, report.question
     asked = ("mode", "message", "schema", "url")
     return {

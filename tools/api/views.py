@@ -1,4 +1,4 @@
-"""The REST doors for programs: tools, calls and connections of the caller's tenant."""
+"""The REST views of the tools, calls, quotas and connections of the caller's tenant."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tools.calls import offers, usage
 from tools.models import Assignment, Call, Tool
 from tools.models.call_states import CallState
 
-_TRIES = 10  # of a change beside others; each time at least one of them gets through
+_TRIES = 10  # of a change while others change it too; each time at least one of them succeeds
 ETAG = OpenApiParameter(
     "ETag", location=OpenApiParameter.HEADER, response=[200, 201, 202],
     description="The revision of the settings, for `If-Match`; the states move without it.",
@@ -50,7 +50,7 @@ IF_MATCH = OpenApiParameter(
     description="The `ETag` that you have seen: when the settings are others by now, nothing is done (412).",
 )  # fmt: skip
 
-LARGEST_SETTINGS = 256 * 1024  # bytes of a connection's settings; reading as many takes 25 ms at most
+LARGEST_SETTINGS = 256 * 1024  # bytes of a connection's settings; parsing as many takes 25 ms at most
 
 
 class Pages(CursorPagination):
@@ -61,10 +61,10 @@ class Pages(CursorPagination):
     max_page_size = 200
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
-        """Return the page; raises NotFound for a cursor that was made up."""
+        """Return the page; raises NotFound for an invalid cursor."""
         try:
             return super().paginate_queryset(queryset, request, view)
-        except (ValueError, ValidationError, DataError) as error:  # it names no moment, or holds a NUL
+        except (ValueError, ValidationError, DataError) as error:  # it has no valid time, or contains a NUL
             raise NotFound(self.invalid_cursor_message) from error
 
     def get_page_size(self, request: Request) -> int:
@@ -94,12 +94,12 @@ class Pages(CursorPagination):
 
 
 class Body(BaseParser):
-    """JSON as the call path takes it: strict, in UTF-8, not nested without end."""
+    """Parses JSON as the call path does: strict, in UTF-8, with a limit to nesting."""
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        """Return what the body says; raises Malformed and TooLarge."""
+        """Return the parsed body; raises Malformed and TooLarge."""
         body = stream.read(LARGEST_SETTINGS + 1)
         if len(body) > LARGEST_SETTINGS:
             raise problems.TooLarge(f"The body is larger than {LARGEST_SETTINGS // 1024} KB.")

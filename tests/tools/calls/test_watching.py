@@ -53,12 +53,12 @@ async def looked() -> None:
     await asyncio.wait_for(look, PATIENCE)
 
 
-async def test_a_place_that_is_left_during_a_look_is_not_taken_again(rows: SlowRows) -> None:
+async def test_a_slot_that_is_released_during_a_poll_is_not_taken_again(rows: SlowRows) -> None:
     bounds = Bounds(uuid4(), uuid4(), uuid4(), None, 1, None, None)
-    place = await limits.acquire(bounds, lease=PATIENCE)
-    with watching.running(uuid4(), 1, seal=str, place=place):
+    slot = await limits.acquire(bounds, lease=PATIENCE)
+    with watching.running(uuid4(), 1, seal=str, slot=slot):
         await rows.are_asked()
-    limits.release(place, BreakerSignal.NEITHER)
+    limits.release(slot, BreakerSignal.NEITHER)
     rows.answered.set()
     await looked()
     limits.release(await limits.acquire(bounds, lease=PATIENCE), BreakerSignal.NEITHER)

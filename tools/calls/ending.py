@@ -153,7 +153,7 @@ def revoke(token: AccessToken, *, calls_go_on: bool = False) -> int:
     token.revoke(calls_go_on=calls_go_on)
     sweep(timezone.now(), open_calls)
     for call_id in open_calls.filter(state__in=UNDER_WAY).values_list("pk", flat=True):
-        pubsub.publish(call_id)  # its process looks at once, and interrupts it
+        pubsub.publish(call_id)  # its process reads the row at once, and interrupts it
     return 0 if calls_go_on else began
 
 
@@ -223,7 +223,7 @@ def _in_nobodys_name(call: Call) -> End | None:
     return None
 
 
-# --- the same as conditions, to find the few calls that are to be looked at ---
+# --- the same as conditions, to find the few calls that `_why` is to check ---
 
 
 def _decided() -> Q:

@@ -42,7 +42,7 @@ class Offer:
     bounds: limits.Bounds
     asks: bool  # each call waits for an admin's approval
     queued: bool  # calls run in a worker
-    learns_placement: bool  # a slow call moves the next ones there
+    learns_placement: bool  # after a slow call the next ones run there
     decision_hours: int
     call_timeout: float  # seconds
     sends_trace: bool

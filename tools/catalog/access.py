@@ -60,7 +60,7 @@ class Access:
     def ask(self, work: Callable[[mcp_client.Server], Coroutine[Any, Any, Value]]) -> Value:
         """Return what the server answers; a token that it refuses is renewed once.
 
-        Raises as the wire client does, and CheckStopped when the connection was disabled meanwhile.
+        Raises as the MCP client does, and CheckStopped when the connection was disabled meanwhile.
         """
         still = Connection.objects.filter(pk=self.connection.pk, enabled=True, tenant__suspended_at=None)
         if not still.exists():

@@ -41,7 +41,7 @@ WHOLE_SECONDS: Final = 120.0  # that a large answer may take to arrive, once it 
 _READ_SECONDS: Final = 10.0  # of CPU time, for the largest answer
 _MOST_OF_A_STEP: Final = 2_000  # characters of a progress message
 _MOST_DIGITS: Final = 15  # of a Content-Length; one with more is ignored, as no such response is read
-_SHORTEST_SECRET: Final = 12  # characters; what is shorter may stand in a challenge by chance
+_SHORTEST_SECRET: Final = 12  # characters; what is shorter may be in a challenge by chance
 _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
 
@@ -84,7 +84,7 @@ DEAF: Final = Listener()
 class Clock:
     """The idle and the absolute timeout of a request, on one timer; progress restarts only the idle one.
 
-    After `stop` both stand still until each `stop` was followed by a `go_on`.
+    After `stop` both are stopped until each `stop` was followed by a `go_on`.
     """
 
     __slots__ = ("_absolute", "_idle", "_loop", "_stopped_at", "_stops", "timer")

@@ -4,7 +4,7 @@ Connection ──┬── Probe                    one check, with its report
              └── Tool ─── ToolVersion     what the server offers, and what was approved
 Tenant ──┬── Assignment ──┬── AccessToken   a caller and its tokens
          │                ├── Consent       whom its owner lets act in their name,
-         │                └── OwnerNotice   and what the owner was told of it
+         │                └── OwnerNotice   and the notices to the owner about it
          └── Call ──┬── CallEvent         one request to run one tool, its transitions,
                     └── StoredContent     and what is too large for its result
 """

@@ -74,7 +74,7 @@ _lock = threading.Lock()
 _tries = Local()
 
 
-def welcome(principal: Principal | None) -> bool:
+def is_accepted(principal: Principal | None) -> bool:
     """Tell whether requests are accepted: the caller is known, and its organization is not suspended."""
     return principal is not None and not principal.suspended
 

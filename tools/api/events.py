@@ -18,7 +18,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from connections.context import request_id
 from connections.threads import in_thread
 from tools.api.calls import AsyncView, own
-from tools.callers import Principal, principals, welcome
+from tools.callers import Principal, is_accepted, principals
 from tools.calls import limits, watching
 from tools.errors import CallerGone
 from tools.models import Call, CallEvent
@@ -85,7 +85,7 @@ async def _events(
     call: Call, last: int, new_events: NewEvents, token_digest: str, by: UUID, slot: limits.FollowerSlot
 ) -> AsyncIterator[bytes]:
     keep_at = time.monotonic() + HEARTBEAT
-    while welcome(await principals.get(token_digest)):  # a revoked token gets nothing more
+    while is_accepted(await principals.get(token_digest)):  # a revoked token gets nothing more
         events, over = new_events
         for event in events:
             yield _written(event)

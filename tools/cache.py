@@ -33,7 +33,7 @@ class LoadingCache(Generic[Key, Value]):
     async def get(self, key: Key) -> Value:
         """Return the value, loading it in a thread if it is not cached."""
         try:
-            return self.kept(key)
+            return self.get_cached(key)
         except KeyError:
             pass
         loading = (asyncio.get_running_loop(), key)
@@ -46,14 +46,14 @@ class LoadingCache(Generic[Key, Value]):
     def get_now(self, key: Key) -> Value:
         """Return the value, from synchronous code, loading it in this thread if it is not cached."""
         try:
-            return self.kept(key)
+            return self.get_cached(key)
         except KeyError:
             value = self._load(key)
             with self._lock:
                 (self._missing if value is None else self._values)[key] = value
             return value
 
-    def kept(self, key: Key) -> Value:
+    def get_cached(self, key: Key) -> Value:
         """Return the cached value; raises KeyError when there is none."""
         with self._lock:
             value = self._values.get(key)

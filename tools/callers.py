@@ -91,7 +91,7 @@ async def recognize(digest: str, request: HttpRequest) -> Principal | None:
     Raises TooManyTries after too many unknown tokens from the address of the request.
     """
     try:
-        return principals.kept(digest)
+        return principals.get_cached(digest)
     except KeyError:
         with _counted(digest, request) as found:
             found.append(await principals.get(digest))
@@ -101,7 +101,7 @@ async def recognize(digest: str, request: HttpRequest) -> Principal | None:
 def recognize_now(digest: str, request: HttpRequest) -> Principal | None:
     """Do what `recognize` does, from synchronous code."""
     try:
-        return principals.kept(digest)
+        return principals.get_cached(digest)
     except KeyError:
         with _counted(digest, request) as found:
             found.append(principals.get_now(digest))

@@ -93,7 +93,7 @@ def test_unknown_tokens_push_no_good_one_out_of_what_is_known(acme: House) -> No
     few.get_now("good")
     for number in range(10):
         few.get_now(f"unknown {number}")
-    assert few.kept("good") == "good"
+    assert few.get_cached("good") == "good"
 
 
 def test_what_is_known_of_strangers_is_bounded() -> None:

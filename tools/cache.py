@@ -38,12 +38,12 @@ class LoadingCache(Generic[Key, Value]):
             pass
         loading = (asyncio.get_running_loop(), key)
         if loading not in self._loading:
-            task = asyncio.ensure_future(in_thread(self.get_now, key))
+            task = asyncio.ensure_future(in_thread(self.get_sync, key))
             self._loading[loading] = task
             task.add_done_callback(lambda _: self._loading.pop(loading, None))
         return await asyncio.shield(self._loading[loading])
 
-    def get_now(self, key: Key) -> Value:
+    def get_sync(self, key: Key) -> Value:
         """Return the value, from synchronous code, loading it in this thread if it is not cached."""
         try:
             return self.get_cached(key)

@@ -104,7 +104,7 @@ def recognize_now(digest: str, request: HttpRequest) -> Principal | None:
         return principals.get_cached(digest)
     except KeyError:
         with _counted(digest, request) as found:
-            found.append(principals.get_now(digest))
+            found.append(principals.get_sync(digest))
         return found[0]
 
 

@@ -64,7 +64,7 @@ def opened_for(call: Call) -> Offer:
     """
     if call.assignment_id is None:  # deleted this very moment
         raise ToolNotFound
-    offer = _given(_offers.get_now((call.assignment_id, call.token_id, call.tool_name)))
+    offer = _given(_offers.get_sync((call.assignment_id, call.token_id, call.tool_name)))
     # The offer is cached and may be older than the rows, so what is compared here is what will be called.
     found = (offer.tool_id, offer.connection_id, offer.digest, offer.server.url)
     if found != (call.tool_id, call.connection_id, call.tool_digest, call.server_url):

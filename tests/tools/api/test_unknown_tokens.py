@@ -90,9 +90,9 @@ def test_a_program_that_repeats_a_token_that_was_revoked_hears_401_each_time(api
 
 def test_unknown_tokens_push_no_good_one_out_of_what_is_known(acme: House) -> None:
     few = callers.LoadingCache(lambda key: key if key == "good" else None, seconds=3600.0, most=3)
-    few.get_now("good")
+    few.get_sync("good")
     for number in range(10):
-        few.get_now(f"unknown {number}")
+        few.get_sync(f"unknown {number}")
     assert few.get_cached("good") == "good"
 
 

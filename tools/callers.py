@@ -98,7 +98,7 @@ async def recognize(digest: str, request: HttpRequest) -> Principal | None:
         return found[0]
 
 
-def recognize_now(digest: str, request: HttpRequest) -> Principal | None:
+def recognize_sync(digest: str, request: HttpRequest) -> Principal | None:
     """Do what `recognize` does, from synchronous code."""
     try:
         return principals.get_cached(digest)

@@ -10,7 +10,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from connections.models import Role
-from tools.callers import Principal, recognize_now, token_digest
+from tools.callers import Principal, recognize_sync, token_digest
 from tools.errors import OrganizationSuspended
 
 
@@ -25,7 +25,7 @@ class TokenAuthentication(BaseAuthentication):
         digest = token_digest(request.headers.get("Authorization"))
         if digest is None:
             return None
-        principal = recognize_now(digest, request)
+        principal = recognize_sync(digest, request)
         if principal is None:
             raise AuthenticationFailed
         if principal.suspended:

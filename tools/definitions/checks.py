@@ -50,7 +50,7 @@ class Checker:
             return found
         return _read(await offload.run(CHECK, self.schema, text, tenant=tenant, seconds=CHECK_SECONDS))
 
-    def faults_now(self, value: Json, *, tenant: object) -> list[Fault]:
+    def faults_sync(self, value: Json, *, tenant: object) -> list[Fault]:
         """Do what `faults` does, from synchronous code."""
         try:
             text = encode(value)

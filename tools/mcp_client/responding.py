@@ -45,7 +45,7 @@ def faults(question: Question, response: Any, *, tenant: object = None) -> list[
     try:
         form, content = next(checking)
         while True:
-            form, content = checking.send(form.faults_now(content, tenant=tenant))
+            form, content = checking.send(form.faults_sync(content, tenant=tenant))
     except StopIteration as end:
         return list(end.value)
 

@@ -121,7 +121,7 @@ async def _perform(run: Run) -> Report:
     finally:
         if run.slot is not None:
             limits.release(run.slot, breaker_signal(failure))
-        watching.moved(run.call_id)
+        watching.notify(run.call_id)
 
 
 async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult | None = None) -> Report:
@@ -240,7 +240,7 @@ async def _ask_on_stream(run: Run, questions: Questions) -> dict[str, dict[str, 
             return dict.fromkeys(questions.requests, _CANCELLED)
         if run.asks is not None and not run.asks.done():
             run.asks.set_result(True)
-        watching.moved(run.call_id)
+        watching.notify(run.call_id)
         seconds = (until - timezone.now()).total_seconds() + settings.CALL_LEASE * 2  # the sweep answers earlier
         await watching.until(run.call_id, lambda seen: seen.answered or seen.finished, seconds)
         given = await in_thread(_take_answers, run)

@@ -104,22 +104,22 @@ class _Watch:
 
     waiting: defaultdict[UUID, list[_Waiter]] = field(default_factory=lambda: defaultdict(list))
     running: dict[UUID, Running] = field(default_factory=dict)
-    moved: set[UUID] = field(default_factory=set)  # whose rows are to be read before the others
+    changed: set[UUID] = field(default_factory=set)  # whose rows are to be read before the others
     ends_after: float = 0.0  # when to query next what has ended, by the loop's clock
     soon: asyncio.Event = field(default_factory=asyncio.Event)
     polling: asyncio.Task[None] | None = None
     listening: asyncio.Task[None] | None = None
 
-    def hear(self, call_id: UUID) -> None:
+    def notify(self, call_id: UUID) -> None:
         """Have a call's row read at once, if the call matters here."""
         if call_id in self.waiting or call_id in self.running:
-            self.moved.add(call_id)
+            self.changed.add(call_id)
             self.soon.set()
 
     def listen(self) -> None:
         """Subscribe to what other processes publish, from now until the end of this loop."""
         if self.listening is None:
-            self.listening = asyncio.ensure_future(pubsub.listen(self.hear))
+            self.listening = asyncio.ensure_future(pubsub.listen(self.notify))
 
     def start(self) -> None:
         """Start the coroutine that reads the rows, unless it runs."""
@@ -135,14 +135,14 @@ class _Watch:
             self.soon.clear()
             if not (self.waiting or self.running):
                 return
-            published = not self.moved.isdisjoint(self.running)
+            published = not self.changed.isdisjoint(self.running)
             at_all = loop.time() >= next_poll or published
             if published or (at_all and loop.time() >= self.ends_after):
                 self.ends_after = loop.time() + ENDS_EVERY
                 await self._read_ends()
-            waiting = self._in_turn() if at_all else list(self.moved & self.waiting.keys())
+            waiting = self._in_turn() if at_all else list(self.changed & self.waiting.keys())
             running = self.running.values() if at_all else ()
-            self.moved.clear()
+            self.changed.clear()
             steps = self._steps(running, loop.time())
             due = [run for run in running if loop.time() >= run.alive_after]
             alive = [(run.id, run.attempt) for run in due]
@@ -236,9 +236,9 @@ async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | Non
                 watch.soon.set()  # nobody waits any more: the coroutine may end
 
 
-def moved(call_id: UUID) -> None:
+def notify(call_id: UUID) -> None:
     """Have a call's row read at once for those who wait for it in this process, where it has changed."""
-    _watch().hear(call_id)
+    _watch().notify(call_id)
 
 
 @contextmanager

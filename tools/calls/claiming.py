@@ -25,7 +25,7 @@ from connections.threads import in_thread
 from tools.calls import life, pubsub
 from tools.calls.turns import Turns
 
-LOOK_EVERY = 1.0  # seconds
+POLL_EVERY = 1.0  # seconds
 _ASK_AGAIN = 0.2  # seconds between two questions whether a stopping worker is to wait no longer
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Claimer:
             self._soon.clear()
             if not await self._claim():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._soon.wait(), LOOK_EVERY)
+                    await asyncio.wait_for(self._soon.wait(), POLL_EVERY)
         listening.cancel()
         while self._running:
             await asyncio.wait(self._running)

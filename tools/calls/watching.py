@@ -32,7 +32,7 @@ from tools.mcp_client import Progress
 from tools.models import Call
 from tools.models.call_states import FINAL_STATES, UNDER_WAY, CallState
 
-LOOK_EVERY = 0.25  # seconds
+POLL_EVERY = 0.25  # seconds
 ENDS_EVERY = 0.75  # seconds between two queries what has ended for the calls that run here, and for who waits here
 PROGRESS_EVERY = 1.0  # seconds between two steps of one call that are written
 _STEPS_AT_ONCE = 50
@@ -128,7 +128,7 @@ class _Watch:
 
     async def _poll(self) -> None:
         loop = asyncio.get_running_loop()
-        next_poll = loop.time() + LOOK_EVERY
+        next_poll = loop.time() + POLL_EVERY
         while self.waiting or self.running:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.soon.wait(), next_poll - loop.time())
@@ -150,10 +150,10 @@ class _Watch:
                 seen, unwanted, lost = await in_thread(_exchange, waiting, bool(running), steps, alive)
             except DatabaseFailed:  # whatever it is: those who wait here would wait for ever
                 logger.warning("The rows of waiting and running calls could not be read; trying again.")
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(POLL_EVERY)
                 continue
             if at_all:
-                next_poll = loop.time() + LOOK_EVERY
+                next_poll = loop.time() + POLL_EVERY
             for run in due:
                 run.alive_after = _next_heartbeat()
             # Not of those that have ended since: their slots are free, and would be taken for nobody.

@@ -86,7 +86,7 @@ def test_a_queued_call_that_is_cancelled_ends_the_stream(shop: Shop) -> None:
 def test_the_end_of_a_call_elsewhere_is_heard_at_once(
     shop: Shop, path: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "LOOK_EVERY", 60.0)  # nobody looks by himself
+    monkeypatch.setattr(watching, "POLL_EVERY", 60.0)  # nobody looks by himself
     call = shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"}).json()["id"]
     with ThreadPoolExecutor() as pool, Redis.from_url(settings.REDIS_URL) as redis:
         waiting = pool.submit(shop.api.get, path.format(call), headers={"Prefer": "wait=30"})

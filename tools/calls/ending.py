@@ -3,7 +3,7 @@
     of        why nothing more may be sent for a call, or None; nothing else decides that for one call
     check     raises that, wherever something is about to be sent: approved, answered, made
     sweep     ends the open calls for which something has ended, and which no process has in hand
-    decided   which of the calls that run in this process are to be interrupted now
+    to_interrupt  which of the calls that run in this process are to be interrupted now
     revoke    revokes a token and ends the calls that were made with it
 
 What a person ended (a revoked token, a denied tool, a disabled connection) interrupts what is under way. What only
@@ -130,7 +130,7 @@ def sweep(now: datetime, calls: CallQuerySet | None = None) -> int:
     return stopped
 
 
-def decided(call_ids: Iterable[UUID], now: datetime) -> dict[UUID, End]:
+def to_interrupt(call_ids: Iterable[UUID], now: datetime) -> dict[UUID, End]:
     """Return those of the calls under way that a person has ended, each with what has ended."""
     suspended = Q(tenant__suspended_at__isnull=False)
     found = Call.objects.filter(_decided() | suspended, pk__in=list(call_ids), finished_at=None)

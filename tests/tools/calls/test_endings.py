@@ -303,7 +303,7 @@ def test_a_call_under_way_goes_on_when_only_a_review_is_due(patient: Yard, gate:
         change_the_tools(patient)
         call = Call.objects.get()
         assert ending.of(call) is not None
-        assert ending.decided([call.pk], timezone.now()) == {}
+        assert ending.to_interrupt([call.pk], timezone.now()) == {}
         gate.set()
         assert answer.result(20).json()["content"][0]["text"] == "late"
 

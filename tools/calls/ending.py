@@ -138,7 +138,7 @@ def to_interrupt(call_ids: Iterable[UUID], now: datetime) -> dict[UUID, End]:
     return {call_id: end for call_id, end in ends.items() if end is not None and end.decided}
 
 
-def callers_gone(token_ids: Iterable[UUID], now: datetime) -> set[UUID]:
+def invalid_tokens(token_ids: Iterable[UUID], now: datetime) -> set[UUID]:
     """Return those of the tokens that are no longer valid: who waits with one gets nothing more."""
     ids = set(token_ids)
     live = AccessToken.objects.live(now).filter(pk__in=ids)

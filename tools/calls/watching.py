@@ -290,7 +290,7 @@ def _next_heartbeat() -> float:
 def _ends(running: list[UUID], callers: set[UUID]) -> tuple[dict[UUID, ending.End], set[UUID]]:
     """Return which of the calls have been ended, and which of the tokens are no longer valid."""
     now = timezone.now()
-    gone = ending.callers_gone(callers, now) if callers else set()  # first: who gets a 401 now finds the call ended
+    gone = ending.invalid_tokens(callers, now) if callers else set()  # first: who gets a 401 now finds the call ended
     return ending.to_interrupt(running, now) if running else {}, gone
 
 

@@ -296,10 +296,12 @@ async def _learn(run: Run, response: ToolResult | DuvoError, seconds: float) -> 
     offer = run.offer
     try:
         if isinstance(response, ToolResult) and offer.doubted:
-            again = partial(access.trust_again, offer.connection_id, offer.bearer, server_url=offer.server.url)
+            again = partial(access.record_success, offer.connection_id, offer.bearer, server_url=offer.server.url)
             await in_thread(again)
         elif isinstance(response, mcp_client.Challenged | mcp_client.EraChanged):
-            noted = partial(access.note, offer.connection_id, response, offer.bearer, server_url=offer.server.url)
+            noted = partial(
+                access.record_failure, offer.connection_id, response, offer.bearer, server_url=offer.server.url
+            )
             await in_thread(noted)
         if offer.learns_placement and seconds > SLOW:
             until = timezone.now() + SLOW_FOR

@@ -130,7 +130,9 @@ class Access:
         credential_state.settle(self.connection)
 
 
-def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, *, server_url: str = "") -> None:
+def record_failure(
+    connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, *, server_url: str = ""
+) -> None:
     """Record a failed call: a 401 or a missing scope changes the credential state, another era requests a probe.
 
     `server_url` is the server that was called; nothing is recorded if the connection has another one by now.
@@ -152,8 +154,8 @@ def note(connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, 
         connection.set_credential_state(state, UNAUTHORIZED_ON_CALL, sentence)
 
 
-def trust_again(connection_id: UUID, bearer: Bearer | None = None, *, server_url: str = "") -> None:
-    """Record that a call succeeded after one was answered with 401; `server_url` is used as in `note`."""
+def record_success(connection_id: UUID, bearer: Bearer | None = None, *, server_url: str = "") -> None:
+    """Record that a call succeeded after one was answered with 401; `server_url` is used as in `record_failure`."""
     if bearer is not None:
         feedback.accepted(bearer.sign_in_id)
         return

@@ -220,12 +220,12 @@ def test_a_check_that_began_before_the_server_moved_says_nothing_of_the_new_one(
 def test_a_refusal_by_the_server_before_teaches_nothing_of_the_one_after(acme: House, orders: Connection) -> None:
     change(acme, orders, server_url=THERE, headers="X-Key: other")
     refusal = mcp_client.Unauthorized(None, sent=True)
-    access.note(orders.pk, refusal, server_url=HERE)
+    access.record_failure(orders.pk, refusal, server_url=HERE)
     assert Connection.objects.get(pk=orders.pk).credential_state == "ready"
-    access.note(orders.pk, refusal, server_url=THERE)
-    access.trust_again(orders.pk, server_url=HERE)
+    access.record_failure(orders.pk, refusal, server_url=THERE)
+    access.record_success(orders.pk, server_url=HERE)
     assert Connection.objects.get(pk=orders.pk).credential_state == "refused"
-    access.trust_again(orders.pk, server_url=THERE)
+    access.record_success(orders.pk, server_url=THERE)
     assert Connection.objects.get(pk=orders.pk).credential_state == "ready"
 
 

@@ -265,9 +265,9 @@ def test_a_401_to_a_call_is_not_undone_by_an_open_listing(acme: House, mcp_serve
     connection = acme.connection(url=mcp_server("open listing").url)
     probed(connection)
     assert connection.credential_state == "not_needed"
-    access.note(connection.pk, mcp_client.Unauthorized(None, sent=True))
+    access.record_failure(connection.pk, mcp_client.Unauthorized(None, sent=True))
     probed(connection)
     assert (connection.credential_state, connection.credential_reason) == ("missing", "unauthorized_on_call")
-    access.trust_again(connection.pk)
+    access.record_success(connection.pk)
     connection.refresh_from_db()
     assert connection.credential_state == "not_needed"

@@ -193,7 +193,7 @@ class ToolAdmin(TenantAdmin):
 
     def _approve(self, request: HttpRequest, tool: Tool, digest: str) -> bool:
         with transaction.atomic():
-            listing.hold(tool.connection)
+            listing.lock(tool.connection)
             if digest != tool.digest or not tool.approve(by=person(request).get_username(), digest=digest):
                 return False
             self.audit(request, "approved", tool, digest=digest)

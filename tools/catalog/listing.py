@@ -45,7 +45,7 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     decided about it or used it.
     """
     # One listing at a time, and never the listing of a server that the connection no longer points to.
-    if hold(connection) != connection.revision:
+    if lock(connection) != connection.revision:
         raise SettingsChanged
     now = timezone.now()
     trusted = connection.first_listed_at is None
@@ -86,7 +86,7 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     return _summary(connection, found)
 
 
-def hold(connection: Connection) -> int | None:
+def lock(connection: Connection) -> int | None:
     """Lock the connection's row until this transaction ends, so nobody else changes its tools; return its revision.
 
     Whoever changes tools locks their connection first, so that there are no deadlocks, and nobody counts what waits for

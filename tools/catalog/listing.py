@@ -25,7 +25,7 @@ class SettingsChanged(DuvoError):
     code = "settings_changed"
 
 
-def learn(connection: Connection, facts: mcp_client.ServerFacts) -> None:
+def record_facts(connection: Connection, facts: mcp_client.ServerFacts) -> None:
     """Record what the server says of itself, and the era it speaks; raises SettingsChanged."""
     if not connection.record(
         era=facts.era,

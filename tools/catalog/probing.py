@@ -165,7 +165,7 @@ def _discover(access: Access, report: Probe) -> None:
         raise
     sentence = f"Streamable HTTP, MCP {facts.protocol_version} ({facts.era})."
     report.add_stage("protocol", "passed", sentence, clock.milliseconds)
-    listing.learn(connection, facts)
+    listing.record_facts(connection, facts)
     access.era_is_known()
     connection.set_reachability(ReachabilityState.REACHABLE, sentence=sentence)
 

@@ -19,7 +19,7 @@ from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.test_sign_in import CALLBACK, secret
 from tests.servers.authorization.protection import protect
 from tests.servers.fixtures import StartAuthorizationServer
-from tools.catalog.upstream import bearing, server_for
+from tools.catalog.upstream import server_for, with_bearer
 
 ELSEWHERE = "https://elsewhere.example.com/mcp"
 CLIENT: dict[str, Any] = {"oauth_client_id": "acme-1"}
@@ -75,6 +75,6 @@ def test_a_token_is_put_into_no_request_to_another_server(scene: StartScene) -> 
     there = scene()
     there.sign_in()
     held, server = refreshing.held(there.connection, None), server_for(there.connection)
-    assert ("Authorization", f"Bearer {held.token}") in bearing(server, held).headers
+    assert ("Authorization", f"Bearer {held.token}") in with_bearer(server, held).headers
     with pytest.raises(SecretOfAnotherServer):
-        bearing(replace(server, url=ELSEWHERE), held)
+        with_bearer(replace(server, url=ELSEWHERE), held)

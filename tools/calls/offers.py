@@ -19,7 +19,7 @@ from tools import mcp_client
 from tools.cache import LoadingCache
 from tools.calls import acting, limits
 from tools.catalog.access import UNAUTHORIZED_ON_CALL
-from tools.catalog.upstream import bearing, server_for
+from tools.catalog.upstream import server_for, with_bearer
 from tools.definitions import checks
 from tools.definitions.schemas import SchemaBroken
 from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolReplaced, ToolSetAside
@@ -139,7 +139,7 @@ def of(call: Call) -> Offer:
 
 def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
     bearer = _bearer(tool.connection, assignment, token_id)
-    server = bearing(_server(tool), bearer)
+    server = with_bearer(_server(tool), bearer)
     definition: dict[str, Any] = tool.approved_definition or {}
     return Offer(
         tool_id=tool.pk,

@@ -23,7 +23,7 @@ from oauth.models import Discovery
 from oauth.protocol import challenges
 from oauth.refreshing import Bearer
 from tools import mcp_client
-from tools.catalog.upstream import bearing, server_for
+from tools.catalog.upstream import server_for, with_bearer
 
 Value = TypeVar("Value")
 UNAUTHORIZED_ON_CALL = "unauthorized_on_call"
@@ -116,7 +116,7 @@ class Access:
         return True, "The server accepts the credential."
 
     def _server(self) -> mcp_client.Server:
-        server = bearing(server_for(self.connection), self.bearer)
+        server = with_bearer(server_for(self.connection), self.bearer)
         return replace(server, era="unknown") if self._era_unknown else server
 
     def _record_challenge(self, error: mcp_client.Challenged) -> None:

@@ -40,7 +40,7 @@ def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.S
     )
 
 
-def bearing(server: mcp_client.Server, bearer: Bearer | None) -> mcp_client.Server:
+def with_bearer(server: mcp_client.Server, bearer: Bearer | None) -> mcp_client.Server:
     """Return the server with the token of a sign-in (RFC 6750, section 2.1); sessions belong to one sign-in.
 
     Raises SecretOfAnotherServer for a token that was issued for another server.
@@ -63,7 +63,7 @@ async def let_in(
     """
     if bearer is not None and bearer.stale(timezone.now()):
         bearer = await refreshing.renewed(bearer)
-        server = bearing(server, bearer)
+        server = with_bearer(server, bearer)
     try:
         return await ask(server)
     except mcp_client.Unauthorized as refusal:
@@ -73,4 +73,4 @@ async def let_in(
             bearer = await refreshing.renewed(bearer, refused=True)
         except NeedsSignIn:
             raise refusal from None
-        return await ask(bearing(server, bearer))
+        return await ask(with_bearer(server, bearer))

@@ -21,7 +21,7 @@ from connections.errors import DuvoError
 from tools import mcp_client
 from tools.calls import ending, offers, runs
 from tools.calls.runs import Run
-from tools.catalog.upstream import let_in
+from tools.catalog.upstream import ask_with_fresh_token
 from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound, ToolReplaced
 from tools.mcp_client import Questions, Task, budget
 from tools.models import Call
@@ -118,7 +118,7 @@ async def _ask(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None)
             raise refusal
         return task
 
-    return await let_in(run.offer.server, run.offer.bearer, ask)
+    return await ask_with_fresh_token(run.offer.server, run.offer.bearer, ask)
 
 
 def _apply(call: Call, run: Run, handle: dict[str, Any], task: Task) -> None:

@@ -29,7 +29,7 @@ from tools.calls import contents, ledger, limits, spans, tracing, watching
 from tools.calls.offers import Offer
 from tools.calls.outcomes import Report, breaker_signal, outcome_of, report_of
 from tools.catalog import access
-from tools.catalog.upstream import let_in
+from tools.catalog.upstream import ask_with_fresh_token
 from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown
 from tools.mcp_client import Answers, Questions, Task, ToolResult, budget
 from tools.models import Call, StoredContent, Tool
@@ -228,7 +228,7 @@ async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Response:
             ask=partial(_ask_on_stream, run),
         )
 
-    return await let_in(run.offer.server, run.offer.bearer, call)
+    return await ask_with_fresh_token(run.offer.server, run.offer.bearer, call)
 
 
 async def _ask_on_stream(run: Run, questions: Questions) -> dict[str, dict[str, Any]]:
@@ -283,7 +283,9 @@ def _end_if_unwanted(run: Run) -> None:
 async def cancel_task(run: Run, task_id: str) -> None:
     """Send `tasks/cancel`; errors are ignored, and the server then finishes a task that nobody wants."""
     with suppress(DuvoError):
-        await let_in(run.offer.server, run.offer.bearer, lambda server: mcp_client.cancel_task(server, task_id))
+        await ask_with_fresh_token(
+            run.offer.server, run.offer.bearer, lambda server: mcp_client.cancel_task(server, task_id)
+        )
 
 
 def sealed_question(run: Run, questions: Questions) -> str:

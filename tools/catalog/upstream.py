@@ -54,7 +54,7 @@ def with_bearer(server: mcp_client.Server, bearer: Bearer | None) -> mcp_client.
     return replace(server, key=f"{server.key.partition('@')[0]}@{bearer.sign_in_id}", headers=headers)
 
 
-async def let_in(
+async def ask_with_fresh_token(
     server: mcp_client.Server, bearer: Bearer | None, ask: Callable[[mcp_client.Server], Awaitable[Value]]
 ) -> Value:
     """Return what `ask` returns, with a stale token renewed before, and one refused with 401 once (nothing has run).

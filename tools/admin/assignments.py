@@ -82,7 +82,7 @@ class AssignmentForm(TenantForm):
         The page saves in the same transaction, so nobody else uses up the quota meanwhile.
         """
         data: dict[str, Any] = super().clean() or self.cleaned_data
-        if self.is_change and self.reaches_a_person and (refusal := acting.keeps_out(self.user, self.instance)):
+        if self.is_change and self.reaches_a_person and (refusal := acting.refusal_for(self.user, self.instance)):
             raise ValidationError(refusal, code="in_the_owners_name")
         tenant = self.tenant or data.get("tenant")
         if tenant is not None and not self.is_change:
@@ -175,7 +175,7 @@ class AssignmentAdmin(ConsentAdmin):
     def new_token_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Make a token and show it, this once."""
         assignment = self._changed(request, object_id)
-        refusal = acting.keeps_out(person(request), assignment) if acting.reaches(assignment) else ""
+        refusal = acting.refusal_for(person(request), assignment) if acting.reaches(assignment) else ""
         if refusal:
             self.audit(request, "token_refused", assignment, outcome="in_the_owners_name")
             self.message_user(request, refusal, messages.ERROR)

@@ -61,7 +61,7 @@ class ConsentAdmin(TenantAdmin):
             "owner_acts": owner is not None and owner.role in ACTING and owner.user.is_active,
             "reaches": reaches,
             "mine": mine,
-            "kept_out": acting.keeps_out(viewer, assignment) if reaches else "",
+            "kept_out": acting.refusal_for(viewer, assignment) if reaches else "",
             "consents": given,
             "consent_form": ConsentForm(owner=mine, assignment=assignment, auto_id="consent_%s") if mine else None,
             "told": self._told(request, assignment),

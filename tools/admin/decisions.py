@@ -170,7 +170,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         accepts = any(response["action"] == "accept" for response in responses.values())
         if not accepts or call.assignment is None or not DecisionAdmin._acts_for_its_owner(call):
             return ""
-        refusal = acting.keeps_out(person(request), call.assignment)
+        refusal = acting.refusal_for(person(request), call.assignment)
         return f"Nothing was sent. {refusal} You may decline, or answer nothing." if refusal else ""
 
     @staticmethod

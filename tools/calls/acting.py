@@ -76,7 +76,7 @@ def stands_in(person: User, assignment: Assignment) -> bool:
     return Consent.objects.filter(assignment=assignment, owner=owner, person__user=person).exists()
 
 
-def keeps_out(person: User, assignment: Assignment) -> str:
+def refusal_for(person: User, assignment: Assignment) -> str:
     """Return why this person may not act in the owner's name, as a sentence, or "" if they may."""
     owner = owner_of(assignment)
     if owner is None or stands_in(person, assignment):

@@ -68,7 +68,7 @@ def owner_of(assignment: Assignment) -> Membership | None:
     return mine.select_related("user").first()
 
 
-def stands_in(person: User, assignment: Assignment) -> bool:
+def may_act_as_owner(person: User, assignment: Assignment) -> bool:
     """Whether this person is the owner, or has the owner's consent."""
     owner = owner_of(assignment)
     if owner is None or owner.user_id == person.pk:
@@ -79,7 +79,7 @@ def stands_in(person: User, assignment: Assignment) -> bool:
 def refusal_for(person: User, assignment: Assignment) -> str:
     """Return why this person may not act in the owner's name, as a sentence, or "" if they may."""
     owner = owner_of(assignment)
-    if owner is None or stands_in(person, assignment):
+    if owner is None or may_act_as_owner(person, assignment):
         return ""
     name = owner.user.get_username()
     return (

@@ -176,7 +176,11 @@ class DecisionAdmin(ReadOnlyAdmin):
     @staticmethod
     def _acts_for_its_owner(call: Call) -> bool:
         """Whether the call acts through a sign-in of its assignment's owner."""
-        return call.assignment is not None and call.connection is not None and acting.touches_people(call.connection)
+        return (
+            call.assignment is not None
+            and call.connection is not None
+            and acting.uses_personal_sign_ins(call.connection)
+        )
 
     def _decided(self, request: HttpRequest, object_id: str) -> Call:
         call: Call = self.get_object(request, unquote(object_id))

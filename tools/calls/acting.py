@@ -31,7 +31,7 @@ def is_personal(connection: Connection) -> bool:
     return connection.authorization == Authorization.OAUTH and connection.sharing == Sharing.PERSONAL
 
 
-def touches_people(connection: Connection) -> bool:
+def uses_personal_sign_ins(connection: Connection) -> bool:
     """Whether calls on this connection act through members' sign-ins, or did until a moment ago."""
     return is_personal(connection) or connection.sign_ins.filter(owner__isnull=False).exists()
 
@@ -43,7 +43,7 @@ def check_other(token_id: UUID, call: Call) -> None:
     """
     if call.token_id == token_id or call.connection is None or call.assignment is None:
         return
-    if touches_people(call.connection):
+    if uses_personal_sign_ins(call.connection):
         check(token_id, call.assignment)
 
 

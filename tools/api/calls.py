@@ -211,7 +211,7 @@ def own(principal: Principal, call_id: str) -> Call:
         call = Call.objects.get(assignment=principal.assignment_id, tenant=principal.tenant_id, pk=call_id)
     except Call.DoesNotExist as error:
         raise CallNotFound from error
-    acting.check_other(principal.token_id, call)
+    acting.check_access(principal.token_id, call)
     return call
 
 

@@ -47,7 +47,7 @@ class CallContent(APIView):
     def get(self, request: Request, id: UUID, number: int) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Fetch a content that a result links to; `ETag` is its SHA-256 in hex, `Repr-Digest` the same (RFC 9530)."""
         call = get_object_or_404(assignment_of(request).calls.only("tenant_id", "token", "connection"), pk=id)
-        acting.check_other(cast("Principal", request.user).token_id, call)
+        acting.check_access(cast("Principal", request.user).token_id, call)
         content = get_object_or_404(call.contents, number=number)
         return attachment(request, content)
 

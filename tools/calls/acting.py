@@ -36,7 +36,7 @@ def uses_personal_sign_ins(connection: Connection) -> bool:
     return is_personal(connection) or connection.sign_ins.filter(owner__isnull=False).exists()
 
 
-def check_other(token_id: UUID, call: Call) -> None:
+def check_access(token_id: UUID, call: Call) -> None:
     """Raise unless the holder of this token may see, answer and end a call that another token made.
 
     A call through personal sign-ins is the owner's: raises as `check` does.

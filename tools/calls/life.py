@@ -363,7 +363,7 @@ async def _follower(assignment_id: UUID, wait: float) -> limits.FollowerSlot:
 
 async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:
     """Follow the call that was made with the same key; raises ActingRefused if only the owner's tokens may see it."""
-    await in_thread(acting.check_other, principal.token_id, first)
+    await in_thread(acting.check_access, principal.token_id, first)
     return await follow(first, wait=wait, by=principal.token_id)
 
 

@@ -34,7 +34,7 @@ def test_an_owner_consents_is_told_and_sees_every_token(
     expect(ann.page.get_by_text("bob@acme.example may act in your name here.")).to_be_visible()
     consent = Consent.objects.get()
     row = AccessToken.issue(assignment=assignment, by=consent.person.user)[0]
-    acting.tell(assignment, consent.person.user, f"issued the token {row}")
+    acting.notify_owner(assignment, consent.person.user, f"issued the token {row}")
     ann.open("/admin/")
     expect(ann.page.get_by_role("heading", name="Done in your name")).to_be_visible()
     clean(ann)

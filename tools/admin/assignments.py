@@ -142,7 +142,7 @@ class AssignmentAdmin(ConsentAdmin):
             obj.owner = person(request)
         super().save_model(request, obj, form, change)
         if change and form.reaches_a_person:
-            acting.tell(obj, person(request), f"changed {' and '.join(form.changed_data)}")
+            acting.notify_owner(obj, person(request), f"changed {' and '.join(form.changed_data)}")
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -195,7 +195,7 @@ class AssignmentAdmin(ConsentAdmin):
                 )
                 self.audit(request, "token_issued", assignment, prefix=row.prefix)
                 if row.acts_as_id is not None:
-                    acting.tell(assignment, person(request), f"issued the token {row}")
+                    acting.notify_owner(assignment, person(request), f"issued the token {row}")
         except QuotaReached as full:
             self.message_user(request, full.sentence, messages.ERROR)
             return self._to_its_page(assignment)

@@ -160,7 +160,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             self.audit(request, "answered", call, actions=actions)
             if "accept" in actions and call.assignment is not None and self._acts_for_its_owner(call):
                 with transaction.atomic():
-                    acting.tell(call.assignment, person(request), "answered what a server asked")
+                    acting.notify_owner(call.assignment, person(request), "answered what a server asked")
             self.message_user(request, _SENT["accept" if "accept" in actions else actions[0]], messages.SUCCESS)
         return True
 

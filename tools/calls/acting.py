@@ -113,7 +113,7 @@ def consent(assignment: Assignment, owner: Membership, person: Membership) -> Co
     return Consent.objects.get_or_create(assignment=assignment, owner=owner, person=person)[0]
 
 
-def tell(assignment: Assignment, by: User, what: str) -> None:
+def notify_owner(assignment: Assignment, by: User, what: str) -> None:
     """Tell the owner, on the start page and by mail, what somebody else did (a verb and what it was done to)."""
     owner = owner_of(assignment)
     if owner is None or owner.user_id == by.pk:

@@ -148,7 +148,7 @@ def release_follower(slot: FollowerSlot) -> None:
     _batcher().tell(("release_follower", slot.id, slot.kind, slot.assignment_id, BreakerSignal.NEITHER))
 
 
-def stored(tenant_id: UUID, size: int) -> None:
+def add_stored(tenant_id: UUID, size: int) -> None:
     """Add the bytes of a call to what its organization stores."""
     _batcher().tell(("store", tenant_id, size, BreakerSignal.NEITHER))
 

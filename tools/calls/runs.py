@@ -154,7 +154,7 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
         finished_at=finished_at,
     )
     seconds = (finished_at - run.started_at).total_seconds()
-    limits.stored(run.tenant_id, len(text) + sum(content.size for content in stored))
+    limits.add_stored(run.tenant_id, len(text) + sum(content.size for content in stored))
     try:
         if await ledger.write(outcome):
             metrics.call_ended(state, "web" if run.sent else "queue", seconds)

@@ -54,7 +54,7 @@ def key_of(header: str | None, tool: str, arguments: Any) -> Key | None:
     return Key(value, _body(tool, arguments))
 
 
-def named(assignment_id: UUID, key: Key, now: datetime) -> Call | None:
+def find_call(assignment_id: UUID, key: Key, now: datetime) -> Call | None:
     """Return the call that was made with this key, if there is one; raises KeyReused when it was another request."""
     mine = Call.objects.filter(assignment=assignment_id, idempotency_key=key.value)
     forget(now, mine)
@@ -84,7 +84,7 @@ def open_once(opening: Opening, key: Key) -> Call | None:
         with transaction.atomic():
             call.save(force_insert=True)
     except IntegrityError:
-        first = named(opening.assignment_id, key, opening.created_at)
+        first = find_call(opening.assignment_id, key, opening.created_at)
         if first is None:
             raise
         return first

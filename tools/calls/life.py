@@ -80,7 +80,7 @@ async def start(
     assert principal.assignment_id is not None  # noqa: S101 - the view admits only assignments
     key = await arguments_.key_of(idempotency_key, name, arguments, tenant=principal.tenant_id)
     if key is not None:  # before the tool is looked up: a repeated request gets its call even if the tool is set aside
-        first = await in_thread(idempotency.named, principal.assignment_id, key, timezone.now())
+        first = await in_thread(idempotency.find_call, principal.assignment_id, key, timezone.now())
         if first is not None:
             return await _follow_repeat(first, principal, wait)
     offer = await offers.find(principal.assignment_id, principal.token_id, name)

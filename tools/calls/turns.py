@@ -33,7 +33,7 @@ _WAITING = """
 """
 
 
-def shared_out(waiting: Sequence[UUID], held: Mapping[UUID, int], slots: int) -> Counter[UUID]:
+def allocate(waiting: Sequence[UUID], held: Mapping[UUID, int], slots: int) -> Counter[UUID]:
     """Return how many of a worker's free slots each waiting organization gets; among equals the first come first."""
     free = slots - sum(held.values())
     fewest = [(held.get(tenant, 0), position, tenant) for position, tenant in enumerate(waiting)]
@@ -63,7 +63,7 @@ class Turns:
         taken: list[tuple[UUID, UUID]] = []
         under_way = Counter(held)
         waiting = self._waiting(now)
-        while given := shared_out(waiting, under_way, self.slots):
+        while given := allocate(waiting, under_way, self.slots):
             short = set()
             for tenant, most in given.items():
                 calls = _reserve(tenant, most, now, now + keep)

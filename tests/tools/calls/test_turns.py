@@ -1,4 +1,4 @@
-"""Whose queued call a worker makes next: a tenant's share of its places is bounded, whatever the tenant queues."""
+"""Whose queued call a worker makes next: a tenant's share of its slots is bounded, whatever the tenant queues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.servers import kinds
 from tests.servers.running import McpServer
 from tests.tools.conftest import Shop, eventually
 from tools.calls import turns
-from tools.calls.turns import Turns, shared_out
+from tools.calls.turns import Turns, allocate
 from tools.models import Call, Probe
 from tools.models.call_states import CallState
 
@@ -31,11 +31,11 @@ KEEP = timedelta(minutes=1)
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 
 
-# --- places, shared out ---------------------------------------------------------------------------------------------
+# --- slots, shared out ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("waiting", "held", "places", "given_out"),
+    ("waiting", "held", "slots", "given_out"),
     [
         ([A], {}, 64, {A: 32}),
         ([A, B], {}, 63, {A: 21, B: 21}),
@@ -49,19 +49,19 @@ A, B, C = (UUID(int=number) for number in (1, 2, 3))
     ],
 )
 def test_nobody_gets_more_than_is_left_for_the_others(
-    waiting: list[UUID], held: dict[UUID, int], places: int, given_out: dict[UUID, int]
+    waiting: list[UUID], held: dict[UUID, int], slots: int, given_out: dict[UUID, int]
 ) -> None:
-    assert shared_out(waiting, held, places) == Counter(given_out)
+    assert allocate(waiting, held, slots) == Counter(given_out)
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=12), st.integers(1, 64))
-def test_however_many_come_who_holds_fewest_is_never_behind(counts: list[int], places: int) -> None:
-    held, free = dict[UUID, int](), places
+def test_however_many_come_who_holds_fewest_is_never_behind(counts: list[int], slots: int) -> None:
+    held, free = dict[UUID, int](), slots
     for number, count in enumerate(counts):
         held[UUID(int=number)] = min(count, free)
         free -= held[UUID(int=number)]
     waiting = list(held)
-    given_out = shared_out(waiting, held, places)
+    given_out = allocate(waiting, held, slots)
     assert given_out.total() <= free
     after = {tenant: held[tenant] + given_out[tenant] for tenant in waiting}
     left = free - given_out.total()

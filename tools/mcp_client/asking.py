@@ -76,7 +76,7 @@ class Asking:
         self._asked = 0
         self._closed = False
 
-    def hear(self, request: Mapping[str, Any], clock: Clock | None) -> None:
+    def handle(self, request: Mapping[str, Any], clock: Clock | None) -> None:
         """Handle one request of the server; `clock` is stopped until a person has answered it.
 
         Without a clock the request belongs to no call, and nobody is asked.

@@ -70,7 +70,7 @@ class ServerStream:
             await self._head.wait()
 
     @contextmanager
-    def heard_by(self, asking: Asking, clock: Clock) -> Iterator[None]:
+    def deliver_to(self, asking: Asking, clock: Clock) -> Iterator[None]:
         """Deliver the server's requests to `asking` as long as its call is under way and no other one is."""
         self._calls[asking] = clock
         self._size = 0
@@ -200,9 +200,9 @@ class ServerStream:
             return
         if len(self._calls) == 1 and asyncio.get_running_loop().time() >= self._doubt_until:
             ((asking, clock),) = self._calls.items()
-            asking.hear(message, clock)
+            asking.handle(message, clock)
         else:
-            self._nobody.hear(message, None)
+            self._nobody.handle(message, None)
 
     def _doubt(self) -> None:
         self._doubt_until = asyncio.get_running_loop().time() + _DOUBT_SECONDS

@@ -83,8 +83,8 @@ async def ask(
         asking = Asking(person, session.replies)
         clock = Clock(server, deadline)
         try:
-            with stream.heard_by(asking, clock) if stream is not None else nullcontext():
-                reply = await post(server, request, listener=Listener(progress, asking.hear), clock=clock)
+            with stream.deliver_to(asking, clock) if stream is not None else nullcontext():
+                reply = await post(server, request, listener=Listener(progress, asking.handle), clock=clock)
         except (asyncio.CancelledError, TimedOut) as abandoned:
             if not isinstance(abandoned, TimedOut) or abandoned.kind != "connect":
                 in_background(_tell_cancelled(server, session, request))

@@ -12,7 +12,7 @@ from connections import egress
 from connections.errors import Unreachable
 from tools.mcp_client import wire
 from tools.mcp_client.errors import ConnectionLost, McpError, TimedOut, Unsendable
-from tools.mcp_client.responses import DEAF, Clock, Listener, Reply, ResponseReader
+from tools.mcp_client.responses import NO_LISTENER, Clock, Listener, Reply, ResponseReader
 from tools.mcp_client.shapes import Server
 
 _background: set[asyncio.Task[None]] = set()
@@ -36,7 +36,7 @@ async def post(
     server: Server,
     request: wire.Request,
     *,
-    listener: Listener = DEAF,
+    listener: Listener = NO_LISTENER,
     deadline: float | None = None,
     clock: Clock | None = None,
 ) -> Reply:

@@ -78,7 +78,7 @@ class Listener:
     request: Callable[[dict[str, Any], Clock], None] | None = None
 
 
-DEAF: Final = Listener()
+NO_LISTENER: Final = Listener()
 
 
 class Clock:

@@ -128,7 +128,7 @@ class Asking:
         except Exception:
             logger.exception("A server's question could not be put to anybody")
         if not self._closed:
-            clock.go_on()
+            clock.resume()
             self._reply(request, {"result": response})
 
 

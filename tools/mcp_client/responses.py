@@ -84,7 +84,7 @@ NO_LISTENER: Final = Listener()
 class Clock:
     """The idle and the absolute timeout of a request, on one timer; progress restarts only the idle one.
 
-    After `stop` both are stopped until each `stop` was followed by a `go_on`.
+    After `stop` both are stopped until each `stop` was followed by a `resume`.
     """
 
     __slots__ = ("_absolute", "_idle", "_loop", "_stopped_at", "_stops", "timer")
@@ -103,23 +103,23 @@ class Clock:
         """Which of the two timeouts is due first."""
         return "absolute" if (self.timer.when() or 0) >= self._absolute else "idle"
 
-    def wind(self) -> None:
+    def restart_idle(self) -> None:
         """Restart the idle timeout, as something has arrived."""
         if not self._stops:
             self.timer.reschedule(min(self._absolute, self._loop.time() + self._idle))
 
-    def hurry(self, seconds: float) -> None:
+    def finish_within(self, seconds: float) -> None:
         """Shorten the absolute timeout to so many seconds from now: the answer has begun to arrive."""
         self._absolute = min(self._absolute, self._loop.time() + seconds)
-        self.wind()
+        self.restart_idle()
 
     @contextmanager
-    def waiting_for_us(self) -> Iterator[None]:
+    def stop_idle(self) -> Iterator[None]:
         """Stop the idle timeout inside, as it is not the server that we wait for; the absolute one goes on."""
         if not self._stops:
             self.timer.reschedule(self._absolute)
         yield
-        self.wind()
+        self.restart_idle()
 
     def stop(self) -> None:
         """Stop both timeouts, for instance while a person is asked."""
@@ -128,12 +128,12 @@ class Clock:
             self.timer.reschedule(None)
         self._stops += 1
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Undo one `stop`; undoing the last one moves the deadline by the time that has passed."""
         self._stops -= 1
         if not self._stops:
             self._absolute += self._loop.time() - self._stopped_at
-            self.wind()
+            self.restart_idle()
 
 
 class ResponseReader:
@@ -201,9 +201,9 @@ class ResponseReader:
             counted = self._counted
             await self._count_bytes(chunk)
             if self._counted and not counted:  # from now on others wait for what it holds of the budget
-                self._clock.hurry(WHOLE_SECONDS)
+                self._clock.finish_within(WHOLE_SECONDS)
             elif parts:
-                self._clock.wind()
+                self._clock.restart_idle()
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -305,7 +305,7 @@ class ResponseReader:
         done = params.get("progress")
         if params.get("progressToken") != self._request.id or not isinstance(done, int | float):
             return
-        self._clock.wind()
+        self._clock.restart_idle()
         if self._listener.progress is not None:
             total, text = params.get("total"), params.get("message")
             self._listener.progress(
@@ -327,7 +327,7 @@ class ResponseReader:
             self._check_size(len(body))
             return wire.read_json(body)
         try:
-            with self._clock.waiting_for_us():
+            with self._clock.stop_idle():
                 method = self._request.method.encode()
                 beside, self._large = await offload.run(
                     "tools.offload_jobs:answer", body, method, tenant=self._server.tenant, seconds=_READ_SECONDS,
@@ -347,7 +347,7 @@ class ResponseReader:
             return
         if not self._counted:
             self._counted = True
-            with self._clock.waiting_for_us():
+            with self._clock.stop_idle():
                 await self._account.hold(self._server.tenant, self._expected)
         await asyncio.sleep(0)  # a server that sends faster than we read would let no other task run
 

@@ -45,12 +45,12 @@ class Replies:
 
     async def _post(self, message: wire.Request) -> None:
         try:
-            await quietly(self.server, message)
+            await post_unreliably(self.server, message)
         finally:
             self._under_way -= 1
 
 
-async def quietly(server: Server, message: wire.Request) -> None:
+async def post_unreliably(server: Server, message: wire.Request) -> None:
     """Post a message that may get lost: it takes a few seconds at most, and errors are ignored."""
     deadline = asyncio.get_running_loop().time() + COURTESY_TIMEOUT
     try:

@@ -17,7 +17,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import wire
-from tools.mcp_client.asking import COURTESY_TIMEOUT, Asking, Replies, quietly
+from tools.mcp_client.asking import COURTESY_TIMEOUT, Asking, Replies, post_unreliably
 from tools.mcp_client.errors import BadAnswer, EraChanged, RpcError, TimedOut, UnsupportedVersion
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Clock, Listener, Reply
@@ -178,7 +178,7 @@ async def _open(server: Server) -> Session:
 async def _tell_cancelled(server: Server, session: Session, request: wire.Request) -> None:
     params = {"requestId": request.id, "reason": "The caller no longer waits."}
     version = session.facts.protocol_version
-    await quietly(server, wire.notification("notifications/cancelled", params, version, session.id))
+    await post_unreliably(server, wire.notification("notifications/cancelled", params, version, session.id))
 
 
 async def _delete(session: Session) -> None:

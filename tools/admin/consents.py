@@ -99,7 +99,7 @@ class ConsentAdmin(TenantAdmin):
     def seen_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Mark the owner's notices as seen, which takes them off the start page."""
         assignment, _ = self._owned(request, object_id)
-        self._told(request, assignment).see()
+        self._told(request, assignment).mark_seen()
         return self._to_its_page(assignment)
 
     def _owned(self, request: HttpRequest, object_id: str) -> tuple[Assignment, Membership]:

@@ -36,7 +36,7 @@ def deliver(notice_id: UUID) -> None:
     if not notice.claim(now, None if last else now + _FIRST_PAUSE * 2**notice.attempts):
         return
     if not notice.owner.email or settings.EMAIL_BACKEND == settings.NO_MAIL:
-        notice.mailed()
+        notice.mark_mailed()
         return
     try:
         _message(notice).send()
@@ -45,7 +45,7 @@ def deliver(notice_id: UUID) -> None:
         return
     except ValueError:  # Django refuses the address before anything is sent
         logger.warning("The address of user %s is not one", notice.owner_id)
-    notice.mailed()
+    notice.mark_mailed()
 
 
 def _message(notice: OwnerNotice) -> mail.EmailMessage:

@@ -61,14 +61,14 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
         tool = Tool(connection=connection, name=listed.name, first_seen_at=now)
         tool.public_name = public_name(connection.slug, listed.name, taken)
         taken.add(tool.public_name)
-        tool.see(listed, now)
+        tool.update_from(listed, now)
         if trusted and not tool.broken:
             tool.trust(by=FIRST_LISTING, now=now)
         appeared.append(tool)
     Tool.objects.bulk_create(appeared, batch_size=_WRITTEN_AT_ONCE)
 
     for listed in found.changed:
-        known[listed.name].see(listed, now)
+        known[listed.name].update_from(listed, now)
     changed = [known[listed.name] for listed in found.changed]
     Tool.objects.bulk_update(
         changed, ["definition", "digest", "broken", "last_seen_at", "gone_at"], batch_size=_WRITTEN_AT_ONCE

@@ -211,7 +211,7 @@ class Tool(models.Model):
         self.policy = policy
         self.save(update_fields=["policy"])
 
-    def see(self, listed: Listed, now: datetime) -> None:
+    def update_from(self, listed: Listed, now: datetime) -> None:
         """Take over what a listing says; the caller saves, many tools at once."""
         self.definition, self.digest, self.broken = listed.definition, digest(listed.definition), listed.broken[:300]
         self.last_seen_at, self.gone_at = now, None

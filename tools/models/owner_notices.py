@@ -20,7 +20,7 @@ class OwnerNoticeQuerySet(models.QuerySet["OwnerNotice"]):
         """Return those that are to be mailed, the longest waiting first."""
         return self.filter(mail_at__lte=now).order_by("mail_at")
 
-    def see(self) -> int:
+    def mark_seen(self) -> int:
         """Remember that the owner has seen them."""
         return self.update(seen_at=timezone.now())
 
@@ -51,6 +51,6 @@ class OwnerNotice(models.Model):
         mine = OwnerNotice.objects.due(now).filter(pk=self.pk)
         return bool(mine.order_by().update(mail_at=again_at, attempts=F("attempts") + 1))
 
-    def mailed(self) -> None:
+    def mark_mailed(self) -> None:
         """Record that it was mailed, or cannot be."""
         OwnerNotice.objects.filter(pk=self.pk).update(mail_at=None)

@@ -77,7 +77,7 @@ class OrganizationAdmin(TenantAdmin):
         super().save_model(request, obj, form, change)
         if change and "max_token_days" in form.changed_data:
             # Tokens belong to the app `tools`, which may not be imported here; they are reached by name.
-            shortened = apps.get_model("tools", "AccessToken").objects.hold_to(obj)
+            shortened = apps.get_model("tools", "AccessToken").objects.cap_lifetimes(obj)
             self.audit(request, "tokens_shortened", obj, count=shortened)
         moved = egress.origin(obj.webhook_url) != egress.origin(form.initial.get("webhook_url") or "")
         if moved and obj.sealed_webhook_secret:

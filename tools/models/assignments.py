@@ -107,7 +107,7 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
         )  # fmt: skip
         return owners.filter(Q(created_by=F("assignment__owner")) | Exists(consented))
 
-    def hold_to(self, tenant: Tenant) -> int:
+    def cap_lifetimes(self, tenant: Tenant) -> int:
         """Shorten the tokens of an organization to the longest lifetime that it allows; return how many were longer."""
         shortened = 0
         longest = timedelta(days=tenant.max_token_days)

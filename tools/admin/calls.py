@@ -23,7 +23,7 @@ from connections.errors import SealBroken
 from connections.tenancy import TenantFilter, person
 from tools.admin.decisions import DecisionAdmin, RefusalForm
 from tools.admin.rendering import blocks_of, is_whole, readable
-from tools.admin.timeline import hints_of, life_of
+from tools.admin.timeline import hints_of, timeline_of
 from tools.api.contents import attachment, whole
 from tools.calls import contents, disclosure, ending, life, offers
 from tools.models import Call
@@ -84,7 +84,7 @@ class CallAdmin(DecisionAdmin):
             "original": call,
             "opts": self.opts,
             "change": True,
-            "life": life_of(call, timezone.now(), may_decide=may_decide),
+            "life": timeline_of(call, timezone.now(), may_decide=may_decide),
             "hints": hints_of(call),
             "duration": self.duration(call),
             "may_decide": may_decide,
@@ -116,7 +116,7 @@ class CallAdmin(DecisionAdmin):
     def life_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
         """Return the timeline of the call as JSON, which the page polls while it is open."""
         call: Call = self.get_object(request, unquote(object_id))
-        return JsonResponse(life_of(call, timezone.now(), may_decide=self.may_decide(request, call)))
+        return JsonResponse(timeline_of(call, timezone.now(), may_decide=self.may_decide(request, call)))
 
     def contents_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the page with arguments and result opened."""

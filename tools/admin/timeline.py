@@ -38,7 +38,7 @@ _HINTS = {
 }
 
 
-def life_of(call: Call, now: datetime, *, may_decide: bool) -> dict[str, Any]:
+def timeline_of(call: Call, now: datetime, *, may_decide: bool) -> dict[str, Any]:
     """Return state, sentence, next step, progress and events of a call.
 
     `live` says whether more will come; when `stamp` changes, the whole page has to be loaded again.

@@ -23,7 +23,7 @@ from connections.forms.fields import NameField
 from connections.quotas import ASSIGNMENTS, QuotaReached, take
 from connections.tenancy import TenantFilter, only_tenant, person
 from tools.admin.consents import ConsentAdmin
-from tools.admin.token_forms import TokenForm, revoke, revoked, show_once
+from tools.admin.token_forms import TokenForm, revoke, revoked_message, show_once
 from tools.calls import acting
 from tools.models import AccessToken, Assignment, Tool
 
@@ -208,7 +208,7 @@ class AssignmentAdmin(ConsentAdmin):
         token = get_object_or_404(assignment.access_tokens, pk=token_id)
         began = revoke(request, token)
         self.audit(request, "token_revoked", assignment, prefix=token.prefix, calls_ended=began)
-        self.message_user(request, revoked(token, began), messages.SUCCESS)
+        self.message_user(request, revoked_message(token, began), messages.SUCCESS)
         return self._to_its_page(assignment)
 
     def _changed(self, request: HttpRequest, object_id: str) -> Assignment:

@@ -114,7 +114,7 @@ def revoke(request: HttpRequest, token: AccessToken) -> int:
     return ending.revoke(token, calls_go_on=asked and "ends_calls" not in request.POST)
 
 
-def revoked(token: AccessToken, calls: int) -> str:
+def revoked_message(token: AccessToken, calls: int) -> str:
     """Return the sentence that confirms it."""
     ended = f" {calls} of its calls were open and are ended." if calls else ""
     return f"The token {token} is revoked.{ended}"

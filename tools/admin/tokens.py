@@ -19,7 +19,7 @@ from connections.columns import stamp
 from connections.models import Tenant
 from connections.quotas import QuotaReached
 from connections.tenancy import ADMINS, TenantAdmin, person, tenants_of
-from tools.admin.token_forms import OwnTokenForm, revoke, revoked, show_once
+from tools.admin.token_forms import OwnTokenForm, revoke, revoked_message, show_once
 from tools.models import AccessToken
 
 
@@ -155,5 +155,5 @@ class AccessTokenAdmin(TenantAdmin):
         token: AccessToken = self.get_object(request, unquote(object_id))
         began = revoke(request, token)
         self.audit(request, "revoked", token, prefix=token.prefix, of=token.whose, calls_ended=began)
-        self.message_user(request, revoked(token, began), messages.SUCCESS)
+        self.message_user(request, revoked_message(token, began), messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:tools_accesstoken_changelist"))

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from connections import offload
 from connections.errors import SealBroken
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
-from tools.admin.questions import ACTIONS, QuestionForm, answered, asked
+from tools.admin.questions import ACTIONS, QuestionForm, forms_of, responses_of
 from tools.calls import acting, answering, disclosure, life
 from tools.errors import AnswersRefused, Ended, NotAsked, OrganizationSuspended, ToolReplaced
 from tools.models import Call
@@ -74,7 +74,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         They are shown to this person, which is a read.
         """
         question = _question(request, call)
-        return {"forms": filled or asked(question), "mark": _mark(call)} if question else None
+        return {"forms": filled or forms_of(question), "mark": _mark(call)} if question else None
 
     def approve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Approve the call, so that it is made."""
@@ -117,8 +117,8 @@ class DecisionAdmin(ReadOnlyAdmin):
         if question is None or not constant_time_compare(request.POST.get("mark", ""), _mark(call)):
             self.message_user(request, ASKED_ANOTHER, messages.WARNING)
             return self._to_its_page(call)
-        filled = asked(question, request.POST)
-        responses = answered(filled, action)
+        filled = forms_of(question, request.POST)
+        responses = responses_of(filled, action)
         if responses is not None and (refusal := self._not_in_ones_name(request, call, responses)):
             self.message_user(request, refusal, messages.ERROR)
             return self._to_its_page(call)

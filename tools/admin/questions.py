@@ -1,7 +1,7 @@
 """A form for what a server asks in the middle of a call, made from the server's own schema.
 
-    forms = asked(call.question())             one form for each question
-    responses = answered(forms, "accept")      by key, or None when a field is wrong
+    forms = forms_of(call.question())             one form for each question
+    responses = responses_of(forms, "accept")      by key, or None when a field is wrong
 
 Nothing is filled in but the defaults in the schema. The fields have names of our own; the server's names are only in
 their labels.
@@ -70,7 +70,7 @@ class QuestionForm(forms.Form):
                 self.add_error(field, visible(fault.message))
 
 
-def asked(question: dict[str, Any], data: Any = None) -> list[QuestionForm]:
+def forms_of(question: dict[str, Any], data: Any = None) -> list[QuestionForm]:
     """Return one form for each request of a call's question, in its order."""
     requests = question["requests"]
     return [
@@ -79,7 +79,7 @@ def asked(question: dict[str, Any], data: Any = None) -> list[QuestionForm]:
     ]
 
 
-def answered(filled: Sequence[QuestionForm], action: str) -> dict[str, Any] | None:
+def responses_of(filled: Sequence[QuestionForm], action: str) -> dict[str, Any] | None:
     """Return the responses by key, or None when a form that is to be sent has faults, which it then shows."""
     responses: dict[str, Any] = {}
     for form in filled:

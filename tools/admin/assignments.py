@@ -174,7 +174,7 @@ class AssignmentAdmin(ConsentAdmin):
 
     def new_token_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Make a token and show it, this once."""
-        assignment = self._changed(request, object_id)
+        assignment = self._get_changeable(request, object_id)
         refusal = acting.refusal_for(person(request), assignment) if acting.reaches(assignment) else ""
         if refusal:
             self.audit(request, "token_refused", assignment, outcome="in_the_owners_name")
@@ -204,14 +204,14 @@ class AssignmentAdmin(ConsentAdmin):
 
     def revoke_view(self, request: HttpRequest, object_id: str, token_id: UUID) -> HttpResponse:
         """Revoke one token of the assignment."""
-        assignment = self._changed(request, object_id)
+        assignment = self._get_changeable(request, object_id)
         token = get_object_or_404(assignment.access_tokens, pk=token_id)
         began = revoke(request, token)
         self.audit(request, "token_revoked", assignment, prefix=token.prefix, calls_ended=began)
         self.message_user(request, revoked_message(token, began), messages.SUCCESS)
         return self._to_its_page(assignment)
 
-    def _changed(self, request: HttpRequest, object_id: str) -> Assignment:
+    def _get_changeable(self, request: HttpRequest, object_id: str) -> Assignment:
         assignment: Assignment = self.get_object(request, unquote(object_id))
         if not self.has_change_permission(request, assignment):
             raise PermissionDenied

@@ -157,7 +157,7 @@ class ToolAdmin(TenantAdmin):
 
     def approve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Approve the definition whose digest the page showed."""
-        tool = self._decided(request, object_id)
+        tool = self._get_changeable(request, object_id)
         if self._approve(request, tool, request.POST.get("digest", "")):
             self.message_user(request, f"{tool} is approved.", messages.SUCCESS)
         else:
@@ -166,7 +166,7 @@ class ToolAdmin(TenantAdmin):
 
     def policy_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Allow the tool, have each call of it approved, or deny it."""
-        tool = self._decided(request, object_id)
+        tool = self._get_changeable(request, object_id)
         if request.POST.get("policy") not in Policy.values:
             raise Http404
         self._set_policy(request, tool, Policy(request.POST["policy"]))
@@ -176,7 +176,7 @@ class ToolAdmin(TenantAdmin):
     def placement_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Say where calls of the tool run and how long they may take."""
         with transaction.atomic():
-            tool = self._decided(request, object_id)
+            tool = self._get_changeable(request, object_id)
             form = PlacementForm(request.POST, instance=tool)
             if not form.is_valid():
                 return self._page(request, tool, placement=form)
@@ -185,7 +185,7 @@ class ToolAdmin(TenantAdmin):
         self.message_user(request, "Saved.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:tools_tool_change", args=[tool.pk]))
 
-    def _decided(self, request: HttpRequest, object_id: str) -> Tool:
+    def _get_changeable(self, request: HttpRequest, object_id: str) -> Tool:
         tool: Tool = self.get_object(request, unquote(object_id))
         if not self.has_change_permission(request, tool):
             raise PermissionDenied

@@ -69,7 +69,7 @@ class ConsentAdmin(TenantAdmin):
 
     def consent_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Let another admin edit the assignment and issue tokens for it, in the owner's name."""
-        assignment, owner = self._owned(request, object_id)
+        assignment, owner = self._get_owned(request, object_id)
         if owner.role not in ACTING or assignment.tenant.suspended_at is not None:
             raise PermissionDenied  # there is nothing to let others do
         form = ConsentForm(request.POST, owner=owner, assignment=assignment)
@@ -85,7 +85,7 @@ class ConsentAdmin(TenantAdmin):
 
     def withdraw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Withdraw a consent: tokens that were issued under it act for the owner no longer."""
-        assignment, owner = self._owned(request, object_id)
+        assignment, owner = self._get_owned(request, object_id)
         number = request.POST.get("consent", "")
         pk = int(number[:18]) if number.isascii() and number.isdigit() else 0
         given = get_object_or_404(assignment.consents.filter(owner=owner).select_related("person__user"), pk=pk)
@@ -98,11 +98,11 @@ class ConsentAdmin(TenantAdmin):
 
     def seen_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Mark the owner's notices as seen, which takes them off the start page."""
-        assignment, _ = self._owned(request, object_id)
+        assignment, _ = self._get_owned(request, object_id)
         self._told(request, assignment).mark_seen()
         return self._to_its_page(assignment)
 
-    def _owned(self, request: HttpRequest, object_id: str) -> tuple[Assignment, Membership]:
+    def _get_owned(self, request: HttpRequest, object_id: str) -> tuple[Assignment, Membership]:
         """Return an assignment of this very person; raises PermissionDenied for that of somebody else."""
         assignment: Assignment = self.get_object(request, unquote(object_id))
         owner = acting.owner_of(assignment)

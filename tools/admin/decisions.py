@@ -78,7 +78,7 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     def approve_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Approve the call, so that it is made."""
-        call = self._decided(request, object_id)
+        call = self._get_changeable(request, object_id)
         try:
             approved = life.approve(call, by=person(request).get_username())
         except (Ended, OrganizationSuspended) as end:
@@ -97,7 +97,7 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     def refuse_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """End the call before anything is sent."""
-        call = self._decided(request, object_id)
+        call = self._get_changeable(request, object_id)
         form = RefusalForm(request.POST)
         if not form.is_valid():
             self.message_user(request, f"Reason: {form.errors['reason'][0]}", messages.ERROR)
@@ -110,7 +110,7 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     def answer_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Answer exactly the question that the page showed; a fault is shown at its field."""
-        call = self._decided(request, object_id)
+        call = self._get_changeable(request, object_id)
         action, question = request.POST.get("action"), _question(request, call)
         if action not in ACTIONS:
             raise Http404
@@ -119,7 +119,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             return self._to_its_page(call)
         filled = forms_of(question, request.POST)
         responses = responses_of(filled, action)
-        if responses is not None and (refusal := self._not_in_ones_name(request, call, responses)):
+        if responses is not None and (refusal := self._refusal_for(request, call, responses)):
             self.message_user(request, refusal, messages.ERROR)
             return self._to_its_page(call)
         if responses is not None and self._answer(request, call, responses, filled):
@@ -129,7 +129,7 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """End the call, within a second, wherever it runs."""
-        call = self._decided(request, object_id)
+        call = self._get_changeable(request, object_id)
         if call.finished:
             self.message_user(request, ENDED, messages.WARNING)
         else:
@@ -165,7 +165,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         return True
 
     @staticmethod
-    def _not_in_ones_name(request: HttpRequest, call: Call, responses: dict[str, Any]) -> str:
+    def _refusal_for(request: HttpRequest, call: Call, responses: dict[str, Any]) -> str:
         """Return why this person may not accept, which acts as the owner, or ""; any admin may decline."""
         accepts = any(response["action"] == "accept" for response in responses.values())
         if not accepts or call.assignment is None or not DecisionAdmin._acts_for_its_owner(call):
@@ -182,7 +182,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             and acting.uses_personal_sign_ins(call.connection)
         )
 
-    def _decided(self, request: HttpRequest, object_id: str) -> Call:
+    def _get_changeable(self, request: HttpRequest, object_id: str) -> Call:
         call: Call = self.get_object(request, unquote(object_id))
         if not self.may_decide(request, call):
             raise PermissionDenied

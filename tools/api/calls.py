@@ -163,7 +163,7 @@ class CallDetail(AsyncView):
     )
     async def get(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Look at a call, or wait for its end."""
-        return await _followed(request, await in_thread(own, self.principal, id), self.principal)
+        return await _followed(request, await in_thread(own_call, self.principal, id), self.principal)
 
 
 class CancelCall(AsyncView):
@@ -174,9 +174,9 @@ class CancelCall(AsyncView):
     @extend_schema(operation_id="calls_cancel", request=None, responses=CallSerializer)
     async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Cancel a call and see how it ended; one that has ended before stays as it is."""
-        call = await in_thread(own, self.principal, id)
+        call = await in_thread(own_call, self.principal, id)
         await in_thread(life.cancel, call)
-        call = await in_thread(own, self.principal, id)
+        call = await in_thread(own_call, self.principal, id)
         report = await life.follow(call, wait=CANCEL_WAIT, to_the_end=True, by=self.principal.token_id)
         return answer(call_json(report), 200)
 
@@ -189,20 +189,20 @@ class AnswerCall(AsyncView):
     @extend_schema(operation_id="calls_input", request=InputSerializer, responses=CallSerializer)
     async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Answer every question of the call at once; it goes on, and `Prefer: wait=N` waits for what comes of it."""
-        call = await in_thread(own, self.principal, id)
+        call = await in_thread(own_call, self.principal, id)
         _check_type(request)
         if len(request.body) > LARGEST_RESPONSES:
             raise problems.TooLarge(f"The responses are larger than {LARGEST_RESPONSES // 1024} KB.")
         responses, asked = _read_members(request.body, "responses", "The responses are not a JSON object.", also="id")
         await answering.answer_here(call, responses, asked=asked)
-        call = await in_thread(own, self.principal, id)
+        call = await in_thread(own_call, self.principal, id)
         try:
             return await _followed(request, call, self.principal)
         except LimitReached:  # the answer is taken, and only waiting for the end is refused
             return answer(call_json(await life.follow(call, wait=0)), 200)
 
 
-def own(principal: Principal, call_id: str) -> Call:
+def own_call(principal: Principal, call_id: str) -> Call:
     """Return a call of this assignment; raises CallNotFound for every other.
 
     Raises ActingRefused for one that acts as the assignment's owner, where this token does not.

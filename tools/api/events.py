@@ -17,7 +17,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 
 from connections.context import request_id
 from connections.threads import in_thread
-from tools.api.calls import AsyncView, own
+from tools.api.calls import AsyncView, own_call
 from tools.callers import Principal, is_accepted, principals
 from tools.calls import limits, watching
 from tools.errors import CallerGone
@@ -106,7 +106,7 @@ async def _events(
 
 
 def _open(principal: Principal, call_id: str, last: int) -> tuple[Call, NewEvents]:
-    call = own(principal, call_id)
+    call = own_call(principal, call_id)
     return call, _after(call, last)
 
 

@@ -88,7 +88,7 @@ class Turns:
 
 
 def _reserve(tenant: UUID, most: int, now: datetime, until: datetime) -> list[UUID]:
-    """Return the queued calls of an organization that wait longest, after reserving them until then for this worker."""
+    """Return the queued calls of an organization that wait longest, reserved for this worker until `until`."""
     due = Call.objects.filter(tenant=tenant, state=CallState.QUEUED, lease_until__lte=now).order_by("lease_until")
     with transaction.atomic():
         skips = connection.features.has_select_for_update_skip_locked

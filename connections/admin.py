@@ -225,7 +225,7 @@ class ConnectionAdmin(TenantAdmin):
             raise PermissionDenied
         if not connection.enabled:
             return self._to_its_page(request, connection, "A disabled connection is not checked. Enable it first.")
-        checking.ask(connection)
+        checking.request_check(connection)
         self.audit(request, "check_requested", connection)
         return self._to_its_page(request, connection, "The connection is being checked.")
 
@@ -234,7 +234,7 @@ class ConnectionAdmin(TenantAdmin):
         """Ask for a check of the chosen connections."""
         chosen = list(self.changeable(request, queryset).filter(enabled=True))
         for connection in chosen:
-            checking.ask(connection)
+            checking.request_check(connection)
             self.audit(request, "check_requested", connection)
         self.message_user(request, f"Checks requested: {len(chosen)}.", messages.SUCCESS)
 
@@ -256,7 +256,7 @@ class ConnectionAdmin(TenantAdmin):
             if not connection.set_enabled(enabled):
                 return False
             if enabled:
-                checking.ask(connection)
+                checking.request_check(connection)
             self.audit(request, "enabled" if enabled else "disabled", connection)
         return True
 

@@ -18,7 +18,7 @@ CHECKS = shares.Work(task="tools.probe_connection", dispatcher="tools.dispatch_p
 logger = logging.getLogger(__name__)
 
 
-def ask(connection: Connection) -> None:
+def request_check(connection: Connection) -> None:
     """Have the connection checked as soon as this transaction is committed, at the latest when beat next runs."""
     connection.request_probe()
     transaction.on_commit(partial(_send, connection.tenant_id, connection.pk))

@@ -1,7 +1,7 @@
 """Heavy work on what strangers send, done in child processes.
 
     parts = await offload.run("tools.offload_jobs:check", schema, value, tenant=tenant_id)
-    parts = offload.run_now(...)  # from plain code
+    parts = offload.run_sync(...)  # from plain code
 
 A parser or a validator in C holds the interpreter lock from its first byte to its last, and with it every call of the
 process; a thread does not help. So what is not small goes to one of a few child processes, as bytes, and comes back as
@@ -76,7 +76,7 @@ async def run(
     return await asyncio.wrap_future(work)
 
 
-def run_now(job: str, *parts: bytes, tenant: object, seconds: float = CPU_SECONDS) -> list[bytes]:
+def run_sync(job: str, *parts: bytes, tenant: object, seconds: float = CPU_SECONDS) -> list[bytes]:
     """Return what `run` does, from plain code; raises Crowded also when no turn came in 20 seconds."""
     pool = _pools[-1]
     turn = pool.turns.ask(tenant)

@@ -393,5 +393,5 @@ def _replace(sign_in: SignIn, made_for: str, now: datetime) -> bool:
         notices.resolve(connection, owner)
     credential_state.settle(connection)
     if person is not None:
-        checking.ask(connection)
+        checking.request_check(connection)
     return True

@@ -37,7 +37,7 @@ def sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     try:
         if connection.oauth_grant == Grant.CLIENT_CREDENTIALS:
             flow.fetch_tokens(connection)
-            checking.ask(connection)
+            checking.request_check(connection)
             messages.success(request, "The token was fetched. The connection is being checked.")
             return _to_its_page(connection)
         url = flow.begin(

@@ -343,7 +343,7 @@ class ConnectionForm(OAuthFields, TenantForm):
             audit.record(
                 self.user, f"connection.{verb}", connection, tenant=tenant, fields=fields, secrets=changed_secrets
             )
-            checking.ask(connection)
+            checking.request_check(connection)
         return connection
 
     def _write_changes(self, connection: Connection, before: Connection) -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def done(job: str, *parts: bytes, tenant: str = "acme", seconds: float = 3.0) -> list[bytes]:
-    return offload.run_now(JOBS + job, *parts, tenant=tenant, seconds=seconds)
+    return offload.run_sync(JOBS + job, *parts, tenant=tenant, seconds=seconds)
 
 
 def lives(pid: int) -> bool:
@@ -118,7 +118,7 @@ def script(body: str) -> subprocess.Popen[str]:
 def test_processes_end_when_their_parent_is_killed() -> None:
     with script(
         "import time; from connections import offload\n"
-        f"print(int(offload.run_now('{JOBS}who', tenant=1)[0]), flush=True); time.sleep(600)"
+        f"print(int(offload.run_sync('{JOBS}who', tenant=1)[0]), flush=True); time.sleep(600)"
     ) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
@@ -131,7 +131,7 @@ def test_a_forked_worker_has_processes_of_its_own() -> None:
     """As Celery's workers are: daemons, which may not have children by way of `multiprocessing`."""
     with script(
         "import multiprocessing; from connections import offload\n"
-        f"def work(): print(int(offload.run_now('{JOBS}who', tenant=1)[0]), flush=True)\n"
+        f"def work(): print(int(offload.run_sync('{JOBS}who', tenant=1)[0]), flush=True)\n"
         "work(); forked = multiprocessing.get_context('fork').Process(target=work, daemon=True)\n"
         "forked.start(); forked.join(); work()"
     ) as parent:
@@ -144,7 +144,7 @@ def test_a_forked_worker_has_processes_of_its_own() -> None:
 def test_a_process_is_kept_however_large_its_parent_is() -> None:
     with script(
         "from connections import offload\nlarge = b'x' * 300_000_000\n"
-        f"for _ in range(2): print(int(offload.run_now('{JOBS}who', tenant=1)[0]), flush=True)"
+        f"for _ in range(2): print(int(offload.run_sync('{JOBS}who', tenant=1)[0]), flush=True)"
     ) as parent:
         assert parent.stdout is not None
         first, again = parent.stdout.read().split()

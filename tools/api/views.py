@@ -280,7 +280,7 @@ class Connections(ReadOnlyModelViewSet[Connection]):
         """Check the connection now; the result shows in its states."""
         connection = self._held()
         conditional.check(request, connection)
-        checking.ask(connection)
+        checking.request_check(connection)
         return self._shown(connection, status=202)
 
     def _held(self) -> Connection:

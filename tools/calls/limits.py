@@ -124,19 +124,19 @@ async def count(bounds: Bounds, *, size: int = 0) -> None:
         "count", bounds.assignment_id, _bound(bounds.assignment_rate), bounds.tenant_id, _bound(bounds.tenant_open),
         _bound(bounds.tenant_room), size,
     )  # fmt: skip
-    _raise_refusal(await _batcher().ask(command))
+    _raise_refusal(await _batcher().request(command))
 
 
 async def change(tenant_id: UUID) -> None:
     """Take a token for one change, by page or API, of what an organization has set up; raises LimitReached."""
-    _raise_refusal(await _batcher().ask(("spend", "changes", tenant_id, MOST_CHANGES)))
+    _raise_refusal(await _batcher().request(("spend", "changes", tenant_id, MOST_CHANGES)))
 
 
 async def acquire_follower(slot: FollowerSlot, *, lease: float) -> FollowerSlot:
     """Take a slot for `lease` seconds, or renew it; raises LimitReached when the assignment has as many as it may."""
     try:
         command = ("acquire_follower", slot.id, lease, slot.kind, slot.assignment_id, MOST_FOLLOWING[slot.kind])
-        _raise_refusal(await _batcher().ask(command))
+        _raise_refusal(await _batcher().request(command))
     except asyncio.CancelledError:
         release_follower(slot)
         raise
@@ -145,12 +145,12 @@ async def acquire_follower(slot: FollowerSlot, *, lease: float) -> FollowerSlot:
 
 def release_follower(slot: FollowerSlot) -> None:
     """Give a slot back, in the background of the running loop."""
-    _batcher().tell(("release_follower", slot.id, slot.kind, slot.assignment_id, BreakerSignal.NEITHER))
+    _batcher().notify(("release_follower", slot.id, slot.kind, slot.assignment_id, BreakerSignal.NEITHER))
 
 
 def add_stored(tenant_id: UUID, size: int) -> None:
     """Add the bytes of a call to what its organization stores."""
-    _batcher().tell(("store", tenant_id, size, BreakerSignal.NEITHER))
+    _batcher().notify(("store", tenant_id, size, BreakerSignal.NEITHER))
 
 
 async def acquire(bounds: Bounds, *, lease: float, counted: bool = False, size: int = 0) -> Slot:
@@ -168,7 +168,7 @@ async def acquire(bounds: Bounds, *, lease: float, counted: bool = False, size: 
         bounds.assignment_id, _bound(rate), -1 if counted else _bound(bounds.tenant_room), size,
     )  # fmt: skip
     try:
-        refusal = await _batcher().ask(command)
+        refusal = await _batcher().request(command)
     except asyncio.CancelledError:
         release(slot, BreakerSignal.NEITHER)  # sent after the request, which may be on its way
         raise
@@ -178,7 +178,7 @@ async def acquire(bounds: Bounds, *, lease: float, counted: bool = False, size: 
 
 def release(slot: Slot, signal: BreakerSignal) -> None:
     """Give a slot back, in the background of the running loop."""
-    _batcher().tell(("release", slot.id, slot.bounds.tenant_id, slot.bounds.connection_id, signal))
+    _batcher().notify(("release", slot.id, slot.bounds.tenant_id, slot.bounds.connection_id, signal))
 
 
 async def renew(slots: Iterable[Slot], *, lease: float) -> None:
@@ -190,14 +190,14 @@ async def renew(slots: Iterable[Slot], *, lease: float) -> None:
             "renew", slot.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),
             bounds.connection_id, _bound(bounds.connection_concurrency),
         )  # fmt: skip
-        asked.append(batcher.ask(command))
+        asked.append(batcher.request(command))
     for answer in asked:
         await answer
 
 
 async def breakers() -> Breakers | None:
     """Return how many breakers are open in all processes; None when Redis cannot be asked."""
-    numbers = await _batcher().ask(("breakers",))
+    numbers = await _batcher().request(("breakers",))
     return None if numbers is None else Breakers(*numbers)
 
 
@@ -237,7 +237,7 @@ class _Batcher:
         self._connection: AbstractConnection | None = None
         self._lifetime: AsyncGenerator[None] | None = None
 
-    def ask(self, command: Command) -> asyncio.Future[Any]:
+    def request(self, command: Command) -> asyncio.Future[Any]:
         """Send a request in the next batch and return a future of the script's answer; None when Redis gives none."""
         answer = asyncio.get_running_loop().create_future()
         if self._silent:
@@ -246,7 +246,7 @@ class _Batcher:
             self._add((command, answer))
         return answer
 
-    def tell(self, command: Command) -> None:
+    def notify(self, command: Command) -> None:
         """Send a request without waiting for its answer; during an outage it is kept until Redis answers again."""
         self._add((command, None))
 

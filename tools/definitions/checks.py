@@ -58,7 +58,7 @@ class Checker:
             return [Fault("", "This value is nested too deeply or is not JSON.")]
         if (found := self._at_once(value, text)) is not None:
             return found
-        return _read(offload.run_now(CHECK, self.schema, text, tenant=tenant, seconds=CHECK_SECONDS))
+        return _read(offload.run_sync(CHECK, self.schema, text, tenant=tenant, seconds=CHECK_SECONDS))
 
     def _at_once(self, value: Json, text: bytes) -> list[Fault] | None:
         """Return the faults if the check is cheap, else None; raises TooMuchWork if it is certainly too expensive."""
@@ -112,7 +112,7 @@ def fault_of(schema: Any, *, tenant: object) -> tuple[str, float]:
             return "", time.thread_time() - began
     except SchemaBroken as broken:
         return broken.sentence, time.thread_time() - began
-    reason, seconds = offload.run_now(COMPILE, orjson.dumps(schema), tenant=tenant, seconds=COMPILE_SECONDS)
+    reason, seconds = offload.run_sync(COMPILE, orjson.dumps(schema), tenant=tenant, seconds=COMPILE_SECONDS)
     return reason.decode(), float(seconds)
 
 

@@ -17,7 +17,8 @@ It uses no row: callers pass a `Server` and store what comes back. `errors.py` d
     posting, responses           one message sent, its response read within timeouts and a size limit
     budget                       how many bytes of large responses a process holds at a time
     eras, sessions               which era a server speaks; the sessions of the handshake era
-    asking, server_stream        requests from servers of the handshake era, and the GET stream of a session
+    server_requests              what a server of the handshake era asks while a call is under way
+    server_stream                the GET stream of a session, on which it may ask as well
     questions, forms, responding what servers ask people, and whether the responses fit; without I/O
     results                      the outcome of a call; without I/O
     calling, tasks, listing      tools/call, the methods of tasks, tools/list

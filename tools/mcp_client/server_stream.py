@@ -18,9 +18,9 @@ import httpcore2
 from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import sse, wire
-from tools.mcp_client.asking import Asking, Replies
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, McpError, NotStreamableHttp, UnexpectedStatus
 from tools.mcp_client.responses import Clock
+from tools.mcp_client.server_requests import Replies, ServerRequests
 
 IDLE_SECONDS: Final = 60.0  # without a call after which the stream is closed
 HEAD_SECONDS: Final = 1.0  # that calls wait for the headers of the stream
@@ -51,8 +51,8 @@ class ServerStream:
         """Open nothing yet."""
         self._replies = replies
         self._headers = wire.session_headers(version, session_id)
-        self._nobody = Asking(None, replies)
-        self._calls: dict[Asking, Clock] = {}
+        self._nobody = ServerRequests(None, replies)
+        self._calls: dict[ServerRequests, Clock] = {}
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._head = asyncio.Event()  # not set as long as calls should wait for the answer's head
@@ -70,9 +70,9 @@ class ServerStream:
             await self._head.wait()
 
     @contextmanager
-    def deliver_to(self, asking: Asking, clock: Clock) -> Iterator[None]:
-        """Deliver the server's requests to `asking` as long as its call is under way and no other one is."""
-        self._calls[asking] = clock
+    def deliver_to(self, requests: ServerRequests, clock: Clock) -> Iterator[None]:
+        """Deliver the server's requests to `requests` as long as its call is under way and no other one is."""
+        self._calls[requests] = clock
         self._size = 0
         try:
             yield
@@ -84,7 +84,7 @@ class ServerStream:
                 self._doubt()
             raise
         finally:
-            del self._calls[asking]
+            del self._calls[requests]
             self._last_call = asyncio.get_running_loop().time()
             if self._retired and not self._calls:
                 self.end()
@@ -199,8 +199,8 @@ class ServerStream:
         if not isinstance(message, dict) or "id" not in message or "method" not in message:
             return
         if len(self._calls) == 1 and asyncio.get_running_loop().time() >= self._doubt_until:
-            ((asking, clock),) = self._calls.items()
-            asking.handle(message, clock)
+            ((requests, clock),) = self._calls.items()
+            requests.handle(message, clock)
         else:
             self._nobody.handle(message, None)
 

@@ -17,10 +17,10 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import wire
-from tools.mcp_client.asking import COURTESY_TIMEOUT, Asking, Replies, post_unreliably
 from tools.mcp_client.errors import BadAnswer, EraChanged, RpcError, TimedOut, UnsupportedVersion
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Clock, Listener, Reply
+from tools.mcp_client.server_requests import COURTESY_TIMEOUT, Replies, ServerRequests, post_unreliably
 from tools.mcp_client.server_stream import ServerStream
 from tools.mcp_client.shapes import Ask, OnProgress, Server, ServerFacts
 
@@ -80,17 +80,17 @@ async def ask(
         stream = session.stream if method == "tools/call" else None
         if stream is not None:
             await stream.ready()
-        asking = Asking(person, session.replies)
+        requests = ServerRequests(person, session.replies)
         clock = Clock(server, deadline)
         try:
-            with stream.deliver_to(asking, clock) if stream is not None else nullcontext():
-                reply = await post(server, request, listener=Listener(progress, asking.handle), clock=clock)
+            with stream.deliver_to(requests, clock) if stream is not None else nullcontext():
+                reply = await post(server, request, listener=Listener(progress, requests.handle), clock=clock)
         except (asyncio.CancelledError, TimedOut) as abandoned:
             if not isinstance(abandoned, TimedOut) or abandoned.kind != "connect":
                 in_background(_tell_cancelled(server, session, request))
             raise
         finally:
-            await asking.close()
+            await requests.close()
         if reply.status != _GONE or session.id is None:
             break
         forget(session)

@@ -19,7 +19,7 @@ from tests.servers.running import McpServer
 from tests.tools.mcp_client.test_elicitation import PATIENCE, Person, answered, at, elicits, ends, until
 from tools import mcp_client
 from tools.mcp_client import Questions, Response, server_stream
-from tools.mcp_client.asking import MOST_REPLIES
+from tools.mcp_client.server_requests import MOST_REPLIES
 
 NAMED = {"action": "accept", "content": {"name": "Ann"}}
 ASKED = asking.form("What is your name?", asking.ONE_NAME)["params"]

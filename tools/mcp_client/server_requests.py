@@ -59,7 +59,7 @@ async def post_unreliably(server: Server, message: wire.Request) -> None:
         return
 
 
-class Asking:
+class ServerRequests:
     """The requests of a server during one call: `ping` is answered, a question is put to a person, the rest refused.
 
     `reply` takes the request and the `result` or `error` of its answer, and must not block. Without `ask` there is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -139,7 +139,7 @@ def of(call: Call) -> Offer:
 
 def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
     bearer = _bearer(tool.connection, assignment, token_id)
-    server = with_bearer(_server(tool), bearer)
+    server = replace(with_bearer(_server(tool), bearer), owner=str(assignment.pk))
     definition: dict[str, Any] = tool.approved_definition or {}
     return Offer(
         tool_id=tool.pk,

@@ -89,6 +89,11 @@ class ServerStream:
             if self._retired and not self._calls:
                 self.end()
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a call of the session is under way."""
+        return bool(self._calls)
+
     def retire(self) -> None:
         """Close the stream as soon as no call is under way."""
         self._retired = True

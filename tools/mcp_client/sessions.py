@@ -44,18 +44,22 @@ _registries: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task
 
 
 async def open_for(server: Server) -> Session:
-    """Return the live session of `server.key`, opening it once however many callers wait.
+    """Return the live session of the server's owner, opening it once however many callers wait.
 
-    Raises `EraChanged` when the server refuses the handshake, and every error of a POST.
+    Owners of a server that keeps no sessions share one handshake. Raises `EraChanged` when the server refuses the
+    handshake, and every error of a POST.
     """
-    registry = _registry()
-    opening = registry.get(server.key)
+    registry, name = _registry(), _name(server)
+    shared = _opened(registry.get(server.key))
+    if shared is not None and shared.id is None:
+        return shared
+    opening = registry.pop(name, None)
     if opening is None:
         opening = asyncio.get_running_loop().create_task(_open(server))
-        registry[server.key] = opening
-        opening.add_done_callback(partial(_drop_if_failed, registry, server.key))
-        if len(registry) > MAX_SESSIONS:
-            del registry[next(iter(registry))]
+        opening.add_done_callback(partial(_settle, registry, server))
+        if len(registry) >= MAX_SESSIONS:
+            _end_an_idle_one(registry)
+    registry[name] = opening
     # Shielded: a caller that goes away must not cancel the handshake for others who wait for it.
     return await asyncio.shield(opening)
 
@@ -117,16 +121,19 @@ def forget(session: Session) -> None:
     if session.stream is not None:
         session.stream.retire()
     registry = _registry()
-    opening = registry.get(session.server.key)
-    if opening is not None and opening.done() and not opening.cancelled() and opening.result() is session:
-        del registry[session.server.key]
+    for name in {session.server.key, _name(session.server)}:
+        if _opened(registry.get(name)) is session:
+            del registry[name]
 
 
-async def close(server_key: str) -> None:
-    """Forget the session of `server_key` in this event loop, and delete it at its server (2025-11-25, transports)."""
-    opening = _registry().pop(server_key, None)
-    if opening is None:
-        return
+async def close(server: Server) -> None:
+    """Forget the session of the server's owner in this event loop, and delete it at the server (2025-11-25)."""
+    opening = _registry().pop(_name(server), None)
+    if opening is not None:
+        await _end(opening)
+
+
+async def _end(opening: asyncio.Task[Session]) -> None:
     try:
         session = await asyncio.shield(opening)
         if session.stream is not None:
@@ -194,9 +201,35 @@ def _registry() -> dict[str, asyncio.Task[Session]]:
     return _registries.setdefault(asyncio.get_running_loop(), {})
 
 
-def _drop_if_failed(registry: dict[str, asyncio.Task[Session]], key: str, opening: asyncio.Task[Session]) -> None:
-    if (opening.cancelled() or opening.exception() is not None) and registry.get(key) is opening:
-        del registry[key]
+def _name(server: Server) -> str:
+    return f"{server.key}#{server.owner}" if server.owner else server.key
+
+
+def _opened(opening: asyncio.Task[Session] | None) -> Session | None:
+    if opening is None or not opening.done() or opening.cancelled() or opening.exception() is not None:
+        return None
+    return opening.result()
+
+
+def _end_an_idle_one(registry: dict[str, asyncio.Task[Session]]) -> None:
+    """End the session that was not used for the longest time, unless all are in use."""
+    for name, opening in registry.items():
+        session = _opened(opening)
+        if session is not None and not (session.stream is not None and session.stream.in_use):
+            del registry[name]
+            in_background(_end(opening))
+            return
+
+
+def _settle(registry: dict[str, asyncio.Task[Session]], server: Server, opening: asyncio.Task[Session]) -> None:
+    """Forget a handshake that failed; one without a session serves every owner."""
+    session, name = _opened(opening), _name(server)
+    if session is not None and session.id is not None:
+        return
+    if registry.get(name) is opening:
+        del registry[name]
+    if session is not None:
+        registry[server.key] = opening
 
 
 def _text(value: Any, limit: int) -> str:

@@ -17,8 +17,8 @@ Response = dict[str, Any]  # {"action": "accept" | "decline" | "cancel"}, and wi
 class Server:
     """One MCP server as the caller knows it; equal servers share prepared headers.
 
-    `key` names a session's owner: the connection and the generation of its credential, so that no session
-    outlives the credential it was opened with. Times are seconds: `timeout` caps a request from end to end,
+    `key` names the connection and the generation of its credential, so that no session outlives the credential it was
+    opened with; `owner` is who alone uses the session. Times are seconds: `timeout` caps a request from end to end,
     `idle_timeout` is what may pass without progress.
     """
 
@@ -32,6 +32,7 @@ class Server:
     idle_timeout: float = 60.0
     max_bytes: int = 10_000_000
     tenant: str = ""  # whose share of separate processes and of the budget its work uses
+    owner: str = field(default="", compare=False)  # whose session it is: what the server remembers, only they see
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,7 +351,7 @@ async def test_the_stream_is_closed_when_no_call_came_for_a_while(
 async def test_closing_a_session_closes_its_stream(mcp_server: StartServer) -> None:
     server, aside = with_aside(mcp_server)
     await echo(server)
-    await mcp_client.close(server.url)
+    await mcp_client.close(at(server))
     await until(lambda: aside.closed and not readers())
 
 

@@ -11,8 +11,9 @@ import pytest
 from tests.servers import kinds
 from tests.servers.fixtures import StartServer
 from tests.servers.running import Incoming, McpServer
+from tests.tools.mcp_client.test_elicitation import until
 from tools import mcp_client
-from tools.mcp_client import Server
+from tools.mcp_client import Server, sessions
 
 
 def at(server: McpServer) -> Server:
@@ -119,7 +120,7 @@ async def test_another_credential_never_uses_the_same_session(mcp_server: StartS
 async def test_closing_deletes_the_session_at_the_server(mcp_server: StartServer) -> None:
     server = mcp_server("legacy")
     await mcp_client.call_tool(at(server), "echo", {"text": "x"})
-    await mcp_client.close(server.url)
+    await mcp_client.close(at(server))
     assert server.requests[-1].method == "DELETE"
     assert server.requests[-1].headers["mcp-session-id"] == server.sessions[0]
     await mcp_client.call_tool(at(server), "echo", {"text": "x"})
@@ -127,7 +128,7 @@ async def test_closing_deletes_the_session_at_the_server(mcp_server: StartServer
 
 
 async def test_closing_what_was_never_open_does_nothing(mcp_server: StartServer) -> None:
-    await mcp_client.close("nobody")
+    await mcp_client.close(Server(key="nobody", url="https://mcp.example.com/mcp"))
 
 
 async def test_a_handshake_with_an_unknown_version_is_refused(mcp_server: StartServer) -> None:
@@ -164,3 +165,34 @@ async def test_a_stream_that_cannot_be_resumed_loses_the_call(mcp_server: StartS
     with pytest.raises(mcp_client.ConnectionLost) as failure:
         await mcp_client.call_tool(at(server), "echo", {"text": "x"})
     assert failure.value.outcome_unknown
+
+
+async def test_two_owners_never_share_a_session(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    acme, rival = (replace(at(server), owner=name) for name in ("acme", "rival"))
+    for owner in (acme, rival, acme, rival):
+        await mcp_client.call_tool(owner, "echo", {"text": "x"})
+    used = [request.headers["mcp-session-id"] for request in server.requests if request.rpc_method == "tools/call"]
+    assert used[0] == used[2] != used[1] == used[3]
+
+
+async def test_owners_of_a_server_without_sessions_share_its_handshake(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy stateless")
+    for owner in ("acme", "rival", "third"):
+        await mcp_client.call_tool(replace(at(server), owner=owner), "echo", {"text": "x"})
+    assert server.count("initialize") == 1
+
+
+async def test_a_session_that_makes_room_for_others_is_ended_at_its_server(
+    mcp_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+    server = mcp_server("legacy")
+    for owner in ("first", "second", "first", "third"):
+        await mcp_client.call_tool(replace(at(server), owner=owner), "echo", {"text": "x"})
+
+    def ended() -> list[str]:
+        return [request.headers["mcp-session-id"] for request in server.requests if request.method == "DELETE"]
+
+    await until(ended)
+    assert ended() == [server.sessions[1]], "the one that was not used for the longest time"

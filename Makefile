@@ -29,7 +29,7 @@ demo: $(VENV)/runtime.stamp ## Start it with demo data and two sample MCP server
 	@$(PYTHON) manage.py demo $(if $(ONCE),--once,--port $(PORT))
 
 test: $(VENV)/dev.stamp ## Run all tests on PostgreSQL and Valkey, then the smoke tests on SQLite
-	$(PYTHON) -m pytest -n $(WORKERS)
+	$(PYTHON) -m pytest -n $(WORKERS) --durations=10
 	@$(MAKE) --no-print-directory smoke
 
 smoke: $(VENV)/dev.stamp ## Run the smoke tests on SQLite

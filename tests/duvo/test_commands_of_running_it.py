@@ -1,4 +1,4 @@
-"""README's commands, as written: what they print, and what strangers meet behind them."""
+"""The commands of the help page *Running it*, as written: what they print, and what strangers meet behind them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FROM_OUTSIDE = {"Host": "duvo.example.com", "X-Forwarded-Proto": "https"}
 
 def commands() -> list[list[str]]:
     """The servers and workers of *In production*."""
-    readme = (stack.BASE_DIR / "README.md").read_text()
-    block = readme.partition("## In production")[2].partition("\n    ")[2].partition("\n\n")[0]
+    page = (stack.BASE_DIR / "templates" / "help" / "running-it.md").read_text()
+    block = page.partition("## In production")[2].partition("\n    ")[2].partition("\n\n")[0]
     lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line) for line in lines if re.match(r"uvicorn |celery ", line)]
 
@@ -51,7 +51,7 @@ def printed(folder: Path) -> str:
     return "".join(file.read_text() for file in sorted(folder.glob("*.log")))
 
 
-def test_what_runs_as_the_readme_says_prints_no_secret_and_names_itself_nowhere(
+def test_what_runs_as_the_help_page_says_prints_no_secret_and_names_itself_nowhere(
     processes: Processes, acme: House, tmp_path: Path
 ) -> None:
     """One start for many questions: four web processes and the workers take a while."""

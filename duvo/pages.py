@@ -39,6 +39,7 @@ MOST_WAITING = 1_000  # pages
 MOST_WAITING_ALIKE = 100  # pages, of one organization's people or programs, or of one address
 _COUNTED = frozenset({"admin", "admin's program"})
 OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics"})  # they say how the process is, also when it is busy
+HELP = "/help/"  # its pages are drawn already, and ask no database
 _KNOWN_FOR = 600  # seconds
 _PART = 1  # of ten slots, for one organization: they share one interpreter with calls
 _PART_OF_AN_ADDRESS = 4  # of ten slots, for requests from one address of whose sender nothing is known yet
@@ -180,7 +181,7 @@ class PagesMiddleware:
         return response
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
-        if request.path in OPERATIONS:
+        if request.path in OPERATIONS or request.path.startswith(HELP):
             response: HttpResponseBase = await self.get_response(request)
             return response
         slots = self._slots.setdefault(asyncio.get_running_loop(), Slots())

@@ -7,7 +7,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from duvo import document, health, metrics
+from duvo import document, health, help_pages, metrics
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
@@ -22,6 +22,9 @@ urlpatterns = [
         ),
         name="docs",
     ),
+    path("help", RedirectView.as_view(pattern_name="help")),
+    path("help/", help_pages.index, name="help"),
+    path("help/<slug:name>/", help_pages.show, name="help-page"),
     path("healthz", health.alive, name="healthz"),
     path("readyz", health.ready, name="readyz"),
     path("metrics", metrics.show, name="metrics"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import cache
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, JsonResponse
+from django.urls import reverse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -131,7 +134,7 @@ _STATUSES: dict[type[DuvoError], HTTPStatus] = {
 def problem(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
     """Return the members of a problem: type, title, status, code, detail, and more where there is more to say."""
     return {
-        "type": "about:blank",
+        "type": f"{settings.PUBLIC_URL}{_errors_page()}#{code}",  # what the code means and what to do
         "title": HTTPStatus(status).phrase,
         "status": int(status),
         "code": code,
@@ -199,6 +202,11 @@ def server_error() -> JsonResponse:
     """Return the response to a bug of ours; the log has the exception under the same request id."""
     body = problem(500, "internal_error", "Something went wrong on our side. The request id finds it in our logs.")
     return JsonResponse(body, status=500, content_type=CONTENT_TYPE)
+
+
+@cache
+def _errors_page() -> str:
+    return reverse("help-page", args=["errors"])
 
 
 def _detail(status: HTTPStatus, detail: str) -> str:

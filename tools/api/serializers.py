@@ -285,7 +285,7 @@ class QuotasSerializer(serializers.Serializer[Any]):
 class ProblemSerializer(serializers.Serializer[Any]):
     """An error (RFC 9457)."""
 
-    type = serializers.CharField()
+    type = serializers.URLField(help_text="Where the help page says what the code means and what to do.")
     title = serializers.CharField()
     status = serializers.IntegerField()
     code = serializers.CharField(help_text="Stable; programs act on it.")

@@ -18,7 +18,7 @@ from django.urls import resolve, reverse
 
 from connections.models import User
 from duvo import help_pages
-from duvo.pages import Bounds, Busy, PagesMiddleware, Places
+from duvo.pages import Bounds, Busy, PagesMiddleware, Slots
 from duvo.templatetags.help import HELP
 from tests.conftest import PASSWORD, House
 
@@ -74,19 +74,19 @@ def test_a_person_who_is_signed_in_gets_the_same_page(acme: House, client: Clien
     assert [client.get(address).content for address in ADDRESSES] == strangers
 
 
-class Full(Places):
-    """Not one place is free."""
+class Full(Slots):
+    """Not one slot is free."""
 
-    async def take(self, bounds: Bounds, *, patience: float) -> None:
+    async def acquire(self, bounds: Bounds, *, patience: float) -> None:
         raise Busy
 
 
-async def test_a_page_is_there_also_when_no_other_page_has_a_place() -> None:
+async def test_a_page_is_there_also_when_no_other_page_has_a_slot() -> None:
     async def answered(request: HttpRequest) -> HttpResponse:
         return HttpResponse()
 
     middleware = PagesMiddleware(answered)
-    middleware._places[asyncio.get_running_loop()] = Full()
+    middleware._slots[asyncio.get_running_loop()] = Full()
     requests = [RequestFactory().get(path) for path in ("/help/", "/help/errors/", "/admin/", "/helper")]
     assert [(await middleware(request)).status_code for request in requests] == [200, 200, 503, 503]
 

@@ -87,7 +87,7 @@ def test_the_server_passes_every_stage_of_the_check(connect: Connect) -> None:
     assert connection.headline == "connected"
     tools = {tool.public_name: tool for tool in connection.tools.all()}
     assert set(tools) == {"stock__get_stock", "stock__list_articles", "stock__take_pieces"}
-    assert all(tool.standing.usable and tool.description for tool in tools.values())
+    assert all(tool.availability.usable and tool.description for tool in tools.values())
 
 
 def test_the_server_lets_nobody_in_with_another_key(connect: Connect) -> None:

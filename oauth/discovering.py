@@ -14,6 +14,7 @@ from django.utils import timezone
 from connections import egress
 from connections.errors import DuvoError
 from connections.models import Connection, Grant
+from oauth import credential_state
 from oauth.errors import CannotSignIn
 from oauth.models import Discovery
 from oauth.protocol import choices
@@ -74,8 +75,14 @@ def discover(wanted: Settings) -> Conclusion:
 def discover_and_store(connection: Connection) -> Conclusion:
     """Run the discovery of a connection's server and store the outcome, which the connection's page shows.
 
+    After the end of the connection, or while its organization is suspended, nobody is asked and nothing is stored: the
+    conclusion's refusal says so. That is read anew, as the connection may have been disabled while it was checked.
     Raises SealBroken and SecretOfAnotherServer.
     """
+    now = Connection.objects.select_related("tenant").filter(pk=connection.pk).first()
+    if now is None or (closed := credential_state.closed(now)) is not None:
+        refusal = CannotSignIn("The connection was deleted.") if now is None else closed
+        return Conclusion([], refusal.sentence if refusal else "", refusal=refusal)
     wanted = Settings(
         connection.server_url, connection.oauth_client_id, connection.oauth_grant, dict(connection.request_headers())
     )

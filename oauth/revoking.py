@@ -11,9 +11,10 @@ from django.db import transaction
 
 from connections import audit, egress, shares
 from connections.errors import DuvoError
-from connections.models import Connection
+from connections.models import Connection, Tenant
 from connections.notices import notices
 from oauth import credential_state, discovering, registering, token_endpoint
+from oauth.errors import CannotSignIn
 from oauth.models import SignIn
 
 
@@ -51,9 +52,9 @@ def abandoned(work: shares.Work | None = None) -> list[UUID]:
 
 
 def forget_abandoned(connection_id: UUID) -> None:
-    """Prune one of these connections, and store its credential state."""
+    """Prune one of these connections, and store its credential state; one of a suspended organization waits."""
     connection = Connection.objects.filter(pk=connection_id).first()
-    if connection is not None:
+    if connection is not None and not _is_suspended(connection):
         prune(connection)
         credential_state.settle(connection)
 
@@ -70,7 +71,14 @@ def revoke_on_delete(connection: Connection) -> None:
 
 
 def _request(sign_in: SignIn) -> Coroutine[Any, Any, None] | None:
-    """Return the revocation as a coroutine, None where the provider offers none; raises SealBroken, CannotSignIn."""
+    """Return the revocation as a coroutine, None where the provider offers none.
+
+    Raises SealBroken, and CannotSignIn, also while the organization is suspended: then nothing is sent anywhere.
+    """
+    if _is_suspended(sign_in.connection):
+        raise CannotSignIn(
+            "The organization is suspended: nothing is sent to the provider.", code="organization_suspended"
+        )
     server = discovering.server_of(sign_in.server)
     if not server.revocation_endpoint:
         return None
@@ -78,6 +86,11 @@ def _request(sign_in: SignIn) -> Coroutine[Any, Any, None] | None:
     if tokens.refresh_token:
         return token_endpoint.revoke(server, client, tokens.refresh_token, "refresh_token")
     return token_endpoint.revoke(server, client, tokens.access_token, "access_token")
+
+
+def _is_suspended(connection: Connection) -> bool:
+    """Tell whether the organization is suspended at this moment, which the row in hand may not know."""
+    return Tenant.objects.filter(pk=connection.tenant_id, suspended_at__isnull=False).exists()
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,8 @@ ONCE ?=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input --quiet
-WORKERS ?= 2
+# Tests wait for servers about as long as they compute: three of them keep two cores busy.
+WORKERS ?= 3
 # What `check --deploy` judges: settings as in production, with secrets made for this one run.
 DEPLOY = SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))') \
 	SEAL_KEYS=$$($(PYTHON) -c 'import base64, secrets; print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())') \

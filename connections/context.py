@@ -13,6 +13,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")  # of the HTT
 visitor: ContextVar[HttpRequest | None] = ContextVar("visitor", default=None)  # the request of the page being made
 tenant: ContextVar[str] = ContextVar("tenant", default="")  # whose share of DNS look-ups is used; "" if not known
 
+WHOSE = "duvo.whose"  # the member of an ASGI scope that says, or finds out when called, whose the answer is
+
 
 @contextmanager
 def acting_for(tenant_id: UUID | str | None) -> Iterator[None]:

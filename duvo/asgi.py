@@ -12,6 +12,7 @@ import io
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from django.core.asgi import get_asgi_application
@@ -24,6 +25,7 @@ from django.core.handlers.asgi import ASGIRequest  # noqa: E402 - these need the
 from django.http import HttpResponse, StreamingHttpResponse  # noqa: E402
 from django.middleware.security import SecurityMiddleware  # noqa: E402
 
+from connections.context import WHOSE  # noqa: E402
 from connections.errors import DuvoError  # noqa: E402
 from duvo import bodies  # noqa: E402
 from duvo.bodies import Receive  # noqa: E402
@@ -68,6 +70,7 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
 
 async def _answer(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     headers = dict(scope["headers"])
+    scope[WHOSE] = partial(bodies.whose, scope)  # until it is known better
     try:
         if headers.get(b"upgrade", b"").lower() == b"websocket":
             raise problems.NoWebSockets

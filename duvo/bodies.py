@@ -91,7 +91,7 @@ def _counted(scope: Mapping[str, Any]) -> Iterator[Callable[[int], None]]:
 
     def count(amount: int) -> None:
         nonlocal held, share
-        share = share or share_of(_address(scope)) or "unknown"
+        share = share or whose(scope)
         if _arriving[share] + amount > MOST_BYTES_OF_ONE or _arriving.total() + amount > MOST_BYTES:
             raise problems.TooManyBodies
         held += amount
@@ -104,6 +104,11 @@ def _counted(scope: Mapping[str, Any]) -> Iterator[Callable[[int], None]]:
             _arriving[share] -= held
             if not _arriving[share]:
                 del _arriving[share]
+
+
+def whose(scope: Mapping[str, Any]) -> str:
+    """Return what shares the bounds of strangers with a request's client."""
+    return share_of(_address(scope)) or "unknown"
 
 
 def _address(scope: Mapping[str, Any]) -> str:

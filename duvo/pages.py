@@ -26,6 +26,7 @@ from django.shortcuts import render
 from rest_framework.permissions import SAFE_METHODS
 
 from connections.clients import address_of, share_of
+from connections.context import WHOSE
 from connections.egress.loop import release_database, while_waiting
 from connections.errors import TooManyTries
 from connections.models import Role
@@ -220,6 +221,7 @@ class PagesMiddleware:
         part = max(1, every * _PART // 10)
         whose = await self._whose_token(request) or self._whose.get(_browser(request))
         if whose is not None:
+            vars(request).get("scope", {})[WHOSE] = whose
             return {"all": every, whose: part}
         address = ("stranger", share_of(address_of(request)))
         return {"all": every, "strangers": max(1, every // 2), address: max(1, every * _PART_OF_AN_ADDRESS // 10)}

@@ -1,23 +1,35 @@
 """HTTP on one connection, with a limit on everything that a client could prolong.
 
-uvicorn bounds neither the time nor the size of a request's head, nor how long an answer may stay unread. Name this
-protocol in its command: `uvicorn --http duvo.protocol:Protocol`.
+uvicorn bounds neither the time nor the size of a request's head, nor how long and how much of an answer may stay
+unread. Name this protocol in its command: `uvicorn --http duvo.protocol:Protocol`.
+
+Connections are counted by `--limit-concurrency`, beyond which everybody hears 503. Before that is reached, those that
+ask nothing are closed, the oldest first: a stranger who opens thousands of them keeps nobody out.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Hashable
 from enum import Enum
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from connections.context import WHOSE
+
 HEAD_SECONDS = 20.0  # from the opening of the connection, or the first byte, to the end of a head
 BODY_SECONDS = 70.0  # to the end of a body; before, bodies.py has refused one that is too slow
 UNREAD_SECONDS = 60.0  # how long a client may take nothing of an answer
 LARGEST_HEAD = 64 * 1024  # bytes of a request line with its headers; also of what frames the parts of a body
 MOST_PIPELINED = 32  # requests that wait behind the one that is answered
+MOST_UNREAD = 256 * 1024 * 1024  # bytes of all answers that wait to be read, in this process
+MOST_UNREAD_OF_ONE = 64 * 1024 * 1024  # of those of one organization, or of a stranger's address
+CROWDED = 0.9  # of --limit-concurrency: from here on connections that ask nothing make room
+
+_unread: Counter[Hashable] = Counter()
 
 
 class _Part(Enum):
@@ -38,16 +50,22 @@ class Protocol(HttpToolsProtocol):
         self._head = 0  # bytes of names and values
         self._unused = 0  # bytes of which nothing came yet: of a header that has no end, say
         self._unread: asyncio.TimerHandle | None = None
+        self._counted: tuple[Hashable, int] | None = None  # whose answer waits to be read, and its bytes
+        # Of this server's connections those on which no request is complete; the one that is quiet longest comes first.
+        self._quiet: dict[Protocol, None] = vars(self.server_state).setdefault("quiet", {})
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock of the first head."""
+        """Start the clock of the first head, and see to it that there is room for it."""
         super().connection_made(transport)
         self._wait_for(_Part.HEAD)
+        self._is_quiet()
+        self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks."""
         self._wait_for(None)
         self.resume_writing()
+        self._quiet.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -65,6 +83,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin to count the head."""
         self._part, self._head, self._unused = _Part.HEAD, 0, 0
+        if self in self._quiet:
+            self._is_quiet()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -92,19 +112,61 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note that the request is complete."""
         self._part, self._arrived, self._unused = None, True, 0
+        self._quiet.pop(self, None)
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on with what waits on this connection; when nothing does, it is quiet."""
+        super().on_response_complete()
+        self._may_be_quiet()
+
     def pause_writing(self) -> None:
-        """Start the clock of a client that does not read."""
+        """Start the clock of a client that does not read, unless too much waits to be read already."""
         super().pause_writing()
-        self._watch_reader(self.transport.get_write_buffer_size())
+        size = self.transport.get_write_buffer_size()
+        self._watch_reader(size)
+        whose = self.cycle.scope.get(WHOSE) if self.cycle is not None else None
+        whose = whose() if callable(whose) else whose or self.client
+        self._counted = (whose, size)
+        _unread[whose] += size
+        if _unread[whose] > MOST_UNREAD_OF_ONE or _unread.total() > MOST_UNREAD:
+            self.transport.abort()  # nothing less would free the memory
 
     def resume_writing(self) -> None:
         """Stop that clock."""
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+        if self._counted is not None:
+            whose, size = self._counted
+            self._counted = None
+            _unread[whose] -= size
+            if not _unread[whose]:
+                del _unread[whose]
+            self._may_be_quiet()
         super().resume_writing()
+
+    def _may_be_quiet(self) -> None:
+        """Note that nothing is asked here any more, once the last answer is complete and on its way."""
+        over = self.cycle is not None and self.cycle.response_complete
+        if over and self._counted is None and not self.transport.is_closing():
+            self._is_quiet()
+
+    def _is_quiet(self) -> None:
+        """Note that nothing is asked here from this moment on."""
+        self._quiet.pop(self, None)
+        self._quiet[self] = None
+
+    def _make_room(self) -> None:
+        """Close connections that ask nothing, as long as there are so many that others would be refused."""
+        most = self.limit_concurrency and max(1, int(self.limit_concurrency * CROWDED))
+        while most and len(self.connections) > most:
+            oldest = next(iter(self._quiet), None)
+            if oldest is None or oldest is self:
+                return
+            self._quiet.pop(oldest)
+            self.connections.discard(oldest)  # which uvicorn does as well, in the loop's next turn
+            oldest.transport.close()  # and not `abort`: the end of its last answer may be on its way
 
     def _watch_reader(self, before: int) -> None:
         def check() -> None:

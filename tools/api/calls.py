@@ -19,7 +19,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.views import APIView
 
 from connections import offload
-from connections.context import request_id
+from connections.context import WHOSE, request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools.api import prefer, problems
@@ -60,6 +60,7 @@ class AsyncView(APIView):
             if (turned_away := self._turned_away(principal)) is not None or principal is None or digest is None:
                 return turned_away or _unauthenticated()
             self.principal, self.token_digest = principal, digest
+            vars(request).get("scope", {})[WHOSE] = principal.tenant_id
             began = time.monotonic()
             response = cast("HttpResponse", await getattr(self, self.method.lower())(request, **kwargs))
             if time.monotonic() - began > _A_WHILE:

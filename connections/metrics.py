@@ -29,7 +29,7 @@ LABELS: Final = {
     "limit_refusals": {
         "limit": frozenset(
             {"connection_busy", "connection_rate", "assignment_rate", "organization_busy", "circuit_open"}
-            | {"open_calls", "stored", "streams", "waiters", "changes"}
+            | {"open_calls", "stored", "streams", "waiters", "organization_streams", "organization_waiters", "changes"}
         )
     },
     "sign_ins": {"outcome": frozenset({"succeeded", "failed", "paused"})},

@@ -60,7 +60,9 @@ class CallEvents(AsyncView):
         known = int(last[:9]) if last.isascii() and last.isdigit() else 0
         call, first = await in_thread(_open, self.principal, id, known)
         assert call.assignment_id is not None  # noqa: S101 - it is the caller's own
-        slot = await limits.acquire_follower(limits.FollowerSlot("streams", call.assignment_id), lease=_LEASE)
+        slot = await limits.acquire_follower(
+            limits.FollowerSlot("streams", call.assignment_id, call.tenant_id), lease=_LEASE
+        )
         events = _stream(call, known, first, self.token_digest or "", self.principal.token_id, slot)
         answer: Any = StreamingHttpResponse(events, content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"

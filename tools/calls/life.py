@@ -88,7 +88,7 @@ async def start(
     opening = _opening(principal, offer, arguments, traceparent, in_worker=in_worker or offer.queued)
     at_once = opening.state == CallState.RUNNING
     slot = None
-    follower = None if at_once or not wait else await _follower(principal.assignment_id, wait)
+    follower = None if at_once or not wait else await _follower(principal.assignment_id, principal.tenant_id, wait)
     try:
         if at_once:
             slot = await limits.acquire(offer.bounds, lease=settings.CALL_LEASE, size=len(opening.arguments))
@@ -132,7 +132,7 @@ async def follow(
     try:
         if wait and not enough(watching.Seen.of(call)):
             if follower is None and call.assignment_id is not None and not to_the_end:
-                follower = await _follower(call.assignment_id, wait)
+                follower = await _follower(call.assignment_id, call.tenant_id, wait)
             await watching.until(call.pk, enough, wait, by=by)
             call = await in_thread(lambda: Call.objects.get(pk=call.pk))
     finally:
@@ -357,8 +357,9 @@ def _prepared(call: Call) -> Run:
     )  # fmt: skip
 
 
-async def _follower(assignment_id: UUID, wait: float) -> limits.FollowerSlot:
-    return await limits.acquire_follower(limits.FollowerSlot("waiters", assignment_id), lease=wait + _LINGERS)
+async def _follower(assignment_id: UUID, tenant_id: UUID, wait: float) -> limits.FollowerSlot:
+    slot = limits.FollowerSlot("waiters", assignment_id, tenant_id)
+    return await limits.acquire_follower(slot, lease=wait + _LINGERS)
 
 
 async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:

@@ -143,19 +143,25 @@ function verbs.spend(kind, owner, rate)
   return 0
 end
 
--- Who follows: streams and waiters of one assignment, each a slot of its own.
+-- Who follows: streams and waiters of one assignment, each a slot of its own, and one of its organization.
 
-function verbs.acquire_follower(id, lease, kind, assignment, most)
-  local slots = key(kind, assignment)
-  if not redis.call('ZSCORE', slots, id) and not has_room(slots, most) then
-    return {kind, 1, most, 0}
+function verbs.acquire_follower(id, lease, kind, assignment, most, tenant, most_of_tenant)
+  local slots, of_tenant = key(kind, assignment), key('tenant-' .. kind, tenant)
+  if not redis.call('ZSCORE', slots, id) then
+    if not has_room(slots, most) then
+      return {kind, 1, most, 0}
+    elseif not has_room(of_tenant, most_of_tenant) then
+      return {'organization_' .. kind, 1, most_of_tenant, 0}
+    end
   end
   hold(slots, most, id, lease)
+  hold(of_tenant, most_of_tenant, id, lease)
   return 0
 end
 
-function verbs.release_follower(id, kind, assignment)
+function verbs.release_follower(id, kind, assignment, tenant)
   redis.call('ZREM', key(kind, assignment), id)
+  redis.call('ZREM', key('tenant-' .. kind, tenant), id)
   return 0
 end
 

@@ -48,6 +48,8 @@ PATIENCE = 0.5  # seconds for Redis to answer
 ASK_AGAIN = 2.0  # seconds after it did not
 MOST_CHANGES = 300  # per minute, of one organization: each is kept in its audit log for ever
 MOST_FOLLOWING = {"streams": 50, "waiters": 200}  # of one assignment, over all processes
+# Of one organization, however many assignments it has: less than one web process takes of connections in all.
+MOST_FOLLOWING_OF_TENANT = {"streams": 500, "waiters": 1_000}
 
 _MOST_AT_ONCE = 256
 _MOST_OWED = 1_000  # releases kept during an outage; of any further ones the leases expire
@@ -60,6 +62,8 @@ _SENTENCES = {
     "changes": "Your organization's limit of {} changes a minute is reached.",
     "streams": "This assignment has {} streams of events open, the most it may have. Close one.",
     "waiters": "This assignment waits for {} calls, the most it may at a time. Ask again without waiting.",
+    "organization_streams": "Your organization has {} streams of events open, the most it may have. Close one.",
+    "organization_waiters": "Your organization waits for {} calls, the most it may. Ask again without waiting.",
     "open_calls": "Your organization has reached its quota of {} open calls. Try again when some have ended.",
     "stored": "Your organization has reached its quota of stored bytes. An admin can have calls kept for fewer days.",
     "assignment_rate": "This assignment's limit of {} calls a minute is reached.",
@@ -108,6 +112,7 @@ class FollowerSlot:
 
     kind: Literal["streams", "waiters"]
     assignment_id: UUID
+    tenant_id: UUID
     id: str = field(default_factory=lambda: uuid4().hex)
 
 
@@ -133,9 +138,15 @@ async def change(tenant_id: UUID) -> None:
 
 
 async def acquire_follower(slot: FollowerSlot, *, lease: float) -> FollowerSlot:
-    """Take a slot for `lease` seconds, or renew it; raises LimitReached when the assignment has as many as it may."""
+    """Take a slot for `lease` seconds, or renew it.
+
+    Raises LimitReached when the assignment, or the organization, has as many as it may.
+    """
     try:
-        command = ("acquire_follower", slot.id, lease, slot.kind, slot.assignment_id, MOST_FOLLOWING[slot.kind])
+        command = (
+            "acquire_follower", slot.id, lease, slot.kind, slot.assignment_id, MOST_FOLLOWING[slot.kind],
+            slot.tenant_id, MOST_FOLLOWING_OF_TENANT[slot.kind],
+        )  # fmt: skip
         _raise_refusal(await _batcher().request(command))
     except asyncio.CancelledError:
         release_follower(slot)
@@ -145,7 +156,7 @@ async def acquire_follower(slot: FollowerSlot, *, lease: float) -> FollowerSlot:
 
 def release_follower(slot: FollowerSlot) -> None:
     """Give a slot back, in the background of the running loop."""
-    _batcher().notify(("release_follower", slot.id, slot.kind, slot.assignment_id, BreakerSignal.NEITHER))
+    _batcher().notify(("release_follower", slot.id, slot.kind, slot.assignment_id, slot.tenant_id, BreakerSignal.NEITHER))
 
 
 def add_stored(tenant_id: UUID, size: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
+from typing import Literal
 from uuid import uuid4
 
 import httpx2
@@ -24,7 +25,8 @@ def take_seats(shop: Shop, kind: str, many: int) -> None:
 
     async def join() -> None:
         for _ in range(many):
-            await limits.acquire_follower(limits.FollowerSlot(kind, shop.assignment.pk), lease=60)  # type: ignore[arg-type]
+            slot = limits.FollowerSlot(kind, shop.assignment.pk, shop.assignment.tenant_id)  # type: ignore[arg-type]
+            await limits.acquire_follower(slot, lease=60)
 
     asyncio.run(join())
 
@@ -71,11 +73,30 @@ def test_an_assignment_waits_for_two_hundred_calls_at_a_time(shop: Shop, queued:
 
 
 async def test_a_seat_is_kept_by_taking_it_again_and_falls_free_when_it_is_not(broker: None) -> None:
-    assignment = uuid4()
-    seats = [limits.FollowerSlot("streams", assignment) for _ in range(50)]
+    assignment, tenant = uuid4(), uuid4()
+    seats = [limits.FollowerSlot("streams", assignment, tenant) for _ in range(50)]
     for seat in seats:
         await limits.acquire_follower(seat, lease=60)
     with pytest.raises(LimitReached):
-        await limits.acquire_follower(limits.FollowerSlot("streams", assignment), lease=60)
+        await limits.acquire_follower(limits.FollowerSlot("streams", assignment, tenant), lease=60)
     await limits.acquire_follower(seats[0], lease=0)
-    await limits.acquire_follower(limits.FollowerSlot("streams", assignment), lease=60)
+    await limits.acquire_follower(limits.FollowerSlot("streams", assignment, tenant), lease=60)
+
+
+@pytest.mark.parametrize(("kind", "each", "most"), [("waiters", 200, 1_000), ("streams", 50, 500)])
+async def test_many_assignments_do_not_give_rival_the_connections_of_everybody(
+    broker: None, kind: Literal["waiters", "streams"], each: int, most: int
+) -> None:
+    rival, acme = uuid4(), uuid4()
+    slots = []
+    for _ in range(most // each):
+        assignment = uuid4()
+        slots += [limits.FollowerSlot(kind, assignment, rival) for _ in range(each)]
+    await asyncio.gather(*(limits.acquire_follower(slot, lease=60) for slot in slots))
+    with pytest.raises(LimitReached) as refusal:
+        await limits.acquire_follower(limits.FollowerSlot(kind, uuid4(), rival), lease=60)
+    assert refusal.value.code == f"organization_{kind}"
+    await limits.acquire_follower(slots[0], lease=60)  # one that is taken again is no new one
+    await limits.acquire_follower(limits.FollowerSlot(kind, uuid4(), acme), lease=60)
+    limits.release_follower(slots[0])
+    await limits.acquire_follower(limits.FollowerSlot(kind, uuid4(), rival), lease=60)

@@ -164,7 +164,9 @@ class CallDetail(AsyncView):
     )
     async def get(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Look at a call, or wait for its end."""
-        return await _followed(request, await in_thread(own_call, self.principal, id), self.principal)
+        return await _followed(
+            request, await in_thread(own_call, self.principal, id, of=self.principal.tenant_id), self.principal
+        )
 
 
 class CancelCall(AsyncView):
@@ -175,9 +177,9 @@ class CancelCall(AsyncView):
     @extend_schema(operation_id="calls_cancel", request=None, responses=CallSerializer)
     async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Cancel a call and see how it ended; one that has ended before stays as it is."""
-        call = await in_thread(own_call, self.principal, id)
-        await in_thread(life.cancel, call)
-        call = await in_thread(own_call, self.principal, id)
+        call = await in_thread(own_call, self.principal, id, of=self.principal.tenant_id)
+        await in_thread(life.cancel, call, of=call.tenant_id)
+        call = await in_thread(own_call, self.principal, id, of=self.principal.tenant_id)
         report = await life.follow(call, wait=CANCEL_WAIT, to_the_end=True, by=self.principal.token_id)
         return answer(call_json(report), 200)
 
@@ -190,13 +192,13 @@ class AnswerCall(AsyncView):
     @extend_schema(operation_id="calls_input", request=InputSerializer, responses=CallSerializer)
     async def post(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002 - the URL's own word
         """Answer every question of the call at once; it goes on, and `Prefer: wait=N` waits for what comes of it."""
-        call = await in_thread(own_call, self.principal, id)
+        call = await in_thread(own_call, self.principal, id, of=self.principal.tenant_id)
         _check_type(request)
         if len(request.body) > LARGEST_RESPONSES:
             raise problems.TooLarge(f"The responses are larger than {LARGEST_RESPONSES // 1024} KB.")
         responses, asked = _read_members(request.body, "responses", "The responses are not a JSON object.", also="id")
         await answering.answer_here(call, responses, asked=asked)
-        call = await in_thread(own_call, self.principal, id)
+        call = await in_thread(own_call, self.principal, id, of=self.principal.tenant_id)
         try:
             return await _followed(request, call, self.principal)
         except LimitReached:  # the answer is taken, and only waiting for the end is refused

@@ -58,7 +58,7 @@ class CallEvents(AsyncView):
         """Follow a call, from its beginning or from where the client was."""
         last = request.headers.get("Last-Event-ID", "")
         known = int(last[:9]) if last.isascii() and last.isdigit() else 0
-        call, first = await in_thread(_open, self.principal, id, known)
+        call, first = await in_thread(_open, self.principal, id, known, of=self.principal.tenant_id)
         assert call.assignment_id is not None  # noqa: S101 - it is the caller's own
         slot = await limits.acquire_follower(
             limits.FollowerSlot("streams", call.assignment_id, call.tenant_id), lease=_LEASE
@@ -104,7 +104,7 @@ async def _events(
         if time.monotonic() >= keep_at:
             keep_at = time.monotonic() + HEARTBEAT
             await limits.acquire_follower(slot, lease=_LEASE)
-        new_events = await in_thread(_after, call, last)
+        new_events = await in_thread(_after, call, last, of=call.tenant_id)
 
 
 def _open(principal: Principal, call_id: str, last: int) -> tuple[Call, NewEvents]:

@@ -41,9 +41,9 @@ def answer(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
 
 async def answer_here(call: Call, responses: dict[str, Any], *, asked: str = "") -> None:
     """Do what `answer` does on an event loop, which must not wait for a check."""
-    question = await in_thread(_asked, call, responses, asked)
+    question = await in_thread(_asked, call, responses, asked, of=call.tenant_id)
     _refuse_faults(await _faults(call, question, responses))
-    await in_thread(_take, call, question, responses)
+    await in_thread(_take, call, question, responses, of=call.tenant_id)
 
 
 def answer_for_nobody(call: Call) -> None:

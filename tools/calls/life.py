@@ -80,7 +80,9 @@ async def start(
     assert principal.assignment_id is not None  # noqa: S101 - the view admits only assignments
     key = await arguments_.key_of(idempotency_key, name, arguments, tenant=principal.tenant_id)
     if key is not None:  # before the tool is looked up: a repeated request gets its call even if the tool is set aside
-        first = await in_thread(idempotency.find_call, principal.assignment_id, key, timezone.now())
+        first = await in_thread(
+            idempotency.find_call, principal.assignment_id, key, timezone.now(), of=principal.tenant_id
+        )
         if first is not None:
             return await _follow_repeat(first, principal, wait)
     offer = await offers.find(principal.assignment_id, principal.token_id, name)
@@ -134,11 +136,11 @@ async def follow(
             if follower is None and call.assignment_id is not None and not to_the_end:
                 follower = await _follower(call.assignment_id, call.tenant_id, wait)
             await watching.until(call.pk, enough, wait, by=by)
-            call = await in_thread(lambda: Call.objects.get(pk=call.pk))
+            call = await in_thread(lambda: Call.objects.get(pk=call.pk), of=call.tenant_id)
     finally:
         if follower is not None:
             limits.release_follower(follower)
-    return await in_thread(report_of, call)
+    return await in_thread(report_of, call, of=call.tenant_id)
 
 
 def cancel(call: Call) -> None:
@@ -364,7 +366,7 @@ async def _follower(assignment_id: UUID, tenant_id: UUID, wait: float) -> limits
 
 async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:
     """Follow the call that was made with the same key; raises ActingRefused if only the owner's tokens may see it."""
-    await in_thread(acting.check_access, principal.token_id, first)
+    await in_thread(acting.check_access, principal.token_id, first, of=principal.tenant_id)
     return await follow(first, wait=wait, by=principal.token_id)
 
 

@@ -156,7 +156,9 @@ async def acquire_follower(slot: FollowerSlot, *, lease: float) -> FollowerSlot:
 
 def release_follower(slot: FollowerSlot) -> None:
     """Give a slot back, in the background of the running loop."""
-    _batcher().notify(("release_follower", slot.id, slot.kind, slot.assignment_id, slot.tenant_id, BreakerSignal.NEITHER))
+    _batcher().notify(
+        ("release_follower", slot.id, slot.kind, slot.assignment_id, slot.tenant_id, BreakerSignal.NEITHER)
+    )
 
 
 def add_stored(tenant_id: UUID, size: int) -> None:

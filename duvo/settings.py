@@ -178,7 +178,7 @@ DEFAULT_FROM_EMAIL = env.default_from_email
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tools.api.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["tools.api.authentication.HasPrincipal"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["tools.api.rendering.RowsRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "tools.api.openapi.Schema",
     "EXCEPTION_HANDLER": "tools.api.problems.handle",

@@ -2,7 +2,8 @@
 
 Hashing is expensive on purpose, half a second of a core. Before it, and before the database is asked, tries are
 counted: per address, per account, and per both. Nobody may lock others out by wrong tries, so a browser in which the
-account was signed in before has tries of its own, and nobody else can use them up.
+account was signed in before has tries of its own, and nobody else can use them up. Whoever
+knows the password may use it often, but not all the time: one account could otherwise keep the hashing thread busy for all.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ OF_BOTH = (5, 1 / 60)  # one account from one address
 OF_ADDRESS = (20, 1 / 10)
 OF_ACCOUNT = (30, 1 / 20)  # from wherever
 OF_BROWSER = (10, 1 / 60)  # one account from a browser in which it was signed in
+OF_SIGN_INS = (60, 1 / 20)  # of one account that succeed, from wherever: each costs as much as one that fails
 OF_PERSON = (5, 1 / 60)  # who is signed in and enters the password again
 MOST_WAITING = 8  # passwords that wait for their turn in one process
 PATIENCE = 20.0  # seconds that one waits
@@ -60,12 +62,15 @@ class Backend(ModelBackend):
         if request is None or username is None or password is None:
             return super().authenticate(request, username, password, **kwargs)
         buckets = _buckets(request, username)
-        if wait := throttle.take(*buckets):
+        sign_ins = Bucket(f"signed-in:{account_digests(username)[0]}", *OF_SIGN_INS)
+        if wait := throttle.take(*buckets, sign_ins):
             paused.send(sender=Backend, name=username, request=request)
-            raise TooManyTries("The name or the password was wrong too often.", retry_after=wait)
-        user = super().authenticate(request, username, password, **kwargs)
-        if user is not None:
-            throttle.give_back(*buckets)
+            raise TooManyTries("The name or the password was wrong, or entered, too often.", retry_after=wait)
+        user = None
+        try:
+            user = super().authenticate(request, username, password, **kwargs)
+        finally:  # only who knows the password uses up sign-ins, and it only
+            throttle.give_back(*([sign_ins] if user is None else buckets))
         return user
 
 

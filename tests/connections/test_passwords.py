@@ -26,7 +26,7 @@ NEW = "another horse battery staple"
 @pytest.fixture(autouse=True)
 def _no_tries_yet(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Buckets of the tests before are full again; those of this one hardly fill up, however slow the machine is."""
-    for name in ("OF_BOTH", "OF_ADDRESS", "OF_ACCOUNT", "OF_BROWSER", "OF_PERSON"):
+    for name in ("OF_BOTH", "OF_ADDRESS", "OF_ACCOUNT", "OF_BROWSER", "OF_SIGN_INS", "OF_PERSON"):
         monkeypatch.setattr(passwords, name, (getattr(passwords, name)[0], 1 / 1000))
 
     address = settings.REDIS_URL
@@ -84,6 +84,24 @@ def test_who_may_no_longer_sign_in_hears_the_same_with_the_right_password(acme: 
 def test_another_spelling_of_the_same_name_gives_no_more_tries(acme: House, spelling: str) -> None:
     assert tries(acme.admin.username) == 5
     assert enter(spelling, PASSWORD).status_code == 429
+
+
+def test_who_knows_the_password_may_not_have_it_hashed_for_ever(
+    rival: House, acme: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "OF_SIGN_INS", (8, 1 / 1000))
+    theirs = Client()
+    statuses = [enter(rival.admin.username, PASSWORD, browser=theirs).status_code for _ in range(10)]
+    assert statuses == [302] * 8 + [429] * 2
+    assert enter(rival.admin.username, PASSWORD, address="203.0.113.9").status_code == 429, "from wherever"
+    assert enter(acme.admin.username, PASSWORD).status_code == 302
+
+
+def test_strangers_who_try_wrong_passwords_use_up_no_sign_ins(acme: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "OF_SIGN_INS", (3, 1 / 1000))
+    for number in range(10):
+        assert enter(acme.admin.username, "wrong", address=f"203.0.113.{number}").status_code == 200
+    assert enter(acme.admin.username, PASSWORD).status_code == 302
 
 
 def test_one_address_cannot_try_one_password_on_many_names(acme: House) -> None:

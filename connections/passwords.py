@@ -2,8 +2,8 @@
 
 Hashing is expensive on purpose, half a second of a core. Before it, and before the database is asked, tries are
 counted: per address, per account, and per both. Nobody may lock others out by wrong tries, so a browser in which the
-account was signed in before has tries of its own, and nobody else can use them up. Whoever
-knows the password may use it often, but not all the time: one account could otherwise keep the hashing thread busy for all.
+account was signed in before has tries of its own, and nobody else can use them up. Whoever knows the password may use
+it often, but not all the time: one account could otherwise keep the hashing thread busy for everybody.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from django.shortcuts import render
 from rest_framework.permissions import SAFE_METHODS
 
 from connections.clients import address_of, share_of
-from connections.context import WHOSE
+from connections.context import WHOSE, acting_for
 from connections.egress.loop import release_database, while_waiting
 from connections.errors import TooManyTries
 from connections.models import Role
@@ -186,7 +186,8 @@ class PagesMiddleware:
             response: HttpResponseBase = await self.get_response(request)
             return response
         slots = self._slots.setdefault(asyncio.get_running_loop(), Slots())
-        bounds = await self._bounds(request)
+        whose = await self._whose_token(request) or self._whose.get(_browser(request))
+        bounds = self._bounds(request, whose)
         try:
             await slots.acquire(bounds, patience=PATIENCE)
         except Busy:
@@ -197,7 +198,8 @@ class PagesMiddleware:
         try:
             if request.method not in SAFE_METHODS:
                 await _count_change(bounds)
-            work = asyncio.ensure_future(self._work(request))
+            with acting_for(_share(request, whose)):
+                work = asyncio.ensure_future(self._work(request))
             return await asyncio.shield(work)
         except LimitReached as full:
             return refused(request, full)
@@ -215,11 +217,11 @@ class PagesMiddleware:
         await sync_to_async(release_database)()
         return response
 
-    async def _bounds(self, request: HttpRequest) -> Bounds:
+    @staticmethod
+    def _bounds(request: HttpRequest, whose: Hashable | None) -> Bounds:
         """Return the names that the request's slot counts against, with their limits."""
         every = max(1, settings.DATABASE_POOL_SIZE // 2)
         part = max(1, every * _PART // 10)
-        whose = await self._whose_token(request) or self._whose.get(_browser(request))
         if whose is not None:
             vars(request).get("scope", {})[WHOSE] = whose
             return {"all": every, whose: part}
@@ -277,6 +279,14 @@ def _answer_with(request: HttpRequest, body: dict[str, Any], headers: dict[str, 
             response[name] = value
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _share(request: HttpRequest, whose: Hashable | None) -> str:
+    """Return for whom a page looks names up: its organization, as checks do, or else all of one's, or the address."""
+    if not isinstance(whose, tuple):
+        return f"stranger {share_of(address_of(request))}"
+    ids = sorted(map(str, whose[1]))
+    return ids[0] if len(ids) == 1 else f"{whose[0]} {' '.join(ids)}"
 
 
 def _browser(request: HttpRequest) -> str:

@@ -184,6 +184,8 @@ def _asker_gone(call: Call, now: datetime) -> End | None:
         return End(Ended.code, "The assignment that asked for it was deleted.", tells_server=False)
     if not assignment.enabled:
         return End(Ended.code, "The assignment that asked for it is disabled.")
+    if token is None and call.token_id is not None:  # only revoked and expired tokens are ever deleted
+        return End(Ended.code, "The token that asked for it was revoked or has expired.")
     if token is None:  # the call is older than the field `token`
         return None
     spared = token.calls_go_on and call.state != CallState.AWAITING_APPROVAL

@@ -18,6 +18,7 @@ from tools.models.catalog import Tool, ToolQuerySet
 
 _RANDOM_BYTES = 32
 _PREFIX_LENGTH = 12
+MOST_OF_A_PERSON = 50  # live tokens in one organization: the quota of the organization is everybody's
 
 
 class Assignment(models.Model):
@@ -176,12 +177,14 @@ class AccessToken(models.Model):
 
         It lives no longer than its organization lets tokens live. Issued by the owner of its assignment, or with the
         owner's consent, it acts through the owner's personal sign-ins. Raises QuotaReached when the organization has as
-        many tokens as it may; before that, the oldest revoked and expired ones are deleted.
+        many tokens as it may, or the person; before that, the oldest revoked and expired ones are deleted.
         """
         owner = assignment or membership
         with transaction.atomic():
             if owner is not None:
                 cls._make_room(owner.tenant_id)
+            if membership is not None:
+                cls._check_person(membership)
             return cls._issue(assignment, membership, label, expires_at, by)
 
     @classmethod
@@ -192,11 +195,23 @@ class AccessToken(models.Model):
         except quotas.QuotaReached:
             # Not those of disabled assignments and people: they are valid again when these are enabled.
             dead = mine.filter(Q(revoked_at__isnull=False) | Q(expires_at__lte=timezone.now()))
+            # Nor those of open calls: what becomes of a call depends on how its token ended.
+            dead = dead.exclude(
+                Exists(cls.objects.filter(pk=OuterRef("pk"), calls__finished_at=None, calls__isnull=False))
+            )
             oldest = list(dead.order_by("created_at").values_list("pk", flat=True)[:100])
             if not oldest:
                 raise
             mine.filter(pk__in=oldest).delete()
             quotas.take(quotas.TOKENS, tenant_id, mine)
+
+    @classmethod
+    def _check_person(cls, membership: Membership) -> None:
+        """Raise QuotaReached for a person who has so many live tokens that nobody else would get one."""
+        if cls.objects.live(timezone.now()).filter(membership=membership).count() >= MOST_OF_A_PERSON:
+            raise quotas.QuotaReached(
+                f"A person has at most {MOST_OF_A_PERSON} API tokens in an organization. Revoke one that is not needed."
+            )
 
     @classmethod
     def _issue(

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection as database
 from django.db import connections
 from django.test import Client
+from django.utils import timezone
 
 from connections.models import Connection, Tenant, User
 from connections.quotas import QuotaReached
@@ -21,7 +22,7 @@ from tests.servers.running import McpServer
 from tests.tools.conftest import Shop
 from tools import tasks
 from tools.calls import offers, usage
-from tools.models import AccessToken, Assignment, Call, Probe, Tool
+from tools.models import AccessToken, Assignment, Call, Probe, Tool, assignments
 
 pytestmark = pytest.mark.django_db
 
@@ -83,6 +84,41 @@ def test_tokens_that_open_nothing_make_room_for_new_ones(acme: House) -> None:
 
 
 @pytest.mark.skipif(database.vendor != "postgresql", reason="SQLite lets one write at a time anyway.")
+def test_a_member_takes_no_more_tokens_than_leave_colleagues_theirs(
+    acme: House, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignments, "MOST_OF_A_PERSON", 3)
+    allow(acme, max_tokens=5)
+    mine = acme.membership(acme.member)
+    member, form = signed_in(acme.member), {"membership": str(mine.pk), "label": "Script"}
+    for _ in range(3):
+        assert "Copy this token now" in member.post("/admin/tools/accesstoken/add/", form).content.decode()
+    assert "at most 3 API tokens" in member.post("/admin/tools/accesstoken/add/", form).content.decode()
+    assert acme.member_token(acme.admin)
+    assert acme.token()
+    mine.access_tokens.first().revoke()
+    assert "at most 3" not in member.post("/admin/tools/accesstoken/add/", form).content.decode()
+
+
+def test_a_token_that_is_forgotten_ends_no_less_than_one_that_is_kept(
+    shop: Shop, acme: House, signed_in: SignedIn
+) -> None:
+    shop.set_tool("echo", policy="ask")
+    assert shop.call("echo", {"text": "x"}, headers={"Prefer": "wait=0"}).status_code == 202
+    allow(acme, max_tokens=1)
+    AccessToken.objects.update(expires_at=timezone.now())  # and nobody has swept since
+    with pytest.raises(QuotaReached):
+        acme.token(shop.assignment)
+    assert AccessToken.objects.count() == 1, "how it ended is still to be known"
+    AccessToken.objects.all().delete()  # as before this was seen to
+    heard = shop.server.count("tools/call")
+    signed_in(acme.admin).post(f"/admin/tools/call/{shop.row.pk}/approve/")
+    row = shop.row
+    assert (row.state, row.error_code, shop.server.count("tools/call")) == ("failed", "asker_gone", heard)
+    assert "revoked or has expired" in row.error_sentence
+    assert acme.token(shop.assignment)
+
+
 def test_of_many_who_want_the_last_token_one_gets_it(acme: House, transactional_db: None) -> None:
     allow(acme, max_tokens=1)
     assignment, refused = acme.assignment(), list[bool]()

@@ -131,11 +131,18 @@ def sweep(now: datetime, calls: CallQuerySet | None = None) -> int:
 
 
 def to_interrupt(call_ids: Iterable[UUID], now: datetime) -> dict[UUID, End]:
-    """Return those of the calls under way that a person has ended, each with what has ended."""
-    suspended = Q(tenant__suspended_at__isnull=False)
-    found = Call.objects.filter(_decided() | suspended, pk__in=list(call_ids), finished_at=None)
+    """Return those of the calls under way that a person has ended, each with what has ended.
+
+    A call without a row belonged to an organization that was deleted.
+    """
+    ids, suspended = set(call_ids), Q(tenant__suspended_at__isnull=False)
+    deleted = ids - set(Call.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    found = Call.objects.filter(_decided() | suspended, pk__in=ids, finished_at=None)
     ends = {call.pk: _why(call, now) for call in _with_related(found)}
-    return {call_id: end for call_id, end in ends.items() if end is not None and end.decided}
+    gone = End(Ended.code, "The organization was deleted.", tells_server=False)
+    return dict.fromkeys(deleted, gone) | {
+        call_id: end for call_id, end in ends.items() if end is not None and end.decided
+    }
 
 
 def invalid_tokens(token_ids: Iterable[UUID], now: datetime) -> set[UUID]:

@@ -12,9 +12,10 @@ import redis
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.test import Client
 
-from connections import passwords, throttle
+from connections import passwords, sign_ins, throttle
 from connections.errors import TooBusy
 from connections.models import AuditEvent, User
+from connections.throttle import Bucket
 from tests.conftest import PASSWORD, House
 
 pytestmark = pytest.mark.smoke
@@ -205,6 +206,17 @@ def test_who_goes_on_trying_does_not_fill_the_audit_trail(acme: House) -> None:
     assert [event[1] for event in events("user.sign_in_failed", "user.sign_in_paused")] == [
         *["user.sign_in_failed"] * 5, "user.sign_in_paused",
     ]  # fmt: skip
+
+
+def test_who_tries_names_that_nobody_has_hides_nothing_of_what_is_tried_next(
+    acme: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_ins, "_WRITTEN_OF_UNKNOWN", Bucket("written-failures", 5, 1 / 1000))
+    for number in range(10):
+        enter(f"person{number}", "wrong", address=f"203.0.113.{number}")
+    enter(acme.admin.username, "wrong")
+    written = [event[2] for event in events("user.sign_in_failed")]
+    assert written == ["unknown account"] * 5 + [acme.admin.username]
 
 
 def test_a_changed_password_is_written_down_with_who_changed_it(

@@ -149,7 +149,8 @@ class AssignmentAdmin(ConsentAdmin):
     ) -> Any:
         """Show the tokens below the form, and in whose name they act."""
         assignment: Assignment = self.get_object(request, unquote(object_id))
-        now, acts = timezone.now(), set(AccessToken.objects.acting().values_list("pk", flat=True))
+        now, mine = timezone.now(), AccessToken.objects.filter(assignment=assignment)
+        acts = set(mine.acting().values_list("pk", flat=True))  # and not those of everybody
         tokens = assignment.access_tokens.select_related("created_by", "assignment")
         context = {
             "chosen": assignment.tools.values_list("public_name", flat=True)[:MOST_OFFERED],

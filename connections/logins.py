@@ -19,15 +19,10 @@ from connections.passwords import account_digests, paused
 from connections.sessions import BEGAN
 from connections.throttle import Bucket
 
-<<<<<<< HEAD:connections/logins.py
-# Failures that are recorded over all accounts, so that nobody fills the table; metrics count all of them.
-_RECORDED = Bucket("written-failures", 200, 1 / 2)
-=======
-# Failures that are written down, so that nobody fills the table; metrics count all of them. Each account has its own,
-# or whoever tries names that nobody has would see to it that nothing is written of what is tried next.
+# Failures that are recorded, so that nobody fills the table; metrics count all of them. Each account has its own, or
+# whoever tries names that nobody has could keep what is tried next from being recorded.
 _RECORDED_OF_UNKNOWN = Bucket("written-failures", 200, 1 / 2)
-_RECORDED_OF_ONE = (60, 1 / 30)
->>>>>>> 14a0acb (connections: Write failed sign-ins of each account down by a bound of its own.):connections/sign_ins.py
+_RECORDED_OF_ONE = (60, 1 / 15)  # more than may be tried
 
 
 @dataclass
@@ -86,11 +81,6 @@ def note_wrong_password(user: User, request: HttpRequest) -> None:
 
 
 def _record_failure(name: str, action: str, request: HttpRequest | None) -> None:
-<<<<<<< HEAD:connections/logins.py
-    if throttle.take(_RECORDED):
-        return
-=======
->>>>>>> 14a0acb (connections: Write failed sign-ins of each account down by a bound of its own.):connections/sign_ins.py
     user = User.objects.filter(username=name).first() if "\0" not in name else None
     if throttle.take(_RECORDED_OF_UNKNOWN if user is None else Bucket(f"written-failures:{user.pk}", *_RECORDED_OF_ONE)):
         return

@@ -82,7 +82,9 @@ def note_wrong_password(user: User, request: HttpRequest) -> None:
 
 def _record_failure(name: str, action: str, request: HttpRequest | None) -> None:
     user = User.objects.filter(username=name).first() if "\0" not in name else None
-    if throttle.take(_RECORDED_OF_UNKNOWN if user is None else Bucket(f"written-failures:{user.pk}", *_RECORDED_OF_ONE)):
+    if throttle.take(
+        _RECORDED_OF_UNKNOWN if user is None else Bucket(f"written-failures:{user.pk}", *_RECORDED_OF_ONE)
+    ):
         return
     if user is not None:
         _record("nobody", action, user, request, outcome="refused")

@@ -7,8 +7,10 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.admin import AdminSite
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.contrib.auth.forms import AuthenticationForm
-from django.http import HttpRequest
+from django.db import DataError
+from django.http import HttpRequest, HttpResponseRedirect
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, URLResolver
 
@@ -62,16 +64,25 @@ class DuvoAdminSite(AdminSite):
         return apps
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
-        """Limit the database time of pages that change nothing, whatever their query string asks for."""
+        """Limit the database time of pages that change nothing, whatever their query string asks for.
+
+        What the database cannot read in a query string, such as a moment with an offset that only Python knows, is
+        left out, as Django does with what it cannot read itself.
+        """
 
         @wraps(view)
         def bounded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if request.method not in SAFE:
                 return view(request, *args, **kwargs)
-            with statement_timeouts.at_most(statement_timeouts.PAGE_SECONDS):
-                answer = view(request, *args, **kwargs)
-                # The rows of a list are read when it is rendered.
-                return answer.render() if isinstance(answer, SimpleTemplateResponse) else answer
+            try:
+                with statement_timeouts.at_most(statement_timeouts.PAGE_SECONDS):
+                    answer = view(request, *args, **kwargs)
+                    # The rows of a list are read when it is rendered.
+                    return answer.render() if isinstance(answer, SimpleTemplateResponse) else answer
+            except DataError:
+                if not request.GET or ERROR_FLAG in request.GET:
+                    raise
+                return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
 
         return super().admin_view(bounded, cacheable)
 

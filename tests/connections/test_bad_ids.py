@@ -169,3 +169,14 @@ def test_a_target_that_is_refused_leads_to_the_start_page(
             signed_in(acme.admin).get(f"/admin/login/?{urlencode({'next': target})}"),
         ):
             assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/"), target
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["9999-12-31 23:59:59-23:59", "0001-01-01 00:00:00+23:59", "2026-01-01 00:00:00+16:00", "2026-13-01", "\0", "x"],
+)
+def test_a_moment_that_the_database_cannot_read_filters_nothing(
+    acme: House, signed_in: Callable[[User | None], Client], moment: str
+) -> None:
+    page = signed_in(acme.admin).get("/admin/connections/auditevent/", {"at__gte": moment}, follow=True)
+    assert page.status_code in {200, 400}

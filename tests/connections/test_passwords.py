@@ -12,7 +12,7 @@ import redis
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.test import Client
 
-from connections import passwords, sign_ins, throttle
+from connections import passwords, logins, throttle
 from connections.errors import TooBusy
 from connections.models import AuditEvent, User
 from connections.throttle import Bucket
@@ -211,7 +211,7 @@ def test_who_goes_on_trying_does_not_fill_the_audit_trail(acme: House) -> None:
 def test_who_tries_names_that_nobody_has_hides_nothing_of_what_is_tried_next(
     acme: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sign_ins, "_WRITTEN_OF_UNKNOWN", Bucket("written-failures", 5, 1 / 1000))
+    monkeypatch.setattr(logins, "_RECORDED_OF_UNKNOWN", Bucket("written-failures", 5, 1 / 1000))
     for number in range(10):
         enter(f"person{number}", "wrong", address=f"203.0.113.{number}")
     enter(acme.admin.username, "wrong")

@@ -24,7 +24,7 @@ class Slow:
     """Rival's looks at calls, each in a thread that is slow with it until all are released."""
 
     def __init__(self, rival: House) -> None:
-        self.rival, self.looks, self.released, self._own = rival, list[str](), threading.Event(), calls.own
+        self.rival, self.looks, self.released, self._own = rival, list[str](), threading.Event(), calls.own_call
 
     def own(self, principal: Principal, call_id: str) -> Call:
         if principal.tenant_id == self.rival.tenant.pk:
@@ -36,8 +36,8 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch, rival: House) -> Iterator[Slow]:
     looks = Slow(rival)
-    monkeypatch.setattr(calls, "own", looks.own)
-    monkeypatch.setattr(events, "own", looks.own)
+    monkeypatch.setattr(calls, "own_call", looks.own)
+    monkeypatch.setattr(events, "own_call", looks.own)
     yield looks
     looks.released.set()
 

@@ -12,7 +12,7 @@ import redis
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.test import Client
 
-from connections import passwords, logins, throttle
+from connections import logins, passwords, throttle
 from connections.errors import TooBusy
 from connections.models import AuditEvent, User
 from connections.throttle import Bucket

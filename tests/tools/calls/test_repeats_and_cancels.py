@@ -378,7 +378,7 @@ def test_what_a_call_tells_of_its_connection_is_worth_no_outcome(shop: Shop, mon
     def away(*_: Any, **__: Any) -> None:
         raise OperationalError
 
-    monkeypatch.setattr(runs.access, "note", away)
+    monkeypatch.setattr(runs.access, "record_failure", away)
     shop.answers(kinds.answers(401))
     answer = shop.call("echo", {"text": "x"})
     assert answer.json()["code"] == "upstream_unauthorized"

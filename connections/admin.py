@@ -89,7 +89,11 @@ class ConnectionAdmin(TenantAdmin):
         """Return the connections that this person sees, with the number of their tools."""
         # Tools belong to the app `tools`, which may not be imported here; they are reached by name.
         tools = apps.get_model("tools", "Tool").objects
-        counts = {"tools_in_use": _count(tools.usable()), "tools_to_review": _count(tools.to_review())}
+        counts = {
+            "tools_in_use": _count(tools.usable()),
+            "tools_to_review": _count(tools.to_review()),
+            "tools_set_aside": _count(tools.broken()),
+        }
         annotated: QuerySet[Any] = super().get_queryset(request).annotate(**counts)
         return annotated
 
@@ -132,9 +136,10 @@ class ConnectionAdmin(TenantAdmin):
 
     @admin.display(description="tools")
     def tools(self, connection: Any) -> str:
-        """Show how many tools are in use and how many wait."""
+        """Show how many tools are in use, how many wait and how many cannot be used."""
         waiting = f", {connection.tools_to_review} to review" if connection.tools_to_review else ""
-        return f"{connection.tools_in_use} in use{waiting}"
+        aside = f", {connection.tools_set_aside} set aside" if connection.tools_set_aside else ""
+        return f"{connection.tools_in_use} in use{waiting}{aside}"
 
     @admin.display(description="last checked", ordering="probed_at")
     def checked(self, connection: Connection) -> str:

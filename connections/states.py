@@ -131,6 +131,7 @@ _NEXT_STEPS = {
     "not_http": "Check the server URL and its port: what answers there is not a web server.",
     "private_address": "Use an address that is reachable over the internet.",
     # tools
+    "tools_set_aside": "Open Tools: each tool that cannot be used says why, for the server's owner to mend it.",
     "tools_to_review": "Open Tools, look at what is new or changed, and approve what may be used.",
     "quota_reached": "Delete what your organization does not need, or ask the platform's staff for more.",
     "listing_too_large": "Ask the server's owner: it lists too many tools for one connection.",

@@ -25,12 +25,14 @@ from connections.tenancy import ReadOnlyAdmin, TenantAdmin, TenantFilter, person
 from tools.admin.placement import PlacementForm
 from tools.catalog import listing
 from tools.catalog.report import AVAILABILITIES, report_of
+from tools.definitions import checks
 from tools.definitions.difference import MOST_SHOWN as MOST_OF_ONE
 from tools.definitions.difference import Change, differences, pretty, visible
 from tools.models import Policy, Probe, Tool
 
 MOST_AT_ONCE = 200  # tools on one page of differences; a form may have 1,000 fields
 MOST_SHOWN = 250_000  # bytes of their definitions
+MOST_OF_PATTERN = 200  # characters of a pattern that is shown by itself
 _DECISIONS = {Policy.ALLOW: "allowed", Policy.ASK: "set_to_ask", Policy.DENY: "denied"}
 _MEANING = {
     Policy.ALLOW: "Assignments may call it.",
@@ -72,7 +74,7 @@ class AvailabilityFilter(admin.SimpleListFilter):
             case "denied":
                 return queryset.filter(policy=Policy.DENY)
             case "broken":
-                return queryset.exclude(broken="")
+                return tools.broken()  # type: ignore[no-any-return]
             case "gone":
                 return queryset.filter(gone_at__isnull=False)
         return queryset.none()
@@ -135,6 +137,7 @@ class ToolAdmin(TenantAdmin):
             "badge": availability_badge(tool),
             "changes": changes_of(tool),
             "seen": pretty(tool.definition),
+            "unchecked": [visible(pattern, most=MOST_OF_PATTERN) for pattern in checks.unchecked(tool.definition)],
             "description": visible(tool.description, keep="\n", most=MOST_OF_ONE),
             "versions": list(tool.versions.defer("definition")[:20]),
             "may_decide": self.has_change_permission(request, tool),

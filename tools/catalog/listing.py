@@ -97,13 +97,18 @@ def lock(connection: Connection) -> int | None:
 
 
 def refresh_state(connection: Connection) -> None:
-    """Derive the tools state from the tools that wait for review; after a listing and after each approval."""
-    waiting = connection.tools.all().to_review().count()
+    """Derive the tools state from what waits for review or is set aside; after a listing and after each approval."""
+    tools = connection.tools.all()
+    waiting, broken = tools.to_review().count(), tools.broken().count()
+    aside = ""
+    if broken:
+        listed = connection.tools.filter(gone_at=None).count()
+        aside = f"Set aside because they cannot be used: {broken} of {listed} tools."
     if waiting:
         sentence = f"{waiting} tool waits for review." if waiting == 1 else f"{waiting} tools wait for review."
-        connection.set_tools_state(ToolsState.TO_REVIEW, "tools_to_review", sentence)
+        connection.set_tools_state(ToolsState.TO_REVIEW, "tools_to_review", f"{sentence} {aside}".strip())
     else:
-        connection.set_tools_state(ToolsState.IN_SYNC)
+        connection.set_tools_state(ToolsState.IN_SYNC, "tools_set_aside" if broken else "", aside)
 
 
 def _listed(listing: mcp_client.Listing) -> list[drift.Listed]:
@@ -114,7 +119,7 @@ def _listed(listing: mcp_client.Listing) -> list[drift.Listed]:
 
 def _summary(connection: Connection, found: drift.Drift) -> str:
     tools = connection.tools.filter(gone_at=None)
-    broken = tools.exclude(broken="").count()
+    broken = connection.tools.all().broken().count()
     parts = [f"{tools.count()} tools listed"]
     if broken:
         parts.append(f"{broken} set aside because they cannot be used")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.urls import reverse
 
@@ -108,16 +109,22 @@ def _tools(connection: Connection) -> dict[str, Any]:
         "total": total,
         "in_use": offered.all().usable().count(),
         "to_review": offered.all().to_review().count(),
+        "set_aside": offered.all().broken().count(),
+        "set_aside_url": f"{reverse('admin:tools_tool_changelist')}?{_only_broken(connection)}",
         "more": max(0, total - TOOLS_SHOWN),
         "shown": [_tool(tool) for tool in offered.defer("approved_definition")[:TOOLS_SHOWN]],
     }
+
+
+def _only_broken(connection: Connection) -> str:
+    return urlencode({"connection__id__exact": str(connection.pk), "availability": "broken"})
 
 
 def _tool(tool: Tool) -> dict[str, str]:
     availability = tool.availability
     return {
         "name": tool.public_name,
-        "description": visible(tool.description[:200]),
+        "description": visible((availability.sentence if tool.broken else tool.description)[:200]),
         "code": availability.code,
         "word": AVAILABILITIES.get(availability.code, availability.code),
         "url": reverse("admin:tools_tool_change", args=[tool.pk]),

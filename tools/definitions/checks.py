@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final
@@ -98,6 +99,16 @@ def checker(schema: dict[str, Any], *, tenant: object) -> Checker:
             if _estimate(found) <= _MOST_KEPT:
                 kept[text] = found
     return found
+
+
+def unchecked(definition: Mapping[str, Any]) -> list[str]:
+    """Return the patterns of a tool's input schema that arguments are not checked against, for its page."""
+    schema = definition.get("inputSchema")
+    try:
+        light = schemas.weigh(schema).light
+    except SchemaBroken:
+        return []
+    return sorted(schemas.unchecked(schema)) if light and isinstance(schema, dict) else []
 
 
 def fault_of(schema: Any, *, tenant: object) -> tuple[str, float]:

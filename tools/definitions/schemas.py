@@ -6,6 +6,7 @@ Pure: no row, no socket. `compile(schema).faults(arguments)` names every fault o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,8 +14,9 @@ import jsonschema_rs
 import orjson
 
 from connections.errors import DuvoError
+from tools.definitions import dialects, patterns
 from tools.definitions.expansion import Expansion, expand
-from tools.definitions.schema_cost import SchemaCost, cost_of
+from tools.definitions.schema_cost import LIGHT_PATTERNS, SchemaCost, cost_of, weight_of
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024
 MAX_SCHEMA_DEPTH: Final = 64
@@ -23,6 +25,7 @@ MAX_PATTERNS: Final = 500
 MAX_FAULTS: Final = 50
 MAX_EXPLAINED_BYTES: Final = 64 * 1024  # jsonschema-rs finds every fault before it yields the first: 7 s for 5 MB
 MAX_MESSAGE: Final = 300
+_MAX_DIALECT: Final = 100
 
 _DIALECTS: Final[Mapping[str, type[jsonschema_rs.Validator]]] = {
     "https://json-schema.org/draft/2020-12/schema": jsonschema_rs.Draft202012Validator,
@@ -101,8 +104,9 @@ def weigh(schema: Any) -> SchemaCost:
 
 
 def compile(schema: Any) -> Validator:  # noqa: A001  -- `schemas.compile(...)` is how it is read
-    """Compile a JSON Schema: 2020-12 unless `$schema` names an older draft; `format` is not asserted.
+    """Compile a JSON Schema of the draft that `$schema` names or its keywords belong to; `format` is not asserted.
 
+    A pattern that ECMA-262 knows and the engine does not is not checked: see `unchecked`.
     Raises `SchemaBroken` as `weigh` does, and for an invalid keyword or a reference that leads outside the schema.
     What `weigh` does not call light may take seconds, and nothing else runs meanwhile: see `tools.definitions.checks`.
     """
@@ -115,12 +119,23 @@ def pointer(path: list[str | int]) -> str:
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
-def _dialect_of(schema: dict[str, Any]) -> type[jsonschema_rs.Validator]:
-    dialect = schema.get("$schema", "https://json-schema.org/draft/2020-12/schema")
-    factory = _DIALECTS.get(dialect.rstrip("#")) if isinstance(dialect, str) else None
-    if factory is None:
-        raise SchemaBroken("The schema's `$schema` names a dialect that is not known here.")
-    return factory
+def unchecked(schema: dict[str, Any]) -> frozenset[str]:
+    """Return the patterns of a schema that are well formed, but that the engine lacks: values are not checked there.
+
+    May take as long as compiling the schema.
+    """
+    found = {pattern for pattern in patterns.of(schema) if weight_of(pattern) <= LIGHT_PATTERNS}
+    return frozenset(pattern for pattern in found if patterns.well_formed(pattern) and _is_lacking(pattern))
+
+
+def _dialect_of(schema: dict[str, Any]) -> str:
+    if "$schema" not in schema:
+        return dialects.guessed(schema)
+    if (dialect := dialects.named(schema["$schema"])) is None:
+        named = _capped(orjson.dumps(schema["$schema"]).decode(), _MAX_DIALECT)
+        unknown = f"The schema's `$schema` names a dialect that is not known here: {named}"
+        raise SchemaBroken(unknown)
+    return dialect
 
 
 def _check_size(schema: dict[str, Any]) -> bytes:
@@ -147,16 +162,28 @@ def _children(node: Any) -> list[Any]:
     return node if isinstance(node, list) else []
 
 
-def _compile_with(factory: type[jsonschema_rs.Validator], schema: dict[str, Any]) -> jsonschema_rs.Validator:
+def _compile_with(dialect: str, schema: dict[str, Any]) -> jsonschema_rs.Validator:
+    if "$schema" in schema:
+        schema = {**schema, "$schema": dialect}
     failure: ValueError | None = None
     for engine in _PATTERN_ENGINES:
         try:
-            return factory(schema, pattern_options=engine, validate_formats=False, offline=True)
+            return _DIALECTS[dialect](schema, pattern_options=engine, validate_formats=False, offline=True)
         except ValueError as error:
             failure = error
+    if lacking := unchecked(schema):
+        return _compile_with(dialect, patterns.without(schema, lacking))
     reason = f"The schema is invalid: {getattr(failure, 'message', 'it cannot be compiled')}"
     raise SchemaBroken(_capped(reason)) from failure
 
 
-def _capped(message: str) -> str:
-    return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+def _is_lacking(pattern: str) -> bool:
+    for engine in _PATTERN_ENGINES:
+        with suppress(ValueError):
+            jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=engine, offline=True)
+            return False
+    return True
+
+
+def _capped(message: str, most: int = MAX_MESSAGE) -> str:
+    return message if len(message) <= most else message[: most - 1] + "…"

@@ -9,11 +9,10 @@ from typing import Any, Final
 
 import orjson
 from mcp.shared.inbound import find_invalid_x_mcp_header
-from mcp_types import SERVER_INFO_META_KEY, Tool
-from pydantic import ValidationError
+from mcp_types import SERVER_INFO_META_KEY
 
 from connections.offload import Broken, Crowded, TooMuchWork
-from tools.definitions import checks
+from tools.definitions import checks, reading
 from tools.mcp_client import eras, sessions, wire
 from tools.mcp_client.calling import exchange, in_known_era
 from tools.mcp_client.errors import BadAnswer, ListingNeverEnds, ListingTooLarge
@@ -27,6 +26,9 @@ MAX_NAME: Final = 128
 MOST_FAILURES: Final = 5  # of schemas that took too long to compile, after which no other one is tried
 MOST_SECONDS: Final = 20.0  # of CPU time for the schemas of one listing
 MIN_TIMEOUT: Final = 120.0  # seconds a listing of many pages is given, also where calls get less
+_NO_OBJECT: Final = "The definition is not a JSON object."
+_DISPENSABLE: Final = ("_meta", "icons", "outputSchema")
+_USED: Final = ("name", "title", "description", "inputSchema")
 
 
 async def list_tools(server: Server) -> Listing:
@@ -73,7 +75,8 @@ def sort_out(
     broken: list[ListedTool] = []
     seen: set[str] = set()
     for position, definition in enumerate(definitions, start=1):
-        whole, mended = _storable(definition if isinstance(definition, dict) else {"definition": definition})
+        given = definition if isinstance(definition, dict) else {"definition": definition}
+        whole, mended = _storable(_small(given))
         name = whole.get("name")
         label = name[:MAX_NAME] if isinstance(name, str) and name else f"#{position}"
         stub = _stub(label, whole)
@@ -82,7 +85,8 @@ def sort_out(
         elif mended:
             reason = "The definition contains a NUL character."
         else:
-            reason = fault_of(definition, modern=modern, compiler=compiler)
+            whole = reading.read(whole)
+            reason = _fault(whole, modern, compiler) if given is definition else _NO_OBJECT
         if not reason and label in seen:
             reason = "Another tool of this server has the same name."
         if reason:
@@ -114,18 +118,30 @@ class _Compiler:
         return fault
 
 
-def fault_of(definition: Any, *, modern: bool, compiler: _Compiler | None = None) -> str:
-    """Return why a tool cannot be used, or an empty string."""
-    compiler = compiler or _Compiler(None)
-    if not isinstance(definition, dict):
-        return "The definition is not a JSON object."
+def fault_of(definition: Any, *, modern: bool) -> str:
+    """Return why a tool cannot be used, or an empty string; what of its definition is not used never decides."""
+    return _fault(reading.read(definition), modern, _Compiler(None)) if isinstance(definition, dict) else _NO_OBJECT
+
+
+def _fault(definition: dict[str, Any], modern: bool, compiler: _Compiler) -> str:
     name = definition.get("name")
     if not isinstance(name, str) or not name:
         return "The tool has no name."
     if len(name) > MAX_NAME or not name.isprintable():
         return f"The name is longer than {MAX_NAME} characters or not printable."
-    fault = _shape_fault(definition) or _schema_fault(definition, compiler)
+    if not isinstance(definition.get("description", ""), str):
+        return "The description is not text."
+    fault = _schema_fault(definition, compiler)
     return fault or (_header_fault(definition) if modern else "")
+
+
+def _small(definition: dict[str, Any]) -> dict[str, Any]:
+    """Return the definition without what nobody needs of it, if it is too large to store with that."""
+    for member in _DISPENSABLE:
+        if len(orjson.dumps(definition)) <= MAX_DEFINITION:
+            break
+        definition = {name: each for name, each in definition.items() if name != member}
+    return definition
 
 
 def _stub(label: str, definition: dict[str, Any]) -> dict[str, Any] | None:
@@ -138,11 +154,11 @@ def _stub(label: str, definition: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _storable(definition: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return the definition without NUL characters, which PostgreSQL cannot store, and whether it had any."""
+    """Return the definition without NUL characters, which PostgreSQL cannot store, and whether what is used had any."""
     if b"\\u0000" not in orjson.dumps(definition):
         return definition, False
     mended: dict[str, Any] = _without_nul(definition)
-    return mended, mended != definition
+    return mended, any(mended.get(name) != definition.get(name) for name in _USED)
 
 
 def _without_nul(value: Any) -> Any:
@@ -153,22 +169,15 @@ def _without_nul(value: Any) -> Any:
     return [_without_nul(member) for member in value] if isinstance(value, list) else value
 
 
-def _shape_fault(definition: dict[str, Any]) -> str:
-    try:
-        Tool.model_validate(definition, by_alias=True, by_name=False)
-    except ValidationError as error:
-        places = {".".join(str(step) for step in fault["loc"])[:100] for fault in error.errors(include_input=False)}
-        return f"The definition does not follow MCP at: {', '.join(sorted(places)[:5])}."
-    return ""
-
-
 def _schema_fault(definition: dict[str, Any], compiler: _Compiler) -> str:
-    if definition["inputSchema"].get("type", "object") != "object":
+    if "inputSchema" not in definition:
+        return "The definition has no `inputSchema`."
+    schema = definition["inputSchema"]
+    kind = schema.get("type", "object") if isinstance(schema, dict) else "object"
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
         return "inputSchema: The schema does not describe an object."
-    for member in ("inputSchema", "outputSchema"):
-        if definition.get(member) is not None and (fault := compiler.fault(definition[member])):
-            return f"{member}: {fault}"
-    return ""
+    fault = compiler.fault(schema)
+    return f"inputSchema: {fault}" if fault else ""
 
 
 def _header_fault(definition: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True)
 class ListedTool:
-    """One tool of a listing: its definition as received, unknown members included.
+    """One tool of a listing: its definition as `definitions.reading` reads it, unknown members included.
 
     `reason` is empty, or says why the tool cannot be used.
     """

@@ -105,6 +105,10 @@ class ToolQuerySet(models.QuerySet["Tool"]):
         """Return the tools whose definition last seen waits for an admin."""
         return self.filter(gone_at__isnull=True, broken="").exclude(approved_digest=F("digest"))
 
+    def broken(self) -> ToolQuerySet:
+        """Return the tools that the server offers but whose definition last seen cannot be used."""
+        return self.filter(gone_at__isnull=True).exclude(broken="")
+
     def forgettable(self) -> ToolQuerySet:
         """Return the tools that are gone, and that no person has decided about, chosen or used."""
         undecided = Q(approved_digest="") | Q(approved_by=FIRST_LISTING)

@@ -78,6 +78,9 @@
         part("stages").replaceChildren(...(data.check ? data.check.stages.map(stage) : []));
         const waiting = data.tools.to_review ? `, ${data.tools.to_review} to review` : "";
         set("counts", data.tools.total ? `${data.tools.in_use} in use${waiting}` : "");
+        const aside = part("set-aside");
+        aside.hidden = !data.tools.set_aside;
+        aside.firstElementChild.textContent = `Set aside because they cannot be used: ${data.tools.set_aside}`;
         part("tools").replaceChildren(...data.tools.shown.map(tool));
         set("more", `and ${data.tools.more} more`);
         part("more").hidden = !data.tools.more;

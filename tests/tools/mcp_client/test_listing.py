@@ -113,12 +113,10 @@ GOOD: dict[str, Any] = {"name": "t", "inputSchema": {"type": "object"}}
         {**GOOD, "name": "x" * 129},
         {**GOOD, "name": "line\nbreak"},
         {"name": "t"},
-        {**GOOD, "inputSchema": []},
+        {**GOOD, "inputSchema": ["a"]},
         {**GOOD, "inputSchema": {"type": "string"}},
         {**GOOD, "inputSchema": {"type": "object", "properties": 5}},
         {**GOOD, "inputSchema": {"description": "x" * 300_000}},
-        {**GOOD, "outputSchema": {"$ref": "https://attacker.example/s"}},
-        {**GOOD, "annotations": {"readOnlyHint": "perhaps"}},
         {**GOOD, "description": 5},
     ],
 )

@@ -1,0 +1,52 @@
+"""Which draft of JSON Schema a schema is written in: what `$schema` says, however it is spelt, else its keywords."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from tools.definitions.keywords import all_schemas
+
+NEWEST: Final = "https://json-schema.org/draft/2020-12/schema"
+_2019: Final = "https://json-schema.org/draft/2019-09/schema"
+_DRAFT_4: Final = "http://json-schema.org/draft-04/schema"
+_BY_NUMBER: Final = {
+    "2020-12": NEWEST,
+    "2019-09": _2019,
+    "7": "http://json-schema.org/draft-07/schema",
+    "6": "http://json-schema.org/draft-06/schema",
+    "4": _DRAFT_4,
+}
+_SPELLING: Final = re.compile(
+    r"\s*(?:https?://)?(?:www\.)?json-schema\.org/draft[-/]0?(2020-12|2019-09|[467])/schema(?:\.json)?/?#?/?\s*",
+    re.IGNORECASE,
+)
+_SINCE_DRAFT_4: Final = frozenset(
+    {"const", "contains", "propertyNames", "if", "then", "else", "dependentRequired", "dependentSchemas"}
+)
+_OF_THE_NEWEST: Final = frozenset({"prefixItems", "$dynamicRef", "$dynamicAnchor"})
+_UNEVALUATED: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
+
+
+def named(spelling: Any) -> str | None:
+    """Return the identifier of the draft that a value of `$schema` names, or None for none that is known here."""
+    found = _SPELLING.fullmatch(spelling) if isinstance(spelling, str) else None
+    return _BY_NUMBER[found[1]] if found else None
+
+
+def guessed(schema: dict[str, Any]) -> str:
+    """Return the draft whose keywords a schema without `$schema` uses; the newest where they are of several.
+
+    A boolean `exclusiveMinimum` or `exclusiveMaximum` is draft-04's, a list of `items` was replaced in 2020-12.
+    """
+    used: set[str] = set()
+    boolean = listed = False
+    for each in all_schemas(schema):
+        used.update(each)
+        boolean = boolean or any(isinstance(each.get(f"exclusive{end}"), bool) for end in ("Minimum", "Maximum"))
+        listed = listed or isinstance(each.get("items"), list) or "$recursiveRef" in each
+    if used & _OF_THE_NEWEST:
+        return NEWEST
+    if boolean:
+        return NEWEST if used & (_SINCE_DRAFT_4 | _UNEVALUATED) else _DRAFT_4
+    return _2019 if listed else NEWEST

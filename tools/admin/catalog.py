@@ -25,7 +25,7 @@ from connections.tenancy import ReadOnlyAdmin, TenantAdmin, TenantFilter, person
 from tools.admin.placement import PlacementForm
 from tools.catalog import listing
 from tools.catalog.report import AVAILABILITIES, report_of
-from tools.definitions import checks
+from tools.definitions import checks, meaning
 from tools.definitions.difference import MOST_SHOWN as MOST_OF_ONE
 from tools.definitions.difference import Change, differences, pretty, visible
 from tools.models import Policy, Probe, Tool
@@ -312,10 +312,10 @@ def shown_together(waiting: QuerySet[Any]) -> list[Tool]:
 
 
 def changes_of(tool: Tool) -> list[Change]:
-    """Return how the definition last seen differs from the one approved; nothing when none was approved."""
+    """Return how the definition last seen differs in meaning from the one approved; nothing when none was approved."""
     if tool.approved_digest in {"", tool.digest}:
         return []
-    return differences(tool.approved_definition, tool.definition)
+    return differences(meaning.of(tool.approved_definition or {}), meaning.of(tool.definition))
 
 
 def availability_badge(tool: Tool) -> SafeString:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from tools.definitions import meaning
+
 _REVIEWED = ("name", "title", "description", "inputSchema", "outputSchema", "annotations", "icons", "execution")
 
 
 def digest(definition: Mapping[str, Any]) -> str:
-    """Return the hex SHA-256 of what an assignment or a person sees of a definition; key order does not matter.
+    """Return the hex SHA-256 of what an assignment or a person sees of a definition, in its normal form.
 
     `_meta` and unknown members are left out: servers put changing values there and nobody acts on them.
     """
     seen = {key: definition[key] for key in _REVIEWED if key in definition}
-    return sha256(json.dumps(seen, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256(meaning.written(meaning.of(seen)).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,8 @@ def _type(name: Any) -> Any:
 
 def _once(values: list[Any]) -> list[Any]:
     """Return a list without what is in it twice."""
+    if all(type(value) is str for value in values):
+        return list(dict.fromkeys(values))
     found: dict[str, Any] = {}
     for value in values:
         found.setdefault(json.dumps(value, sort_keys=True), value)

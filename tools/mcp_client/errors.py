@@ -18,7 +18,7 @@
     │   └── BadQuestion       the server asks a person something that cannot be shown: the tool has not run
     ├── AnswerTooLarge        the answer is larger than the limit
     ├── AnswerUnread          the answer came, and could not be read here
-    ├── ListingNeverEnds      too many pages, or a cursor that repeats
+    ├── ListingNeverEnds      too many pages
     ├── ListingTooLarge       too many tools, or too many bytes of them
     ├── TimedOut              no answer in time; `kind` says which timeout
     ├── ConnectionLost        the connection broke
@@ -207,7 +207,7 @@ class AnswerUnread(McpError):
 
 
 class ListingNeverEnds(McpError):
-    """The server's list of tools does not end: too many pages, or a page that repeats."""
+    """The server's list of tools does not end: it has too many pages."""
 
     code = "listing_never_ends"
 

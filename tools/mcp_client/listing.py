@@ -34,12 +34,12 @@ _USED: Final = ("name", "title", "description", "inputSchema")
 async def list_tools(server: Server) -> Listing:
     """List every tool of a server, page by page; a broken tool is set aside and does not affect the others.
 
-    Raises `ListingTooLarge` past 5,000 tools or 10 MB, `ListingNeverEnds` past 200 pages or on a repeated cursor, and
-    every `McpError`.
+    Raises `ListingTooLarge` past 5,000 tools or 10 MB, `ListingNeverEnds` past 200 pages, and every `McpError`.
     """
     server = replace(await in_known_era(server), max_bytes=MAX_BYTES)
     deadline = asyncio.get_running_loop().time() + max(server.timeout, MIN_TIMEOUT)
     listed: list[Any] = []
+    names: set[str] = set()
     cursors: set[str] = set()
     size = 0
     params: dict[str, Any] = {}
@@ -50,20 +50,34 @@ async def list_tools(server: Server) -> Listing:
         tools = result.get("tools")
         if not isinstance(tools, list):
             raise BadAnswer("The server's list of tools is no list.")
-        listed.extend(tools)
+        cursor = _next_cursor(server, result)
+        fresh = _names(tools) - names
+        # A cursor that came before leads to what came before, unless the server counts the pages by itself.
+        again = cursor in cursors and not fresh
+        if not again:
+            listed.extend(tools)
         if len(listed) > MAX_TOOLS or size > MAX_BYTES:
             raise ListingTooLarge
-        cursor = result.get("nextCursor")
-        if not isinstance(cursor, str):
+        if cursor is None or again:
             # In a thread: thousands of schemas take a second, and the event loop is needed for calls.
             modern = server.era == "modern"
             good, broken = await asyncio.to_thread(sort_out, listed, modern=modern, tenant=server.tenant)
             return Listing(good, broken, await _facts(server, result), page, _whole(result.get("ttlMs")))
-        if cursor in cursors:
-            raise ListingNeverEnds
+        names |= fresh
         cursors.add(cursor)
         params = {"cursor": cursor}
     raise ListingNeverEnds
+
+
+def _next_cursor(server: Server, result: dict[str, Any]) -> str | None:
+    """Return the cursor of the next page; servers of the handshake era write an empty one on the last."""
+    cursor = result.get("nextCursor")
+    ends = not isinstance(cursor, str) or (not cursor and server.era == "legacy")
+    return None if ends else cursor
+
+
+def _names(tools: list[Any]) -> set[str]:
+    return {tool["name"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("name"), str)}
 
 
 def sort_out(

@@ -66,13 +66,13 @@ async def test_a_listing_follows_the_changes_of_a_server(mcp_server: StartServer
     assert "fail" not in tools
 
 
-async def test_a_cursor_that_repeats_is_noticed(mcp_server: StartServer) -> None:
+async def test_a_cursor_that_repeats_ends_the_listing(mcp_server: StartServer) -> None:
     box = Toolbox(page_size=1)
     box.output_cursor = "0"
     box.add("echo")
     server = mcp_server("dual", box)
-    with pytest.raises(mcp_client.ListingNeverEnds):
-        await mcp_client.list_tools(at(server))
+    listing = await mcp_client.list_tools(at(server))
+    assert ([tool.name for tool in listing.tools], listing.set_aside) == (["echo"], [])
     assert server.count("tools/list") == 2
 
 

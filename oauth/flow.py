@@ -5,14 +5,14 @@
     fetch_tokens     no person signs in: the client gets tokens for itself (client credentials)
     sign_out         have the tokens revoked and delete them
 
-`refreshing` renews the tokens.
+`responses` says which answers of a browser may be used, and `refreshing` renews the tokens.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,16 +24,17 @@ from django.utils import timezone
 
 from connections import audit, checking, egress
 from connections.errors import DuvoError
-from connections.models import Authorization, Connection, Role, Sharing, User
+from connections.models import Authorization, Connection, Sharing, User
 from connections.notices import notices
 from connections.states import CredentialState
-from oauth import credential_state, discovering, registering, revoking, sign_in_notices, token_endpoint
+from oauth import credential_state, discovering, registering, responses, revoking, sign_in_notices, token_endpoint
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
 from oauth.models import PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 from oauth.protocol import choices, providers
 from oauth.protocol.choices import ClientKind
 from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
+from oauth.responses import AuthorizationResponse
 
 _STEP_UPS_COUNT_FOR = timedelta(days=1)
 _MOST_PENDING = 20  # sign-ins of one person to one connection under way, or just over
@@ -43,31 +44,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class AuthorizationResponse:
-    """The authorization response (RFC 6749, section 4.1.2; RFC 9207), and who brought it."""
-
-    user: User
-    session_key: str = field(repr=False)
-    state: str = field(repr=False)
-    code: str = field(default="", repr=False)
-    error: str = ""
-    iss: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Completed:
     """A sign-in that was completed; with `again_at`, the URL at the provider where the person has to sign in again."""
 
     connection: Connection
     again_at: str = ""
-
-
-def may_sign_in(user: User, connection: Connection) -> bool:
-    """Whether this person may sign in: for the organization its admins, for themselves its admins and members."""
-    role = user.roles.get(connection.tenant_id) if user.is_active else None
-    if connection.sharing == Sharing.PERSONAL:
-        return role in {Role.ADMIN, Role.MEMBER}
-    return (user.is_superuser and user.is_active) or role == Role.ADMIN
 
 
 def begin(connection: Connection, *, user: User, session_key: str, anew: bool = False, second_try: bool = False) -> str:
@@ -113,19 +94,14 @@ def complete(response: AuthorizationResponse) -> Completed:
     A response that does not fit is refused before the pending authorization is used up or anything is changed.
     """
     now = timezone.now()
-    pending = _pending(response, now)
+    pending = responses.pending_of(response, now)
     connection = pending.connection
     server = discovering.server_of(pending.server)
-    if not choices.expected_iss(server, response.iss):
-        # What another server sent is not shown, not even its error (RFC 9207, section 2.4).
-        raise CallbackRefused(
-            "The answer came from another sign-in server than the one you were sent to. Nothing was changed.",
-            code="wrong_issuer",
-        )
+    vouched_for = responses.check_issuer(response, server)
     if not response.code and not response.error:
         raise CallbackRefused("The provider sent you back without a code. Press Sign in again.", code="code_missing")
     if not pending.consume(now):
-        raise _replayed()
+        raise responses.replayed()
     try:
         if response.error:
             raise ProviderRefused(response.error)
@@ -139,8 +115,8 @@ def complete(response: AuthorizationResponse) -> Completed:
             response.user, "connection.sign_in_failed", connection, tenant=connection.tenant, outcome=failure.code,
             error=getattr(failure, "error", ""),
         )  # fmt: skip
-        forgotten = getattr(failure, "error", "") == "invalid_client" and registering.forget(pending.registration)
-        if not forgotten or pending.again:
+        forgotten = vouched_for and getattr(failure, "error", "") == "invalid_client"
+        if not (forgotten and registering.forget(pending.registration)) or pending.again:
             raise
         url = begin(connection, user=response.user, session_key=response.session_key, second_try=True)
         return Completed(connection, again_at=url)
@@ -149,13 +125,6 @@ def complete(response: AuthorizationResponse) -> Completed:
         issuer=server.issuer, scopes=sign_in.scopes, renewable=sign_in.renewable,
     )  # fmt: skip
     return Completed(connection)
-
-
-def connection_of(response: AuthorizationResponse) -> Connection | None:
-    """Return the connection that this person began to sign in to, whose page a failure links to; None if unknown."""
-    mine = PendingAuthorization.objects.select_related("connection__tenant").filter(user=response.user)
-    pending = mine.filter(state_digest=digest(response.state)).first()
-    return pending.connection if pending is not None else None
 
 
 def fetch_tokens(connection: Connection) -> SignIn:
@@ -284,42 +253,6 @@ def _authorization_url(
 # --- complete ---
 
 
-def _pending(response: AuthorizationResponse, now: datetime) -> PendingAuthorization:
-    """Return the pending authorization that this browser started and may complete; raises CallbackRefused."""
-    waiting = PendingAuthorization.objects.select_related("connection__tenant", "registration__connection")
-    pending = waiting.filter(state_digest=digest(response.state)).first() if response.state else None
-    if pending is None:
-        raise CallbackRefused("This sign-in was not started here. Press Sign in to start one.", code="unknown_state")
-    if pending.user_id != response.user.pk or pending.session_digest != digest(response.session_key):
-        raise CallbackRefused(
-            "This sign-in was started in another browser or by another person. Press Sign in to start your own.",
-            code="foreign_session",
-        )
-    if pending.consumed_at is not None:
-        raise _replayed()
-    if pending.expires_at <= now:
-        raise CallbackRefused(
-            "This sign-in took longer than ten minutes and is no longer valid. Press Sign in again.",
-            code="expired_state",
-        )
-    connection = pending.connection
-    if (closed := credential_state.closed(connection)) is not None:
-        raise CallbackRefused(f"{closed.sentence} Nothing was changed.", code=closed.code)
-    if basis(connection) != pending.basis or not may_sign_in(response.user, connection):
-        raise _changed()
-    return pending
-
-
-def _changed() -> CallbackRefused:
-    return CallbackRefused(
-        "The connection was changed while you signed in. Press Sign in again.", code="connection_changed"
-    )
-
-
-def _replayed() -> CallbackRefused:
-    return CallbackRefused("This sign-in was completed before. Nothing was changed.", code="replayed")
-
-
 def _exchange(pending: PendingAuthorization, server: ServerMetadata, code: str) -> Tokens:
     client = registering.client_of(pending.registration, server)
     form = token_endpoint.form(
@@ -366,7 +299,7 @@ def _store(
         stored = _replace(sign_in, made_for, now)
     if not stored:
         revoking.revoke(sign_in)
-        raise _changed()
+        raise responses.changed()
     return sign_in
 
 
@@ -374,7 +307,9 @@ def _replace(sign_in: SignIn, made_for: str, now: datetime) -> bool:
     """Save the sign-in; False if the connection, or the person's role, has changed while the provider was asked."""
     connection = Connection.objects.select_for_update(no_key=True).filter(pk=sign_in.connection_id).first()
     person = User.objects.get(pk=sign_in.person_id) if sign_in.person_id else None
-    if connection is None or basis(connection) != made_for or (person and not may_sign_in(person, connection)):
+    if connection is None or basis(connection) != made_for:
+        return False
+    if person is not None and not responses.may_sign_in(person, connection):
         return False
     if credential_state.closed(connection) is not None:
         return False

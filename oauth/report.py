@@ -11,7 +11,7 @@ from django.db.models import Count, Q
 from connections.ages import ago
 from connections.models import Authorization, Connection, Grant, Membership, Role, Sharing, User
 from connections.states import CredentialState, next_step
-from oauth import credential_state, flow, registering
+from oauth import credential_state, registering, responses
 from oauth.models import Discovery, Registration, SignIn
 from oauth.protocol import providers
 from oauth.protocol.choices import ClientKind
@@ -58,7 +58,7 @@ def report_of(connection: Connection, viewer: User, now: datetime) -> dict[str, 
     of_owner = {row.owner_id: row for row in rows if row.fits(connection)}
     personal = connection.sharing == Sharing.PERSONAL
     owner_id = viewer.pk if personal else None
-    may_sign_in = flow.may_sign_in(viewer, connection)
+    may_sign_in = responses.may_sign_in(viewer, connection)
     mine = _account(connection, of_owner.get(owner_id), "You" if personal else "", now)
     people, more = _people(connection, viewer, of_owner, now) if personal else ([], 0)
     return {

@@ -20,10 +20,10 @@ from connections.errors import DuvoError, SealBroken
 from connections.models import Authorization, Connection, Credential, Grant, User
 from connections.states import next_step
 from connections.tenancy import person
-from oauth import credential_state, discovering, flow, registering, report
+from oauth import credential_state, discovering, flow, registering, report, responses
 from oauth.errors import CallbackRefused
-from oauth.flow import AuthorizationResponse
 from oauth.protocol.choices import ClientKind
+from oauth.responses import AuthorizationResponse
 
 _DOCUMENT_AGE = 3600  # seconds that servers may keep our documents
 
@@ -32,7 +32,7 @@ _DOCUMENT_AGE = 3600  # seconds that servers may keep our documents
 def sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     """Send the browser to the provider; with `again` the provider is to ask for consent anew."""
     connection = _connection(request, connection_id)
-    if not flow.may_sign_in(person(request), connection):
+    if not responses.may_sign_in(person(request), connection):
         raise PermissionDenied
     try:
         if connection.oauth_grant == Grant.CLIENT_CREDENTIALS:
@@ -53,7 +53,7 @@ def sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
 def sign_out(request: HttpRequest, connection_id: UUID) -> HttpResponse:
     """Revoke and delete the tokens."""
     connection = _connection(request, connection_id)
-    if not flow.may_sign_in(person(request), connection):
+    if not responses.may_sign_in(person(request), connection):
         raise PermissionDenied
     messages.success(request, flow.sign_out(connection, user=person(request)))
     return _to_its_page(connection)
@@ -136,7 +136,7 @@ def callback(request: HttpRequest) -> HttpResponse:
     try:
         completed = flow.complete(answer)
     except DuvoError as failure:
-        return _failed(request, failure, flow.connection_of(answer))
+        return _failed(request, failure, responses.connection_of(answer))
     if completed.again_at:
         return HttpResponseRedirect(completed.again_at)
     messages.success(request, "Signed in. The connection is being checked, and its tools are listed.")

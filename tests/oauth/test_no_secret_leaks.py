@@ -25,6 +25,7 @@ from connections.models import Connection, Credential, Notice, User
 from connections.notices import delivering, notices
 from oauth import discovering, flow, refreshing
 from oauth.models import PendingAuthorization, Registration, SignIn
+from oauth.responses import AuthorizationResponse
 from tests import reading
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
@@ -209,7 +210,7 @@ def _fails_to_sign_in(story: Story, orders: Scene) -> None:
         auth.fail_tokens_with(status, error)
         assert orders.come_back(story.leave(orders)).status_code == 400
         brought = {name: values[0] for name, values in parse_qs(urlsplit(story.leave(orders)).query).items()}
-        answer = flow.AuthorizationResponse(orders.house.admin, str(story.browser.session.session_key), **brought)
+        answer = AuthorizationResponse(orders.house.admin, str(story.browser.session.session_key), **brought)
         story.raised(lambda answer=answer: flow.complete(answer))
         story.errors.append(repr(answer))
     auth.fail_tokens_with(200)

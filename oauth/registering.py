@@ -52,10 +52,16 @@ def client_metadata() -> dict[str, Any]:
 
 
 def cimd_document() -> dict[str, Any]:
-    """Return our client ID metadata document (draft-ietf-oauth-client-id-metadata-document)."""
+    """Return our client ID metadata document (draft-ietf-oauth-client-id-metadata-document).
+
+    Servers refuse one with a `client_uri` that is not https, so that of a plain http PUBLIC_URL is left out.
+    """
+    metadata = client_metadata()
+    if not metadata["client_uri"].startswith("https://"):
+        del metadata["client_uri"]
     return {
         "client_id": settings.OAUTH_CLIENT_METADATA_URL,
-        **client_metadata(),
+        **metadata,
         "token_endpoint_auth_method": TokenAuth.NONE.value,
     }
 
@@ -83,7 +89,8 @@ def obtain(connection: Connection, server: ServerMetadata, kind: ClientKind) -> 
         _register(connection, server, made)
     else:
         made.client_id = client_id
-        made.auth_method = connection.oauth_token_auth or TokenAuth.NONE.value
+        # Our document says none, so nothing else is sent; of a client ID from Advanced settings `client_of` decides.
+        made.auth_method = TokenAuth.NONE.value
     try:
         with transaction.atomic():
             made.save(force_insert=True)

@@ -43,14 +43,16 @@ class ClientApproach:
 
 
 def client_approach(server: ServerMetadata, *, client_id: str, cimd_url: str, grant: str) -> ClientApproach:
-    """Return the first way that works: Advanced settings, CIMD, DCR, else a person enters one (MCP 2026-07-28)."""
+    """Return the first way that works: Advanced settings, CIMD, DCR, else a person enters one (MCP 2026-07-28).
+
+    A server that reads client metadata documents takes ours, a public client, also if its list of authentication
+    methods, which is about clients with a secret, does not name `none`.
+    """
     if client_id:
         return ClientApproach(ClientKind.PREREGISTERED, "The client ID from Advanced settings is used.")
     if grant == Grant.CLIENT_CREDENTIALS:
         return ClientApproach(None, "Client credentials need a client ID, which the provider gives you.")
-    public = server.token_endpoint_auth_methods_supported
-    cimd = server.client_id_metadata_document_supported
-    if cimd and cimd_url and (public is None or TokenAuth.NONE.value in public):
+    if server.client_id_metadata_document_supported and cimd_url:
         return ClientApproach(
             ClientKind.CIMD,
             "The sign-in server reads our client ID metadata document: nothing has to be registered.",

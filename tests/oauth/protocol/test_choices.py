@@ -50,10 +50,13 @@ def supporting(*methods: str) -> dict[str, Any]:
         ("", READS_DOCUMENTS, CIMD_URL, CODE, ClientKind.CIMD),
         ("", READS_DOCUMENTS | REGISTERS, CIMD_URL, CODE, ClientKind.CIMD),
         ("", READS_DOCUMENTS | supporting(BASIC, NONE), CIMD_URL, CODE, ClientKind.CIMD),
-        # which needs an https address of ours, and a server that takes public clients
+        # also where only methods with a secret are listed
+        ("", READS_DOCUMENTS | REGISTERS | supporting(BASIC, SIGNED), CIMD_URL, CODE, ClientKind.CIMD),
+        ("", READS_DOCUMENTS | supporting(BASIC), CIMD_URL, CODE, ClientKind.CIMD),
+        ("", READS_DOCUMENTS | supporting(), CIMD_URL, CODE, ClientKind.CIMD),
+        # which needs an https address of ours, and a server that says so
         ("", READS_DOCUMENTS | REGISTERS, "", CODE, ClientKind.DCR),
-        ("", READS_DOCUMENTS | REGISTERS | supporting(BASIC, SIGNED), CIMD_URL, CODE, ClientKind.DCR),
-        ("", READS_DOCUMENTS | supporting(BASIC), CIMD_URL, CODE, None),
+        ("", REGISTERS | supporting(BASIC, NONE), CIMD_URL, CODE, ClientKind.DCR),
         ("", READS_DOCUMENTS, "", CODE, None),
         # then registration
         ("", REGISTERS, CIMD_URL, CODE, ClientKind.DCR),

@@ -20,6 +20,7 @@ class Behaviour(Served):
     dcr: bool = True
     cimd: bool = False
     auth_methods: Sequence[str] | None = (BASIC, POST, NONE)  # None: not said in the metadata, everything accepted
+    listed_methods: Sequence[str] | None = None  # what the metadata lists instead of the methods that are accepted
     echo_method: bool | str = True  # a registration's answer names the method; a text: this one, whatever was asked
     secret_expires_at: int | None = None  # seconds since 1970, of secrets issued by registration
     client_credentials: bool = False

@@ -31,7 +31,7 @@ def location(behaviour: Behaviour) -> str | None:
 
 def document(behaviour: Behaviour) -> dict[str, Any]:
     """Return the members, checked by the SDK's model of them."""
-    url, methods = behaviour.url, behaviour.auth_methods
+    url, methods = behaviour.url, behaviour.listed_methods or behaviour.auth_methods
     grants = ["authorization_code", "refresh_token", *(["client_credentials"] if behaviour.client_credentials else [])]
     members: dict[str, Any] = {
         "issuer": behaviour.issuer,

@@ -43,13 +43,21 @@ class ProviderRefused(OAuthError):
     """The sign-in server refused."""
 
     code = "provider_refused"
+    error: str
+    meaning: str  # the code of the standard that says the same, where there is one
 
     def __init__(self, error: str, *, status: int = 400) -> None:
         """Take the error code of the answer, and its HTTP status; a code that is not well-formed is not repeated."""
         known = error if _is_code(error) else ""
-        super().__init__(_SENTENCES.get(known) or _unknown(known))
         self.error = known
+        self.meaning = _MEANT.get(known, known)
         self.status = status
+        super().__init__(_SENTENCES.get(self.meaning) or _unknown(known))
+
+    @property
+    def definite(self) -> bool:
+        """Whether the server judged the request, and not a firewall or a page in front of it."""
+        return bool(self.error) or self.status in {400, 401}
 
 
 class ProviderUnavailable(OAuthError):
@@ -67,6 +75,21 @@ def _unknown(error: str) -> str:
     return f"The sign-in server refused with the error “{error}”." if error else "The sign-in server refused."
 
 
+# Codes of providers, and those of the standard for the same: GitHub, Slack.
+_MEANT = {
+    "bad_client_secret": "invalid_client",
+    "bad_redirect_uri": "redirect_uri_mismatch",
+    "bad_refresh_token": "invalid_grant",
+    "bad_verification_code": "invalid_grant",
+    "code_already_used": "invalid_grant",
+    "code_expired": "invalid_grant",
+    "incorrect_client_credentials": "invalid_client",
+    "invalid_client_id": "invalid_client",
+    "invalid_code": "invalid_grant",
+    "invalid_refresh_token": "invalid_grant",
+    "token_expired": "invalid_grant",
+    "token_revoked": "invalid_grant",
+}
 # RFC 6749, sections 4.1.2.1 and 5.2; RFC 8707, section 2; OpenID Connect Core 1.0, section 3.1.2.6
 _SENTENCES = {
     "access_denied": "The access was not allowed at the provider. Sign in again and allow it.",
@@ -78,6 +101,7 @@ _SENTENCES = {
     "invalid_scope": "The provider does not know a scope that was asked for. Check the scopes in Advanced settings.",
     "invalid_target": "The provider does not accept the resource that was named. Change it in Advanced settings.",
     "login_required": "The provider wants you to sign in there first. Press Sign in again.",
+    "redirect_uri_mismatch": "The provider does not know our redirect URI for this client. Enter it there.",
     "server_error": "The provider had an error of its own. Try again in a while.",
     "temporarily_unavailable": "The provider is overloaded. Try again in a while.",
     "unauthorized_client": "The provider does not let our client sign in this way. Check its settings there.",

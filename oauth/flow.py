@@ -51,10 +51,13 @@ class Completed:
     again_at: str = ""
 
 
-def begin(connection: Connection, *, user: User, session_key: str, anew: bool = False, second_try: bool = False) -> str:
+def begin(
+    connection: Connection, *, user: User, session_key: str, anew: bool = False, after: ProviderRefused | None = None
+) -> str:
     """Return the URL at the provider to send the browser to; with `anew` the provider is to ask for consent again.
 
-    Raises CannotSignIn, with the reason in its code.
+    `after` a first try was refused, a new registration names its scopes if they were the reason. Raises CannotSignIn,
+    with the reason in its code.
     """
     if (closed := credential_state.closed(connection)) is not None:
         raise closed
@@ -65,9 +68,11 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
     found, kind = conclusion.found, conclusion.approach.kind or ClientKind.PREREGISTERED
     if not found.server.authorization_endpoint:
         raise CannotSignIn("The sign-in server has no page to sign in at.", code="metadata_refused")
-    registration = registering.obtain(connection, found.server, kind)
-    registering.client_of(registration, found.server)  # a missing secret is reported now, not after the consent
     before = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
+    scopes = _scopes(connection, found, before)
+    named = scopes if after is not None and after.meaning == "invalid_scope" else ""
+    registration = registering.obtain(connection, found.server, kind, scopes=named)
+    registering.client_of(registration, found.server)  # a missing secret is reported now, not after the consent
     pending = PendingAuthorization(
         connection=connection,
         user=user,
@@ -77,8 +82,8 @@ def begin(connection: Connection, *, user: User, session_key: str, anew: bool = 
         basis=basis(connection),
         server=found.server.model_dump(mode="json"),
         resource=_resource(connection, found),
-        scopes=_scopes(connection, found, before),
-        again=second_try,
+        scopes=scopes,
+        again=after is not None,
     )
     state, verifier = pending.prepare()
     pending.save(force_insert=True)
@@ -115,10 +120,11 @@ def complete(response: AuthorizationResponse) -> Completed:
             response.user, "connection.sign_in_failed", connection, tenant=connection.tenant, outcome=failure.code,
             error=getattr(failure, "error", ""),
         )  # fmt: skip
-        forgotten = vouched_for and getattr(failure, "error", "") == "invalid_client"
-        if not (forgotten and registering.forget(pending.registration)) or pending.again:
+        if not vouched_for or not isinstance(failure, ProviderRefused):
             raise
-        url = begin(connection, user=response.user, session_key=response.session_key, second_try=True)
+        if not _may_help(failure, pending, by_browser=bool(response.error)):
+            raise
+        url = begin(connection, user=response.user, session_key=response.session_key, after=failure)
         return Completed(connection, again_at=url)
     audit.record(
         response.user, "connection.signed_in", connection, tenant=connection.tenant,
@@ -251,6 +257,19 @@ def _authorization_url(
 
 
 # --- complete ---
+
+
+def _may_help(refusal: ProviderRefused, pending: PendingAuthorization, *, by_browser: bool) -> bool:
+    """Whether a new registration may help after a refusal, once; the present one is then retired.
+
+    We register without scopes; some servers grant a client only the scopes that it has registered, and say so where
+    scopes are asked for, in the authorization response.
+    """
+    if refusal.meaning == "invalid_client":
+        return registering.forget(pending.registration) and not pending.again
+    if refusal.meaning != "invalid_scope" or not by_browser or not pending.scopes or pending.again:
+        return False
+    return registering.forget(pending.registration, "scopes_needed")
 
 
 def _exchange(pending: PendingAuthorization, server: ServerMetadata, code: str) -> Tokens:

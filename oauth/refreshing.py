@@ -40,6 +40,7 @@ _FIRST_POLL = 0.05  # seconds between two reads of the row while another process
 _LONGEST_POLL = 0.5
 _WRITE_TRIES = 8
 _WRITE_PAUSE = 0.5  # seconds
+_REFUSED = "sign_in_revoked"
 _NOT_WITHOUT_RESOURCE = {"invalid_grant", "invalid_client", "unauthorized_client"}
 
 _spread = random.SystemRandom()
@@ -207,7 +208,7 @@ async def _ask(renewal: _Renewal) -> Tokens:
         return await token_endpoint.grant(renewal.server, renewal.client, fields)
     except ProviderRefused as refusal:
         # Some servers do not know the resource parameter, and say so only here.
-        if refusal.status != 400 or "resource" not in fields or refusal.error in _NOT_WITHOUT_RESOURCE:  # noqa: PLR2004
+        if refusal.status != 400 or "resource" not in fields or refusal.meaning in _NOT_WITHOUT_RESOURCE:  # noqa: PLR2004
             raise
         del fields["resource"]
         return await token_endpoint.grant(renewal.server, renewal.client, fields)
@@ -309,20 +310,35 @@ def _renewed(sign_in: SignIn, tokens: Tokens) -> bool:
 
 
 def _failed(sign_in: SignIn, failure: DuvoError) -> None:
-    """Record why a renewal failed; only a refusal of this very sign-in ends it."""
+    """Record why a renewal failed; only a refusal of this very sign-in ends it.
+
+    `invalid_grant` does so at once, another definite refusal the second time, once the token has expired. One of a
+    client that a person entered does not: with the right secret the sign-in goes on.
+    """
     error, now = getattr(failure, "error", ""), timezone.now()
-    if error == "invalid_grant":
+    meaning = getattr(failure, "meaning", "")
+    refused = isinstance(failure, ProviderRefused) and failure.definite and sign_in.grant != Grant.CLIENT_CREDENTIALS
+    if meaning == "invalid_grant":
         ended = sign_in.end("sign_in_revoked" if sign_in.renewable else "sign_in_ended", now)
-    elif error == "invalid_client" and registering.forget(sign_in.registration):
+    elif meaning == "invalid_client" and registering.forget(sign_in.registration):
         ended = sign_in.end("client_forgotten", now)
+    elif refused and meaning != "invalid_client" and _is_second(sign_in, now):
+        ended = sign_in.end(_REFUSED, now)
     else:
-        sign_in.postpone(choices.retry_at(now, sign_in.failures, _spread))
+        because = _REFUSED if refused and meaning != "invalid_client" else ""
+        until = choices.retry_at(now, sign_in.failures, _spread, refused=isinstance(failure, ProviderRefused))
+        sign_in.postpone(until, because=because)
         ended = False
     _record(sign_in, "connection.sign_in_ended" if ended else "connection.token_not_renewed", error or failure.code)
     credential_state.settle(_connection(sign_in))
     row = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in.pk).first()
     if row is not None:
         sign_in_notices.notify(row)
+
+
+def _is_second(sign_in: SignIn, now: datetime) -> bool:
+    """Whether the renewal before was refused, too, and the token is over."""
+    return sign_in.ended_because == _REFUSED and sign_in.expires_at is not None and sign_in.expires_at <= now
 
 
 def _record(sign_in: SignIn, action: str, outcome: str) -> None:

@@ -66,9 +66,10 @@ def cimd_document() -> dict[str, Any]:
     }
 
 
-def obtain(connection: Connection, server: ServerMetadata, kind: ClientKind) -> Registration:
+def obtain(connection: Connection, server: ServerMetadata, kind: ClientKind, *, scopes: str = "") -> Registration:
     """Return the registration to sign in with, making one where there is none that can be used.
 
+    A dynamic one is made with these scopes, "" for none: then a step-up may ask for any.
     Raises CannotSignIn, ProviderRefused and ProviderUnavailable.
     """
     if kind == ClientKind.PREREGISTERED:
@@ -86,7 +87,7 @@ def obtain(connection: Connection, server: ServerMetadata, kind: ClientKind) -> 
         _retire(current, "replaced")
     made = Registration(connection=connection, issuer=server.issuer, redirect_uri=redirect_uri(), kind=kind)
     if client_id is None:
-        _register(connection, server, made)
+        _register(connection, server, made, scopes)
     else:
         made.client_id = client_id
         # Our document says none, so nothing else is sent; of a client ID from Advanced settings `client_of` decides.
@@ -143,12 +144,12 @@ def _of_another_issuer() -> CannotSignIn:
     )
 
 
-def forget(registration: Registration) -> bool:
-    """Retire a registration that the provider no longer knows; False for one that only a person can replace."""
+def forget(registration: Registration, because: str = "client_forgotten") -> bool:
+    """Retire a registration that the provider no longer takes; False for one that only a person can replace."""
     if registration.kind != ClientKind.DCR:
         return False
     if registration.retired_at is None:
-        _retire(registration, "client_forgotten")
+        _retire(registration, because)
     return True
 
 
@@ -178,19 +179,21 @@ def _check_issuer(connection: Connection, server: ServerMetadata) -> None:
             raise _of_another_issuer()
 
 
-def _register(connection: Connection, server: ServerMetadata, made: Registration) -> None:
+def _register(connection: Connection, server: ServerMetadata, made: Registration, scopes: str) -> None:
     """Register dynamically (RFC 7591) and fill the row in; raises CannotSignIn."""
     asked = connection.oauth_token_auth or choices.registration_method(server.token_endpoint_auth_methods_supported)
     metadata = client_metadata() | {"token_endpoint_auth_method": asked}
     if asked == TokenAuth.PRIVATE_KEY_JWT:
         metadata["jwks_uri"] = key_set_url(connection)
+    if scopes:
+        metadata["scope"] = scopes
     try:
         answer = egress.run(token_endpoint.register(server, metadata))
     except (ProviderRefused, ProviderUnavailable) as refusal:
         raise CannotSignIn(
             f"The sign-in server did not register us: {refusal.sentence}", code="registration_refused"
         ) from refusal
-    secret = answer.get("client_secret")
+    secret = answer["client_secret"]
     if len(answer["client_id"]) > LONGEST_CLIENT_ID or not answer["client_id"].isprintable():
         raise CannotSignIn("The client ID that the sign-in server gave cannot be sent.", code="registration_refused")
     made.client_id = answer["client_id"]
@@ -201,20 +204,31 @@ def _register(connection: Connection, server: ServerMetadata, made: Registration
             "settings, or enter a client ID there.",
             code="registration_refused",
         )
-    made.keep_secret(secret if isinstance(secret, str) else "")
+    made.keep_secret(secret)
     made.secret_expires_at = _moment(answer.get("client_secret_expires_at")) if secret else None
 
 
 def _method(answer: dict[str, Any], asked: str, server: ServerMetadata) -> str:
-    """Return the method that the server settled on; what it does not say follows from whether it gave a secret."""
-    echoed = answer.get("token_endpoint_auth_method")
+    """Return the method that the server settled on; what it does not say follows from whether it gave a secret.
+
+    Raises CannotSignIn for a method with a secret, without a secret, at a server that takes no client without one.
+    """
+    echoed, supported = answer.get("token_endpoint_auth_method"), server.token_endpoint_auth_methods_supported
+    if echoed in choices.SECRET_METHODS and not answer["client_secret"]:
+        if supported is None or TokenAuth.NONE in supported:
+            return TokenAuth.NONE.value
+        raise CannotSignIn(
+            f"The sign-in server registered us for {echoed}, but gave us no secret. Enter a client ID and its secret "
+            "in Advanced settings.",
+            code="registration_refused",
+        )
     if isinstance(echoed, str) and echoed in TokenAuth.values and echoed:
         return echoed
-    if not answer.get("client_secret"):
+    if not answer["client_secret"]:
         return asked if asked == TokenAuth.PRIVATE_KEY_JWT else TokenAuth.NONE.value
     if asked in choices.SECRET_METHODS:
         return asked
-    return choices.auth_method(server.token_endpoint_auth_methods_supported, has_secret=True)
+    return choices.auth_method(supported, has_secret=True)
 
 
 def _moment(seconds: Any) -> datetime | None:

@@ -24,6 +24,7 @@ _RETIRED = {
     "client_forgotten": "the provider no longer knew it",
     "replaced": "replaced by the client that the settings name now",
     "secret_expired": "its secret had ended",
+    "scopes_needed": "the provider wanted to be told the scopes",
     "asked": "an admin asked for a new one",
 }
 

@@ -22,12 +22,18 @@ from connections.models import TokenAuth
 from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
 from oauth.models import Tokens
 from oauth.protocol.metadata import ServerMetadata, valid_scopes
+from oauth.protocol.token_answers import standard
 
 TIMEOUT = 15.0  # seconds for one exchange
 LONGEST = 256 * 1024  # bytes of an answer
 LONGEST_TOKEN = 16 * 1024  # characters; it travels in a header
 MOST_MEMBERS = 50  # of an answer that is a form
 _SECRETS = ("code", "code_verifier", "token", "access_token", "refresh_token")
+# What is no refusal: codes of the standards, then of Slack.
+_TROUBLE = {
+    "temporarily_unavailable", "server_error", "slow_down",
+    "ratelimited", "internal_error", "fatal_error", "service_unavailable",
+}  # fmt: skip
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523, section 2.2
 _ASSERTION_LIFE = 120  # seconds
 
@@ -50,8 +56,8 @@ def form(grant_type: str, **members: str) -> dict[str, str]:
 async def grant(server: ServerMetadata, client: Client, fields: Mapping[str, str]) -> Tokens:
     """Ask for tokens (RFC 6749, section 4); raises ProviderRefused and ProviderUnavailable."""
     answer = await _post(server.token_endpoint, server, client, fields)
-    members = _without_secrets(_members(answer), client, fields)
-    if answer.status == 200 and members.get("access_token"):  # noqa: PLR2004 - OK
+    members = _without_secrets(standard(_members(answer), server.token_endpoint), client, fields)
+    if _succeeded(answer) and members.get("access_token"):
         return _tokens(members)
     # Some servers send an error with status 200.
     _raise_for(answer.status, members)
@@ -62,19 +68,23 @@ async def revoke(server: ServerMetadata, client: Client, token: str, kind: str) 
     """Have a token revoked (RFC 7009, section 2.1); `kind` is its type hint. Raises as `grant` does."""
     fields = {"token": token, "token_type_hint": kind}
     answer = await _post(server.revocation_endpoint, server, client, fields)
-    if answer.status != 200:  # noqa: PLR2004 - OK
+    if not _succeeded(answer):
         _raise_for(answer.status, _without_secrets(_members(answer), client, fields))
         raise ProviderUnavailable
 
 
 async def register(server: ServerMetadata, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Register a client (RFC 7591, section 3) and return what the server says; raises as `grant` does."""
+    """Register a client (RFC 7591, section 3) and return what the server says; raises as `grant` does.
+
+    Its `client_id` and `client_secret` are text, also where the server wrote numbers.
+    """
     answer = await _send(server.registration_endpoint, {}, orjson.dumps(dict(metadata)), "application/json")
     members = _members(answer)
-    if answer.status in {200, 201} and isinstance(members.get("client_id"), str) and members["client_id"]:
-        return members
+    named = {name: _text(members.get(name)) for name in ("client_id", "client_secret")}
+    if _succeeded(answer) and named["client_id"]:
+        return {**members, **named}
     _raise_for(answer.status, members)
-    raise ProviderRefused("", status=answer.status)
+    raise ProviderUnavailable("It answered without a client ID.")
 
 
 async def _post(url: str, server: ServerMetadata, client: Client, fields: Mapping[str, str]) -> egress.Answer:
@@ -118,6 +128,17 @@ def _assertion(server: ServerMetadata, client: Client) -> str:
         "jti": secrets.token_urlsafe(24),
     }
     return jwt.encode({"alg": signing_keys.algorithm(key), "kid": signing_keys.identifier(key)}, claims, key)
+
+
+def _succeeded(answer: egress.Answer) -> bool:
+    return 200 <= answer.status < 300  # noqa: PLR2004 - successful, RFC 9110, section 15.3
+
+
+def _text(value: Any) -> str:
+    """Return an identifier that a server wrote as text or as a whole number, else ""."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
 
 
 def _members(answer: egress.Answer) -> dict[str, Any]:
@@ -173,12 +194,12 @@ def _is_visible(token: str) -> bool:
 def _raise_for(status: int, members: Mapping[str, Any]) -> None:
     error = members.get("error")
     if isinstance(error, str) and error and status < 500 and status != 429:  # noqa: PLR2004
-        if error in {"temporarily_unavailable", "server_error", "slow_down"}:
+        if error in _TROUBLE:
             raise ProviderUnavailable(code=error)
         raise ProviderRefused(error, status=status)
     if status == 401:  # noqa: PLR2004 - Unauthorized
         raise ProviderRefused("invalid_client", status=status)
     if 400 <= status < 500 and status not in {404, 405, 408, 429}:  # noqa: PLR2004
         raise ProviderRefused("", status=status)
-    if status != 200:  # noqa: PLR2004 - OK
+    if not 200 <= status < 300:  # noqa: PLR2004 - successful
         raise ProviderUnavailable(f"The sign-in server failed (HTTP {status}). Try again in a while.")

@@ -100,7 +100,7 @@ class SignIn(models.Model):
     missing_scopes = models.CharField(max_length=4000, blank=True)
     step_ups = models.PositiveSmallIntegerField(default=0)
     ended_at = models.DateTimeField(null=True)
-    ended_because = models.CharField(max_length=60, blank=True)
+    ended_because = models.CharField(max_length=60, blank=True)  # or, before the end, why it will end next time
 
     sealed_fields = ("sealed",)
     objects = SignInQuerySet.as_manager()
@@ -182,11 +182,14 @@ class SignIn(models.Model):
         changed |= {"renewed_at": now, "ended_at": None, "ended_because": ""}
         return bool(same.update(**changed, generation=F("generation") + 1))
 
-    def postpone(self, until: datetime) -> None:
-        """Release the lease after a renewal that failed for now; nobody tries again before `until`."""
-        SignIn.objects.filter(pk=self.pk, generation=self.generation).update(
-            failures=F("failures") + 1, renew_at=until, not_before=until, lease=None, lease_until=None
-        )
+    def postpone(self, until: datetime, *, because: str = "") -> None:
+        """Release the lease after a renewal that failed for now; nobody tries again before `until`.
+
+        `because` is why the sign-in ends if the next one fails in the same way.
+        """
+        same = SignIn.objects.filter(pk=self.pk, generation=self.generation)
+        same.filter(ended_at=None).update(ended_because=because)
+        same.update(failures=F("failures") + 1, renew_at=until, not_before=until, lease=None, lease_until=None)
 
     def schedule(self, when: datetime | None) -> None:
         """Set when beat handles the sign-in next."""

@@ -23,6 +23,7 @@ MOST_STEP_UPS = 2  # with the first sign-in three visits to the provider; more w
 _LONGEST_MARGIN = timedelta(minutes=10)
 _ON_DEMAND_MARGIN = timedelta(seconds=30)
 _FIRST_RETRY = 15  # seconds
+_FIRST_RETRY_OF_A_REFUSAL = 60  # seconds; each try may be two requests, and the answer will be the same
 _LONGEST_RETRY = 600  # seconds
 
 
@@ -147,9 +148,10 @@ def is_stale(now: datetime, obtained_at: datetime, expires_at: datetime | None) 
     return now >= expires_at - min((expires_at - obtained_at) / 3, _ON_DEMAND_MARGIN)
 
 
-def retry_at(now: datetime, failures: int, spread: random.Random) -> datetime:
+def retry_at(now: datetime, failures: int, spread: random.Random, *, refused: bool = False) -> datetime:
     """Return when to try to renew again after this many failures: exponential, at most ten minutes, spread."""
-    seconds = min(_FIRST_RETRY * 2 ** min(failures, 10), _LONGEST_RETRY)
+    first = _FIRST_RETRY_OF_A_REFUSAL if refused else _FIRST_RETRY
+    seconds = min(first * 2 ** min(failures, 10), _LONGEST_RETRY)
     return now + timedelta(seconds=seconds * spread.uniform(0.8, 1.2))
 
 

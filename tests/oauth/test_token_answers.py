@@ -73,7 +73,7 @@ def test_any_answer_is_tokens_or_one_of_two_errors(granted: Grant, body: bytes, 
         told = failure
     else:
         told = None
-        assert status == 200
+        assert 200 <= status < 300
         assert tokens.access_token.isascii()
         assert tokens.access_token.isprintable()
         assert tokens.expires_in is None or 0 < tokens.expires_in <= TEN_YEARS
@@ -173,8 +173,8 @@ def test_what_was_sent_is_not_kept_as_an_error_or_a_scope(
 
 
 UNUSABLE: list[Any] = [
-    {"client_id": "a\0"}, {"client_id": "x" * 3000}, {"client_id": 7}, {"client_id": ""}, {}, [], None, "x",
-    {"error": "invalid_redirect_uri"}, {"error": {"deep": []}},
+    {"client_id": "a\0"}, {"client_id": "x" * 3000}, {"client_id": 7.5}, {"client_id": True}, {"client_id": ""}, {}, [],
+    None, "x", {"error": "invalid_redirect_uri"}, {"error": {"deep": []}},
 ]  # fmt: skip
 
 

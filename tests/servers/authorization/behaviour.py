@@ -22,6 +22,7 @@ class Behaviour(Served):
     auth_methods: Sequence[str] | None = (BASIC, POST, NONE)  # None: not said in the metadata, everything accepted
     listed_methods: Sequence[str] | None = None  # what the metadata lists instead of the methods that are accepted
     echo_method: bool | str = True  # a registration's answer names the method; a text: this one, whatever was asked
+    holds_to_scopes: bool = False  # a client gets the scopes that it registered, and who registered none gets basic
     secret_expires_at: int | None = None  # seconds since 1970, of secrets issued by registration
     client_credentials: bool = False
 

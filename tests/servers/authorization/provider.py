@@ -69,6 +69,8 @@ class Provider(OAuthAuthorizationServerProvider[Code, Refresh, Access]):
             raise RegistrationError("invalid_client_metadata", f"{method} is not supported")
         if client_info.client_secret and self.behaviour.secret_expires_at is not None:
             client_info.client_secret_expires_at = self.behaviour.secret_expires_at
+        if self.behaviour.holds_to_scopes and client_info.scope is None:
+            client_info.scope = "basic"
         methods = [method]
         if not self.behaviour.echo_method:
             client_info.token_endpoint_auth_method = None

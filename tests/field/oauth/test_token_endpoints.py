@@ -1,0 +1,300 @@
+"""Token, registration and revocation endpoints that differ from the letter, and what of it stays refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from connections import egress
+from oauth import refreshing, token_endpoint
+from oauth.errors import ProviderRefused, ProviderUnavailable
+from oauth.models import Registration, SignIn, Tokens
+from oauth.protocol.metadata import ServerMetadata
+from oauth.protocol.token_answers import standard
+from oauth.token_endpoint import Client
+from tests.oauth.conftest import Scene, StartScene
+from tests.oauth.test_callback import changed
+from tests.oauth.test_sign_in import CALLBACK, retirements, works
+from tests.servers.authorization.server import approve
+from tests.servers.fixtures import StartAuthorizationServer
+from tests.servers.kinds import respond
+from tests.servers.running import Incoming, Receive, Rule, Send
+
+
+def answering(path: str, status: int, members: Any) -> Rule:
+    """A rule that answers every request for this path so; members that are text are sent as they are."""
+    body = members.encode() if isinstance(members, str) else json.dumps(members).encode()
+
+    async def answer(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
+        return request.path == path and await respond(send, status, body)
+
+    return answer
+
+
+@pytest.fixture
+def granted(authorization_server: StartAuthorizationServer) -> Callable[..., Tokens]:
+    """`granted(members, status=201)`: what is made of an answer of a real token endpoint."""
+    auth = authorization_server()
+    server = ServerMetadata(issuer=auth.issuer, token_endpoint=f"{auth.url}/token")
+
+    def grant(members: Any, status: int = 200) -> Tokens:
+        auth.behave(answering("/token", status, members))
+        client = Client("acme-1", "client_secret_post", "s3cret")
+        return egress.run(token_endpoint.grant(server, client, {"grant_type": "authorization_code"}))
+
+    return grant
+
+
+# --- any 2xx ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203])
+def test_tokens_come_with_any_success(granted: Callable[..., Tokens], status: int) -> None:
+    assert granted({"access_token": "a", "token_type": "bearer"}, status).access_token == "a"
+
+
+@pytest.mark.parametrize("status", [301, 302, 304, 400, 401, 403, 404, 500, 503])
+def test_a_token_in_another_answer_is_none(granted: Callable[..., Tokens], status: int) -> None:
+    with pytest.raises((ProviderRefused, ProviderUnavailable)):
+        granted({"access_token": "a", "token_type": "bearer"}, status)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize(
+    ("client_id", "kept"), [(4711, "4711"), ("4711", "4711"), (0, "0"), (18446744073709551615, "18446744073709551615")]
+)
+def test_a_registration_is_any_success_and_its_client_may_be_a_number(
+    scene: StartScene, status: int, client_id: Any, kept: str
+) -> None:
+    scene = scene()
+    scene.auth.behave(answering("/register", status, {"client_id": client_id, "client_secret": 815}))
+    assert f"client_id={kept}&" in scene.depart()
+    made = Registration.objects.get()
+    assert (made.client_id, made.secret()) == (kept, "815")
+
+
+@pytest.mark.parametrize("client_id", [True, 7.5, None, [], {"id": 7}, "", "a\n"])
+def test_what_cannot_be_a_client_id_is_refused(scene: StartScene, client_id: Any) -> None:
+    scene = scene()
+    scene.auth.behave(answering("/register", 201, {"client_id": client_id}))
+    assert scene.press("sign-in")["Location"].endswith("/change/")
+    assert "client ID" in scene.said()[0]
+    assert not Registration.objects.exists()
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_a_revocation_is_any_success(scene: StartScene, status: int) -> None:
+    scene = scene()
+    scene.sign_in()
+    scene.auth.behave(answering("/revoke", status, ""))
+    scene.press("sign-out")
+    assert "The provider has revoked the access" in scene.said()[-1]
+
+
+# --- the words of providers -------------------------------------------------------------------------------------------
+
+OF_A_PERSON = {"id": "U1", "access_token": "xoxp-1", "token_type": "user", "scope": "chat:write,users:read"}
+
+
+@pytest.mark.parametrize(
+    ("members", "token", "scopes"),
+    [
+        ({"ok": True, "authed_user": OF_A_PERSON}, "xoxp-1", "chat:write users:read"),
+        ({"authed_user": OF_A_PERSON, "access_token": ""}, "xoxp-1", "chat:write users:read"),
+        ({"ok": True, "access_token": "xoxb-1", "token_type": "bot", "scope": "a,b"}, "xoxb-1", "a b"),
+        ({"ok": True, "access_token": "xoxb-1", "token_type": "bot", "authed_user": {"id": "U1"}}, "xoxb-1", None),
+        ("access_token=gho_1&scope=repo&token_type=bearer", "gho_1", "repo"),
+        ({"access_token": "a", "scope": "a,b"}, "a", "a,b"),
+    ],
+    ids=["of a person", "empty beside it", "of a bot", "of a bot for a person", "a form", "a comma is a character"],
+)
+def test_tokens_of_the_field_are_read(
+    granted: Callable[..., Tokens], members: Any, token: str, scopes: str | None
+) -> None:
+    tokens = granted(members)
+    assert (tokens.access_token, tokens.scopes) == (token, scopes)
+
+
+@pytest.mark.parametrize(
+    ("url", "scope"),
+    [
+        ("https://github.com/login/oauth/access_token", "repo gist"),
+        ("https://slack.com/api/oauth.v2.user.access", "repo gist"),
+        ("https://github.com.example.org/login/oauth/access_token", "repo,gist"),
+        ("https://evil-github.com/token", "repo,gist"),
+    ],
+)
+def test_a_provider_is_recognized_by_its_host(url: str, scope: str) -> None:
+    assert standard({"access_token": "a", "scope": "repo,gist"}, url)["scope"] == scope
+
+
+@pytest.mark.parametrize("kind", ["user", "bot", "mac", "DPoP", "N_A"])
+@pytest.mark.parametrize("mark", [{}, {"ok": "yes"}, {"authed_user": "U1"}])
+def test_another_kind_of_token_stays_refused(granted: Callable[..., Tokens], kind: str, mark: dict[str, str]) -> None:
+    with pytest.raises(ProviderUnavailable) as failure:
+        granted({"access_token": "a", "token_type": kind, **mark})
+    assert failure.value.code == "bad_token_answer"
+
+
+@pytest.mark.parametrize(
+    ("members", "status", "meaning"),
+    [
+        ("error=bad_verification_code&error_description=x", 200, "invalid_grant"),
+        ({"error": "bad_refresh_token"}, 200, "invalid_grant"),
+        ({"ok": False, "error": "invalid_code"}, 200, "invalid_grant"),
+        ({"ok": False, "error": "bad_client_secret"}, 201, "invalid_client"),
+        ({"error": {"code": "invalid_grant", "message": "s3cret detail"}}, 400, "invalid_grant"),
+        ({"error": {"code": 190, "message": "s3cret detail"}}, 400, ""),
+    ],
+)
+def test_an_error_is_an_error_in_any_words(
+    granted: Callable[..., Tokens], members: Any, status: int, meaning: str
+) -> None:
+    with pytest.raises(ProviderRefused) as failure:
+        granted(members, status)
+    assert failure.value.meaning == meaning
+    assert "s3cret" not in failure.value.sentence
+
+
+# --- registrations ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("echoed", ["client_secret_basic", "client_secret_post"])
+@pytest.mark.parametrize("listed", [None, ["none"], ["client_secret_basic", "none"]], ids=["unsaid", "none", "both"])
+def test_a_method_with_a_secret_that_was_not_given_is_none(
+    scene: StartScene, echoed: str, listed: list[str] | None
+) -> None:
+    scene = scene(auth_methods=listed)
+    answer = {"client_id": "ours", "token_endpoint_auth_method": echoed, "client_secret": None}
+    scene.auth.behave(answering("/register", 201, answer))
+    scene.depart()
+    assert Registration.objects.get().auth_method == "none"
+
+
+@pytest.mark.parametrize("secret", [None, "", 7.5])
+def test_a_server_that_wants_a_secret_and_gives_none_is_told_so(scene: StartScene, secret: Any) -> None:
+    scene = scene(auth_methods=["client_secret_basic"])
+    answer = {"client_id": "ours", "token_endpoint_auth_method": "client_secret_basic", "client_secret": secret}
+    scene.auth.behave(answering("/register", 201, answer))
+    assert scene.press("sign-in")["Location"].endswith("/change/")
+    assert "registered us for client_secret_basic, but gave us no secret" in scene.said()[0]
+    assert not Registration.objects.exists()
+
+
+def test_a_client_that_may_only_ask_for_registered_scopes_is_registered_once_more(scene: StartScene) -> None:
+    scene = scene(holds_to_scopes=True, protected={"scopes": ["files:read", "files:write"]})
+    answer = scene.come_back(approve(scene.depart()))
+    assert answer.status_code == 302
+    scene.come_back(approve(answer["Location"]))
+    assert [made.get("scope") for made in scene.auth.registrations] == [None, "files:read files:write"]
+    assert retirements() == ["scopes_needed"]
+    scene.probe()
+    assert scene.state == ("ready", "")
+    scene.sign_in(again="1")
+    assert len(scene.auth.registrations) == 2
+
+
+def test_scopes_that_the_provider_does_not_know_are_told_after_one_more_try(scene: StartScene) -> None:
+    scene = scene(protected={"scopes": ["files:read"]})
+    again = scene.come_back(changed(approve(scene.depart()), code=None, error="invalid_scope"))
+    answer = scene.come_back(changed(approve(again["Location"]), code=None, error="invalid_scope"))
+    assert answer.status_code == 400
+    assert "does not know a scope" in answer.content.decode()
+    assert len(scene.auth.registrations) == 2
+
+
+@pytest.mark.parametrize("where", ["no scopes", "token endpoint", "own client"])
+def test_a_refused_scope_that_no_registration_helps_is_told_at_once(scene: StartScene, where: str) -> None:
+    own = {"oauth_client_id": "acme-1"} if where == "own client" else {}
+    scene = scene(connection=own, protected={} if where == "no scopes" else {"scopes": ["files:read"]})
+    scene.auth.add_client("acme-1", redirect_uri=CALLBACK)
+    callback = approve(scene.depart())
+    if where == "token endpoint":
+        scene.auth.fail_tokens_with(400, "invalid_scope")
+    else:
+        callback = changed(callback, code=None, error="invalid_scope")
+    assert scene.come_back(callback).status_code == 400
+    assert len(scene.auth.registrations) == (0 if own else 1)
+
+
+# --- renewals that are refused ----------------------------------------------------------------------------------------
+
+
+def renewal(scene: Scene, *, expired: bool = True) -> None:
+    """Let the next renewal be due now, and make it."""
+    ends = timezone.now() + timedelta(seconds=-1 if expired else 3600)
+    SignIn.objects.update(expires_at=ends, not_before=None)
+    refreshing.attend(scene.sign_in_row.pk)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, "unauthorized_client"), (400, "invalid_request"), (403, "access_denied"), (400, "interaction_required"),
+        (200, "invalid_request"), (400, None),
+    ],
+)  # fmt: skip
+def test_a_definite_refusal_means_to_sign_in_again_the_second_time(
+    scene: StartScene, status: int, error: str | None
+) -> None:
+    scene = scene()
+    works(scene)
+    scene.auth.behave(answering("/token", status, {"error": error} if error else "<h1>No</h1>"))
+    renewal(scene)
+    assert scene.state == ("expired", "refresh_failing")
+    renewal(scene)
+    assert scene.state == ("refused", "sign_in_revoked")
+    assert scene.connection.next_step.startswith("Press Sign in again")
+    scene.auth.behave()
+    assert scene.sign_in(again="1").status_code == 302
+    assert scene.state == ("ready", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(503, None), (403, None), (429, "invalid_request"), (400, "temporarily_unavailable"), (200, "ratelimited")],
+)
+def test_trouble_of_the_provider_never_ends_a_sign_in(scene: StartScene, status: int, error: str | None) -> None:
+    scene = scene()
+    works(scene)
+    scene.auth.behave(answering("/token", status, {"error": error} if error else "<h1>No</h1>"))
+    for _ in range(3):
+        renewal(scene)
+    assert scene.state == ("expired", "refresh_failing")
+    scene.auth.behave()
+    renewal(scene)
+    assert scene.state == ("ready", "")
+
+
+def test_two_refusals_end_nothing_before_the_token_ends_or_with_trouble_between_them(scene: StartScene) -> None:
+    scene = scene()
+    works(scene)
+    for status, error, expired in [
+        (400, "unauthorized_client", False), (400, "unauthorized_client", False), (503, "x", True),
+        (400, "unauthorized_client", True), (503, "x", True),
+    ]:  # fmt: skip
+        scene.auth.fail_tokens_with(status, error)
+        renewal(scene, expired=expired)
+        assert scene.sign_in_row.ended_at is None
+    scene.auth.fail_tokens_with(200)
+    renewal(scene)
+    assert scene.sign_in_row.generation == 2
+    assert scene.sign_in_row.ended_because == ""
+
+
+def test_who_refuses_is_not_asked_eight_times_in_three_minutes(scene: StartScene) -> None:
+    scene = scene()
+    works(scene)
+    scene.auth.fail_tokens_with(400, "invalid_request")
+    begun, asked = timezone.now(), scene.auth.count("/token")
+    waited = timedelta(0)
+    while waited < timedelta(minutes=3):
+        renewal(scene, expired=False)
+        waited += scene.sign_in_row.not_before - timezone.now()
+    assert 2 <= scene.auth.count("/token") - asked < 8
+    assert timezone.now() - begun < timedelta(minutes=1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urldefrag, urljoin
 
 from django.conf import settings
 from django.utils import timezone
@@ -17,12 +18,14 @@ from connections.models import Connection, Grant
 from oauth import credential_state
 from oauth.errors import CannotSignIn
 from oauth.models import Discovery
-from oauth.protocol import choices
+from oauth.protocol import addresses, choices
 from oauth.protocol.discovery import DiscoveryResult, MetadataDiscovery, MetadataRequest, MetadataResponse, Step
 from oauth.protocol.metadata import LONGEST, ServerMetadata
 
 DOCUMENT_TIMEOUT = 10.0  # seconds for one document
 _FRESH_FOR = timedelta(hours=1)
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MOST_HOPS = 3
 _SHORTEST_SECRET = 12  # characters; a shorter text may be part of a URL by chance
 WHOLE_TIMEOUT = 25.0  # seconds for all of them: a person waits
 
@@ -144,18 +147,41 @@ async def _drive(discovery: MetadataDiscovery, headers: Mapping[str, str]) -> Di
 
 
 async def _fetch(request: MetadataRequest, headers: Mapping[str, str], left: float) -> MetadataResponse:
+    """Send a request; a document that has moved within its server is fetched where it is, after at most three hops."""
     if left <= 0:
         return MetadataResponse(trouble="There was no time left to ask: the documents before it took too long.")
+    clock = asyncio.get_running_loop().time
+    url, ends = request.url, clock() + min(left, DOCUMENT_TIMEOUT)
+    for hop in range(_MOST_HOPS + 1):
+        try:
+            answer = await egress.fetch(
+                request.method,
+                url,
+                headers={"accept": "application/json", **headers, **request.headers},
+                content=request.content,
+                max_bytes=LONGEST,
+                timeout=max(ends - clock(), 0.0),
+                head_only=request.content is not None,
+            )
+        except DuvoError as error:
+            return MetadataResponse(trouble=error.sentence)
+        target = _target(url, answer) if request.method == "GET" else ""
+        if not target:
+            came_from = url if hop else ""
+            challenge = answer.headers.get("www-authenticate", "")
+            return MetadataResponse(answer.status, answer.body, challenge, came_from=came_from)
+        if not addresses.may_move(request.url, target):
+            return MetadataResponse(answer.status, leads_to=egress.origin(target) or "which has no address")
+        url = target
+    return MetadataResponse(trouble="It has moved more than three times.")
+
+
+def _target(url: str, answer: egress.Answer) -> str:
+    """Return where a redirect leads (RFC 9110, section 15.4), "" for another answer."""
+    location = answer.headers.get("location", "")
+    if answer.status not in _REDIRECTS or not location:
+        return ""
     try:
-        answer = await egress.fetch(
-            request.method,
-            request.url,
-            headers={"accept": "application/json", **headers, **request.headers},
-            content=request.content,
-            max_bytes=LONGEST,
-            timeout=min(left, DOCUMENT_TIMEOUT),
-            head_only=request.content is not None,
-        )
-    except DuvoError as error:
-        return MetadataResponse(trouble=error.sentence)
-    return MetadataResponse(answer.status, answer.body, answer.headers.get("www-authenticate", ""))
+        return urldefrag(urljoin(url, location)).url
+    except ValueError:
+        return location

@@ -30,7 +30,7 @@ from connections.states import CredentialState
 from oauth import credential_state, discovering, registering, responses, revoking, sign_in_notices, token_endpoint
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
 from oauth.models import PendingAuthorization, Registration, SignIn, Tokens, basis, digest
-from oauth.protocol import choices, providers
+from oauth.protocol import addresses, choices, providers
 from oauth.protocol.choices import ClientKind
 from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
@@ -194,7 +194,8 @@ def discover_again(connection_id: UUID) -> None:
     now = timezone.now()
     trusted = found.trusted if found else ()
     for sign_in in SignIn.objects.filter(connection=connection, ended_at=None):
-        if trusted and sign_in.server["issuer"] not in trusted and sign_in.end("issuer_changed", now):
+        still = any(addresses.same(issuer, sign_in.server["issuer"]) for issuer in trusted)
+        if trusted and not still and sign_in.end("issuer_changed", now):
             audit.record(
                 "system", "connection.sign_in_ended", connection, tenant=connection.tenant, outcome="issuer_changed"
             )

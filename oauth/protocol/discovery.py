@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from oauth.errors import CannotSignIn
+from oauth.protocol.addresses import is_template_of, names, same
 from oauth.protocol.challenges import Challenge, parse
 from oauth.protocol.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read, valid_scopes
 
@@ -57,12 +58,17 @@ class MetadataRequest:
 
 @dataclass(frozen=True, slots=True)
 class MetadataResponse:
-    """What came back: an answer, or in `trouble` the sentence that says why there is none."""
+    """What came back: an answer, or in `trouble` the sentence that says why there is none.
+
+    `came_from` is where redirects led to, and `leads_to` where one leads that was not followed.
+    """
 
     status: int = 0
     body: bytes = b""
     www_authenticate: str = ""
     trouble: str = ""
+    came_from: str = ""
+    leads_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,9 @@ class MetadataDiscovery:
         scopes = " ".join(valid_scopes(challenge.get("scope", "").split())) if challenge else ""
         if metadata is not None and metadata.authorization_servers:
             server = yield from self._server(metadata.authorization_servers[:MOST_SERVERS])
-            trusted = tuple(metadata.authorization_servers)
+            # As the server writes itself, which is what everything is recorded under.
+            named = metadata.authorization_servers
+            trusted = tuple(server.issuer if same(issuer, server.issuer) else issuer for issuer in named)
             return DiscoveryResult(server, metadata.resource, scopes, _scopes(metadata), trusted, challenge is not None)
         server = yield from self._server_of_2025_03(guess=challenge is not None)
         return DiscoveryResult(server, self._url, scopes, challenged=challenge is not None)
@@ -167,13 +175,14 @@ class MetadataDiscovery:
                 request = MetadataRequest(url, "Sign-in server metadata")
                 response = yield request
                 document = self._document(request, response, ServerMetadata)
-                if document is not None and document.issuer != issuer:
+                if document is not None and not names(document.issuer, issuer):
                     refused = True
                     conclusion = f"It says it is {document.issuer}, not {issuer}, so it is not used."
                     self._note(request, response, conclusion, good=False)
                 elif document is not None:
-                    self._note(request, response, document.summary(), good=True)
-                    return document
+                    self._note(request, response, _about(document), good=True)
+                    template = is_template_of(document.issuer, issuer)
+                    return document.model_copy(update={"issuer": issuer}) if template else document
         raise self._nothing_found(refused=refused)
 
     def _server_of_2025_03(self, *, guess: bool) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata]:
@@ -183,13 +192,13 @@ class MetadataDiscovery:
         request = MetadataRequest(f"{origin}{_OAUTH_PATH}", "Sign-in server metadata, as in MCP 2025-03-26")
         response = yield request
         document = self._document(request, response, ServerMetadata)
-        if document is not None and document.issuer not in {origin, f"{origin}/"}:
+        if document is not None and not same(document.issuer, origin):
             self._note(
                 request, response, f"It says it is {document.issuer}, not {origin}, so it is not used.", good=False
             )
             raise self._nothing_found(refused=True)
         if document is not None:
-            self._note(request, response, document.summary(), good=True)
+            self._note(request, response, _about(document), good=True)
             return document
         if not guess or response.trouble or self._unanswered:
             raise self._nothing_found(refused=False)
@@ -218,6 +227,10 @@ class MetadataDiscovery:
             self._unanswered = True
             self._note(request, response, response.trouble or "The server failed.", good=False)
             return None
+        if response.leads_to:
+            conclusion = f"It leads to another server, {response.leads_to}, where it is not fetched."
+            self._note(request, response, conclusion, good=False)
+            return None
         if response.status != 200:  # noqa: PLR2004 - OK
             self._note(request, response, "There is none here.", good=False)
             return None
@@ -229,6 +242,7 @@ class MetadataDiscovery:
 
     def _note(self, request: MetadataRequest, response: MetadataResponse, conclusion: str, *, good: bool) -> None:
         answer = f"HTTP {response.status}" if response.status else "No answer"
+        conclusion = f"Found at {response.came_from}. {conclusion}" if response.came_from else conclusion
         self.steps.append(Step(request.what, request.url[:500], answer, conclusion[:500], good))
 
 
@@ -239,6 +253,12 @@ def metadata_urls(issuer: str) -> list[str]:
     if not path:
         return [f"{origin}{_OAUTH_PATH}", f"{origin}{_OPENID_PATH}"]
     return [f"{origin}{_OAUTH_PATH}{path}", f"{origin}{_OPENID_PATH}{path}", f"{origin}{path}{_OPENID_PATH}"]
+
+
+def _about(document: ServerMetadata) -> str:
+    """Return what a document says, and which members of it do not count."""
+    aside = [f"Its “{name}” cannot be read and is left out." for name in document.unread]
+    return " ".join([document.summary(), *aside])
 
 
 def _scopes(metadata: ResourceMetadata) -> tuple[str, ...] | None:

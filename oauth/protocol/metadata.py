@@ -1,22 +1,36 @@
-"""The documents in which servers describe themselves, read strictly and kept as written. No I/O.
+"""The documents in which servers describe themselves, kept as written. No I/O.
 
-Issuers and endpoints stay byte for byte what the document said: they are compared as text (RFC 8414, section 3.3).
+What is needed, or decides what is safe, is read strictly; another member that cannot be read is left out, and said to
+be. Issuers and endpoints stay character by character what the document said.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_core import from_json
 
 from connections import egress
+from oauth.protocol import addresses
 
 LONGEST = 64 * 1024  # bytes of a document; large ones in the field have a tenth of it
 MOST_SCOPES = 200
 LONGEST_SCOPES = 4000  # characters of all of them, which is what a row keeps
+_ENDPOINTS = ("registration_endpoint", "revocation_endpoint")
+_SWITCHES = ("client_id_metadata_document_supported",)  # not that of `iss`, which decides what is safe
+_NOT_NEEDED = (
+    *_ENDPOINTS,
+    *_SWITCHES,
+    "code_challenge_methods_supported",  # unread is unsaid, and then nobody signs in
+    "grant_types_supported",
+    "scopes_supported",
+    "token_endpoint_auth_methods_supported",
+    "token_endpoint_auth_signing_alg_values_supported",
+)
+_MEANT = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")  # RFC 6749, appendix A.4
 
 
@@ -38,7 +52,20 @@ class MetadataError(ValueError):
 
 
 class _Document(BaseModel):
+    """A document; `unread` are the names of members that were left out as they cannot be read."""
+
     model_config = ConfigDict(frozen=True)
+    _unread: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The names of members that cannot be read."""
+        return self._unread
+
+    def without(self, unread: Iterable[str]) -> Self:
+        """Note the names of members that were left out, and return the document."""
+        self._unread = tuple(unread)
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -61,12 +88,23 @@ class ResourceMetadata(_Document):
     authorization_servers: list[str] = []
     scopes_supported: list[str] | None = None
 
-    @field_validator("resource", "authorization_servers")
+    @field_validator("resource")
     @classmethod
-    def _addresses(cls, value: str | list[str]) -> str | list[str]:
-        for url in [value] if isinstance(value, str) else value[:3]:
-            _check(url)
+    def _address(cls, value: str) -> str:
+        _check(value)
         return value
+
+    @field_validator("authorization_servers", mode="before")
+    @classmethod
+    def _servers(cls, value: Any) -> Any:
+        """Return those that may be asked; raises ValueError where some are named and none may be."""
+        named = [value] if isinstance(value, str) else value
+        if not isinstance(named, list):
+            return value
+        usable = [url for url in named if isinstance(url, str) and _is_address(url)]
+        if named and not usable:
+            raise ValueError("none of them can be asked")
+        return usable
 
 
 class ServerMetadata(_Document):
@@ -122,23 +160,54 @@ def read(body: bytes, kind: type[Document]) -> Document:
     if b"\\u0000" in body:  # PostgreSQL keeps no text with it
         raise MetadataError("It contains a character that has no place in it.")
     try:
-        return kind.model_validate_json(body)
+        data = from_json(body.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError:
+        raise MetadataError("It is not a JSON object.") from None
+    if not isinstance(data, dict):
+        raise MetadataError("It is not a JSON object.")
+    unread = []
+    for name in (name for name in _NOT_NEEDED if data.get(name) not in (None, "")):
+        data[name] = _readable(name, data[name])
+        if data[name] is None:
+            unread.append(name)
+    try:
+        document = kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         names = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
         if first["type"] == "missing":
             raise MetadataError(f"It has no “{names}”.") from None
-        if first["type"] == "json_invalid" or not names:
-            raise MetadataError("It is not a JSON object.") from None
         raise MetadataError(f"Its “{names[:60]}” cannot be used.") from None
+    return document.without(unread)
 
 
 def covers(resource: str, server_url: str) -> bool:
     """Whether metadata for `resource` describes the server: its URL, or a path above it (RFC 9728, section 3.3)."""
-    described, asked = urlsplit(resource), urlsplit(server_url)
-    if (described.scheme.lower(), described.netloc.lower()) != (asked.scheme.lower(), asked.netloc.lower()):
+    described, asked = addresses.normal(resource), addresses.normal(server_url)
+    if described is None or asked is None or described[:3] != asked[:3]:
         return False
-    return f"{asked.path.rstrip('/')}/".startswith(f"{described.path.rstrip('/')}/")
+    return f"{asked[3].rstrip('/')}/".startswith(f"{described[3].rstrip('/')}/")
+
+
+def _readable(name: str, value: Any) -> Any:
+    """Return what a member that is not needed says, None for what cannot be read in one way."""
+    if name in _ENDPOINTS:
+        return value if isinstance(value, str) and _is_address(value) else None
+    if name in _SWITCHES:
+        return _MEANT.get(str(value).strip().lower())
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list):
+        return None
+    usable = [word for word in words if isinstance(word, str)]
+    return usable if usable or not words else None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        _check(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _check(url: str) -> None:

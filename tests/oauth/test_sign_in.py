@@ -151,7 +151,7 @@ def test_a_server_without_pkce_is_refused(scene: StartScene) -> None:
     assert scene.auth.authorizations == []
 
 
-@pytest.mark.parametrize("hostile", ["huge", "deep", "html", "redirect", "not_json", "private_endpoint"])
+@pytest.mark.parametrize("hostile", ["huge", "deep", "html", "not_json", "private_endpoint"])
 def test_hostile_metadata_ends_in_a_sentence(scene: StartScene, hostile: str) -> None:
     scene = scene(hostile=hostile)
     scene.probe()
@@ -163,6 +163,10 @@ def test_hostile_metadata_ends_in_a_sentence(scene: StartScene, hostile: str) ->
     }
     assert scene.auth.registrations == []
     assert all(step["conclusion"] for step in Discovery.objects.get().steps)
+
+
+def test_metadata_that_has_moved_within_its_server_is_found(scene: StartScene) -> None:
+    works(scene(hostile="redirect"))
 
 
 def test_slow_metadata_does_not_hold_a_person_for_ever(scene: StartScene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ DOCUMENT_TIMEOUT = 10.0  # seconds for one document
 _FRESH_FOR = timedelta(hours=1)
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_HOPS = 3
+_NO_SERVER = "no_authorization_server"
 _SHORTEST_SECRET = 12  # characters; a shorter text may be part of a URL by chance
 WHOLE_TIMEOUT = 25.0  # seconds for all of them: a person waits
 
@@ -63,7 +64,7 @@ def discover(wanted: Settings) -> Conclusion:
     try:
         found = egress.run(_drive(walk, wanted.headers))
         approach = choices.client_approach(
-            found.server, client_id=wanted.client_id, cimd_url=cimd_url(), grant=wanted.grant
+            found.server, client_id=wanted.client_id, cimd_url=cimd_url(), grant=wanted.grant, guessed=found.guessed
         )
         if wanted.grant == Grant.AUTHORIZATION_CODE:
             choices.check_pkce(found.server)
@@ -75,8 +76,10 @@ def discover(wanted: Settings) -> Conclusion:
     return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach)
 
 
-def discover_and_store(connection: Connection) -> Conclusion:
+def discover_and_store(connection: Connection, *, trying: bool = False) -> Conclusion:
     """Run the discovery of a connection's server and store the outcome, which the connection's page shows.
+
+    A guess that has failed is not made again, unless a person is `trying` to sign in.
 
     After the end of the connection, or while its organization is suspended, nobody is asked and nothing is stored: the
     conclusion's refusal says so. That is read anew, as the connection may have been disabled while it was checked.
@@ -90,6 +93,8 @@ def discover_and_store(connection: Connection) -> Conclusion:
         connection.server_url, connection.oauth_client_id, connection.oauth_grant, dict(connection.request_headers())
     )
     conclusion = discover(wanted)
+    if not trying and conclusion.found is not None and conclusion.found.guessed:
+        conclusion = _as_it_failed(connection, conclusion)
     Discovery.objects.update_or_create(
         connection=connection,
         defaults={
@@ -103,6 +108,34 @@ def discover_and_store(connection: Connection) -> Conclusion:
         },
     )
     return conclusion
+
+
+def guess_failed(connection: Connection, seen: str) -> CannotSignIn:
+    """Store that nobody can sign in where we guessed, because of what was `seen` there, and return that as an error."""
+    sentence = f"The server does not say where to sign in, and our guess, its own address, failed: {seen}"
+    rows = Discovery.objects.filter(connection=connection, server_url=connection.server_url)
+    rows.update(reason=_NO_SERVER, sentence=sentence[:500])
+    credential_state.settle(connection)
+    return CannotSignIn(sentence, code=_NO_SERVER)
+
+
+async def page_is_missing(url: str) -> bool:
+    """Whether there is no page for a browser at this URL: nobody is sent to one that was guessed and is not there."""
+    try:
+        answer = await egress.fetch("GET", url, timeout=DOCUMENT_TIMEOUT, head_only=True)
+    except DuvoError:
+        return True
+    wants_a_token = answer.status == 401 and "bearer" in answer.headers.get("www-authenticate", "").lower()  # noqa: PLR2004
+    return wants_a_token or answer.status in {404, 405, 410}
+
+
+def _as_it_failed(connection: Connection, conclusion: Conclusion) -> Conclusion:
+    """Return the conclusion from a guess, or, where the same guess has failed before, that it has."""
+    before = Discovery.objects.filter(connection=connection, server_url=connection.server_url).first()
+    if before is None or before.reason != _NO_SERVER or not before.found.get("guessed"):
+        return conclusion
+    refusal = CannotSignIn(before.sentence, code=_NO_SERVER)
+    return replace(conclusion, sentence=before.sentence, refusal=refusal)
 
 
 def is_fresh(connection: Connection) -> bool:

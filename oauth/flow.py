@@ -61,7 +61,7 @@ def begin(
     """
     if (closed := credential_state.closed(connection)) is not None:
         raise closed
-    conclusion = discovering.discover_and_store(connection)
+    conclusion = discovering.discover_and_store(connection, trying=True)
     if conclusion.refusal is not None or conclusion.found is None or conclusion.approach is None:
         credential_state.settle(connection)
         raise conclusion.refusal or CannotSignIn
@@ -71,7 +71,7 @@ def begin(
     before = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
     scopes = _scopes(connection, found, before)
     named = scopes if after is not None and after.meaning == "invalid_scope" else ""
-    registration = registering.obtain(connection, found.server, kind, scopes=named)
+    registration = _registration(connection, found, kind, named)
     registering.client_of(registration, found.server)  # a missing secret is reported now, not after the consent
     pending = PendingAuthorization(
         connection=connection,
@@ -141,7 +141,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
     if (closed := credential_state.closed(connection)) is not None:
         raise closed
     made_for = basis(connection)
-    conclusion = discovering.discover_and_store(connection)
+    conclusion = discovering.discover_and_store(connection, trying=True)
     if conclusion.refusal is not None or conclusion.found is None:
         raise conclusion.refusal or CannotSignIn
     found = conclusion.found
@@ -232,6 +232,20 @@ def _scopes(connection: Connection, found: DiscoveryResult, before: SignIn | Non
     missing = before.missing_scopes if before is not None and before.step_ups < choices.MOST_STEP_UPS else ""
     had = before.scopes if before is not None else ""
     return choices.scopes(found, configured=connection.oauth_scopes, missing=missing, had=had)
+
+
+def _registration(connection: Connection, found: DiscoveryResult, kind: ClientKind, scopes: str) -> Registration:
+    """Return the registration to sign in with; raises CannotSignIn, which says so where the server was a guess."""
+    if not found.guessed:
+        return registering.obtain(connection, found.server, kind, scopes=scopes)
+    if egress.run(discovering.page_is_missing(found.server.authorization_endpoint)):
+        raise discovering.guess_failed(connection, "there is no page to sign in at.")
+    try:
+        return registering.obtain(connection, found.server, kind, scopes=scopes)
+    except CannotSignIn as refusal:
+        if refusal.code != "registration_refused":
+            raise
+        raise discovering.guess_failed(connection, "it does not register us there.") from refusal
 
 
 def _authorization_url(

@@ -17,6 +17,9 @@ from oauth.protocol.metadata import ServerMetadata, valid_scopes
 
 # Servers made with the MCP SDK offer Basic too, but refuse it unless the body repeats the client ID.
 SECRET_METHODS = (TokenAuth.POST, TokenAuth.BASIC)
+_GUESS = (
+    "The server does not say where to sign in. We guess that it is at the server's own address, as with older servers."
+)
 _OFFLINE = "offline_access"  # OpenID Connect Core 1.0, section 11
 ENDS_SOON = timedelta(days=3)
 MOST_STEP_UPS = 2  # with the first sign-in three visits to the provider; more would go on without end
@@ -43,12 +46,16 @@ class ClientApproach:
     sentence: str
 
 
-def client_approach(server: ServerMetadata, *, client_id: str, cimd_url: str, grant: str) -> ClientApproach:
+def client_approach(
+    server: ServerMetadata, *, client_id: str, cimd_url: str, grant: str, guessed: bool = False
+) -> ClientApproach:
     """Return the first way that works: Advanced settings, CIMD, DCR, else a person enters one (MCP 2026-07-28).
 
     A server that reads client metadata documents takes ours, a public client, also if its list of authentication
-    methods, which is about clients with a secret, does not name `none`.
+    methods, which is about clients with a secret, does not name `none`. Of a `guessed` server nothing is promised.
     """
+    if client_id and guessed:
+        return ClientApproach(ClientKind.PREREGISTERED, f"The client ID from Advanced settings is used. {_GUESS}")
     if client_id:
         return ClientApproach(ClientKind.PREREGISTERED, "The client ID from Advanced settings is used.")
     if grant == Grant.CLIENT_CREDENTIALS:
@@ -58,6 +65,8 @@ def client_approach(server: ServerMetadata, *, client_id: str, cimd_url: str, gr
             ClientKind.CIMD,
             "The sign-in server reads our client ID metadata document: nothing has to be registered.",
         )
+    if guessed:
+        return ClientApproach(ClientKind.DCR, f"{_GUESS} Whether it registers us there shows when you sign in.")
     if server.registration_endpoint:
         return ClientApproach(
             ClientKind.DCR, "The sign-in server lets us register by ourselves: no client ID is needed."

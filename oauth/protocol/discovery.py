@@ -87,7 +87,7 @@ class DiscoveryResult:
     """What signing in needs: the authorization server, and what to name to it.
 
     `trusted` are all the issuers that the resource names; none if the server was found as MCP 2025-03-26 says.
-    `challenged`: the MCP server answers nothing without a token.
+    `challenged`: the MCP server answers nothing without a token. `guessed`: no document says that this server is one.
     """
 
     server: ServerMetadata
@@ -96,6 +96,7 @@ class DiscoveryResult:
     resource_scopes: tuple[str, ...] | None = None
     trusted: tuple[str, ...] = ()
     challenged: bool = False
+    guessed: bool = False
 
 
 class MetadataDiscovery:
@@ -106,6 +107,7 @@ class MetadataDiscovery:
         self.steps: list[Step] = []
         self._url = server_url
         self._unanswered = False
+        self._guessed = False
 
     def walk(self) -> Generator[MetadataRequest, MetadataResponse, DiscoveryResult]:
         """Yield each request, take what came back, and return what was found; raises CannotSignIn."""
@@ -119,7 +121,8 @@ class MetadataDiscovery:
             trusted = tuple(server.issuer if same(issuer, server.issuer) else issuer for issuer in named)
             return DiscoveryResult(server, metadata.resource, scopes, _scopes(metadata), trusted, challenge is not None)
         server = yield from self._server_of_2025_03(guess=challenge is not None)
-        return DiscoveryResult(server, self._url, scopes, challenged=challenge is not None)
+        challenged, guessed = challenge is not None, self._guessed
+        return DiscoveryResult(server, self._url, scopes, challenged=challenged, guessed=guessed)
 
     # --- the MCP server itself ---
 
@@ -202,6 +205,7 @@ class MetadataDiscovery:
             return document
         if not guess or response.trouble or self._unanswered:
             raise self._nothing_found(refused=False)
+        self._guessed = True
         return ServerMetadata(
             issuer=origin,
             authorization_endpoint=f"{origin}/authorize",

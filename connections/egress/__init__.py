@@ -13,10 +13,11 @@ from connections.egress.loop import NotWanted, bounded, run, submit
 from connections.egress.network import PinnedBackend, Resolver, reach, resolve, tls_context
 from connections.egress.pool import GuardedPool, aclose, explained, pool
 from connections.egress.record import Step, observe
-from connections.egress.urls import check_hop, check_url, origin
+from connections.egress.urls import LONGEST_URL, check_hop, check_url, origin, secret_in
 from connections.errors import AnswerRefused, Refused, Unreachable
 
 __all__ = [
+    "LONGEST_URL",
     "Answer",
     "AnswerRefused",
     "Body",
@@ -41,6 +42,7 @@ __all__ = [
     "reach",
     "resolve",
     "run",
+    "secret_in",
     "submit",
     "tls_context",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from ipaddress import IPv6Address
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 import idna
 from django.conf import settings
@@ -26,6 +26,15 @@ COMMANDS = re.compile(
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(?![0-9])", re.IGNORECASE)
 LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?")
+# What a query string's secrets are called, letters only; and how well-known secrets begin, whatever they are called.
+SECRET_NAME = re.compile(r"(apikey|accesskey|authkey|privatekey|secretkey|subscriptionkey|functionskey|token|secret|"
+                         r"password|passwd|pwd|credentials?|bearer|authorization|signature)$")  # fmt: skip
+NO_SECRETS = {"pagetoken", "nexttoken", "continuationtoken", "maxtoken"}
+SECRET_VALUE = re.compile(
+    r"(sk-|sk_|rk_live_|pk_live_|gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|fc-|tvly-|hf_|ntn_|lin_api_|duvo_|npm_|dop_v1_"
+    r"|AKIA|AIza|SG\.)[A-Za-z0-9_.-]{12,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.|[Bb]earer[ +]"
+)
+SHORTEST_SECRET = 8  # characters of a value whose name alone does not tell
 PRIVATE_NAMES = (".local", ".internal", ".home.arpa", ".lan", ".home", ".corp", ".intranet", ".private", ".localdomain")
 
 SENTENCES = {
@@ -46,8 +55,6 @@ SENTENCES = {
     "private_name": "This name exists only inside a private network. Enter a URL that the internet can reach.",
     "private_address": "This server is at a private or reserved network address, which must not be reached from here. "
     "Enter a URL that the internet can reach.",
-    "sse_endpoint": "This looks like the endpoint of the old HTTP+SSE transport. Enter the streamable HTTP one: on "
-    "most servers it ends in /mcp instead of /sse.",
 }
 
 
@@ -69,10 +76,7 @@ def check_url(url: str) -> str:
         raise refused("configuration_pasted")
     if COMMANDS.match(url.strip()):
         raise refused("stdio_command")
-    checked = check_hop(url)
-    if urlsplit(checked).path.rstrip("/").lower().endswith("/sse"):
-        raise refused("sse_endpoint")
-    return checked
+    return check_hop(url)
 
 
 def check_hop(url: str) -> str:
@@ -98,6 +102,22 @@ def check_hop(url: str) -> str:
     path = quote(parts.path, safe="/%:@!$&'()*+,;=~[]")
     query = "?" + quote(parts.query, safe="/?%:@!$&'()*+,;=~[]") if parts.query else ""
     return f"{scheme}://{authority}{path}{query}"
+
+
+def secret_in(url: str) -> str:
+    """Return where a URL seems to hold a secret, in words for a person and without the secret; "" for nowhere."""
+    try:
+        parts = urlsplit(url)
+        members = parse_qsl(parts.query)
+    except ValueError:
+        return ""
+    for name, value in members:
+        plain = re.sub(r"[^a-z]", "", name.lower())
+        if (SECRET_NAME.search(plain) and plain not in NO_SECRETS) or SECRET_VALUE.match(value):
+            return f"“{name[:40]}” after the question mark"
+        if plain in {"key", "code", "sig", "auth"} and len(value) >= SHORTEST_SECRET:
+            return f"“{name[:40]}” after the question mark"
+    return "a part of the path" if any(SECRET_VALUE.match(unquote(part)) for part in parts.path.split("/")) else ""
 
 
 def origin(url: str) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from copy import copy
 from typing import Any
-from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
@@ -23,17 +22,14 @@ from django.db import transaction
 from django.db.models import Model, Value
 from django.db.models.functions import Lower
 
-from connections import audit, checking, egress, quotas
-from connections import headers as header_rules
-from connections.context import acting_for
-from connections.errors import DuvoError
-from connections.forms.fields import HeadersField, NameField, seconds
+from connections import audit, checking, quotas
+from connections.forms.address import AddressFields
+from connections.forms.fields import NameField, seconds
 from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON, OAuthFields
+from connections.forms.secrets import SecretFields
 from connections.forms.shown import SHOWN, Superseded
 from connections.forms.tenants import TenantForm
 from connections.models import AuditEvent, Authorization, Connection, Credential, Era, Tenant
-from connections.models.connection import METHOD_OF
-from connections.models.credential import NOT_SENT
 from connections.states import ReachabilityState, ToolsState
 
 Kind = Credential.Kind
@@ -42,19 +38,9 @@ LARGEST_ANSWER = 10_000_000  # bytes
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
 
 
-class ConnectionForm(OAuthFields, TenantForm):
+class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
     """Name, server, authorization method with its secret, and the advanced settings of a connection."""
 
-    server_url = forms.CharField(
-        label="Server URL",
-        max_length=Connection.server_url.field.max_length,
-        widget=forms.TextInput(
-            attrs={"inputmode": "url", "autocapitalize": "none", "autocomplete": "off", "spellcheck": "false",
-                   "placeholder": "https://mcp.example.com/mcp"}
-        ),
-        help_text="The public https:// address of your MCP server (streamable HTTP). "
-        "Your colleagues can see it, so it must hold no secret.",
-    )  # fmt: skip
     authorization = forms.ChoiceField(
         label="Authorization method",
         choices=Authorization.choices,
@@ -62,29 +48,6 @@ class ConnectionForm(OAuthFields, TenantForm):
         initial=Authorization.NONE,
         help_text="How the server knows that we may call it. Another method forgets the secret of the one before.",
     )
-    api_key = forms.CharField(
-        label="API key",
-        required=False,
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-        help_text="A leading “Bearer” is dropped: we add it.",
-    )
-    api_key_header = forms.CharField(
-        label="Header",
-        required=False,
-        max_length=header_rules.LONGEST_NAME,
-        widget=forms.TextInput(attrs={"placeholder": "Authorization: Bearer", "autocomplete": "off"}),
-        help_text="The header that carries the key. Leave blank to send “Authorization: Bearer” and the key.",
-    )
-    remove_api_key = forms.BooleanField(label="Remove the stored API key", required=False)
-    headers = HeadersField(
-        label="Headers", help_text="One “Name: value” per line. Only the names are ever shown again."
-    )
-    remove_headers = forms.BooleanField(label="Remove the stored headers", required=False)
-    extra_headers = HeadersField(
-        label="Extra headers", help_text="Sent with every request, whatever the method. One “Name: value” per line."
-    )
-    remove_extra_headers = forms.BooleanField(label="Remove the stored extra headers", required=False)
     connect_timeout = seconds(
         "Connect timeout", 60, "Seconds to wait until the server accepts the connection, 1 to 60."
     )
@@ -181,34 +144,6 @@ class ConnectionForm(OAuthFields, TenantForm):
             raise ValidationError(NAME_TAKEN, code="duplicate")
         return name
 
-    def clean_server_url(self) -> str:
-        """Return the URL in normal form; raises ValidationError with the reason why it cannot be used."""
-        try:
-            url = egress.check_url(self.cleaned_data["server_url"])
-            if self.before is None or url != self.before.server_url:
-                parts = urlsplit(url)
-                https = parts.scheme == "https"
-                with acting_for(self.tenant.pk if self.tenant else None):
-                    egress.resolve(parts.hostname or "", parts.port or (443 if https else 80), https=https)
-        except DuvoError as refusal:
-            raise ValidationError(refusal.sentence, code=refusal.code) from refusal
-        return url
-
-    def clean_api_key_header(self) -> str:
-        """Return the header's name; raises ValidationError for one that may not be set."""
-        name = str(self.cleaned_data["api_key_header"])
-        if name.lower().rstrip(":") in {"authorization", "authorization: bearer"}:
-            raise ValidationError(
-                "Leave this blank to send “Authorization: Bearer”. For another scheme choose Custom headers.",
-                code="bad_header",
-            )
-        if name:
-            try:
-                header_rules.check_name(name)
-            except header_rules.BadHeader as fault:
-                raise ValidationError(str(fault), code="bad_header") from fault
-        return name
-
     def clean(self) -> dict[str, Any]:
         """Check what depends on several fields."""
         data = self.cleaned_data
@@ -222,73 +157,9 @@ class ConnectionForm(OAuthFields, TenantForm):
                 data[name] = getattr(self.before or Connection(), name)
         if data.get("tenant") and self.tenant is None and self._name_is_taken(data["tenant"], data.get("name", "")):
             self.add_error("name", ValidationError(NAME_TAKEN, code="duplicate"))
-        self._clean_api_key(data)
-        self._clean_extra_headers(data)
-        self._clean_origin(data)
+        self.clean_secrets(data)
         self.clean_oauth(data)
         return data
-
-    def _clean_api_key(self, data: dict[str, Any]) -> None:
-        if data.get("authorization") != Authorization.API_KEY or not data.get("api_key"):
-            return
-        try:
-            data["api_key"] = header_rules.parse_api_key(data["api_key"], as_bearer=not data.get("api_key_header"))
-        except header_rules.BadHeader as fault:
-            self.add_error("api_key", ValidationError(str(fault), code="bad_header"))
-
-    def _clean_extra_headers(self, data: dict[str, Any]) -> None:
-        extra = {name.lower(): name for name in self._header_names(Kind.EXTRA_HEADERS, data)}
-        field = "extra_headers" if data.get("extra_headers") else "headers"
-        method = data.get("authorization")
-        if "authorization" in extra:
-            self.add_error(
-                "extra_headers",
-                ValidationError(
-                    "“Authorization” belongs to the authorization method. Choose Custom headers and enter it there.",
-                    code="bad_header",
-                ),
-            )
-        taken: list[str] = []
-        if method == Authorization.HEADERS:
-            taken = self._header_names(Kind.HEADERS, data)
-        elif method == Authorization.API_KEY and data.get("api_key_header"):
-            taken, field = [data["api_key_header"]], "api_key_header"
-        for name in taken:
-            if name.lower() in extra:
-                self.add_error(
-                    field, ValidationError(f"“{name}” is set twice, here and in another place.", code="bad_header")
-                )
-
-    def _header_names(self, kind: str, data: dict[str, Any]) -> list[str]:
-        if data.get(kind):
-            return list(data[kind])
-        if kind in self.stored and not data.get(f"remove_{kind}"):
-            return list(self.stored[Kind(kind)].header_names)
-        return []
-
-    def _clean_origin(self, data: dict[str, Any]) -> None:
-        """Refuse to send a stored secret to another server than the one it was entered for."""
-        url = data.get("server_url")
-        if self.before is None or not url:
-            return
-        for kind, row in self.stored.items():
-            if kind in NOT_SENT or row.origin == egress.origin(url):
-                continue
-            used = self._is_used(kind, data.get("authorization", ""))
-            if used and not data.get(kind) and not data.get(f"remove_{kind}") and kind not in self.errors:
-                host = urlsplit(row.origin or self.before.server_url).netloc
-                self.add_error(
-                    kind,
-                    ValidationError(
-                        f"What is stored here was entered for {host} and is not sent to another server. "
-                        "Enter it for the new server, or remove it.",
-                        code="secret_of_another_server",
-                    ),
-                )
-
-    @staticmethod
-    def _is_used(kind: str, method: str) -> bool:
-        return kind == Kind.EXTRA_HEADERS or METHOD_OF[Kind(kind)] == method
 
     def _name_is_taken(self, tenant: Tenant, name: str) -> bool:
         # The same comparison as the database's constraint, so that the constraint is never violated.
@@ -336,9 +207,13 @@ class ConnectionForm(OAuthFields, TenantForm):
                 connection.save(force_insert=True)
             else:
                 self._write_changes(connection, self.before)
-            changed_secrets = self._save_secrets(connection)
+            changed_secrets = self.save_secrets(connection)
             self._reset_states(connection, secret_changed=bool(changed_secrets))
-            fields = [name for name in self.changed_data if name not in {*Kind.values, *(f"remove_{k}" for k in Kind)}]
+            fields = [
+                name
+                for name in self.changed_data
+                if name not in {"keep_url_secret", *Kind.values, *(f"remove_{k}" for k in Kind)}
+            ]
             verb = "created" if self.before is None else "changed"
             audit.record(
                 self.user, f"connection.{verb}", connection, tenant=tenant, fields=fields, secrets=changed_secrets
@@ -357,23 +232,6 @@ class ConnectionForm(OAuthFields, TenantForm):
                 setattr(connection, field.attname, getattr(now, field.attname))
         connection.revision = now.revision + 1
         connection.save(update_fields=[*changed, "revision", "updated_at"])
-
-    def _save_secrets(self, connection: Connection) -> list[str]:
-        """Store, keep or forget each secret; return which changed."""
-        changed = []
-        for kind in Kind:
-            entered = self.cleaned_data.get(kind)
-            used = self._is_used(kind, connection.authorization)
-            if used and kind == Kind.OAUTH_CLIENT_SECRET and not connection.oauth_client_id:
-                used = False  # a secret without its client ID is of no use
-            if used and entered:
-                row = self.stored.get(kind) or Credential(connection=connection, kind=kind)
-                row.set(entered, by=self.user)
-                changed.append(f"{kind} set")
-            elif kind in self.stored and (not used or self.cleaned_data.get(f"remove_{kind}")):
-                self.stored[kind].delete()
-                changed.append(f"{kind} removed")
-        return changed
 
     def _reset_states(self, connection: Connection, *, secret_changed: bool) -> None:
         """Reset the states if the server or a secret is another now; the check that follows finds them out."""

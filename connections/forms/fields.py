@@ -9,6 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from connections import headers, names
+from connections.forms import pastes
 
 
 class NameField(forms.CharField):
@@ -38,7 +39,7 @@ class HeadersField(forms.CharField):
     def to_python(self, value: Any) -> Any:
         """Return the headers by name, {} for none; raises ValidationError with a sentence."""
         try:
-            return headers.parse(value if isinstance(value, Mapping) else str(value or ""))
+            return headers.parse(value if isinstance(value, Mapping) else pastes.header_lines(str(value or "")))
         except headers.BadHeader as fault:
             raise ValidationError(str(fault), code="bad_header") from fault
 

@@ -220,6 +220,11 @@ class Connection(models.Model):
         )
 
     @property
+    def bare_url(self) -> str:
+        """Return the server's address without its query string, which may hold a secret."""
+        return self.server_url.partition("?")[0]
+
+    @property
     def next_step(self) -> str:
         """What a person should do now, as a sentence; empty when there is nothing to do."""
         return next_step(self.credential_reason, self.reachability_reason, self.tools_reason)

@@ -51,8 +51,6 @@ REFUSED: list[tuple[str, str]] = [
     ("https://mcp.example.com/\u202e", "forbidden_character"),
     ("https://mcp.example.com/\ud800", "forbidden_character"),
     ("https://mcp.example.com/" + "x" * 2048, "url_too_long"),
-    ("https://mcp.example.com/sse", "sse_endpoint"),
-    ("https://mcp.example.com/v1/SSE/?key=1", "sse_endpoint"),
     # hosts that are none
     ("https://", "host_missing"),
     ("https:///mcp", "host_missing"),

@@ -61,7 +61,6 @@ def test_the_bounds_of_calls_are_kept_until_they_are_changed(acme: House) -> Non
         ("https://ann:pw@8.8.8.8/mcp", "@"),
         ("https://8.8.8.8/mcp#tools", "#"),
         ("https://8.8.8.8:22/mcp", "Port 22"),
-        ("https://8.8.8.8/sse", "HTTP+SSE"),
         ("npx -y @acme/mcp-server", "command"),
         ("uvx acme-mcp", "command"),
         ('{"mcpServers": {}}', "configuration"),

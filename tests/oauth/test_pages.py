@@ -275,7 +275,6 @@ def test_a_form_can_be_checked_before_it_is_saved(scene: StartScene) -> None:
         ("", "https://"),
         ("npx -y @acme/orders", "a command that starts a server"),
         ("https://10.0.0.1/mcp", "private"),
-        ("https://mcp.example.com/sse", "SSE"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_told_in_a_sentence(

@@ -23,9 +23,9 @@ from tests.servers.running import Incoming, McpServer, Receive, Rule, Send
 
 MCP = "https://mcp.example.com/mcp"
 SERVER = "https://login.example.com"
-# Blank is a member left out, and only a person can mistake the old transport's endpoint for another.
+# Blank is a member left out.
 HOSTILE = [
-    *[url for url, code in REFUSED if url and code != "sse_endpoint"][::2],
+    *[url for url, _code in REFUSED if url][::2],
     "javascript:alert(document.cookie)",
     "data:application/json,{}",
     "file:///etc/passwd",

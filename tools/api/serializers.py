@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from connections.models import Authorization, Connection, Era, Grant, Sharing, TokenAuth
+from tools.api import members, problems
 from tools.calls.outcomes import Report
 from tools.models import Call, Policy, Tool
 from tools.models.call_states import CallState
@@ -198,6 +200,7 @@ class StateSerializer(serializers.Serializer[Any]):
 class ConnectionSerializer(serializers.ModelSerializer[Connection]):
     """A connection with its three states; never a secret."""
 
+    server_url = serializers.SerializerMethodField()
     status = serializers.CharField(source="headline", help_text="One word derived from the three states.")
     next_step = serializers.CharField(help_text="What a person should do now; empty when there is nothing to do.")
     credential = serializers.SerializerMethodField()
@@ -210,6 +213,10 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
             "id", "name", "slug", "server_url", "authorization", "sharing", "enabled", "era", "protocol_version",
             "status", "next_step", "credential", "reachability", "tools", "probed_at", "created_at",
         ]  # fmt: skip
+
+    def get_server_url(self, connection: Connection) -> str:
+        """The server's address; its query string is shown to admins' tokens only."""
+        return connection.server_url if self.context.get("whole_address") else connection.bare_url
 
     @extend_schema_field(StateSerializer)
     def get_credential(self, connection: Connection) -> Any:
@@ -235,9 +242,23 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
 class ConnectionChangeSerializer(serializers.Serializer[Any]):
     """What an admin's token may set on a connection; a secret that is left out is kept."""
 
+    def to_internal_value(self, data: Any) -> Any:
+        """Return what was sent; raises Invalid for members that cannot be set."""
+        if isinstance(data, Mapping):
+            read_only = ConnectionSerializer.Meta.fields
+            if faults := list(members.strangers(data, self.fields.keys(), read_only)):
+                raise problems.Invalid(faults)
+        return super().to_internal_value(data)
+
     name = serializers.CharField(max_length=80)
     server_url = serializers.CharField(max_length=2048)
-    authorization = serializers.ChoiceField(choices=Authorization.choices, required=False)
+    keep_url_secret = serializers.BooleanField(
+        required=False, write_only=True, help_text="True stores a `server_url` whose query string holds a secret."
+    )
+    authorization = serializers.ChoiceField(
+        choices=Authorization.choices, required=False,
+        help_text="Left out, it is as before, or the one to which the secret that is sent belongs.",
+    )  # fmt: skip
     api_key = serializers.CharField(required=False, write_only=True, help_text="Write-only.")
     api_key_header = serializers.CharField(required=False, allow_blank=True, max_length=80)
     headers = serializers.DictField(child=serializers.CharField(), required=False, write_only=True)

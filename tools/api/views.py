@@ -25,8 +25,8 @@ from rest_framework.viewsets import ReadOnlyModelViewSet
 from connections import audit, checking, egress
 from connections.errors import SecretOfAnotherServer
 from connections.forms import ConnectionForm, Superseded
-from connections.models import Connection, Credential, Tenant, User
-from tools.api import conditional, problems
+from connections.models import Connection, Credential, Role, Tenant, User
+from tools.api import conditional, members, problems
 from tools.api.authentication import IsAdminToChange, IsAssignment
 from tools.api.serializers import (
     CallSummarySerializer,
@@ -288,6 +288,11 @@ class Connections(ReadOnlyModelViewSet[Connection]):
         connection = self.get_object()
         return get_object_or_404(Connection.objects.select_for_update(), pk=connection.pk)
 
+    def get_serializer_context(self) -> dict[str, Any]:
+        """Say whether the caller may see whole addresses: a query string may hold a secret."""
+        principal = principal_of(self.request) if self.request else None
+        return {**super().get_serializer_context(), "whole_address": getattr(principal, "role", None) == Role.ADMIN}
+
     def _shown(self, connection: Connection, status: int = 200) -> Response:
         return conditional.tagged(Response(self.get_serializer(connection).data, status=status), connection)
 
@@ -295,9 +300,13 @@ class Connections(ReadOnlyModelViewSet[Connection]):
         shape = ConnectionChangeSerializer(data=request.data, partial=connection is not None)
         shape.is_valid(raise_exception=True)
         given: dict[str, Any] = shape.validated_data
+        before = ConnectionForm.data_of(connection or Connection(authorization="none"))
+        given["authorization"] = members.method_of(given, connection.authorization if connection else None)
+        if faults := list(members.misfits(given, given["authorization"], before)):
+            raise problems.Invalid(faults)
         if connection is not None and egress.origin(connection.server_url) != egress.origin(asked_of):
             _refuse_secrets_of(asked_of, given)
-        before = ConnectionForm.data_of(connection) if connection else {"authorization": "none", "enabled": True}
+        before = before if connection else {"enabled": True}
         form = ConnectionForm(before | given, instance=connection, tenant=tenant_of(request), user=self._user(request))
         if not form.is_valid():
             raise problems.Invalid.of(form.errors.as_data())

@@ -14,20 +14,11 @@ from typing import Any, cast
 
 import httpcore2
 
+from connections.egress import handshakes
 from connections.egress.record import note
 from connections.errors import Unreachable
 
 HELD_AT_MOST = 256 * 1024  # bytes: above it we stop reading, or begin to send
-CERTIFICATE_FAULTS = {  # OpenSSL's verify codes
-    9: "The server's certificate is not valid yet.",
-    10: "The server's certificate has expired.",
-    18: "The server's certificate is self-signed.",
-    19: "The server's certificate comes from an authority that is not trusted here.",
-    20: "The server's certificate comes from an authority that is not trusted here.",
-    21: "The server's certificate comes from an authority that is not trusted here.",
-    62: "The server's certificate is for another host name.",
-    64: "The server's certificate is for another address.",
-}
 
 
 class Wire(asyncio.Protocol):
@@ -200,17 +191,20 @@ class Stream(httpcore2.AsyncNetworkStream):
         """Secure the connection and check the certificate against the host name; raises Unreachable, nothing sent."""
         wire = self._wire
         started = time.monotonic()
+        address = wire.transport.get_extra_info("peername")
         try:
             transport = await asyncio.get_running_loop().start_tls(
                 wire.transport, wire, ssl_context, server_hostname=server_hostname, ssl_handshake_timeout=timeout
             )
+            if transport is None:  # the peer disconnected right after the handshake
+                raise ConnectionResetError
         except OSError as error:  # SSLError is one
             wire.transport.abort()
-            sentence = _tls_sentence(error)
-            note("tls", sentence, started=started, code="tls_failed")
-            raise Unreachable(sentence, code="tls_failed") from error
-        if transport is None:  # the peer disconnected right after the handshake
-            raise Unreachable("The server hung up after the TLS handshake.", code="tls_failed")
+            # What came before the handshake was taken by the wire: no TLS server speaks first.
+            failure = handshakes.of_greeting(wire.take(64)) or handshakes.judge(error)
+            failure = await handshakes.look_again(failure, error, address, server_hostname)
+            note("tls", failure.sentence, started=started, code=failure.code)
+            raise Unreachable(failure.sentence, code=failure.code) from error
         wire.transport = transport
         version = transport.get_extra_info("ssl_object").version() or ""
         note(
@@ -245,13 +239,3 @@ async def _within(waiter: asyncio.Future[None], seconds: float | None) -> None:
 def _expire(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError())
-
-
-def _tls_sentence(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return CERTIFICATE_FAULTS.get(error.verify_code, "The server's certificate is not valid.")
-    if isinstance(error, ssl.SSLError) and error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}:
-        return "The server does not speak TLS on this port. Check the port in the URL."
-    if isinstance(error, ssl.SSLError) and error.reason in {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"}:
-        return "The server speaks only an outdated version of TLS."
-    return "The TLS handshake with the server failed."

@@ -107,7 +107,7 @@ def codes_in_code() -> set[str]:
     found = codes_of(family("DuvoError") - mcp - oauth)
     found |= {f"upstream_{code}" for code in codes_of(mcp)} | FOUND_BY_A_CHECK
     found |= arguments("problem", 1) | table("_CODES", "problems.py", values=True)
-    found |= arguments("refused", 0) | table("SENTENCES", "urls.py")
+    found |= arguments("Failure", 0) | arguments("refused", 0) | table("SENTENCES", "urls.py")
     found |= arguments("Standing", 0) | arguments("Availability", 0) | arguments("end", 1)
     limits = table("_SENTENCES", "limits.py") - {"open_calls", "stored"}  # those two are quotas
     return (found | limits) - NEVER

@@ -27,6 +27,7 @@ class ReachabilityState(TextChoices):
 
     UNKNOWN = "unknown", "Not checked yet"
     REACHABLE = "reachable", "Reachable"
+    BUSY = "busy", "Busy"
     UNREACHABLE = "unreachable", "Unreachable"
     UNSUPPORTED = "unsupported_transport", "Unsupported transport"
 
@@ -47,6 +48,7 @@ class Headline(TextChoices):
     ACTION_REQUIRED = "action_required", "Action required"
     UNREACHABLE = "unreachable", "Unreachable"
     UNSUPPORTED = "unsupported", "Unsupported"
+    BUSY = "busy", "Busy"
     CHECKING = "checking", "Checking"
     DISABLED = "disabled", "Disabled"
 
@@ -59,6 +61,8 @@ def headline(*, enabled: bool, credential: str, reachability: str, tools: str) -
         return Headline.UNSUPPORTED
     if reachability == ReachabilityState.UNREACHABLE:
         return Headline.UNREACHABLE
+    if reachability == ReachabilityState.BUSY:
+        return Headline.BUSY
     if credential in NOT_LET_IN:
         return Headline.ACTION_REQUIRED
     if reachability == ReachabilityState.UNKNOWN:
@@ -66,6 +70,17 @@ def headline(*, enabled: bool, credential: str, reachability: str, tools: str) -
     if tools == ToolsState.IN_SYNC:
         return Headline.CONNECTED
     return Headline.CHECKING if tools == ToolsState.NEVER_LISTED else Headline.ACTION_REQUIRED
+
+
+NOT_REACHED = frozenset({ReachabilityState.UNREACHABLE, ReachabilityState.UNSUPPORTED, ReachabilityState.BUSY})
+
+
+def in_order(*, credential: str, reachability: str, tools: str, state: str) -> tuple[str, str, str]:
+    """Return the reasons of the three states, the one to begin with first; `state` is that of reachability.
+
+    Nobody can sign in at a server that is not reached, so that comes before the credential.
+    """
+    return (reachability, credential, tools) if state in NOT_REACHED else (credential, reachability, tools)
 
 
 def next_step(*reasons: str) -> str:
@@ -124,6 +139,7 @@ _NEXT_STEPS = {
     "took_too_long": "Check the server's load: it answers, but so slowly that no check gets to its end.",
     "server_failed": "Check the server's own logs: it answered with an error of its own.",
     "rate_limited": "Wait: the server asks us to slow down. We try again by ourselves.",
+    "server_busy": "Wait: we try again by ourselves. If it goes on, look at the server's own logs and load.",
     "old_sse_transport": "Give the server's streamable HTTP address, usually ending in /mcp, or upgrade the server.",
     "not_streamable_http": "Check the server URL: what answers there is not an MCP server. It usually ends in /mcp.",
     "unexpected_status": "Check the server URL: what answers there is not an MCP server. It usually ends in /mcp.",

@@ -15,7 +15,16 @@ from uuid_utils.compat import uuid7
 
 from connections.models.credential import Credential, SecretKind
 from connections.models.people import Tenant, User
-from connections.states import CredentialState, Headline, ReachabilityState, ToolsState, headline, next_step
+from connections.states import (
+    NOT_REACHED,
+    CredentialState,
+    Headline,
+    ReachabilityState,
+    ToolsState,
+    headline,
+    in_order,
+    next_step,
+)
 
 
 class Authorization(models.TextChoices):
@@ -227,7 +236,19 @@ class Connection(models.Model):
     @property
     def next_step(self) -> str:
         """What a person should do now, as a sentence; empty when there is nothing to do."""
-        return next_step(self.credential_reason, self.reachability_reason, self.tools_reason)
+        return next_step(
+            *in_order(
+                credential=self.credential_reason,
+                reachability=self.reachability_reason,
+                tools=self.tools_reason,
+                state=self.reachability_state,
+            )
+        )
+
+    @property
+    def is_not_reached(self) -> bool:
+        """Whether there is no use in signing in before something else is mended."""
+        return self.reachability_state in NOT_REACHED
 
     def credential_as_stored(self) -> tuple[CredentialState, str, str]:
         """Return the credential state, with reason and sentence, before the server has been asked."""

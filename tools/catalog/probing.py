@@ -24,7 +24,7 @@ from connections.quotas import QuotaReached
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth.errors import OAuthError
 from tools import mcp_client
-from tools.catalog import listing
+from tools.catalog import listing, standing
 from tools.catalog.access import Access, CheckStopped
 from tools.models import Probe
 
@@ -159,9 +159,7 @@ def _discover(access: Access, report: Probe) -> None:
         raise
     except DuvoError as error:
         report.add_stage("protocol", "failed", error.sentence, clock.milliseconds)
-        unsupported = isinstance(error, mcp_client.NotStreamableHttp | mcp_client.UnsupportedVersion)
-        state = ReachabilityState.UNSUPPORTED if unsupported else ReachabilityState.UNREACHABLE
-        connection.set_reachability(state, error.code, error.sentence)
+        connection.set_reachability(*standing.of(error))
         raise
     sentence = f"Streamable HTTP, MCP {facts.protocol_version} ({facts.era})."
     report.add_stage("protocol", "passed", sentence, clock.milliseconds)
@@ -182,7 +180,10 @@ def _list_tools(access: Access, report: Probe) -> None:
         raise
     except DuvoError as error:
         report.add_stage("tools", "failed", error.sentence, clock.milliseconds)
-        connection.set_tools_state(ToolsState.FAILED, error.code, error.sentence)
+        if standing.is_busy(error):
+            connection.set_reachability(*standing.of(error))
+        else:
+            connection.set_tools_state(ToolsState.FAILED, error.code, error.sentence)
         raise
     passed, sentence = access.let_in()
     report.add_stage("authorization", "passed" if passed else "failed", sentence, 0)

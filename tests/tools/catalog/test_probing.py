@@ -47,7 +47,7 @@ def test_a_good_server_is_connected_in_either_era(
     [
         ("old sse", ("not_needed", "unsupported_transport", "never_listed"), "old_sse_transport"),
         ("web page", ("not_needed", "unsupported_transport", "never_listed"), "not_streamable_http"),
-        ("down", ("not_needed", "unreachable", "never_listed"), "server_failed"),
+        ("down", ("not_needed", "busy", "never_listed"), "server_failed"),
         ("moved", ("not_needed", "unreachable", "never_listed"), "redirected"),
         ("behind 401", ("missing", "reachable", "never_listed"), "unauthorized"),
     ],

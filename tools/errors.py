@@ -25,6 +25,7 @@ CallError                 carries the HTTP status of the problem it becomes
 │   └── QuotaFull         the organization has as many open calls, or as many bytes stored, as it may
 ├── CircuitOpen           the server could not be reached several times in a row; calls pause
 ├── CallFailed            the server did not give a result; the call's row says the same
+│   └── AnswerUnusable    it answered with what cannot be read; the tool has run
 ├── CallTimedOut          the server did not answer in time
 └── OutcomeUnknown        the tool may have run, and nobody knows its result
 """
@@ -223,6 +224,12 @@ class CallFailed(CallError):
     """The server did not give a result."""
 
     code = "call_failed"
+
+
+class AnswerUnusable(CallFailed):
+    """The server's answer cannot be used. The tool has run: check what it did before you try again."""
+
+    code = "answer_unusable"
 
 
 class CallTimedOut(CallError):

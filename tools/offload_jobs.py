@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from tools.definitions import schemas
-from tools.payloads import splitting, untrusted
+from tools.payloads import splitting, tool_results, untrusted
 
 MOST_BESIDE: Final = 256 * 1024  # bytes of a server's answer without its content
 
@@ -86,22 +86,28 @@ def answer(text: bytes, method: bytes) -> list[bytes]:
     except ValueError:
         return [b"", b""]
     large = b""
+    if isinstance(message, list) and len(message) == 1:
+        (message,) = message
     result = message.get("result") if isinstance(message, dict) else None
+    if method == b"tools/call" and isinstance(result, str | list):
+        result = message["result"] = {"content": result}
     # The result of a task is a member of the result of `tasks/get`.
     holder = result.get("result") if isinstance(result, dict) and method == b"tasks/get" else result
     if isinstance(holder, dict) and holder.get("resultType", "complete") == "complete":
-        content = holder.get("content", [])
-        if untrusted.are_blocks(content):
+        content: Any = []
+        try:
             large = _kept(
                 {
-                    "is_error": holder.get("isError") is True,
-                    "content": content,
-                    "structured_content": holder.get("structuredContent"),
+                    "is_error": tool_results.is_error(holder),
+                    "content": tool_results.content_of(holder),
+                    "structured_content": tool_results.structured_of(holder),
                 }
             )
-        holder.pop("structuredContent", None)
-        if "content" in holder:  # null says that it was no list of blocks
-            holder["content"] = [] if large else None
+        except tool_results.Unusable as unusable:
+            content = unusable.example  # by which the caller finds out why
+        for name in ("structuredContent", "toolResult"):
+            holder.pop(name, None)
+        holder["content"] = content
     beside = orjson.dumps(message)
     return [beside, large] if len(beside) <= MOST_BESIDE else [b"", b""]
 

@@ -14,6 +14,7 @@ from tools import mcp_client
 from tools.calls import ending, limits
 from tools.errors import (
     ActingRefused,
+    AnswerUnusable,
     CallCancelled,
     CallError,
     CallFailed,
@@ -46,6 +47,7 @@ _ERRORS_BY_CODE: dict[str, type[CallError]] = {
     ToolDenied.code: ToolDenied,
     ActingRefused.code: ActingRefused,
     ToolReplaced.code: ToolReplaced,
+    AnswerUnusable.code: AnswerUnusable,
 }
 _BAD_GATEWAY = 502  # with 503, 504 and the 52x family: a proxy in front of the server fails
 
@@ -95,10 +97,13 @@ def outcome_of(failure: DuvoError) -> tuple[CallState, CallError]:
     if isinstance(failure, mcp_client.TimedOut):
         return CallState.TIMED_OUT, CallTimedOut(failure.sentence)
     if isinstance(failure, mcp_client.McpError) and failure.outcome_unknown:
-        if isinstance(failure, mcp_client.AnswerTooLarge | mcp_client.AnswerUnread):
-            unread = f"{failure.sentence} The tool may have run: check before you try again."
-            return CallState.OUTCOME_UNKNOWN, OutcomeUnknown(unread)
-        return CallState.OUTCOME_UNKNOWN, OutcomeUnknown()
+        if isinstance(failure, mcp_client.BadAnswer):
+            ran = f"{failure.sentence} The tool has run: check what it did before you try again."
+            return CallState.FAILED, AnswerUnusable(ran)
+        if isinstance(failure, mcp_client.ConnectionLost):
+            return CallState.OUTCOME_UNKNOWN, OutcomeUnknown()
+        may = f"{failure.sentence} The tool may have run: check before you try again."
+        return CallState.OUTCOME_UNKNOWN, OutcomeUnknown(may)
     if isinstance(failure, Refused | Unreachable):
         return CallState.FAILED, CallFailed(failure.sentence, code=failure.code)
     return CallState.FAILED, CallFailed(

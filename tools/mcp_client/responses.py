@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,20 +13,10 @@ import httpcore2
 
 from connections import egress, offload
 from connections.errors import DuvoError
-from tools.mcp_client import budget, forms, sse, wire
-from tools.mcp_client.errors import (
-    AnswerTooLarge,
-    AnswerUnread,
-    BadAnswer,
-    ConnectionLost,
-    Forbidden,
-    NotStreamableHttp,
-    RateLimited,
-    Redirected,
-    ServerFailed,
-    Unauthorized,
-)
-from tools.mcp_client.shapes import OnProgress, Progress, Server
+from tools.mcp_client import budget, decoding, messages, refusals, sse, wire
+from tools.mcp_client.errors import AnswerTooLarge, AnswerUnread, BadAnswer, ConnectionLost, NotStreamableHttp
+from tools.mcp_client.messages import Fault
+from tools.mcp_client.shapes import OnProgress, Server
 from tools.payloads.raw_json import is_small
 
 _MAX_ERROR_BODY: Final = 64 * 1024
@@ -37,22 +26,11 @@ _MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither conte
 _UNCOUNTED: Final = 128 * 1024  # bytes of an answer that the budget does not count
 _LARGE: Final = frozenset({"tools/call", "tasks/get"})  # whose answers have content
 _LISTING: Final = "tools/list"
+_UNTYPED: Final = frozenset({b"", b"text/plain", b"application/octet-stream"})  # which may be JSON all the same
 WHOLE_SECONDS: Final = 120.0  # that a large answer may take to arrive, once it has begun to
 _READ_SECONDS: Final = 10.0  # of CPU time, for the largest answer
-_MOST_OF_A_STEP: Final = 2_000  # characters of a progress message
 _MOST_DIGITS: Final = 15  # of a Content-Length; one with more is ignored, as no such response is read
-_SHORTEST_SECRET: Final = 12  # characters; what is shorter may be in a challenge by chance
 _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """The `error` member of an answer; `ours` when it carries the id of our request."""
-
-    code: int
-    message: str
-    data: Any
-    ours: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +118,8 @@ class ResponseReader:
     """Reads the answer to one request; afterwards `unfinished` is what is left to do in the background."""
 
     __slots__ = (
-        "_account", "_clock", "_counted", "_expected", "_large", "_listener", "_request", "_server", "_session",
-        "_size", "_status", "unfinished",
+        "_account", "_clock", "_counted", "_expected", "_large", "_listener", "_odd", "_request", "_server",
+        "_session", "_size", "_status", "unfinished",
     )  # fmt: skip
 
     def __init__(self, server: Server, request: wire.Request, listener: Listener, clock: Clock) -> None:
@@ -155,6 +133,7 @@ class ResponseReader:
         self._expected = self._server.max_bytes  # bytes, at most
         self._counted = False  # whether the budget knows of this answer
         self._large = b""
+        self._odd: BadAnswer | None = None  # what a stream carried besides, to be told if no answer comes
         self.unfinished: Coroutine[Any, Any, None] | None = None
 
     async def read(self, response: httpcore2.Response) -> Reply:
@@ -163,8 +142,9 @@ class ResponseReader:
         end = ExitStack()
         self._account = end.enter_context(budget.account())
         try:
-            _raise_for_status(response.status, headers, self._server)
             self._status = response.status
+            if (error := refusals.error_for(response.status, headers, self._server)) is not None:
+                raise error
             session = headers.get(b"mcp-session-id")
             self._session = session.decode("latin-1") if session is not None else None
             if self._request.id is None:
@@ -177,27 +157,35 @@ class ResponseReader:
 
     async def _read_answer(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> Reply:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        # We ask for `identity`: a compressed answer could decompress to any size.
-        plain = headers.get(b"content-encoding", b"identity").strip().lower() == b"identity"
         if response.status >= HTTPStatus.BAD_REQUEST:
-            return await self._read_refusal(response) if plain and kind == b"application/json" else self._bare()
-        if not plain:
-            raise BadAnswer("The server compressed its answer although it was asked not to.")
-        if kind == b"application/json":
-            return self._reply(await self._parsed(await self._collect(response, headers)))
+            return await self._read_refusal(response, headers) if b"json" in kind else self._bare()
         if kind == b"text/event-stream":
-            return self._reply(await self._follow(response))
-        if response.status == HTTPStatus.OK:
+            return self._reply(await self._follow(response, headers))
+        if b"json" in kind:
+            return self._reply(self._among(await self._parsed(await self._collect(response, headers))))
+        if response.status != HTTPStatus.OK:
+            raise BadAnswer("The server acknowledged a request without answering it.")
+        if kind not in _UNTYPED:
             raise NotStreamableHttp
-        raise BadAnswer("The server acknowledged a request without answering it.")
+        try:
+            return self._reply(self._among(await self._parsed(await self._collect(response, headers))))
+        except (BadAnswer, AnswerTooLarge) as error:
+            raise NotStreamableHttp from error
+
+    def _among(self, value: Any) -> Any:
+        return messages.answer_among(value, self._handle)
+
+    def _plain(self, body: Any, headers: dict[bytes, bytes]) -> AsyncIterator[bytes]:
+        """Return the body without its compression; the caller counts its bytes."""
+        return decoding.plain(body, headers.get(b"content-encoding", b""), self._server.max_bytes)
 
     async def _collect(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> bytes:
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and len(length) < _MOST_DIGITS and int(length):
+        if length.isdigit() and len(length) < _MOST_DIGITS and int(length) and b"content-encoding" not in headers:
             self._expected = int(length)
             self._check_size(self._expected)
         parts: list[bytes] = []
-        async for chunk in response.stream:  # type: ignore[union-attr]
+        async for chunk in self._plain(response.stream, headers):
             counted = self._counted
             await self._count_bytes(chunk)
             if self._counted and not counted:  # from now on others wait for what it holds of the budget
@@ -207,48 +195,61 @@ class ResponseReader:
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _follow(self, response: httpcore2.Response) -> dict[str, Any]:
+    async def _follow(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> dict[str, Any]:
         """Read a stream to the answer, and again from where it stopped if it may be resumed (2025-11-25)."""
         decoder = sse.Decoder()
         while True:
             try:
-                message = await self._listen(response, decoder)
+                message = await self._listen(response, headers, decoder)
             finally:
                 if self.unfinished is None:
                     await response.aclose()
             if message is not None:
                 return message
             if not decoder.last_id or not self._request.resumable:
-                raise ConnectionLost
+                raise self._odd or ConnectionLost
             await asyncio.sleep(_RECONNECT_AFTER if decoder.retry is None else decoder.retry)
             response = await self._reopen(decoder.last_id)
+            headers = {name.lower(): value for name, value in response.headers}
             decoder = sse.Decoder(decoder.last_id, decoder.retry)
 
-    async def _listen(self, response: httpcore2.Response, decoder: sse.Decoder) -> dict[str, Any] | None:
-        stream = aiter(response.stream)  # type: ignore[arg-type]
+    async def _listen(
+        self, response: httpcore2.Response, headers: dict[bytes, bytes], decoder: sse.Decoder
+    ) -> dict[str, Any] | None:
+        body = aiter(response.stream)  # type: ignore[arg-type]
         try:
-            async for chunk in stream:
+            async for chunk in self._plain(body, headers):
                 await self._count_bytes(chunk)
                 for event in decoder.feed(chunk):
                     message = await self._message(event)
                     if message is not None:
-                        self.unfinished = _linger(stream, response)
+                        self.unfinished = _linger(body, response)
                         return message
         except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
             if not decoder.last_id or not self._request.resumable:
                 raise ConnectionLost from error
-        return None
+            return None
+        # The blank line after the last event is often forgotten; what is not whole is no JSON, and skipped.
+        last = decoder.finish()
+        return await self._message(last) if last is not None else None
 
     async def _message(self, event: sse.Event) -> dict[str, Any] | None:
-        """Return the answer if this event holds it; any other message is handled here."""
-        if event.name != b"message" or not event.data:
+        """Return the answer if this event holds it; any other message is handled here, and what is none is skipped."""
+        if not event.data:
             return None
-        message = await self._parsed(event.data)
-        if not isinstance(message, dict):
-            raise BadAnswer("The server's stream carries something that is no JSON-RPC message.")
-        if "method" not in message:
-            return message
-        self._handle(message)
+        try:
+            value = await self._parsed(event.data)
+        except BadAnswer as error:
+            if event.data.lstrip()[:1] in (b"{", b"["):
+                self._odd = error
+            return None
+        for message in value if isinstance(value, list) else [value]:
+            if messages.is_answer(message):
+                return message  # type: ignore[no-any-return]
+            if isinstance(message, dict) and isinstance(message.get("method"), str):
+                self._handle(message)
+            elif not isinstance(message, dict) or messages.is_ours(message.get("id"), self._request.id):
+                self._odd = BadAnswer("The server's stream ended with something that is no JSON-RPC answer.")
         return None
 
     async def _reopen(self, last_id: bytes) -> httpcore2.Response:
@@ -262,59 +263,40 @@ class ResponseReader:
         await response.aclose()
         raise ConnectionLost
 
-    async def _read_refusal(self, response: httpcore2.Response) -> Reply:
-        # A 4xx may or may not be JSON-RPC; whatever else it holds is of no use and never shown.
+    async def _read_refusal(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> Reply:
+        # A 4xx may or may not be JSON-RPC.
         parts: list[bytes] = []
-        async for chunk in response.stream:  # type: ignore[union-attr]
-            self._size += len(chunk)
-            parts.append(chunk)
-            if self._size > _MAX_ERROR_BODY:
-                return self._bare()
         try:
+            async for chunk in self._plain(response.stream, headers):
+                self._size += len(chunk)
+                parts.append(chunk)
+                if self._size > _MAX_ERROR_BODY:
+                    return self._bare()
             return self._bare(self._reply(wire.read_json(b"".join(parts))).fault)
-        except BadAnswer:
+        except (BadAnswer, AnswerTooLarge):
             return self._bare()
 
     def _bare(self, fault: Fault | None = None) -> Reply:
         return Reply(self._status, self._session, fault=fault)
 
     def _reply(self, message: Any) -> Reply:
-        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-            raise BadAnswer("The server's answer is no JSON-RPC message.")
-        id_ = message.get("id")
-        ours = id_ == self._request.id
-        error = message.get("error")
-        # An error may carry any id: some servers put some text there.
-        if isinstance(error, dict) and (ours or id_ is None or self._status >= HTTPStatus.BAD_REQUEST):
-            code = error.get("code")
-            if isinstance(code, int):
-                return self._bare(Fault(code, str(error.get("message")), error.get("data"), ours))
-        result = message.get("result")
-        if ours and isinstance(result, dict):
-            return Reply(self._status, self._session, result=result, size=self._size, large=self._large)
-        raise BadAnswer("The server's answer belongs to another request or has no result.")
+        refusal = self._status >= HTTPStatus.BAD_REQUEST
+        read = messages.read(message, self._request.id, self._request.method, refusal=refusal)
+        if isinstance(read, Fault):
+            return self._bare(read)
+        return Reply(self._status, self._session, result=read, size=self._size, large=self._large)
 
     def _handle(self, message: dict[str, Any]) -> None:
         if "id" in message:
             if self._listener.request is not None:
                 self._listener.request(message, self._clock)
             return
-        params = message.get("params")
-        if message["method"] != "notifications/progress" or not isinstance(params, dict):
-            return
-        done = params.get("progress")
-        if params.get("progressToken") != self._request.id or not isinstance(done, int | float):
+        progress = messages.progress_in(message, self._request.id)
+        if progress is None:
             return
         self._clock.restart_idle()
         if self._listener.progress is not None:
-            total, text = params.get("total"), params.get("message")
-            self._listener.progress(
-                Progress(
-                    done,
-                    total if isinstance(total, int | float) else None,
-                    forms.shown(text, _MOST_OF_A_STEP) if isinstance(text, str) else None,
-                )
-            )
+            self._listener.progress(progress)
 
     async def _parsed(self, body: bytes) -> Any:
         """Return a parsed message; a large one of a call is parsed in a separate process, its content kept as bytes."""
@@ -359,39 +341,12 @@ class ResponseReader:
             raise AnswerTooLarge(most)
 
 
-def _raise_for_status(status: int, headers: dict[bytes, bytes], server: Server) -> None:
-    if status < HTTPStatus.MULTIPLE_CHOICES:
-        return
-    challenge = headers.get(b"www-authenticate")
-    text = _unrepeated(challenge.decode("latin-1"), server) if challenge is not None else None
-    wait = wire.retry_after(headers.get(b"retry-after"), time.time())
-    if status < HTTPStatus.BAD_REQUEST:
-        raise Redirected(status)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise ServerFailed(status, retry_after=wait)
-    if status == HTTPStatus.UNAUTHORIZED:
-        raise Unauthorized(text)
-    if status == HTTPStatus.FORBIDDEN:
-        raise Forbidden(text)
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise RateLimited(wait)
-
-
-async def _linger(stream: AsyncIterator[bytes], response: httpcore2.Response) -> None:
+async def _linger(body: AsyncIterator[bytes], response: httpcore2.Response) -> None:
     try:
         async with asyncio.timeout(_LINGER):
-            async for _ in stream:
+            async for _ in body:
                 pass
     except _BROKEN:
         pass
     finally:
         await response.aclose()
-
-
-def _unrepeated(challenge: str, server: Server) -> str:
-    """Return a challenge without those of our secrets that it repeats: people are shown the scopes in it."""
-    for _, value in server.headers:
-        secret = value.removeprefix("Bearer ")
-        if len(secret) >= _SHORTEST_SECRET:
-            challenge = challenge.replace(secret, "")
-    return challenge

@@ -10,6 +10,7 @@ from mcp_types import INTERNAL_ERROR
 from tools.mcp_client import forms, questions
 from tools.mcp_client.errors import BadAnswer, NeedsMore, RpcError
 from tools.mcp_client.shapes import Questions, Task, TaskStatus, ToolResult
+from tools.payloads import tool_results
 
 TASK: Final = "task"
 MAX_TASK_ID: Final = 1_000
@@ -28,10 +29,11 @@ def tool_result(raw: dict[str, Any], large: bytes = b"") -> ToolResult:
     result_type = raw.get("resultType", "complete")
     if result_type != "complete":
         raise NeedsMore(str(result_type)[:100])
-    content = raw.get("content", [])
-    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        raise BadAnswer("The tool's answer has no list of content blocks.")
-    return ToolResult(content, raw.get("structuredContent"), raw.get("isError") is True, raw, large)
+    try:
+        content = tool_results.content_of(raw)
+    except tool_results.Unusable as unusable:
+        raise BadAnswer(str(unusable)) from unusable
+    return ToolResult(content, tool_results.structured_of(raw), tool_results.is_error(raw), raw, large)
 
 
 def new_task(raw: Mapping[str, Any]) -> Task:

@@ -17,7 +17,7 @@ import httpcore2
 
 from connections import egress
 from connections.errors import DuvoError
-from tools.mcp_client import sse, wire
+from tools.mcp_client import decoding, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, McpError, NotStreamableHttp, UnexpectedStatus
 from tools.mcp_client.responses import Clock
 from tools.mcp_client.server_requests import Replies, ServerRequests
@@ -165,9 +165,9 @@ class ServerStream:
         try:
             response = await egress.pool().handle_async_request(self._request(decoder.last_id))
             try:
-                _check(response)
+                coding = _check(response)
                 head.set()
-                async for chunk in response.stream:  # type: ignore[union-attr]
+                async for chunk in decoding.plain(response.stream, coding, self._replies.server.max_bytes):  # type: ignore[arg-type]
                     self._count_bytes(chunk)
                     for event in decoder.feed(chunk):
                         self._handle(event)
@@ -175,7 +175,7 @@ class ServerStream:
                 await response.aclose()
         except UnexpectedStatus as refusal:
             self._refused = refusal.status not in _TEMPORARY and refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR
-        except NotStreamableHttp:
+        except (NotStreamableHttp, BadAnswer):
             self._refused = True
         except _BROKEN:
             return
@@ -213,12 +213,12 @@ class ServerStream:
         self._doubt_until = asyncio.get_running_loop().time() + _DOUBT_SECONDS
 
 
-def _check(response: httpcore2.Response) -> None:
-    """Raise an error for what is no stream of events."""
+def _check(response: httpcore2.Response) -> bytes:
+    """Return how a stream of events is compressed; raises an error for what is no such stream."""
     if response.status != HTTPStatus.OK:
         raise UnexpectedStatus(response.status)
     headers = {name.lower(): value for name, value in response.headers}
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    plain = headers.get(b"content-encoding", b"identity").strip().lower() == b"identity"
-    if kind != b"text/event-stream" or not plain:
+    if kind != b"text/event-stream":
         raise NotStreamableHttp
+    return headers.get(b"content-encoding", b"")

@@ -55,6 +55,14 @@ class Decoder:
             self._line.append(rest)
         return events
 
+    def finish(self) -> Event | None:
+        """Return the event that the end of the stream has left without its blank line, if there is one."""
+        events: list[Event] = []
+        for line in (b"".join(self._line), b""):
+            self._take(line, events)
+        self._line = []
+        return events[-1] if events else None
+
     def _take(self, line: bytes, events: list[Event]) -> None:
         if not self._started:
             self._started = True

@@ -5,6 +5,7 @@ A separate process does this for what is large (`tools/offload_jobs.py`), the ev
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Any, Final
 
@@ -15,6 +16,12 @@ from tools.payloads.raw_json import has_more_than
 # Deeper JSON than this could be read but never written again (orjson writes 254 levels).
 MAX_DEPTH: Final = 200
 _ESCAPES: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u....|.)", re.DOTALL)
+# What Python, C, C++ and Java write for numbers that JSON does not have; strings are found to be left alone
+# (an open one to its end: each byte is looked at once).
+_NOT_FINITE: Final = re.compile(
+    rb'("[^"\\]*(?:\\.[^"\\]*)*"?)|[-+]?(?:\b(?:nan|inf(?:inity)?)\b|\b1\.#(?:inf|qnan|snan|ind)0*\b)',
+    re.IGNORECASE | re.DOTALL,
+)
 _HALF: Final = re.compile(rb"\\u[dD][89abcdefABCDEF]..")
 
 
@@ -28,33 +35,49 @@ class TooDeep(ValueError):
 
 def read(body: bytes) -> Any:
     """Return the value of a server's JSON; raises NotJson and TooDeep."""
+    return read_noting(body)[0]
+
+
+def read_noting(body: bytes) -> tuple[Any, bool]:
+    """Return the value of a server's JSON, and whether numbers that JSON cannot hold (NaN) were read as null.
+
+    Half characters are read as U+FFFD, and a byte order mark is left out. Raises NotJson and TooDeep.
+    """
+    not_finite = False
+    body = _without_mark(body)
     try:
         value = orjson.loads(body)
     except ValueError:
-        value = _read_with_lone_surrogates(body)
+        body, not_finite = _mended(body)
+        try:
+            value = orjson.loads(body)
+        except ValueError as error:
+            raise NotJson from error
     # JSON with few brackets cannot be deep; only the rest is serialized to find out.
     if has_more_than(MAX_DEPTH, (b"{", b"["), body):
         try:
             orjson.dumps(value)
         except TypeError as error:
             raise TooDeep from error
-    return value
+    return value, not_finite
 
 
-def _read_with_lone_surrogates(body: bytes) -> Any:
-    # JavaScript cuts strings in the middle of an emoji and writes the half as an escape, which strict parsers refuse.
-    def mend(escape: re.Match[bytes]) -> bytes:
+def _without_mark(body: bytes) -> bytes:
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return body.decode("utf-16", "replace").encode()
+    return body.removeprefix(codecs.BOM_UTF8)
+
+
+def _mended(body: bytes) -> tuple[bytes, bool]:
+    """Return the body without what strict parsers refuse, and whether a number was replaced by null."""
+
+    def half(escape: re.Match[bytes]) -> bytes:
         return b"\\ufffd" if _HALF.fullmatch(escape.group()) else escape.group()
 
-    try:
-        return orjson.loads(_ESCAPES.sub(mend, body))
-    except ValueError as error:
-        raise NotJson from error
-
-
-def are_blocks(content: Any) -> bool:
-    """Tell whether this is a list of content blocks."""
-    return isinstance(content, list) and all(isinstance(block, dict) for block in content)
+    # JavaScript cuts strings in the middle of an emoji and writes the half as an escape.
+    body = _ESCAPES.sub(half, body)
+    mended = _NOT_FINITE.sub(lambda found: found.group(1) or b"null", body)
+    return mended, mended != body
 
 
 def member_faults(body: Any, name: str, not_an_object: str, *, also: str = "") -> list[dict[str, str]]:

@@ -130,7 +130,7 @@ REFUSALS = {
     "moved": kinds.answers(302, location="https://elsewhere.example/"),
     "web page": kinds.answers(200, b"<html>Welcome</html>", content_type="text/html"),
     "json": kinds.answers(200, b"{}"),
-    "compressed": kinds.answers(200, b"x", content_type="text/event-stream", content_encoding="gzip"),
+    "compressed": kinds.answers(200, b"x", content_type="text/event-stream", content_encoding="br"),
 }
 
 

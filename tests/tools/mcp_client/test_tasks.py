@@ -172,7 +172,7 @@ def test_the_pace_of_polling_is_kept_within_reason(told: Any, seconds: float) ->
         {"status": None},
         {"status": "completed"},
         {"status": "completed", "result": "x"},
-        {"status": "completed", "result": {"content": "x"}},
+        {"status": "completed", "result": {"content": 5}},
         {"status": "input_required", "inputRequests": [1]},
     ],
 )

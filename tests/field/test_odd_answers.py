@@ -1,0 +1,154 @@
+"""An odd answer is not a broken connection: what has one meaning is read, and the rest is told with its reason."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import pytest
+
+from tests.servers.field.answers import raw, result, stream
+from tests.servers.kinds import only_on
+from tests.servers.running import Rule
+from tests.tools.conftest import Shop
+
+ANSWER = '{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"Hello"}]}}'
+TEXT = [{"type": "text", "text": "Hello"}]
+LONG = "a," * 40_000  # it is read in a separate process
+LONG_ANSWER = ANSWER.replace("Hello", LONG)
+RAN = "The tool has run: check what it did before you try again."
+
+
+def with_result(members: str) -> Rule:
+    return raw('{"jsonrpc":"2.0","id":ID,"result":{' + members + "}}")
+
+
+READ: dict[str, tuple[Rule, list[Any]]] = {
+    "the id as text": (raw(ANSWER.replace("ID", '"ID"')), TEXT),
+    "the id as a decimal": (raw(ANSWER.replace("ID", "ID.0")), TEXT),
+    "the id as text of a decimal": (raw(ANSWER.replace("ID", '"ID.0"')), TEXT),
+    "a list of one": (raw(f"[{ANSWER}]"), TEXT),
+    "a list with a notification": (raw(f'[{{"jsonrpc":"2.0","method":"notifications/message"}},{ANSWER}]'), TEXT),
+    "a large list of one": (raw(f"[{LONG_ANSWER}]"), [{"type": "text", "text": LONG}]),
+    "no version": (raw(ANSWER.replace('"jsonrpc":"2.0",', "")), TEXT),
+    "the version as a number": (raw(ANSWER.replace('"2.0"', "2.0")), TEXT),
+    "an error of null": (raw(ANSWER.replace('"result"', '"error":null,"result"')), TEXT),
+    "no content": (with_result('"isError":false'), []),
+    "content null": (with_result('"content":null'), []),
+    "content as text": (with_result('"content":"Hello"'), TEXT),
+    "content as much text": (with_result(f'"content":"{LONG}"'), [{"type": "text", "text": LONG}]),
+    "one block": (with_result('"content":{"type":"text","text":"Hello"}'), TEXT),
+    "one block without a type": (with_result('"content":{"text":"Hello"}'), TEXT),
+    "a list of texts": (with_result('"content":["Hello",null]'), TEXT),
+    "the result is text": (raw('{"jsonrpc":"2.0","id":ID,"result":"Hello"}'), TEXT),
+    "the result is a list": (raw('{"jsonrpc":"2.0","id":ID,"result":[{"type":"text","text":"Hello"}]}'), TEXT),
+    "toolResult as text": (with_result('"toolResult":"Hello"'), TEXT),
+    "toolResult with content": (with_result('"toolResult":{"content":"Hello"}'), TEXT),
+    "toolResult as an object": (with_result('"toolResult":{"a":1}'), [{"type": "text", "text": '{"a":1}'}]),
+    "a byte order mark": (raw("\N{BOM}" + ANSWER), TEXT),
+    "NaN": (raw(ANSWER.replace('"content"', '"structuredContent":{"a":NaN,"b":[-Infinity,1]},"content"')), TEXT),
+    "nan as C writes it": (raw(ANSWER.replace('"content"', '"structuredContent":[nan,-inf],"content"')), TEXT),
+    "NaN in a text": (raw(ANSWER.replace("Hello", "NaN")), [{"type": "text", "text": "NaN"}]),
+    "gzip": (raw(ANSWER, coding="gzip"), TEXT),
+    "x-gzip": (raw(ANSWER, coding="x-gzip"), TEXT),
+    "gzip in bytes": (raw(ANSWER, coding="gzip", cut=1), TEXT),
+    "gzip of two members": (raw(ANSWER, coding="gzip members"), TEXT),
+    "gzip of much": (raw(LONG_ANSWER, coding="gzip", cut=100), [{"type": "text", "text": LONG}]),
+    "deflate": (raw(ANSWER, coding="deflate"), TEXT),
+    "deflate without a header": (raw(ANSWER, coding="deflate raw"), TEXT),
+    "gzip that is none": (raw(ANSWER, coding="gzip not"), TEXT),
+    "a coding that is none": (raw(ANSWER, coding="utf-8"), TEXT),
+    "another JSON type": (raw(ANSWER, kind="application/json-rpc"), TEXT),
+    "text/plain": (raw(ANSWER, kind="text/plain; charset=utf-8"), TEXT),
+    "a heartbeat first": (stream('data: {"type":"heartbeat"}\n\n', f"data: {ANSWER}\n\n"), TEXT),
+    "noise first": (
+        stream("data: ping\n\n", "data: 5\n\n", "data: {\n\n", "data: []\n\n", f"data: {ANSWER}\n\n"),
+        TEXT,
+    ),
+    "another event's name": (stream(f"event: response\ndata: {ANSWER}\n\n"), TEXT),
+    "no last blank line": (stream(f"data: {ANSWER}\n"), TEXT),
+    "no last line end": (stream(f"data: {ANSWER}"), TEXT),
+    "a list in a stream": (stream(f"data: [{ANSWER}]\n\n"), TEXT),
+    "a stream in gzip": (stream(": hi\n\n", f"data: {ANSWER}\n\n", coding="gzip", cut=5), TEXT),
+}
+
+
+@pytest.mark.parametrize(("answer", "content"), READ.values(), ids=READ.keys())
+def test_what_has_one_meaning_is_read(shop: Shop, answer: Rule, content: list[Any]) -> None:
+    shop.answers(answer)
+    response = shop.call("echo", {"text": "x"})
+    body = response.json()
+    assert (response.status_code, body.get("state")) == (200, "succeeded"), body
+    assert body["content"] == content
+
+
+UNUSABLE: dict[str, tuple[Rule, str]] = {
+    "another's id": (raw(ANSWER.replace("ID", "123456789")), "belongs to another request"),
+    "the id true": (raw(ANSWER.replace("ID", "true")), "belongs to another request"),
+    "the id as other text": (raw(ANSWER.replace("ID", '"xID"')), "belongs to another request"),
+    "no id": (raw(ANSWER.replace('"id":ID,', "")), "has no id"),
+    "two answers": (raw(f"[{ANSWER},{ANSWER}]"), "2 answers"),
+    "an empty list": (raw("[]"), "a list without an answer"),
+    "a number": (raw("5"), "it is a number"),
+    "another version": (raw(ANSWER.replace("2.0", "3.0")), "`jsonrpc` is not 2.0"),
+    "no result": (raw('{"jsonrpc":"2.0","id":ID}'), "neither `result` nor `error`"),
+    "a result of null": (raw('{"jsonrpc":"2.0","id":ID,"result":null}'), "neither `result` nor `error`"),
+    "a number as content": (with_result('"content":5'), "it is a number"),
+    "an object that is no block": (with_result('"content":{"a":1}'), "an object that is no block"),
+    "numbers as blocks": (with_result('"content":[5]'), "one of them is a number"),
+    "many numbers as blocks": (with_result(f'"content":[{",".join(["5"] * 50_000)}]'), "one of them is a number"),
+    "half a document": (raw(ANSWER[:-9]), "not JSON"),
+    "words that are no numbers": (with_result('"content":[],"a":None'), "not JSON"),
+    "brotli": (raw(ANSWER, coding="br"), "(br)"),
+    "gzip in gzip": (raw(gzip.compress(ANSWER.encode()), coding="gzip"), "not JSON"),
+    "gzip that is broken": (raw(ANSWER, coding="gzip broken"), "cannot be undone"),
+    "a stream of half an answer": (stream(f"data: {ANSWER[:-9]}\n\n"), "not JSON"),
+}
+
+
+@pytest.mark.parametrize(("answer", "reason"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_what_cannot_be_used_is_told_with_its_reason(shop: Shop, answer: Rule, reason: str) -> None:
+    shop.answers(answer)
+    problem = shop.call("echo", {"text": "x"}).json()
+    assert (problem["status"], problem["code"]) == (502, "answer_unusable"), problem
+    assert reason in problem["detail"]
+    assert problem["detail"].endswith(RAN)
+    assert (shop.row.state, shop.row.error_code) == ("failed", "answer_unusable")
+    again = shop.api.get(f"/v1/calls/{problem['call']}").json()
+    assert again["error"] == {"code": "answer_unusable", "detail": problem["detail"]}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "deflate raw"])
+def test_a_bomb_is_refused_by_the_cap_of_what_comes_out_of_it(shop: Shop, coding: str) -> None:
+    bomb = ANSWER.replace("Hello", "0" * 30_000_000)
+    shop.answers(raw(bomb, coding=coding))
+    problem = shop.call("echo", {"text": "x"}).json()
+    assert problem["code"] == "outcome_unknown"
+    assert "larger than 2 MB" in problem["detail"], problem
+
+
+def test_a_stream_that_breaks_after_noise_leaves_the_outcome_open(shop: Shop) -> None:
+    shop.answers(stream('data: {"type":"heartbeat"}\n\n', "data: ping\n\n"))
+    problem = shop.call("echo", {"text": "x"}).json()
+    assert problem["code"] == "outcome_unknown"
+
+
+def test_a_page_instead_of_an_answer_is_told_as_that(shop: Shop) -> None:
+    shop.answers(raw("<html>Sign in</html>", kind="text/html"))
+    problem = shop.call("echo", {"text": "x"}).json()
+    assert problem["code"] == "outcome_unknown"
+    assert "does not speak MCP" in problem["detail"]
+    assert "broke" not in problem["detail"]
+
+
+@pytest.mark.parametrize(("flag", "is_error"), [('"true"', True), ("1", True), ("null", False), ('"false"', False)])
+def test_a_failure_that_is_told_in_text_is_a_failure(shop: Shop, flag: str, is_error: bool) -> None:
+    shop.answers(with_result(f'"content":"No","isError":{flag}'))
+    body = shop.call("echo", {"text": "x"}).json()
+    assert (body["is_error"], body["state"]) == (is_error, "failed" if is_error else "succeeded")
+
+
+def test_the_handshake_era_reads_alike(open_shop: Any) -> None:
+    shop = open_shop(kind="legacy")
+    shop.server.rules.append(only_on("tools/call", result("Hello", coding="gzip")))
+    assert shop.call("echo", {"text": "x"}).json()["content"] == TEXT

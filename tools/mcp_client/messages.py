@@ -1,0 +1,109 @@
+"""JSON-RPC messages as servers write them, read where they can mean one thing only. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tools.mcp_client import forms
+from tools.mcp_client.errors import BadAnswer
+from tools.mcp_client.shapes import Progress
+from tools.payloads.tool_results import seen
+
+NO_CODE: Final = 0  # of an error that has none
+_VERSIONS: Final = (None, "2.0", "2", 2)
+_MOST_OF_A_STEP: Final = 2_000  # characters of a progress message
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The `error` member of an answer; `ours` when it carries the id of our request."""
+
+    code: int
+    message: str
+    data: Any
+    ours: bool
+
+
+def answer_among(value: Any, handle: Callable[[dict[str, Any]], None]) -> Any:
+    """Return the answer in the value of a whole response, which may be a list; `handle` gets what is no answer."""
+    if not isinstance(value, list):
+        return value
+    answers = [message for message in value if is_answer(message)]
+    for message in value:
+        if isinstance(message, dict) and isinstance(message.get("method"), str) and not is_answer(message):
+            handle(message)
+    if len(answers) > 1:
+        raise BadAnswer(f"The server answered one request with {len(answers)} answers.")
+    if not answers:
+        raise BadAnswer("The server's answer is a list without an answer in it.")
+    return answers[0]
+
+
+def is_answer(message: Any) -> bool:
+    """Tell whether this has the form of an answer, whoever's it is."""
+    return isinstance(message, dict) and (message.get("result") is not None or message.get("error") is not None)
+
+
+def is_ours(id_: Any, number: int | None) -> bool:
+    """Tell whether an answer's id is that of our request; some servers give it back as text or as 7.0."""
+    if isinstance(id_, str):
+        return id_.strip() in (f"{number}", f"{number}.0")
+    return isinstance(id_, int | float) and not isinstance(id_, bool) and id_ == number
+
+
+def read(message: Any, number: int | None, method: str, *, refusal: bool = False) -> Fault | dict[str, Any]:
+    """Return the error or the result of the answer to a request; raises `BadAnswer`, which says what was seen.
+
+    An error may carry any id in a `refusal` (HTTP 4xx), as some servers put some text there; else ours or none.
+    """
+    if not isinstance(message, dict):
+        raise BadAnswer(f"The server's answer is no JSON-RPC message: it is {seen(message)}.")
+    if message.get("jsonrpc") not in _VERSIONS:
+        raise BadAnswer("The server's answer is no JSON-RPC message: its `jsonrpc` is not 2.0.")
+    id_, error, result = message.get("id"), message.get("error"), message.get("result")
+    ours = is_ours(id_, number)
+    if error and (ours or id_ is None or refusal) and (fault := _fault(error, ours=ours)) is not None:
+        return fault
+    if error is None and result is None:
+        raise BadAnswer("The server's answer has neither `result` nor `error`.")
+    if not ours:
+        raise BadAnswer(f"The server's answer {'has no id' if id_ is None else 'belongs to another request'}.")
+    if method == "tools/call" and isinstance(result, str | list):
+        return {"content": result}
+    if not isinstance(result, dict):
+        raise BadAnswer(f"The server's answer has no result that can be read: it is {seen(result)}.")
+    return result
+
+
+def progress_in(message: dict[str, Any], number: int | None) -> Progress | None:
+    """Return the progress that a notification tells of the request; None for any other message."""
+    params = message.get("params")
+    if message.get("method") != "notifications/progress" or not isinstance(params, dict):
+        return None
+    done, total, text = params.get("progress"), params.get("total"), params.get("message")
+    if not is_ours(params.get("progressToken"), number) or not _is_number(done):
+        return None
+    said = forms.shown(text, _MOST_OF_A_STEP) if isinstance(text, str) else None
+    return Progress(done, total if _is_number(total) else None, said)
+
+
+def _fault(error: Any, *, ours: bool) -> Fault | None:
+    if isinstance(error, str):
+        return Fault(NO_CODE, error, None, ours)
+    if not isinstance(error, dict) or not error:
+        return None
+    code, message = error.get("code"), error.get("message")
+    if isinstance(code, str) and code.strip().removeprefix("-").isascii() and code.strip().removeprefix("-").isdigit():
+        code = int(code.strip()[:20])
+    elif isinstance(code, float) and code.is_integer():
+        code = int(code)
+    known = isinstance(code, int) and not isinstance(code, bool)
+    if not known and not isinstance(message, str):
+        return None
+    return Fault(code if known else NO_CODE, message if isinstance(message, str) else "", error.get("data"), ours)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,39 @@
+"""HTTP statuses that end a request: which error each is, and the server's own words about it. No I/O."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+
+from tools.mcp_client import wire
+from tools.mcp_client.errors import Forbidden, McpError, RateLimited, Redirected, ServerFailed, Unauthorized
+from tools.mcp_client.shapes import Server
+
+_SHORTEST_SECRET = 12  # characters; what is shorter may be in a challenge by chance
+
+
+def error_for(status: int, headers: dict[bytes, bytes], server: Server) -> McpError | None:
+    """Return the error that a status is; None where the body decides."""
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        return None
+    challenge = headers.get(b"www-authenticate")
+    text = _unrepeated(challenge.decode("latin-1"), server) if challenge is not None else None
+    wait = wire.retry_after(headers.get(b"retry-after"), time.time())
+    if status < HTTPStatus.BAD_REQUEST:
+        return Redirected(status)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ServerFailed(status, retry_after=wait)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return Unauthorized(text)
+    if status == HTTPStatus.FORBIDDEN:
+        return Forbidden(text)
+    return RateLimited(wait) if status == HTTPStatus.TOO_MANY_REQUESTS else None
+
+
+def _unrepeated(challenge: str, server: Server) -> str:
+    """Return a challenge without those of our secrets that it repeats: people are shown the scopes in it."""
+    for _, value in server.headers:
+        secret = value.removeprefix("Bearer ")
+        if len(secret) >= _SHORTEST_SECRET:
+            challenge = challenge.replace(secret, "")
+    return challenge

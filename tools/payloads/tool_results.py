@@ -1,0 +1,91 @@
+"""The result of a tool as servers write it, read as what it says wherever that can be only one thing. Pure.
+
+The content is a list of blocks (2026-07-28, `CallToolResult`); in the field it is also null, text, one block, or the
+`toolResult` of 2024. What could be read in two ways is `Unusable`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+
+class Unusable(ValueError):
+    """This content cannot be read in one way only; `example` is a short one that cannot be read for the same reason."""
+
+    def __init__(self, seen: str, example: Any) -> None:
+        """Take what was seen instead of blocks."""
+        super().__init__(f"The tool's answer has no list of content blocks: {seen}.")
+        self.example = example
+
+
+def blocks(content: Any) -> list[dict[str, Any]]:
+    """Return content as blocks; raises Unusable."""
+    if content is None:
+        return []
+    if isinstance(content, list):
+        return [_block(block) for block in content if block is not None]
+    if isinstance(content, str) or _is_block(content):
+        return [_block(content)]
+    about = "an object that is no block" if isinstance(content, dict) else seen(content)
+    raise Unusable(f"it is {about}", {} if isinstance(content, dict) else content)
+
+
+def content_of(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the content of a result, also one of 2024-10 (`toolResult`); raises Unusable."""
+    if "content" in result or "toolResult" not in result:
+        return blocks(result.get("content"))
+    old = result["toolResult"]
+    if isinstance(old, dict) and "content" in old:
+        return blocks(old["content"])
+    return blocks(old if old is None or isinstance(old, str) or _is_block(old) else orjson.dumps(old).decode())
+
+
+def structured_of(result: dict[str, Any]) -> Any:
+    """Return the structured content of a result."""
+    old = result.get("toolResult")
+    if "content" in result or not isinstance(old, dict):
+        return result.get("structuredContent")
+    return old.get("structuredContent") if "content" in old else result.get("structuredContent", old)
+
+
+def is_error(result: dict[str, Any]) -> bool:
+    """Tell whether the tool reports an error, also as text or number."""
+    old = result.get("toolResult")
+    inner = old.get("isError") if "content" not in result and isinstance(old, dict) else None
+    return any(_yes(flag) for flag in (result.get("isError"), inner))
+
+
+def seen(value: Any) -> str:
+    """Return in words what kind of JSON this is."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+    return "a number"
+
+
+def _yes(flag: Any) -> bool:
+    if isinstance(flag, str):
+        return flag.strip().lower() in ("true", "1")
+    return isinstance(flag, bool | int) and flag == 1
+
+
+def _block(block: Any) -> dict[str, Any]:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    if not isinstance(block, dict):
+        raise Unusable(f"one of them is {seen(block)}", [[] if isinstance(block, list) else block])
+    return {"type": "text", **block} if "type" not in block and _is_block(block) else block
+
+
+def _is_block(value: Any) -> bool:
+    return isinstance(value, dict) and (isinstance(value.get("type"), str) or isinstance(value.get("text"), str))

@@ -42,6 +42,7 @@ class CallError(DuvoError):
     """The call could not be made."""
 
     status = HTTPStatus.BAD_GATEWAY
+    server_message = ""  # the server's own words; shown beside our sentence, never in it
 
     def __init__(
         self, sentence: str | None = None, *, code: str | None = None, retry_after: float | None = None

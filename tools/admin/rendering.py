@@ -38,6 +38,8 @@ def blocks_of(result: dict[str, Any], copies: dict[str, str]) -> list[Block]:
     What is more than a page may hold is left out or ends with `CUT`; `is_whole` tells whether there was nothing.
     """
     left, shown = MOST_TOGETHER, list[Block]()
+    if words := result.get("server_message"):
+        shown.append(Block("The server's own words", visible(str(words), keep="\n\t")))
     content = result.get("content") or []
     for block in islice(content, MOST_BLOCKS):
         shown.append(_block(block, copies, max(left, 0)))

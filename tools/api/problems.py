@@ -159,6 +159,8 @@ def of(error: DuvoError) -> tuple[dict[str, Any], dict[str, str]]:
         more["errors"] = error.errors
     if isinstance(error, CallError):
         status = error.status
+        if error.server_message:
+            more["server_message"] = error.server_message
         if error.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, TryLater):

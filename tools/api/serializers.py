@@ -12,6 +12,7 @@ from rest_framework import serializers
 from connections.models import Authorization, Connection, Era, Grant, Sharing, TokenAuth
 from tools.api import members, problems
 from tools.calls.outcomes import Report
+from tools.errors import CallError
 from tools.models import Call, Policy, Tool
 from tools.models.call_states import CallState
 from tools.payloads.raw_json import RawJson
@@ -125,7 +126,10 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     structured_content_link = serializers.DictField(
         allow_null=True, help_text="Where the structured content is when it was too large: a `resource_link`."
     )
-    error = serializers.DictField(allow_null=True, help_text="`code` and `detail` when the server gave no result.")
+    error = serializers.DictField(
+        allow_null=True,
+        help_text="`code` and `detail` when the server gave no result; `server_message`: its own words, untrusted.",
+    )
     progress = ProgressSerializer(allow_null=True, help_text="The last step that the server told of a running call.")
     input_required = InputRequiredSerializer(allow_null=True, help_text="What the server asks in the middle.")
     waits_until = serializers.DateTimeField(
@@ -178,7 +182,7 @@ def _around(report: Report) -> dict[str, Any]:
         "state": str(report.state),
         "created_at": report.created_at.isoformat(timespec="milliseconds"),
         "finished_at": report.finished_at.isoformat(timespec="milliseconds") if report.finished_at else None,
-        "error": {"code": error.code, "detail": error.sentence} if error and not report.result else None,
+        "error": _error(error) if error and not report.result else None,
         "progress": report.progress,
         "input_required": question and {
             "id": question.get("id", ""),
@@ -186,6 +190,11 @@ def _around(report: Report) -> dict[str, Any]:
         },
         "waits_until": report.waits_until.isoformat(timespec="milliseconds") if report.waits_until else None,
     }  # fmt: skip
+
+
+def _error(error: CallError) -> dict[str, str]:
+    words = {"server_message": error.server_message} if error.server_message else {}
+    return {"code": error.code, "detail": error.sentence, **words}
 
 
 class StateSerializer(serializers.Serializer[Any]):
@@ -313,3 +322,6 @@ class ProblemSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField(help_text="For people.")
     request_id = serializers.CharField()
     errors = serializers.ListField(child=serializers.DictField(), required=False)  # type: ignore[assignment]
+    server_message = serializers.CharField(
+        required=False, help_text="What the MCP server itself said: untrusted, at most 500 characters, without secrets."
+    )

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from connections.errors import DuvoError, Refused, Unreachable
 from oauth.errors import OAuthError, ProviderUnavailable
 from oauth.protocol import challenges
@@ -49,6 +51,7 @@ _ERRORS_BY_CODE: dict[str, type[CallError]] = {
     ToolReplaced.code: ToolReplaced,
     AnswerUnusable.code: AnswerUnusable,
 }
+SERVER_MESSAGE = "server_message"
 _BAD_GATEWAY = 502  # with 503, 504 and the 52x family: a proxy in front of the server fails
 
 
@@ -71,9 +74,13 @@ class Report:
 def report_of(call: Call) -> Report:
     """Return the report of a call from its row; raises SealBroken."""
     state, result, error = CallState(call.state), call.result_to_send(), None
+    words = result.get(SERVER_MESSAGE) if isinstance(result, dict) else None
+    if words is not None:
+        result = None
     if call.error_code and result is None:
         kind = _ERRORS_BY_CODE.get(call.error_code) or _ERRORS.get(state, CallFailed)
         error = kind(call.error_sentence, code=call.error_code)
+        error.server_message = str(words or "")
     asking = state == CallState.INPUT_REQUIRED and not call.sealed_answers
     return Report(
         call.pk, call.tool_name, state, call.created_at, call.finished_at, result, error,
@@ -84,7 +91,19 @@ def report_of(call: Call) -> Report:
 
 
 def outcome_of(failure: DuvoError) -> tuple[CallState, CallError]:
-    """Return the final state that a failure means, and the error that the caller is told."""
+    """Return the final state that a failure means, and the error that the caller is told, with the server's words."""
+    state, error = _outcome_of(failure)
+    if isinstance(failure, mcp_client.McpError):
+        error.server_message = failure.said
+    return state, error
+
+
+def as_result(error: CallError | None) -> bytes:
+    """Return the server's words about an error as they are kept, sealed, in the place of the result; b"" for none."""
+    return orjson.dumps({SERVER_MESSAGE: error.server_message}) if error is not None and error.server_message else b""
+
+
+def _outcome_of(failure: DuvoError) -> tuple[CallState, CallError]:
     if isinstance(failure, CallError):
         return next((state for state, kind in _ERRORS.items() if isinstance(failure, kind)), CallState.FAILED), failure
     if isinstance(failure, OAuthError):

@@ -27,7 +27,7 @@ from connections.threads import in_thread
 from tools import mcp_client
 from tools.calls import contents, ledger, limits, spans, tracing, watching
 from tools.calls.offers import Offer
-from tools.calls.outcomes import Report, breaker_signal, outcome_of, report_of
+from tools.calls.outcomes import Report, as_result, breaker_signal, outcome_of, report_of
 from tools.catalog import access
 from tools.catalog.upstream import ask_with_fresh_token
 from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown
@@ -140,7 +140,10 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
         state, error = outcome_of(response)
         if state == CallState.FAILED and run.sent_before:
             sentence = f"An earlier attempt may have run, and the last one failed: {error.sentence}"
+            words = error.server_message
             state, error = CallState.OUTCOME_UNKNOWN, OutcomeUnknown(sentence)
+            error.server_message = words
+        text = as_result(error)
     finished_at = timezone.now()
     outcome = ledger.Outcome(
         id=run.call_id,

@@ -69,6 +69,7 @@ async def call_tool(
             outcome = _outcome(server, reply)
         except McpError as error:
             error.sent = True
+            error.said = error.said or reply.said
             raise
         if not isinstance(outcome, Questions) or outcome.requests:
             return outcome

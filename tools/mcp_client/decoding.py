@@ -52,7 +52,8 @@ async def _inflated(chunks: AsyncIterator[bytes], *, deflate: bool) -> AsyncIter
         async for chunk in chunks:
             yield chunk
         return
-    inflater, rest = zlib.decompressobj(bits), head
+    inflater = zlib.decompressobj(bits)
+    rest: bytes | None = head
     while rest is not None:
         for piece in _pieces(inflater, rest):
             yield piece

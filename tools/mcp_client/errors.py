@@ -48,6 +48,7 @@ class McpError(DuvoError):
         """Say whether bytes of a tools/call request may have reached the server."""
         super().__init__(sentence, code=code)
         self.sent = sent
+        self.said = ""  # the server's own words, as `quoting` lets them through; never part of our sentence
 
     @property
     def outcome_unknown(self) -> bool:
@@ -157,9 +158,9 @@ class RpcError(McpError):
 
     def __init__(self, rpc_code: int, rpc_message: str, *, sent: bool = False) -> None:
         """Keep the JSON-RPC code and, apart from the sentence, what the server says (at most 500 characters)."""
-        super().__init__(f"The server answered with an error (code {rpc_code}).", sent=sent)
+        super().__init__(f"The server answered with an error{f' (code {rpc_code})' if rpc_code else ''}.", sent=sent)
         self.rpc_code = rpc_code
-        self.rpc_message = rpc_message[:500]
+        self.rpc_message = self.said = rpc_message[:500]
 
 
 class NeedsMore(McpError):

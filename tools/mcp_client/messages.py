@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from tools.mcp_client import forms
 from tools.mcp_client.errors import BadAnswer
@@ -99,11 +99,12 @@ def _fault(error: Any, *, ours: bool) -> Fault | None:
         code = int(code.strip()[:20])
     elif isinstance(code, float) and code.is_integer():
         code = int(code)
-    known = isinstance(code, int) and not isinstance(code, bool)
-    if not known and not isinstance(message, str):
-        return None
-    return Fault(code if known else NO_CODE, message if isinstance(message, str) else "", error.get("data"), ours)
+    if not isinstance(code, int) or isinstance(code, bool):
+        if not isinstance(message, str):
+            return None
+        code = NO_CODE
+    return Fault(code, message if isinstance(message, str) else "", error.get("data"), ours)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

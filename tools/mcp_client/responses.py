@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
@@ -13,13 +13,14 @@ import httpcore2
 
 from connections import egress, offload
 from connections.errors import DuvoError
-from tools.mcp_client import budget, decoding, messages, refusals, sse, wire
+from tools.mcp_client import budget, decoding, messages, quoting, refusals, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, AnswerUnread, BadAnswer, ConnectionLost, NotStreamableHttp
 from tools.mcp_client.messages import Fault
 from tools.mcp_client.shapes import OnProgress, Server
 from tools.payloads.raw_json import is_small
 
 _MAX_ERROR_BODY: Final = 64 * 1024
+_REFUSAL_SECONDS: Final = 2.0  # that the body of an error may take to arrive
 _LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
 _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed names none
 _MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither content nor tools, such as a handshake's
@@ -37,7 +38,8 @@ _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.Network
 class Reply:
     """How a server answered: a result, a fault, or neither (then the status says it); `size` in bytes.
 
-    `large` is the result of a call as JSON (see `ToolResult`), where `result` is without its content.
+    `large` is the result of a call as JSON (see `ToolResult`), where `result` is without its content. `said` are the
+    server's words about an error, as `quoting` lets them through.
     """
 
     status: int
@@ -46,6 +48,7 @@ class Reply:
     fault: Fault | None = None
     size: int = 0
     large: bytes = b""
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,7 @@ class ResponseReader:
         try:
             self._status = response.status
             if (error := refusals.error_for(response.status, headers, self._server)) is not None:
+                error.said = (await self._read_refusal(response, headers)).said
                 raise error
             session = headers.get(b"mcp-session-id")
             self._session = session.decode("latin-1") if session is not None else None
@@ -158,7 +162,7 @@ class ResponseReader:
     async def _read_answer(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> Reply:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if response.status >= HTTPStatus.BAD_REQUEST:
-            return await self._read_refusal(response, headers) if b"json" in kind else self._bare()
+            return await self._read_refusal(response, headers)
         if kind == b"text/event-stream":
             return self._reply(await self._follow(response, headers))
         if b"json" in kind:
@@ -264,26 +268,42 @@ class ResponseReader:
         raise ConnectionLost
 
     async def _read_refusal(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> Reply:
-        # A 4xx may or may not be JSON-RPC.
-        parts: list[bytes] = []
-        try:
-            async for chunk in self._plain(response.stream, headers):
-                self._size += len(chunk)
-                parts.append(chunk)
-                if self._size > _MAX_ERROR_BODY:
-                    return self._bare()
-            return self._bare(self._reply(wire.read_json(b"".join(parts))).fault)
-        except (BadAnswer, AnswerTooLarge):
+        """Return the JSON-RPC error or the words that the body of a 4xx or 5xx may hold, if it comes in time."""
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if response.status < HTTPStatus.BAD_REQUEST or (b"json" not in kind and kind != b"text/plain"):
             return self._bare()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(_REFUSAL_SECONDS):
+                async for chunk in self._plain(response.stream, headers):
+                    body += chunk
+                    if len(body) > _MAX_ERROR_BODY:
+                        return self._bare()
+        except _BROKEN:
+            return self._bare()
+        try:
+            value = wire.read_json(bytes(body))
+        except BadAnswer:
+            words = body.decode("utf-8", "replace") if kind == b"text/plain" else ""
+            return self._bare(said=quoting.quoted(words, self._server))
+        said = quoting.quoted(quoting.words_in(value), self._server)
+        try:
+            return self._bare(self._reply(self._among(value)).fault, said)
+        except BadAnswer:
+            return self._bare(said=said)
 
-    def _bare(self, fault: Fault | None = None) -> Reply:
-        return Reply(self._status, self._session, fault=fault)
+    def _bare(self, fault: Fault | None = None, said: str = "") -> Reply:
+        if fault is not None:
+            fault = replace(fault, message=quoting.quoted(fault.message, self._server))
+        return Reply(self._status, self._session, fault=fault, said=fault.message if fault is not None else said)
 
     def _reply(self, message: Any) -> Reply:
         refusal = self._status >= HTTPStatus.BAD_REQUEST
         read = messages.read(message, self._request.id, self._request.method, refusal=refusal)
         if isinstance(read, Fault):
             return self._bare(read)
+        if self._request.method in _LARGE and isinstance(error := read.get("error"), dict):  # of a failed task
+            read = {**read, "error": error | {"message": quoting.quoted(str(error.get("message")), self._server)}}
         return Reply(self._status, self._session, result=read, size=self._size, large=self._large)
 
     def _handle(self, message: dict[str, Any]) -> None:

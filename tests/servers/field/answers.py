@@ -11,7 +11,9 @@ from tests.servers.kinds import respond
 from tests.servers.running import Incoming, McpServer, Receive, Rule, Send
 
 
-def raw(body: str | bytes, *, kind: str = "application/json", coding: str = "", cut: int = 0) -> Rule:
+def raw(
+    body: str | bytes, *, kind: str = "application/json", coding: str = "", cut: int = 0, status: int = 200
+) -> Rule:
     """Answer with this body as it is, except that ID becomes the request's id; it may be sent in pieces of `cut`."""
 
     async def rule(_: McpServer, request: Incoming, __: Receive, send: Send) -> bool:
@@ -21,7 +23,7 @@ def raw(body: str | bytes, *, kind: str = "application/json", coding: str = "", 
             text = packed(text, coding)
         headers = {"content_type": kind} | ({"content_encoding": coding.partition(" ")[0]} if coding else {})
         if not cut:
-            return await respond(send, 200, text, **headers)
+            return await respond(send, status, text, **headers)
         fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": fields})
         for at in range(0, len(text), cut):

@@ -1,0 +1,122 @@
+"""A server's own message reaches who called: capped, marked as the server's, and without any secret that we sent."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import House
+from tests.servers.field.answers import raw
+from tests.servers.kinds import answers, says
+from tests.servers.running import Rule
+from tests.tools.conftest import Shop
+from tools.mcp_client import Server
+from tools.mcp_client.quoting import LEFT_OUT, MOST, quoted, words_in
+
+GRAZ = "Invalid params: 'text' must name a city, e.g. Graz"
+
+REFUSAL = {"error": {"code": -32602, "message": GRAZ}}
+FIELDS = {"detail": [{"loc": ["a"], "msg": "field required"}]}
+
+
+def body(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+SAID: dict[str, tuple[Rule, str, str]] = {
+    "a JSON-RPC error": (says(error={"code": -32602, "message": GRAZ}), "upstream_rpc_error", GRAZ),
+    "its code as text": (says(error={"code": "-32602", "message": GRAZ}), "upstream_rpc_error", GRAZ),
+    "no code": (says(error={"message": GRAZ}), "upstream_rpc_error", GRAZ),
+    "an error of text": (says(error=GRAZ), "upstream_rpc_error", GRAZ),
+    "in a 400": (
+        raw('{"jsonrpc":"2.0","id":ID,"error":{"code":-32602,"message":"%s"}}' % GRAZ, status=400),  # noqa: UP031
+        "upstream_rpc_error", GRAZ,
+    ),
+    "a 400 without an id": (answers(400, body(REFUSAL)), "upstream_era_changed", GRAZ),
+    "a 402": (answers(402, body({"message": "No plan."})), "upstream_era_changed", "No plan."),
+    "a 422 with details": (answers(422, body(FIELDS)), "upstream_era_changed", "field required"),
+    "a 500": (answers(500, body({"error": "Out of cities."})), "upstream_server_failed", "Out of cities."),
+    "a 503 in text": (answers(503, b"Till noon.\r\n", content_type="text/plain; x=y"), "upstream_server_failed", "Till noon."),
+    "a 502 of a proxy": (answers(502, body({"title": "No backend"})), "outcome_unknown", "No backend"),
+    "a 429": (answers(429, body({"errors": [{"message": "Ten a day."}]})), "upstream_rate_limited", "Ten a day."),
+    "a 403": (answers(403, body({"error_description": "Not on Sundays."})), "upstream_forbidden", "Not on Sundays."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "code", "words"), SAID.values(), ids=SAID.keys())
+def test_the_servers_words_reach_the_caller(shop: Shop, answer: Rule, code: str, words: str) -> None:
+    shop.answers(answer)
+    problem = shop.call("echo", {"text": "x"}).json()
+    assert (problem["code"], problem.get("server_message")) == (code, words), problem
+    assert words not in problem["detail"]
+    again = shop.api.get(f"/v1/calls/{problem['call']}").json()
+    assert again["error"] == {"code": code, "detail": problem["detail"], "server_message": words}
+    assert (again["content"], shop.row.error_code) == (None, code)
+    assert words not in shop.row.error_sentence + shop.row.sealed_result
+
+
+SILENT: dict[str, Rule] = {
+    "a page": answers(500, b"<html>detail</html>", content_type="text/html"),
+    "broken JSON": answers(500, b"detail"),
+    "an empty object": answers(500, b"{}"),
+    "too much": answers(500, body({"message": "detail" * 20_000})),
+    "nothing": answers(500),
+}
+
+
+@pytest.mark.parametrize("answer", SILENT.values(), ids=SILENT.keys())
+def test_what_is_no_message_is_not_quoted(shop: Shop, answer: Rule) -> None:
+    shop.answers(answer)
+    problem = shop.call("echo", {"text": "x"}).json()
+    assert problem["code"] == "upstream_server_failed"
+    assert "server_message" not in problem
+    assert "detail" not in str({key: problem[key] for key in problem if key != "detail"})
+
+
+def test_a_rival_reads_nothing_of_it(shop: Shop, rival: House) -> None:
+    shop.answers(says(error={"code": -32602, "message": GRAZ}))
+    call = shop.call("echo", {"text": "x"}).json()["call"]
+    stranger = shop.api.as_(rival.token(rival.assignment()))
+    assert GRAZ not in stranger.get(f"/v1/calls/{call}").text
+
+
+def test_a_secret_that_the_server_repeats_is_left_out(shop: Shop) -> None:
+    shop.answers(says(error={"code": -32602, "message": "Bearer abcdef1234567890 is not known"}))
+    said = shop.call("echo", {"text": "x"}).json()["server_message"]
+    assert said == f"{LEFT_OUT} is not known"
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("Bearer tok_of_acme", "the token tok_of_acme is bad"),
+        ("key-of-acme", "KEY-OF-ACME?"),
+        ("Basic dXNlcjpvcGVuIHNlc2FtZQ==", "password open sesame for user"),
+        ("Basic dXNlcjpvcGVuIHNlc2FtZQ==", "open%20sesame"),
+        ("x y", "?key=in-the-query"),
+        ("x y", "at /0123456789abcdef0123/mcp"),
+        ("x y", "a token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln of another"),
+        ("x y", "sk-proj-0123456789abcdef"),
+    ],
+)
+def test_no_secret_is_quoted(header: str, words: str) -> None:
+    url = "https://mcp.example/0123456789abcdef0123/mcp?key=in-the-query"
+    said = quoted(words, Server(key="k", url=url, headers=(("Authorization", header),)))
+    assert LEFT_OUT in said
+    for secret in ("tok_of_acme", "key-of-acme", "sesame", "in-the-query", "0123456789abcdef", "eyJ"):
+        assert secret not in said.lower()
+
+
+def test_words_are_capped_and_have_nothing_unseen() -> None:
+    server = Server(key="k", url="https://mcp.example/mcp")
+    assert len(quoted("x" * 1_000_000, server)) == MOST
+    assert quoted("a\0b\u202ec\ud83d\x1b[1m", server) == "a b c  [1m"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(5, ""), ([], ""), ({"error": {}}, ""), ({"error": {"message": 5}}, ""), ([["a"]], ""), (["a"], "a")],
+)
+def test_only_text_is_a_message(value: object, words: str) -> None:
+    assert words_in(value) == words

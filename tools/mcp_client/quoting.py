@@ -1,0 +1,76 @@
+"""A server's own words: found in what it answers, shortened, and without the secrets that we sent it. No I/O."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from tools.mcp_client import forms
+from tools.mcp_client.shapes import Server
+
+MOST: Final = 500  # characters of a quotation
+LEFT_OUT: Final = "[left out]"  # in the place of a secret
+_MOST_READ: Final = 64 * 1024  # characters that are looked through
+_SHORTEST: Final = 6  # characters of a secret; what is shorter may be in a text by chance
+_SHORTEST_STEP: Final = 16  # of an address's path that may be a key
+# Secrets of others, by their form: a bearer token, a JSON Web Token, keys with well-known beginnings.
+_BY_FORM: Final = re.compile(
+    r"(?i:\bbearer\s+)[\w.~+/=-]{8,}|\beyJ[\w-]{8,}(?:\.[\w-]+){0,4}|\b(?:sk|pk|ghp|gho|xox[a-z]|glpat|AKIA)[-_]?[\w-]{12,}"
+)
+_UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def quoted(words: str, server: Server) -> str:
+    """Return what a server says as it may be shown: at most 500 characters, none of them of a secret."""
+    words = words[:_MOST_READ]
+    if (secrets := _secrets(server)) is not None:
+        words = secrets.sub(LEFT_OUT, words)
+    words = _BY_FORM.sub(LEFT_OUT, words)
+    return forms.shown(_UNSEEN.sub(" ", words).strip(), MOST)
+
+
+def words_in(value: Any) -> str:
+    """Return the message in the JSON of an error (JSON-RPC, RFC 9457, RFC 6749 and what else is common), or nothing."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        return ""
+    for name in ("error_description", "message", "detail", "error", "errors", "title", "reason", "msg"):
+        words = value.get(name)
+        found = words if isinstance(words, str) else words_in(words) if isinstance(words, dict | list) else ""
+        if found.strip():
+            return found
+    return ""
+
+
+@lru_cache(maxsize=512)
+def _secrets(server: Server) -> re.Pattern[str] | None:
+    """Return what finds the secrets that we send to a server, as they are and as URLs write them."""
+    found = {part for secret in _sent(server) for part in (secret, quote(secret, safe=""), unquote(secret))}
+    longest_first = sorted((part for part in found if len(part) >= _SHORTEST), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if longest_first else None
+
+
+def _sent(server: Server) -> Iterator[str]:
+    for _, value in server.headers:
+        scheme, _, rest = value.strip().partition(" ")
+        yield value.strip()
+        yield rest.strip()
+        if scheme.lower() == "basic":
+            try:
+                decoded = b64decode(rest.strip(), validate=True).decode("utf-8", "replace")
+            except (NotBase64, ValueError):
+                continue
+            yield decoded
+            yield decoded.partition(":")[2]
+    address = urlsplit(server.url)
+    yield address.query
+    yield from (value for _, value in parse_qsl(address.query))
+    yield from (step for step in address.path.split("/") if len(step) >= _SHORTEST_STEP)

@@ -82,7 +82,7 @@ def answer(text: bytes, method: bytes) -> list[bytes]:
     The message is empty if it is not JSON, nested too deeply, or too large even without that content.
     """
     try:
-        message = untrusted.read(text)
+        message, not_finite = untrusted.read_noting(text)
     except ValueError:
         return [b"", b""]
     large = b""
@@ -101,11 +101,12 @@ def answer(text: bytes, method: bytes) -> list[bytes]:
                     "is_error": tool_results.is_error(holder),
                     "content": tool_results.content_of(holder),
                     "structured_content": tool_results.structured_of(holder),
+                    "_meta": tool_results.meta_of(holder, not_finite=not_finite),
                 }
             )
         except tool_results.Unusable as unusable:
             content = unusable.example  # by which the caller finds out why
-        for name in ("structuredContent", "toolResult"):
+        for name in ("structuredContent", "toolResult", "_meta"):
             holder.pop(name, None)
         holder["content"] = content
     beside = orjson.dumps(message)
@@ -126,7 +127,8 @@ def split(result: bytes, address: bytes) -> list[bytes]:
 def _kept(result: dict[str, Any]) -> bytes:
     """Serialize a result with all its members, in an order by which `tools.models.calls` sees that none is missing."""
     names = ("is_error", "structured_content_link", "content", "structured_content")
-    return orjson.dumps({name: result.get(name) for name in names})
+    meta = {} if result.get("_meta") is None else {"_meta": result["_meta"]}
+    return orjson.dumps({name: result.get(name) for name in names} | meta)
 
 
 @lru_cache(maxsize=4)

@@ -48,6 +48,8 @@ def blocks_of(result: dict[str, Any], copies: dict[str, str]) -> list[Block]:
         shown.append(Block("And more", f"{len(content) - MOST_BLOCKS} further parts{CUT}"))
     if result.get("structured_content") is not None:
         shown.append(Block("Structured content", pretty(result["structured_content"], max(left, 0))))
+    if result.get("_meta") is not None:
+        shown.append(Block("About the result (_meta)", pretty(result["_meta"], max(left, 0))))
     if link := result.get("structured_content_link"):
         shown.append(_stored("Structured content", link, copies))
     return shown

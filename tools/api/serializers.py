@@ -126,6 +126,11 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     structured_content_link = serializers.DictField(
         allow_null=True, help_text="Where the structured content is when it was too large: a `resource_link`."
     )
+    _meta = serializers.DictField(
+        required=False,
+        help_text="The result's `_meta` as the server sent it; members that begin with `duvo/` are ours: `duvo/notes` "
+        "says what was changed in reading, `duvo/link` leads to one that was too large.",
+    )
     error = serializers.DictField(
         allow_null=True,
         help_text="`code` and `detail` when the server gave no result; `server_message`: its own words, untrusted.",
@@ -140,7 +145,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
         model = Call
         fields = [
             "id", "tool", "state", "created_at", "finished_at", "is_error", "content", "structured_content",
-            "structured_content_link", "error", "progress", "input_required", "waits_until",
+            "structured_content_link", "_meta", "error", "progress", "input_required", "waits_until",
         ]  # fmt: skip
 
 
@@ -169,6 +174,7 @@ def call_json(report: Report) -> bytes:
             "structured_content": result.get("structured_content"),
             "structured_content_link": result.get("structured_content_link"),
         }
+        | ({"_meta": result["_meta"]} if result.get("_meta") is not None else {})
     )
 
 

@@ -211,7 +211,13 @@ async def _split_apart(run: Run, result: RawJson) -> tuple[Json, list[contents.P
 def _as_answered(response: ToolResult) -> Json:
     if response.large:
         return RawJson(response.large)
-    return {"is_error": response.is_error, "content": response.content, "structured_content": response.structured}
+    meta = {} if response.raw.get("_meta") is None else {"_meta": response.raw["_meta"]}
+    return {
+        "is_error": response.is_error,
+        "content": response.content,
+        "structured_content": response.structured,
+        **meta,
+    }
 
 
 async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Response:

@@ -9,14 +9,32 @@ from tools.mcp_client import wire
 from tools.mcp_client.errors import Forbidden, McpError, RateLimited, Redirected, ServerFailed, Unauthorized
 from tools.mcp_client.shapes import Server
 
+_CHALLENGE = b"www-authenticate"
 _SHORTEST_SECRET = 12  # characters; what is shorter may be in a challenge by chance
+
+
+def combined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return headers by lower-case name; of several challenges all are kept (RFC 9110, section 11.6.1)."""
+    challenges = [value.strip() for name, value in headers if name.lower() == _CHALLENGE]
+    one_each = {name.lower(): value for name, value in headers}
+    if len(challenges) > 1:
+        # Those for Bearer are put together, as a reader takes the parameters of one; the first of each name counts.
+        bearer = [line.partition(b" ")[2].strip() for line in challenges if _is_bearer(line)]
+        others = [line for line in challenges if not _is_bearer(line)]
+        whole = [b"Bearer " + b", ".join(filter(None, bearer))] if bearer else []
+        one_each[_CHALLENGE] = b", ".join(others + whole).strip()
+    return one_each
+
+
+def _is_bearer(challenge: bytes) -> bool:
+    return challenge.partition(b" ")[0].lower() == b"bearer"
 
 
 def error_for(status: int, headers: dict[bytes, bytes], server: Server) -> McpError | None:
     """Return the error that a status is; None where the body decides."""
     if status < HTTPStatus.MULTIPLE_CHOICES:
         return None
-    challenge = headers.get(b"www-authenticate")
+    challenge = headers.get(_CHALLENGE)
     text = _unrepeated(challenge.decode("latin-1"), server) if challenge is not None else None
     wait = wire.retry_after(headers.get(b"retry-after"), time.time())
     if status < HTTPStatus.BAD_REQUEST:

@@ -17,6 +17,7 @@ from tools.mcp_client import budget, decoding, messages, quoting, refusals, sse,
 from tools.mcp_client.errors import AnswerTooLarge, AnswerUnread, BadAnswer, ConnectionLost, NotStreamableHttp
 from tools.mcp_client.messages import Fault
 from tools.mcp_client.shapes import OnProgress, Server
+from tools.payloads import tool_results
 from tools.payloads.raw_json import is_small
 
 _MAX_ERROR_BODY: Final = 64 * 1024
@@ -121,8 +122,8 @@ class ResponseReader:
     """Reads the answer to one request; afterwards `unfinished` is what is left to do in the background."""
 
     __slots__ = (
-        "_account", "_clock", "_counted", "_expected", "_large", "_listener", "_odd", "_request", "_server",
-        "_session", "_size", "_status", "unfinished",
+        "_account", "_clock", "_counted", "_expected", "_large", "_listener", "_not_finite", "_odd", "_request",
+        "_server", "_session", "_size", "_status", "unfinished",
     )  # fmt: skip
 
     def __init__(self, server: Server, request: wire.Request, listener: Listener, clock: Clock) -> None:
@@ -136,12 +137,13 @@ class ResponseReader:
         self._expected = self._server.max_bytes  # bytes, at most
         self._counted = False  # whether the budget knows of this answer
         self._large = b""
+        self._not_finite = False  # whether the answer has numbers that JSON cannot hold
         self._odd: BadAnswer | None = None  # what a stream carried besides, to be told if no answer comes
         self.unfinished: Coroutine[Any, Any, None] | None = None
 
     async def read(self, response: httpcore2.Response) -> Reply:
         """Return the reply; raises as `posting.post` says."""
-        headers = {name.lower(): value for name, value in response.headers}
+        headers = refusals.combined(response.headers)
         end = ExitStack()
         self._account = end.enter_context(budget.account())
         try:
@@ -304,6 +306,9 @@ class ResponseReader:
             return self._bare(read)
         if self._request.method in _LARGE and isinstance(error := read.get("error"), dict):  # of a failed task
             read = {**read, "error": error | {"message": quoting.quoted(str(error.get("message")), self._server)}}
+        holder = read.get("result") if self._request.method == "tasks/get" else read
+        if self._request.method in _LARGE and isinstance(holder, dict):
+            holder["_meta"] = tool_results.meta_of(holder, not_finite=self._not_finite)
         return Reply(self._status, self._session, result=read, size=self._size, large=self._large)
 
     def _handle(self, message: dict[str, Any]) -> None:
@@ -320,9 +325,10 @@ class ResponseReader:
 
     async def _parsed(self, body: bytes) -> Any:
         """Return a parsed message; a large one of a call is parsed in a separate process, its content kept as bytes."""
-        self._large = b""  # it may be that of an earlier message
+        self._large, self._not_finite = b"", False  # they may be those of an earlier message
         if is_small(body):
-            return wire.read_json(body)
+            value, self._not_finite = wire.read_noting(body)
+            return value
         if self._request.method == _LISTING:
             return await asyncio.to_thread(wire.read_json, body)
         if self._request.method not in _LARGE:

@@ -167,8 +167,13 @@ def session_headers(version: str | None, session_id: str | None) -> Headers:
 
 def read_json(body: bytes) -> Any:
     """Parse untrusted JSON; raises `BadAnswer` for what is not JSON or nested too deeply."""
+    return read_noting(body)[0]
+
+
+def read_noting(body: bytes) -> tuple[Any, bool]:
+    """Parse untrusted JSON as `read_json` does, and tell whether numbers such as NaN were read as null."""
     try:
-        return untrusted.read(body)
+        return untrusted.read_noting(body)
     except untrusted.TooDeep as error:
         raise BadAnswer("The server's answer is nested too deeply.") from error
     except untrusted.NotJson as error:

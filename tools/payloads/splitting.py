@@ -63,6 +63,9 @@ def split(result: dict[str, Any], *, length: int, link: Link) -> tuple[dict[str,
     if structured is not None and len(data := orjson.dumps(structured)) > LARGE:
         left["structured_content"] = None
         left["structured_content_link"] = extractor.extract(data, _JSON, "structured_content", {})
+    meta = result.get("_meta")
+    if meta is not None and len(data := orjson.dumps(meta)) > LARGE:
+        left["_meta"] = {"duvo/link": extractor.extract(data, _JSON, "_meta", {})}
     others = len(orjson.dumps({**left, "content": []}))
     left["content"] = _within(ALL - others, content, extractor)
     return (left, extractor.pieces) if extractor.pieces else (result, [])

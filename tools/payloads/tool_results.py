@@ -6,9 +6,13 @@ The content is a list of blocks (2026-07-28, `CallToolResult`); in the field it 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
+
+NOTES: Final = "duvo/notes"  # the member of `_meta` that says what was changed in reading
+NOT_FINITE: Final = "Numbers that JSON cannot hold (NaN, Infinity) were read as null."
+_OURS: Final = "duvo/"  # what members of `_meta` that are ours begin with
 
 
 class Unusable(ValueError):
@@ -55,6 +59,15 @@ def is_error(result: dict[str, Any]) -> bool:
     old = result.get("toolResult")
     inner = old.get("isError") if "content" not in result and isinstance(old, dict) else None
     return any(_yes(flag) for flag in (result.get("isError"), inner))
+
+
+def meta_of(result: dict[str, Any], *, not_finite: bool) -> dict[str, Any] | None:
+    """Return the `_meta` of a result, None for an empty one, with a note if numbers were `not_finite`."""
+    sent = result.get("_meta")
+    meta = {name: sent[name] for name in sent if not name.startswith(_OURS)} if isinstance(sent, dict) else {}
+    if not_finite:
+        meta[NOTES] = [NOT_FINITE]
+    return meta or None
 
 
 def seen(value: Any) -> str:

@@ -102,7 +102,8 @@ def _step(step: dict[str, Any] | None) -> str:
         return ""
     done, total, message = step["progress"], step["total"], visible(step["message"] or "")
     count = "" if done is None else f"{done:g} of {total:g}" if total else f"{done:g}"
-    return ", ".join(part for part in (count, message) if part)
+    lines = [visible(f"{line['level']}: {line['text']}") for line in step.get("log", [])]
+    return ", ".join(part for part in (count, message, *lines) if part)
 
 
 def _event(event: CallEvent, now: datetime) -> dict[str, str]:

@@ -74,9 +74,14 @@ class ArgumentsSerializer(serializers.Serializer[Any]):
 class ProgressSerializer(serializers.Serializer[Any]):
     """One step of a running call."""
 
-    progress = serializers.FloatField()
+    progress = serializers.FloatField(allow_null=True)
     total = serializers.FloatField(allow_null=True)
     message = serializers.CharField(allow_null=True)
+    log = serializers.ListField(
+        child=serializers.DictField(),
+        required=False,
+        help_text="Lines of the server's log since the step before: `level`, `logger` and `text`, untrusted.",
+    )
 
 
 class QuestionSerializer(serializers.Serializer[Any]):

@@ -14,7 +14,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from itertools import islice
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from django.utils import timezone
 from connections.threads import in_thread
 from tools.calls import ending, limits, pubsub
 from tools.errors import CallCancelled, CallerGone, LeaseLost
-from tools.mcp_client import Progress
+from tools.mcp_client import LogLine, Progress
 from tools.models import Call
 from tools.models.call_states import FINAL_STATES, UNDER_WAY, CallState
 
@@ -36,6 +36,7 @@ POLL_EVERY = 0.25  # seconds
 ENDS_EVERY = 0.75  # seconds between two queries what has ended for the calls that run here, and for who waits here
 PROGRESS_EVERY = 1.0  # seconds between two steps of one call that are written
 _STEPS_AT_ONCE = 50
+_LINES_AT_ONCE = 10  # of the log of one call
 _READ_AT_ONCE = 250
 _MOST_RUNNING = 1_000  # calls in one query what has ended
 
@@ -82,14 +83,19 @@ class Running:
     slot: limits.Slot | None
     alive_after: float  # when its lease is renewed next, by the loop's clock
     step: Progress | None = None
+    last: Progress = field(default_factory=lambda: Progress(None))  # the newest step that was written
+    lines: list[LogLine] = field(default_factory=list)
     step_after: float = 0.0
     caller: UUID | None = None  # the token of who waits for it
     hang_up: asyncio.Future[bool] | None = None  # set to False when that token is no longer valid
     interrupted: CallCancelled | LeaseLost | None = None
 
     def progress(self, step: Progress) -> None:
-        """Take a step of progress; only the newest one is written, with the next query."""
-        self.step = step
+        """Take a step of progress, of which only the newest is written, or a line of the log; with the next query."""
+        if step.line is None:
+            self.step = step
+        elif len(self.lines) < _LINES_AT_ONCE:
+            self.lines.append(step.line)
 
     def interrupt(self, reason: CallCancelled | LeaseLost) -> None:
         """Cancel the call's asyncio task; `running` raises the reason there."""
@@ -198,10 +204,13 @@ class _Watch:
     def _steps(self, running: Iterable[Running], now: float) -> list[tuple[UUID, int, str]]:
         steps: list[tuple[UUID, int, str]] = []
         for run in running:
-            if run.step is not None and now >= run.step_after and len(steps) < _STEPS_AT_ONCE:
-                step = {"progress": run.step.progress, "total": run.step.total, "message": run.step.message}
+            if (run.step is not None or run.lines) and now >= run.step_after and len(steps) < _STEPS_AT_ONCE:
+                run.last = last = run.step or run.last
+                step: dict[str, Any] = {"progress": last.progress, "total": last.total, "message": last.message}
+                if run.lines:
+                    step["log"] = [asdict(line) for line in run.lines]
                 steps.append((run.id, run.attempt, run.seal(step)))
-                run.step, run.step_after = None, now + PROGRESS_EVERY
+                run.step, run.lines, run.step_after = None, [], now + PROGRESS_EVERY
         return steps
 
     def _notify_waiters(self, rows: dict[UUID, Seen]) -> None:

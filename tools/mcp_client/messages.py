@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
+import orjson
+
 from tools.mcp_client import forms
 from tools.mcp_client.errors import BadAnswer
 from tools.mcp_client.shapes import Progress
@@ -13,6 +15,7 @@ from tools.payloads.tool_results import seen
 
 NO_CODE: Final = 0  # of an error that has none
 _VERSIONS: Final = (None, "2.0", "2", 2)
+_MOST_OF_A_NAME: Final = 100  # characters of a log's level and name
 _MOST_OF_A_STEP: Final = 2_000  # characters of a progress message
 
 
@@ -87,6 +90,23 @@ def progress_in(message: dict[str, Any], number: int | None) -> Progress | None:
         return None
     said = forms.shown(text, _MOST_OF_A_STEP) if isinstance(text, str) else None
     return Progress(done, total if _is_number(total) else None, said)
+
+
+def log_line_in(message: dict[str, Any]) -> tuple[str, str, str] | None:
+    """Return level, logger and text of a log notification; None for any other message."""
+    params = message.get("params")
+    if message.get("method") != "notifications/message" or not isinstance(params, dict) or params.get("data") is None:
+        return None
+    data = params["data"]
+    if isinstance(data, dict) and isinstance(data.get("message", data.get("msg")), str) and len(data) == 1:
+        data = next(iter(data.values()))
+    text = data if isinstance(data, str) else orjson.dumps(data).decode()
+    level, logger = params.get("level"), params.get("logger")
+    return (
+        level[:_MOST_OF_A_NAME] if isinstance(level, str) else "info",
+        logger[:_MOST_OF_A_NAME] if isinstance(logger, str) else "",
+        text,
+    )
 
 
 def _fault(error: Any, *, ours: bool) -> Fault | None:

@@ -16,13 +16,14 @@ from connections.errors import DuvoError
 from tools.mcp_client import budget, decoding, messages, quoting, refusals, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, AnswerUnread, BadAnswer, ConnectionLost, NotStreamableHttp
 from tools.mcp_client.messages import Fault
-from tools.mcp_client.shapes import OnProgress, Server
+from tools.mcp_client.shapes import LogLine, OnProgress, Progress, Server
 from tools.payloads import tool_results
 from tools.payloads.raw_json import is_small
 
 _MAX_ERROR_BODY: Final = 64 * 1024
 _REFUSAL_SECONDS: Final = 2.0  # that the body of an error may take to arrive
 _LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
+MOST_LINES: Final = 100  # log notifications of one call that are told
 _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed names none
 _MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither content nor tools, such as a handshake's
 _UNCOUNTED: Final = 128 * 1024  # bytes of an answer that the budget does not count
@@ -54,7 +55,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Callbacks for what comes before the answer: progress, and requests of the server."""
+    """Callbacks for what comes before the answer: progress and log notifications, and requests of the server."""
 
     progress: OnProgress | None = None
     request: Callable[[dict[str, Any], Clock], None] | None = None
@@ -64,7 +65,7 @@ NO_LISTENER: Final = Listener()
 
 
 class Clock:
-    """The idle and the absolute timeout of a request, on one timer; progress restarts only the idle one.
+    """The idle and the absolute timeout of a request, on one timer; a sign of life restarts only the idle one.
 
     After `stop` both are stopped until each `stop` was followed by a `resume`.
     """
@@ -122,8 +123,8 @@ class ResponseReader:
     """Reads the answer to one request; afterwards `unfinished` is what is left to do in the background."""
 
     __slots__ = (
-        "_account", "_clock", "_counted", "_expected", "_large", "_listener", "_not_finite", "_odd", "_request",
-        "_server", "_session", "_size", "_status", "unfinished",
+        "_account", "_clock", "_counted", "_expected", "_large", "_lines", "_listener", "_not_finite", "_odd",
+        "_request", "_server", "_session", "_size", "_status", "unfinished",
     )  # fmt: skip
 
     def __init__(self, server: Server, request: wire.Request, listener: Listener, clock: Clock) -> None:
@@ -137,6 +138,7 @@ class ResponseReader:
         self._expected = self._server.max_bytes  # bytes, at most
         self._counted = False  # whether the budget knows of this answer
         self._large = b""
+        self._lines = 0  # of the log
         self._not_finite = False  # whether the answer has numbers that JSON cannot hold
         self._odd: BadAnswer | None = None  # what a stream carried besides, to be told if no answer comes
         self.unfinished: Coroutine[Any, Any, None] | None = None
@@ -196,7 +198,7 @@ class ResponseReader:
             await self._count_bytes(chunk)
             if self._counted and not counted:  # from now on others wait for what it holds of the budget
                 self._clock.finish_within(WHOLE_SECONDS)
-            elif parts:
+            else:
                 self._clock.restart_idle()
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -225,6 +227,7 @@ class ResponseReader:
         body = aiter(response.stream)  # type: ignore[arg-type]
         try:
             async for chunk in self._plain(body, headers):
+                self._clock.restart_idle()  # whatever it is, it is a sign of life
                 await self._count_bytes(chunk)
                 for event in decoder.feed(chunk):
                     message = await self._message(event)
@@ -316,12 +319,14 @@ class ResponseReader:
             if self._listener.request is not None:
                 self._listener.request(message, self._clock)
             return
-        progress = messages.progress_in(message, self._request.id)
-        if progress is None:
+        if self._listener.progress is None:
             return
-        self._clock.restart_idle()
-        if self._listener.progress is not None:
+        if (progress := messages.progress_in(message, self._request.id)) is not None:
             self._listener.progress(progress)
+        elif self._lines < MOST_LINES and (line := messages.log_line_in(message)) is not None:
+            self._lines += 1
+            level, logger, text = (quoting.quoted(part, self._server) for part in line)
+            self._listener.progress(Progress(None, line=LogLine(level, logger, text)))
 
     async def _parsed(self, body: bytes) -> Any:
         """Return a parsed message; a large one of a call is parsed in a separate process, its content kept as bytes."""

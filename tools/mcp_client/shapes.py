@@ -87,12 +87,22 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """One progress notification of a running call."""
+class LogLine:
+    """One log notification of a running call: untrusted, short, and without secrets that we sent."""
 
-    progress: float
+    level: str
+    logger: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One progress notification of a running call, or the line of its log that is told in the same way."""
+
+    progress: float | None
     total: float | None = None
     message: str | None = None
+    line: LogLine | None = None
 
 
 OnProgress = Callable[[Progress], None]

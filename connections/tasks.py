@@ -7,7 +7,8 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from connections import shares
+from connections import deleting, shares
+from connections.models import Notice
 from connections.notices import delivering, notices
 from connections.sessions import SessionStore
 
@@ -28,5 +29,5 @@ def dispatch_notices() -> None:
 @shared_task(name="connections.deliver_notice", acks_late=True, reject_on_worker_lost=True)
 def deliver_notice(*, notice_id: str) -> None:
     """Mail one notice and send it to the webhook."""
-    with notices.DELIVERIES.held(notice_id):
+    with notices.DELIVERIES.held(notice_id), deleting.may_vanish(Notice.objects.filter(pk=notice_id)):
         delivering.deliver(UUID(notice_id))

@@ -29,7 +29,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 
-from connections import audit, history, lookups
+from connections import audit, deleting, history, lookups
 from connections.models import AuditEvent, Role, Tenant, User
 
 if TYPE_CHECKING:
@@ -179,9 +179,13 @@ class ClosedAdmin(_ModelAdmin):
         kept = {str(self.opts.verbose_name) for row in objs if not self.has_delete_permission(request, row)}
         return [str(row) for row in objs], counts, kept, protected
 
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Delete the row, whatever is under way for it."""
+        deleting.delete(obj)
+
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Delete the chosen rows that this person may change."""
-        super().delete_queryset(request, self.changeable(request, queryset))
+        deleting.delete(self.changeable(request, queryset))
 
     # --- the audit trail in the place of Django's log ---
 

@@ -7,7 +7,9 @@ import math
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.views.defaults import page_not_found
 
+from connections import deleting
 from connections.context import visitor
 from connections.errors import TooManyTries, TryLater
 from connections.passwords import remember_browser
@@ -28,7 +30,9 @@ class TryLaterMiddleware(Middleware):
             remember_browser(response, user, secure=settings.SESSION_COOKIE_SECURE)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Return the page that says how long to wait; None for every other exception."""
+        """Return the page that says how long to wait, or 404 for what was just deleted; None for all else."""
+        if deleting.is_gone(exception):
+            return page_not_found(request, exception)
         if not isinstance(exception, TryLater):
             return None
         seconds = math.ceil(exception.retry_after)

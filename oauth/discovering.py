@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urldefrag, urljoin
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.utils import timezone
 
-from connections import egress
+from connections import deleting, egress
 from connections.errors import DuvoError
 from connections.models import Connection, Grant
 from oauth import credential_state
@@ -95,18 +96,24 @@ def discover_and_store(connection: Connection, *, trying: bool = False) -> Concl
     conclusion = discover(wanted)
     if not trying and conclusion.found is not None and conclusion.found.guessed:
         conclusion = _as_it_failed(connection, conclusion)
-    Discovery.objects.update_or_create(
-        connection=connection,
-        defaults={
-            "server_url": connection.server_url,
-            "looked_at": timezone.now(),
-            "steps": [asdict(step) for step in conclusion.steps],
-            "found": asdict_of(conclusion.found),
-            "rung": (conclusion.approach and conclusion.approach.kind) or "",
-            "reason": conclusion.refusal.code if conclusion.refusal else "",
-            "sentence": conclusion.sentence,
-        },
-    )
+    try:
+        Discovery.objects.update_or_create(
+            connection=connection,
+            defaults={
+                "server_url": connection.server_url,
+                "looked_at": timezone.now(),
+                "steps": [asdict(step) for step in conclusion.steps],
+                "found": asdict_of(conclusion.found),
+                "rung": (conclusion.approach and conclusion.approach.kind) or "",
+                "reason": conclusion.refusal.code if conclusion.refusal else "",
+                "sentence": conclusion.sentence,
+            },
+        )
+    except DatabaseError as failure:
+        if not deleting.is_gone(failure):
+            raise
+        refusal = CannotSignIn("The connection was deleted.")
+        return Conclusion([], refusal.sentence, refusal=refusal)
     return conclusion
 
 

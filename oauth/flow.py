@@ -163,7 +163,8 @@ def fetch_tokens(connection: Connection) -> SignIn:
 
 def sign_out(connection: Connection, *, user: User) -> str:
     """Delete the tokens, have them revoked at the provider (RFC 7009), and return a sentence about it."""
-    sign_in = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
+    whole = SignIn.objects.select_related("connection__tenant", "registration__connection", "owner")
+    sign_in = whole.filter(connection=connection, owner=_owner(connection, user)).first()
     if sign_in is None:
         return "Nobody was signed in."
     outcome = revoking.revoke(sign_in)

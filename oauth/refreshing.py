@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from connections import audit, egress, metrics, shares
+from connections import audit, deleting, egress, metrics, shares
 from connections.errors import DuvoError
 from connections.models import Connection, Grant, Sharing
 from connections.threads import in_thread
@@ -303,9 +303,10 @@ def _renewed(sign_in: SignIn, tokens: Tokens) -> bool:
     when = choices.renew_at(now, tokens.expires_in, renewable=renewable, spread=_spread)
     if not sign_in.renewed(tokens, now, when):
         return False
-    _record(sign_in, "connection.token_renewed", "ok")
-    credential_state.settle(_connection(sign_in))
-    sign_in_notices.notify(sign_in)
+    with deleting.may_vanish(SignIn.objects.filter(pk=sign_in.pk)):
+        _record(sign_in, "connection.token_renewed", "ok")
+        credential_state.settle(_connection(sign_in))
+        sign_in_notices.notify(sign_in)
     return True
 
 
@@ -329,11 +330,12 @@ def _failed(sign_in: SignIn, failure: DuvoError) -> None:
         until = choices.retry_at(now, sign_in.failures, _spread, refused=isinstance(failure, ProviderRefused))
         sign_in.postpone(until, because=because)
         ended = False
-    _record(sign_in, "connection.sign_in_ended" if ended else "connection.token_not_renewed", error or failure.code)
-    credential_state.settle(_connection(sign_in))
-    row = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in.pk).first()
-    if row is not None:
-        sign_in_notices.notify(row)
+    with deleting.may_vanish(SignIn.objects.filter(pk=sign_in.pk)):
+        _record(sign_in, "connection.sign_in_ended" if ended else "connection.token_not_renewed", error or failure.code)
+        credential_state.settle(_connection(sign_in))
+        row = SignIn.objects.select_related("connection__tenant").filter(pk=sign_in.pk).first()
+        if row is not None:
+            sign_in_notices.notify(row)
 
 
 def _is_second(sign_in: SignIn, now: datetime) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,7 @@ def revoke(sign_in: SignIn) -> str:
         work = _request(sign_in)
         if work is None:
             return "not_offered"
-        egress.run(work)
+        egress.run(work())
     except DuvoError as failure:
         return failure.code
     return "revoked"
@@ -67,11 +67,11 @@ def revoke_on_delete(connection: Connection) -> None:
         except DuvoError:
             continue
         if work is not None:
-            transaction.on_commit(partial(egress.submit, _quietly(work)))
+            transaction.on_commit(partial(_submit, work))
 
 
-def _request(sign_in: SignIn) -> Coroutine[Any, Any, None] | None:
-    """Return the revocation as a coroutine, None where the provider offers none.
+def _request(sign_in: SignIn) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    """Return what begins the revocation, None where the provider offers none.
 
     Raises SealBroken, and CannotSignIn, also while the organization is suspended: then nothing is sent anywhere.
     """
@@ -84,8 +84,8 @@ def _request(sign_in: SignIn) -> Coroutine[Any, Any, None] | None:
         return None
     tokens, client = sign_in.tokens(), registering.client_of(sign_in.registration, server)
     if tokens.refresh_token:
-        return token_endpoint.revoke(server, client, tokens.refresh_token, "refresh_token")
-    return token_endpoint.revoke(server, client, tokens.access_token, "access_token")
+        return partial(token_endpoint.revoke, server, client, tokens.refresh_token, "refresh_token")
+    return partial(token_endpoint.revoke, server, client, tokens.access_token, "access_token")
 
 
 def _is_suspended(connection: Connection) -> bool:
@@ -93,8 +93,12 @@ def _is_suspended(connection: Connection) -> bool:
     return Tenant.objects.filter(pk=connection.tenant_id, suspended_at__isnull=False).exists()
 
 
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+def _submit(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    egress.submit(_quietly(work))
+
+
+async def _quietly(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
-        await work
+        await work()
     except DuvoError:
         return  # the row is gone: nobody is left to tell

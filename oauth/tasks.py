@@ -7,9 +7,11 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from connections import shares, statement_timeouts
+from connections import deleting, shares, statement_timeouts
+from connections.models import Connection
 from connections.notices import notices
 from oauth import feedback, flow, refreshing, revoking, sign_in_notices
+from oauth.models import SignIn
 
 RENEWALS = shares.Work(task="oauth.attend_sign_in", dispatcher="oauth.dispatch_renewals")
 FORGETTING = shares.Work(task="oauth.forget_abandoned", dispatcher="oauth.dispatch_renewals")
@@ -29,27 +31,28 @@ def dispatch_renewals() -> None:
 @shared_task(name="oauth.attend_sign_in", acks_late=True, reject_on_worker_lost=True)
 def attend_sign_in(*, sign_in_id: str) -> None:
     """Renew one sign-in; a second run finds it renewed."""
-    with RENEWALS.held(sign_in_id):
+    with RENEWALS.held(sign_in_id), deleting.may_vanish(SignIn.objects.filter(pk=sign_in_id)):
         refreshing.attend(UUID(sign_in_id))
 
 
 @shared_task(name="oauth.forget_abandoned")
 def forget_abandoned(*, connection_id: str) -> None:
     """Revoke the tokens of people who may no longer act."""
-    with FORGETTING.held(connection_id):
+    with FORGETTING.held(connection_id), deleting.may_vanish(Connection.objects.filter(pk=connection_id)):
         revoking.forget_abandoned(UUID(connection_id))
 
 
 @shared_task(name="oauth.tell_who_left")
 def tell_who_left(*, sign_in_id: str) -> None:
     """Open the notice that a person who has left made an organization's sign-in, or resolve it."""
-    sign_in_notices.tell_who_left(UUID(sign_in_id))
+    with deleting.may_vanish(SignIn.objects.filter(pk=sign_in_id)):
+        sign_in_notices.tell_who_left(UUID(sign_in_id))
 
 
 @shared_task(name="oauth.discover_again")
 def discover_again(*, connection_id: str) -> None:
     """Find out whether a connection's server still trusts the sign-in server that its sign-ins come from."""
-    with feedback.DISCOVERIES.held(connection_id):
+    with feedback.DISCOVERIES.held(connection_id), deleting.may_vanish(Connection.objects.filter(pk=connection_id)):
         flow.discover_again(UUID(connection_id))
 
 

@@ -8,12 +8,12 @@ from uuid import UUID
 from celery import Task, shared_task
 from django.utils import timezone
 
-from connections import shares, statement_timeouts
+from connections import deleting, shares, statement_timeouts
 from connections.checking import CHECKS
 from connections.models import Tenant
 from tools.calls import acting, life, owner_mail, polling, pubsub, retention, usage
 from tools.catalog import probing
-from tools.models import Call
+from tools.models import Call, OwnerNotice
 
 POLLS = shares.Work(task="tools.poll_task", dispatcher="tools.dispatch_task_polls")
 CANCELS = shares.Work(task="tools.cancel_task", dispatcher="tools.dispatch_task_polls")
@@ -44,7 +44,7 @@ def dispatch_task_polls() -> None:
 @shared_task(name="tools.poll_task")
 def poll_task(*, call_id: str) -> None:
     """Poll the MCP task of one call."""
-    with POLLS.held(call_id):
+    with POLLS.held(call_id), deleting.may_vanish(Call.objects.filter(pk=call_id)):
         polling.poll(UUID(call_id))
     pubsub.publish(UUID(call_id))
 
@@ -58,7 +58,7 @@ def cancel_task(self: Task[..., None], *, call_id: str) -> None:
     if not CANCELS.admits(tenant, UUID(call_id)):
         pause = random.uniform(5, 10) * 2 ** min(self.request.retries, 6)  # noqa: S311 - spreads load, no secret
         raise self.retry(countdown=pause)
-    with CANCELS.held(call_id):
+    with CANCELS.held(call_id), deleting.may_vanish(Call.objects.filter(pk=call_id)):
         polling.cancel(UUID(call_id))
 
 
@@ -78,7 +78,7 @@ def dispatch_owner_mail() -> None:
 @shared_task(name="tools.mail_owner")
 def mail_owner(*, notice_id: str) -> None:
     """Mail an owner what somebody did in their name."""
-    with acting.MAILS.held(notice_id):
+    with acting.MAILS.held(notice_id), deleting.may_vanish(OwnerNotice.objects.filter(pk=notice_id)):
         owner_mail.deliver(UUID(notice_id))
 
 

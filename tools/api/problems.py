@@ -16,13 +16,14 @@ from django.urls import reverse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from connections import offload
+from connections import deleting, offload
 from connections.context import request_id
 from connections.errors import DuvoError, Refused, TooManyTries, TryLater
 from connections.forms import Superseded
 from connections.quotas import QuotaReached
 from tools.calls.ledger import LedgerUnavailable
 from tools.errors import AnswersRefused, ArgumentsRefused, CallError
+from tools.models import Call
 
 CONTENT_TYPE = "application/problem+json"
 MOST_FAULTS = 50  # named in one response: a body may have a million
@@ -179,7 +180,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         body = problem(
             422, "invalid", "The request has faults.", errors=list(islice(_faults(error.detail), MOST_FAULTS))
         )
-    elif isinstance(error, Http404 | exceptions.NotFound):
+    elif isinstance(error, Http404 | exceptions.NotFound | Call.DoesNotExist) or deleting.is_gone(error):
         body = problem(404, "not_found", "There is nothing here for you.")
     elif isinstance(error, PermissionDenied):
         body = problem(403, "forbidden", "You may not do this.")

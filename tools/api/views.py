@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
-from connections import audit, checking, egress
+from connections import audit, checking, deleting, egress
 from connections.errors import SecretOfAnotherServer
 from connections.forms import ConnectionForm, Superseded
 from connections.models import Connection, Credential, Role, Tenant, User
@@ -264,14 +265,16 @@ class Connections(ReadOnlyModelViewSet[Connection]):
         raise Superseded
 
     @extend_schema(responses={204: None}, parameters=[IF_MATCH])
-    @transaction.atomic
     def destroy(self, request: Request, id: UUID) -> Response:  # noqa: A002
         """Delete a connection with its secrets and tools; its calls stay."""
+        deleting.carry_out(partial(self._delete, request))
+        return Response(status=204)
+
+    def _delete(self, request: Request) -> None:
         connection = self._held()
         conditional.check(request, connection)
         audit.record(self._user(request), "connection.deleted", connection, tenant=connection.tenant)
         connection.delete()
-        return Response(status=204)
 
     @extend_schema(request=None, responses={202: ConnectionSerializer}, parameters=[ETAG, IF_MATCH])
     @action(detail=True, methods=["post"])

@@ -22,13 +22,14 @@ from uuid import UUID
 
 from celery import current_app
 from django.conf import settings
+from django.db import IntegrityError
 from django.db.models import Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis import RedisError
 from uuid_utils.compat import uuid7
 
-from connections import egress
+from connections import deleting, egress
 from connections.context import acting_for, request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
@@ -45,6 +46,7 @@ from tools.errors import (
     NotApproved,
     OrganizationSuspended,
     OutcomeUnknown,
+    ToolNotFound,
     ToolReplaced,
 )
 from tools.mcp_client import Answers
@@ -312,9 +314,15 @@ def _opening(
 
 async def _write_down(opening: ledger.Opening, key: idempotency.Key | None) -> Call | None:
     """Commit the row; return the call that was made with the same key, if another request was quicker."""
-    if key is not None:
-        return await in_thread(idempotency.open_once, opening, key)
-    await ledger.write(opening)
+    try:
+        if key is not None:
+            return await in_thread(idempotency.open_once, opening, key)
+        await ledger.write(opening)
+    except (ledger.LedgerUnavailable, IntegrityError) as failure:
+        if not (deleting.is_gone(failure) or deleting.is_gone(failure.__cause__)):
+            raise
+        offers.forget()
+        raise ToolNotFound from failure  # deleted at this moment: its connection, or who asks
     return None
 
 

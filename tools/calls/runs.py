@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import Error as DatabaseFailed
 from django.utils import timezone
 
-from connections import metrics, offload, sealing
+from connections import deleting, metrics, offload, sealing
 from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools import mcp_client
@@ -109,7 +109,9 @@ async def _perform(run: Run) -> Report:
         return await settle(run, response, kept)
     except LeaseLost as lost:
         failure = lost
-        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
+        return await _report_as_stored(run)
+    except Call.DoesNotExist:
+        return _report_of_none(run)
     except DuvoError as error:
         failure = error
         return await settle(run, error)
@@ -122,6 +124,20 @@ async def _perform(run: Run) -> Report:
         if run.slot is not None:
             limits.release(run.slot, breaker_signal(failure))
         watching.notify(run.call_id)
+
+
+async def _report_as_stored(run: Run) -> Report:
+    try:
+        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
+    except Call.DoesNotExist:
+        return _report_of_none(run)
+
+
+def _report_of_none(run: Run) -> Report:
+    """Return the report of a call that was deleted, with its organization, while it ran: the tool may have run."""
+    return Report(
+        run.call_id, run.offer.public_name, CallState.CANCELLED, run.created_at, timezone.now(), error=CallCancelled()
+    )
 
 
 async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult | None = None) -> Report:
@@ -163,7 +179,9 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
             metrics.call_ended(state, "web" if run.sent else "queue", seconds)
         elif (call := await in_thread(Call.objects.filter(pk=run.call_id).first)) is not None:
             return await in_thread(report_of, call)
-    except ledger.LedgerUnavailable:
+    except ledger.LedgerUnavailable as failure:
+        if deleting.is_gone(failure.__cause__):
+            return _report_of_none(run)
         # The tool has run: its caller gets the result all the same, and the sweep ends the row as `outcome_unknown`.
         logger.exception("The outcome of call %s could not be written down", run.call_id)
         result = whole  # the links may lead to nothing

@@ -64,9 +64,10 @@ def probe(connection_id: UUID) -> Probe | None:
     connection = _claim(connection_id)
     if connection is None:
         return None
-    report = Probe.objects.create(connection=connection)
     wanted = partial(_is_wanted, connection)
+    report = Probe(connection=connection)
     try:
+        report.save(force_insert=True)
         with egress.bounded(LONGEST, f"The check took longer than {LONGEST:.0f} seconds.", wanted=wanted):
             _check(connection, report)
     except DuvoError as error:
@@ -95,7 +96,7 @@ def _claim(connection_id: UUID) -> Connection | None:
     Probe.objects.filter(connection=connection_id, outcome=Probe.Outcome.RUNNING).update(
         outcome=Probe.Outcome.FAILED, reason=_INTERRUPTED, finished_at=now
     )
-    return Connection.objects.select_related("tenant").prefetch_related("credentials").get(pk=connection_id)
+    return Connection.objects.select_related("tenant").prefetch_related("credentials").filter(pk=connection_id).first()
 
 
 def _is_wanted(connection: Connection) -> bool:

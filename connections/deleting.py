@@ -1,0 +1,80 @@
+"""Deleting rows that others write to at this moment, and work whose rows are deleted meanwhile.
+
+A check, a call, a sign-in, a renewal or a notice may be under way for whatever is deleted. The deletion goes through,
+what the work wrote last goes with it, and the work ends quietly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
+from django.db.models import Model, QuerySet
+
+Value = TypeVar("Value")
+_TRIES: Final = 5
+_FOREIGN_KEY: Final = "23503"  # SQLSTATE of PostgreSQL
+_DEADLOCKS: Final = frozenset({"40P01", "40001"})
+_NOTHING_SAVED: Final = "did not affect any rows"  # Django's words for a row that is gone
+
+
+def delete(rows: Model | QuerySet[Any]) -> None:
+    """Delete a row, or a set of rows, with what belongs to it, as `carry_out` does."""
+    key = rows.pk if isinstance(rows, Model) else None
+
+    def work() -> None:
+        if isinstance(rows, Model):
+            rows.pk = key  # after a try in vain: Django takes it from a deleted row
+        rows.delete()
+
+    carry_out(work)
+
+
+def carry_out(work: Callable[[], Value]) -> Value:
+    """Run a deletion in a transaction; what is added to the rows meanwhile is deleted, too.
+
+    A transaction that waits for us while we wait for it costs another try, not the deletion.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            with transaction.atomic():
+                value = work()
+                _check_constraints()
+                return value
+        except (IntegrityError, OperationalError) as error:
+            if not left or not (is_gone(error) or _sqlstate(error) in _DEADLOCKS):
+                raise
+    raise AssertionError  # the last try returns or raises
+
+
+@contextmanager
+def may_vanish(rows: QuerySet[Any]) -> Iterator[None]:
+    """Let the work inside end quietly if its rows are deleted meanwhile; every other error is raised."""
+    try:
+        yield
+    except (DatabaseError, ObjectDoesNotExist):
+        if rows.exists():
+            raise
+
+
+def is_gone(error: BaseException | None) -> bool:
+    """Whether an error of the database says that a row that was to be changed or referred to is gone."""
+    if isinstance(error, IntegrityError):
+        return _sqlstate(error) == _FOREIGN_KEY or "FOREIGN KEY" in str(error)
+    return isinstance(error, DatabaseError) and _NOTHING_SAVED in str(error)
+
+
+def _sqlstate(error: BaseException) -> str:
+    return getattr(error.__cause__, "sqlstate", None) or ""
+
+
+def _check_constraints() -> None:
+    """Find now what else refers to the deleted rows; later nothing can, as their locks are held to the commit.
+
+    SQLite has one writer at a time, so nothing was added.
+    """
+    if connection.vendor == "postgresql":
+        connection.check_constraints()

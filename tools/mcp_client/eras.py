@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 
 import httpcore2
@@ -18,11 +19,17 @@ from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import sessions, sse, wire
 from tools.mcp_client.errors import (
+    AnswerTooLarge,
     BadAnswer,
+    Challenged,
+    ConnectionLost,
     EraChanged,
+    McpError,
     NotStreamableHttp,
     OldSseTransport,
     RpcError,
+    ServerFailed,
+    TimedOut,
     UnexpectedStatus,
     UnsupportedVersion,
 )
@@ -32,6 +39,7 @@ from tools.mcp_client.shapes import Server, ServerFacts
 
 # A server that knows these codes speaks 2026-07-28 or later, whatever it makes of the request.
 MODERN_FAULTS: Final = frozenset({HEADER_MISMATCH, MISSING_REQUIRED_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
+MODERN_PATIENCE: Final = 20.0  # seconds until a server that may be old is asked for a handshake
 _OLD_SSE_PATIENCE: Final = 5.0  # seconds until the first event of the retired transport
 _OK: Final = 200
 _TOO_LARGE: Final = 413
@@ -41,17 +49,52 @@ async def discover(server: Server) -> ServerFacts:
     """Find out which era and version a server speaks, and what it says about itself.
 
     With a stored era only that one is tried, and `EraChanged` is raised if it no longer fits. Else modern comes
-    first; 401, 403, 429 and 5xx are raised as they are and say nothing about the era. Raises also
-    `OldSseTransport`, `NotStreamableHttp` and `UnsupportedVersion`.
+    first. Old servers answer the unknown method in every way, 401, 403, 500, a hang-up and silence included: then the
+    handshake decides, and if it fails, too, what was said first is raised. Raises also `OldSseTransport`,
+    `NotStreamableHttp` and `UnsupportedVersion`.
     """
     if server.era == "legacy":
         return (await sessions.open_for(server)).facts
-    facts = await _discover_modern(server, wire.modern_version(server))
-    if facts is not None:
-        return facts
+    version = wire.modern_version(server)
     if server.era == "modern":
-        raise EraChanged
-    return await _discover_legacy(server)
+        facts = await _discover_modern(server, version)
+        if facts is None:
+            raise EraChanged
+        return facts
+    try:
+        patience = min(MODERN_PATIENCE, server.timeout / 3)
+        facts = await _discover_modern(replace(server, timeout=patience), version)
+    except McpError as refusal:
+        if not _may_be_old(refusal):
+            raise
+        return await _discover_after(server, version, refusal)
+    return facts if facts is not None else await _discover_legacy(server)
+
+
+def _may_be_old(refusal: McpError) -> bool:
+    """Whether an old server may refuse an unknown method in this way."""
+    if isinstance(refusal, TimedOut):
+        return refusal.kind != "connect"
+    return isinstance(refusal, Challenged | ServerFailed | ConnectionLost | AnswerTooLarge)
+
+
+async def _discover_after(server: Server, version: str, refusal: McpError) -> ServerFacts:
+    """Let the handshake decide about a server that refused `server/discover` in a way that may mean anything."""
+    try:
+        return (await sessions.open_for(server)).facts
+    except Challenged as challenge:
+        # What it says about a method that it knows is the better reason, unless only the first names a way in.
+        if isinstance(refusal, Challenged) and refusal.www_authenticate and not challenge.www_authenticate:
+            raise refusal from None
+        raise
+    except DuvoError as error:
+        if isinstance(error, RpcError | UnsupportedVersion) and not isinstance(refusal, Challenged):
+            raise  # the server has read the handshake, and says what is wrong
+        if isinstance(refusal, TimedOut):  # it may have slept, and is modern all the same
+            facts = await _discover_modern(server, version)
+            if facts is not None:
+                return facts
+        raise refusal from None
 
 
 async def _discover_modern(server: Server, version: str, *, again: bool = True) -> ServerFacts | None:

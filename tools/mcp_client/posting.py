@@ -60,7 +60,10 @@ async def post(
     reading = ResponseReader(server, request, listener, clock)
     try:
         async with clock.timer:
-            return await reading.read(await egress.pool().handle_async_request(http_request))
+            response = await egress.pool().handle_async_request(http_request)
+            if request.cookies is not None:
+                request.cookies.take(response.headers)
+            return await reading.read(response)
     except McpError as error:
         error.sent = _is_call(request, body)
         raise

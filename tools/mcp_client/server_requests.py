@@ -12,6 +12,7 @@ from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
 
 from connections.errors import DuvoError
 from tools.mcp_client import questions, wire
+from tools.mcp_client.cookies import Cookies
 from tools.mcp_client.errors import BadQuestion
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Clock
@@ -29,10 +30,11 @@ Reply = Callable[[Mapping[str, Any], dict[str, Any]], None]
 class Replies:
     """Our answers to the requests of one session's server, posted in the background with the newest `server`."""
 
-    __slots__ = ("_session_id", "_under_way", "_version", "server")
+    __slots__ = ("_session_id", "_under_way", "_version", "cookies", "server")
 
-    def __init__(self, server: Server, version: str, session_id: str | None) -> None:
+    def __init__(self, server: Server, version: str, session_id: str | None, cookies: Cookies | None = None) -> None:
         self.server = server
+        self.cookies = cookies
         self._version = version
         self._session_id = session_id
         self._under_way = 0
@@ -41,7 +43,7 @@ class Replies:
         """Answer a request with a `result` or an `error`."""
         if self._under_way < MOST_REPLIES:
             self._under_way += 1
-            in_background(self._post(wire.answer(request, outcome, self._version, self._session_id)))
+            in_background(self._post(wire.answer(request, outcome, self._version, self._session_id, self.cookies)))
 
     async def _post(self, message: wire.Request) -> None:
         try:

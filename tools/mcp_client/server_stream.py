@@ -183,7 +183,8 @@ class ServerStream:
     def _request(self, last_id: bytes) -> httpcore2.Request:
         route = wire.route_to(self._replies.server)
         headers = [pair for pair in route.headers if pair[0] not in (b"Accept", b"Content-Type")]
-        headers += [(b"Accept", b"text/event-stream"), *self._headers]
+        cookies = self._replies.cookies.header if self._replies.cookies is not None else []
+        headers += [(b"Accept", b"text/event-stream"), *cookies, *self._headers]
         if last_id:
             headers.append((b"Last-Event-ID", last_id))
         return httpcore2.Request(b"GET", route.url, headers=headers, extensions=route.extensions)

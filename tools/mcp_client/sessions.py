@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import httpcore2
-from mcp_types import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
 
 from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import wire
-from tools.mcp_client.errors import BadAnswer, EraChanged, RpcError, TimedOut, UnsupportedVersion
+from tools.mcp_client.cookies import Cookies
+from tools.mcp_client.errors import (
+    BadAnswer,
+    Challenged,
+    EraChanged,
+    RpcError,
+    ServerFailed,
+    TimedOut,
+    UnsupportedVersion,
+)
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Clock, Listener, Reply
 from tools.mcp_client.server_requests import COURTESY_TIMEOUT, Replies, ServerRequests, post_unreliably
@@ -25,7 +34,22 @@ from tools.mcp_client.server_stream import ServerStream
 from tools.mcp_client.shapes import Ask, OnProgress, Server, ServerFacts
 
 MAX_SESSIONS: Final = 2000
+_BAD_REQUEST: Final = 400
 _GONE: Final = 404
+_SERVER_ERROR: Final = 500
+_NOT_OF_SESSIONS: Final = frozenset({408, 409, 413, 422, 499})  # about the request itself, which may have run
+_SESSION_FAULTS: Final = frozenset({-32000, -32001, -32600})
+
+
+# What a handshake offers: first all that we can, then only what every server knows.
+_Offer = tuple[str, Mapping[str, Any]]
+_OFFERS: Final[tuple[_Offer, ...]] = (
+    (LATEST_HANDSHAKE_VERSION, wire.CAPABILITIES),
+    (LATEST_HANDSHAKE_VERSION, {}),
+    ("2025-06-18", {}),
+)
+_NOT_UNDERSTOOD: Final = frozenset({INVALID_REQUEST, INVALID_PARAMS, INTERNAL_ERROR})
+_worked: dict[str, _Offer] = {}  # by the server's key, where it was not the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +61,7 @@ class Session:
     facts: ServerFacts
     replies: Replies
     stream: ServerStream | None
+    cookies: Cookies | None = field(default=None, repr=False)
 
 
 # A connection pool and its sessions belong to one event loop; both end with it.
@@ -73,13 +98,17 @@ async def ask(
     deadline: float | None = None,
     person: Ask | None = None,
 ) -> Reply:
-    """Send a request in the session of `server`; one that expired (404: nothing was run) is opened again once.
+    """Send a request in the session of `server`; one that the server no longer knows is opened again once.
 
-    `person` gets the server's questions meanwhile, from the stream of this request or of the session.
+    Servers say that by 404, 400, 401 or 403: of such a request nothing was run. `person` gets the server's questions
+    meanwhile, from the stream of this request or of the session.
     """
-    for _ in range(2):
+    for again in (True, False):
+        kept = _opened(_registry().get(_name(server)))
         session = await _open_until(server, deadline)
-        request = wire.legacy_request(method, params, session.facts.protocol_version, session.id, meta=meta)
+        request = wire.legacy_request(
+            method, params, session.facts.protocol_version, session.id, meta=meta, cookies=session.cookies
+        )
         session.replies.server = server  # its token may be newer than the session
         stream = session.stream if method == "tools/call" else None
         if stream is not None:
@@ -93,16 +122,45 @@ async def ask(
             if not isinstance(abandoned, TimedOut) or abandoned.kind != "connect":
                 in_background(_tell_cancelled(server, session, request))
             raise
+        except Challenged as refusal:
+            if not again or session is not kept or session.id is None or _lacks_scope(refusal):
+                raise
+            await _replace(server, session)
+            continue
         finally:
             await requests.close()
-        if reply.status != _GONE or session.id is None:
+        if not again or session.id is None or not _may_be_lost(reply, is_new=session is not kept):
             break
         forget(session)
-    else:
-        raise EraChanged
     if reply.result is None and (reply.fault is None or not reply.fault.ours):
         forget(session)
     return reply
+
+
+def _may_be_lost(reply: Reply, *, is_new: bool) -> bool:
+    """Whether a refusal may mean that the session is lost; False where the tool may have run."""
+    if reply.status == _GONE:
+        return True
+    if is_new or not _BAD_REQUEST <= reply.status < _SERVER_ERROR or reply.status in _NOT_OF_SESSIONS:
+        return False
+    fault = reply.fault
+    return fault is None or not fault.ours or (fault.code in _SESSION_FAULTS and "session" in fault.message.lower())
+
+
+async def _replace(server: Server, session: Session) -> None:
+    """Open another session with the same credential; if the server refuses that, the session is kept.
+
+    The credential is refused then, and once it is renewed the session goes on with what the server remembers.
+    """
+    opening = asyncio.get_running_loop().create_task(_open(server))
+    opened = await asyncio.shield(opening)
+    forget(session)
+    if opened.id is not None:
+        _registry().setdefault(_name(server), opening)
+
+
+def _lacks_scope(refusal: Challenged) -> bool:
+    return "insufficient_scope" in (refusal.www_authenticate or "")
 
 
 async def _open_until(server: Server, deadline: float | None) -> Session:
@@ -159,38 +217,91 @@ def facts_from(result: Mapping[str, Any], info: Any, version: str, era: Any) -> 
 
 
 async def _open(server: Server) -> Session:
-    params = {
-        "protocolVersion": LATEST_HANDSHAKE_VERSION,
-        "capabilities": wire.CAPABILITIES,
-        "clientInfo": wire.CLIENT_INFO,
-    }
-    reply = await post(server, wire.legacy_request("initialize", params, None, None, meta={}))
-    fault = reply.fault
-    if fault is not None and fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION):
-        raise RpcError(fault.code, fault.message)
-    if reply.result is None:
-        raise EraChanged
+    cookies = None if _has_cookie(server) else Cookies(server.url)
+    reply = await _shake_hands(server, cookies)
+    assert reply.result is not None  # noqa: S101 - else it has raised
     version = reply.result.get("protocolVersion")
     if not isinstance(version, str):
         raise BadAnswer("The server's handshake names no version.")
     if version not in HANDSHAKE_PROTOCOL_VERSIONS:
         raise UnsupportedVersion
     facts = facts_from(reply.result, reply.result.get("serverInfo"), version, "legacy")
-    await post(server, wire.notification("notifications/initialized", {}, version, reply.session_id))
-    replies = Replies(server, version, reply.session_id)
+    if reply.session_id is None:  # every owner shares this handshake, and nobody gets another's cookies
+        cookies = None
+    await post(server, wire.notification("notifications/initialized", {}, version, reply.session_id, cookies))
+    replies = Replies(server, version, reply.session_id, cookies)
     stream = None if reply.session_id is None else ServerStream(replies, version, reply.session_id)
-    return Session(server, reply.session_id, facts, replies, stream)
+    return Session(server, reply.session_id, facts, replies, stream, cookies)
+
+
+async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
+    """Return the reply to `initialize`, in simpler words where the server does not understand ours.
+
+    Java's SDK before 0.17.1 knows no `elicitation.form`; some servers refuse a version that they do not know instead of
+    naming their own. What worked is offered first the next time.
+    """
+    first: DuvoError | None = None
+    offers = list(_OFFERS)
+    if (worked := _worked.get(server.key)) is not None:
+        offers.remove(worked)
+        offers.insert(0, worked)
+    for offer in offers:
+        version, capabilities = offer
+        params = {"protocolVersion": version, "capabilities": dict(capabilities), "clientInfo": wire.CLIENT_INFO}
+        try:
+            reply = _answered(
+                await post(server, wire.legacy_request("initialize", params, None, None, meta={}, cookies=cookies))
+            )
+        except (RpcError, ServerFailed) as error:
+            if isinstance(error, RpcError) and error.rpc_code not in _NOT_UNDERSTOOD:
+                raise first or error from None
+            if isinstance(error, ServerFailed) and error.status != _SERVER_ERROR:
+                raise first or error from None
+            first = first or error
+        else:
+            _remember(server, offer)
+            return reply
+    assert first is not None  # noqa: S101 - each offer was answered or refused
+    raise first
+
+
+def _answered(reply: Reply) -> Reply:
+    """Return the reply to a handshake if it is a result; raises RpcError, and EraChanged for no answer at all."""
+    fault = reply.fault
+    if fault is not None and (
+        fault.code in _NOT_UNDERSTOOD
+        or (fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION))
+    ):
+        raise RpcError(fault.code, fault.message)
+    if reply.result is None:
+        raise EraChanged
+    return reply
+
+
+def _remember(server: Server, offer: _Offer) -> None:
+    if offer is _OFFERS[0]:
+        _worked.pop(server.key, None)
+        return
+    if len(_worked) >= MAX_SESSIONS:
+        _worked.pop(next(iter(_worked)))
+    _worked[server.key] = offer
+
+
+def _has_cookie(server: Server) -> bool:
+    return any(name.lower() == "cookie" for name, _ in server.headers)
 
 
 async def _tell_cancelled(server: Server, session: Session, request: wire.Request) -> None:
     params = {"requestId": request.id, "reason": "The caller no longer waits."}
     version = session.facts.protocol_version
-    await post_unreliably(server, wire.notification("notifications/cancelled", params, version, session.id))
+    await post_unreliably(
+        server, wire.notification("notifications/cancelled", params, version, session.id, session.cookies)
+    )
 
 
 async def _delete(session: Session) -> None:
     route = wire.route_to(session.server)
-    headers = [*route.headers, *wire.session_headers(session.facts.protocol_version, session.id)]
+    headers = [*route.headers, *wire.session_headers(session.facts.protocol_version, session.id, session.cookies)]
     request = httpcore2.Request(b"DELETE", route.url, headers=headers, extensions=route.extensions)
     async with asyncio.timeout(COURTESY_TIMEOUT):
         response = await egress.pool().handle_async_request(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -15,6 +15,7 @@ from mcp.shared.inbound import encode_header_value, mcp_param_headers
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
 from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 
+from tools.mcp_client.cookies import Cookies
 from tools.mcp_client.errors import BadAnswer, Unsendable
 from tools.mcp_client.shapes import Server
 from tools.payloads import untrusted
@@ -71,6 +72,7 @@ class Request:
     payload: bytes
     headers: Headers
     resumable: bool = False
+    cookies: Cookies | None = field(default=None, repr=False)  # of the session, to which the response may add
 
 
 @lru_cache(maxsize=2048)
@@ -131,33 +133,50 @@ def modern_request(
 
 
 def legacy_request(
-    method: str, params: Mapping[str, Any], version: str | None, session_id: str | None, *, meta: Mapping[str, Any]
+    method: str,
+    params: Mapping[str, Any],
+    version: str | None,
+    session_id: str | None,
+    *,
+    meta: Mapping[str, Any],
+    cookies: Cookies | None = None,
 ) -> Request:
     """Write a request of the handshake era (2025-11-25 and before); raises `Unsendable`."""
     number = next(_ids)
     envelope = {**meta, "progressToken": number}
-    request = _request(number, method, {**params, "_meta": envelope}, session_headers(version, session_id))
+    request = _request(number, method, {**params, "_meta": envelope}, session_headers(version, session_id, cookies))
     request.resumable = True
+    request.cookies = cookies
     return request
 
 
-def notification(method: str, params: Mapping[str, Any], version: str | None, session_id: str | None) -> Request:
+def notification(
+    method: str,
+    params: Mapping[str, Any],
+    version: str | None,
+    session_id: str | None,
+    cookies: Cookies | None = None,
+) -> Request:
     """Write a notification of the handshake era."""
     message = {"jsonrpc": "2.0", "method": method, "params": params}
-    return Request(None, method, orjson.dumps(message), session_headers(version, session_id))
+    return Request(None, method, orjson.dumps(message), session_headers(version, session_id, cookies), cookies=cookies)
 
 
 def answer(
-    request: Mapping[str, Any], outcome: Mapping[str, Any], version: str | None, session_id: str | None
+    request: Mapping[str, Any],
+    outcome: Mapping[str, Any],
+    version: str | None,
+    session_id: str | None,
+    cookies: Cookies | None = None,
 ) -> Request:
     """Write our answer, a `result` or an `error`, to a request of the server."""
     message = {"jsonrpc": "2.0", "id": request["id"], **outcome}
-    return Request(None, "", orjson.dumps(message), session_headers(version, session_id))
+    return Request(None, "", orjson.dumps(message), session_headers(version, session_id, cookies), cookies=cookies)
 
 
-def session_headers(version: str | None, session_id: str | None) -> Headers:
+def session_headers(version: str | None, session_id: str | None, cookies: Cookies | None = None) -> Headers:
     """Return the headers that tie a request to a session of the handshake era."""
-    headers: Headers = []
+    headers: Headers = [] if cookies is None else cookies.header
     if version is not None:
         headers.append((b"MCP-Protocol-Version", version.encode()))
     if session_id is not None:

@@ -368,7 +368,7 @@ async def test_an_expired_session_takes_its_stream_along(mcp_server: StartServer
 async def test_a_forgotten_session_keeps_its_stream_for_the_call_that_is_under_way(mcp_server: StartServer) -> None:
     server, aside = with_aside(mcp_server)
     async with under_way(server, ann := Person(NAMED)):
-        server.rules.insert(0, kinds.once(kinds.only_on("tools/call", kinds.answers(400))))
+        server.rules.insert(0, kinds.once(kinds.only_on("tools/call", kinds.answers(409))))
         with pytest.raises(mcp_client.EraChanged):
             await mcp_client.call_tool(at(server), "echo", {"text": "x"})
         aside.say(elicits(1, ASKED))

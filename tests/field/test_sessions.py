@@ -1,0 +1,146 @@
+"""A lost session is opened again once, whatever status says so; its cookies are its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.servers import kinds
+from tests.servers.field import old_ways
+from tests.servers.fixtures import StartServer
+from tests.servers.running import McpServer, Rule
+from tools import mcp_client
+from tools.mcp_client import Server
+from tools.mcp_client.cookies import LONGEST, MOST, Cookies
+
+OURS = '{"code": -32602, "message": "no such city"}'
+
+
+def at(server: McpServer, **more: Any) -> Server:
+    return Server(key=server.url, url=server.url, era="legacy", **more)
+
+
+async def echo(server: Server) -> str:
+    outcome = await mcp_client.call_tool(server, "echo", {"text": "x"})
+    return str(outcome.content[0]["text"])
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        kinds.answers(404),
+        kinds.answers(400, old_ways.LOST),
+        kinds.answers(400, b"Invalid or missing session ID", content_type="text/plain"),
+        kinds.answers(401),
+        kinds.answers(403, b"session belongs to another instance", content_type="text/plain"),
+        kinds.answers(410),
+        kinds.answers(412),
+    ],
+)
+async def test_a_lost_session_is_opened_again_and_the_call_runs_once(mcp_server: StartServer, lost: Rule) -> None:
+    server = mcp_server("legacy")
+    assert await echo(at(server)) == "x"
+    server.rules.insert(0, old_ways.loses_sessions(lost))
+    server.expire_sessions()
+    assert await echo(at(server)) == "x"
+    assert (server.count("initialize"), server.executions("echo")) == (2, 2)
+
+
+@pytest.mark.parametrize("status", [408, 409, 413, 422])
+async def test_a_refusal_of_the_request_itself_is_not_tried_again(mcp_server: StartServer, status: int) -> None:
+    server = mcp_server("legacy")
+    await echo(at(server))
+    server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(status)))
+    with pytest.raises(mcp_client.McpError):
+        await echo(at(server))
+    assert server.count("tools/call") == 2
+
+
+async def test_what_a_tool_says_is_not_taken_for_a_lost_session(mcp_server: StartServer) -> None:
+    async def refuses(_: Any, request: Any, __: Any, send: Any) -> bool:
+        return await kinds.fault(send, 400, -32602, "no such city", id_=request.rpc_id)
+
+    server = mcp_server("legacy")
+    await echo(at(server))
+    server.rules.insert(0, kinds.only_on("tools/call", refuses))
+    with pytest.raises(mcp_client.McpError):
+        await echo(at(server))
+    assert server.count("tools/call") == 2
+
+
+async def test_a_server_that_always_refuses_gets_two_requests(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await echo(at(server))
+    server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(400, old_ways.LOST)))
+    with pytest.raises(mcp_client.EraChanged):
+        await echo(at(server))
+    assert server.count("tools/call") == 3
+
+
+async def test_a_refused_credential_keeps_the_session_for_its_renewal(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await echo(at(server))
+    server.rules.insert(0, kinds.asks_for_token)
+    with pytest.raises(mcp_client.Unauthorized):
+        await echo(at(server))
+    renewed = at(server, headers=(("Authorization", f"Bearer {kinds.TOKEN}"),))
+    assert await echo(renewed) == "x"
+    assert server.requests[-1].headers["mcp-session-id"] == server.sessions[0]
+
+
+async def cookies_at(server: McpServer, who: Server) -> str | None:
+    with_answer = kinds.only_on("tools/call", kinds.says(result={"content": []}))
+    server.rules[:] = [*server.rules[:1], kinds.only_on("notifications/initialized", kinds.answers(202)), with_answer]
+    await mcp_client.call_tool(who, "echo", {"text": "x"})
+    return server.requests[-1].headers.get("cookie")
+
+
+async def test_the_cookies_of_a_session_lead_its_requests_to_its_instance(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, old_ways.pins_by("AWSALB=one; Path=/", "lb=two; HttpOnly; SameSite=None"))
+    assert await cookies_at(server, at(server)) == "AWSALB=one; lb=two"
+    told = [request.headers.get("cookie") for request in server.requests]
+    assert told[0] is None
+    assert set(told[1:]) == {"AWSALB=one; lb=two"}
+
+
+async def test_the_cookies_of_one_owner_are_not_those_of_another(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, old_ways.pins_by("lb=ann"))
+    assert await cookies_at(server, at(server, owner="ann")) == "lb=ann"
+    server.rules[0] = old_ways.pins_by()
+    assert await cookies_at(server, at(server, owner="bob")) is None
+    assert await cookies_at(server, replace(at(server), key="another credential")) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "header"),
+    [
+        ("a=b", b"a=b"),
+        ("a=b; Path=/mcp", b"a=b"),
+        ("a=b; Domain=example.com; Path=/", b"a=b"),
+        ('a="b"; Max-Age=60', b'a="b"'),
+        ("a=b; Secure", None),  # over plain http
+        ("a=b; Path=/other", None),
+        ("a=b; Path=/mc", None),
+        ("a=b; Max-Age=0", None),
+        ("a=b; Expires=Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("a=b\r\nX-Evil: 1", None),
+        ("a b=c", None),
+        ("=c", None),
+        ("a=" + "b" * LONGEST, None),
+    ],
+)
+def test_which_cookies_are_kept(line: str, header: bytes | None) -> None:
+    cookies = Cookies("http://mcp.example.com/mcp")
+    cookies.take([(b"Set-Cookie", line.encode())])
+    assert cookies.header == ([] if header is None else [(b"Cookie", header)])
+    assert "b" not in repr(cookies).replace("tools.mcp_client.cookies.Cookies object at", "").split("0x")[0]
+
+
+def test_a_server_that_floods_us_with_cookies_gets_twenty_back() -> None:
+    cookies = Cookies("https://mcp.example.com/mcp")
+    cookies.take((b"set-cookie", b"c%d=1" % number) for number in range(500))
+    assert cookies.header[0][1].count(b"=") == MOST

@@ -253,9 +253,21 @@ async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Response:
             mirrored=run.offer.mirrored,
             answers=run.answers,
             ask=partial(_ask_on_stream, run),
+            on_moved=moved.set,
         )
 
-    return await ask_with_fresh_token(run.offer.server, run.offer.bearer, call)
+    moved = asyncio.Event()
+    response = await ask_with_fresh_token(run.offer.server, run.offer.bearer, call)
+    if moved.is_set():  # the next check finds out what else is new
+        await _note(run, mcp_client.EraChanged())
+    return response
+
+
+async def _note(run: Run, failure: DuvoError) -> None:
+    offer = run.offer
+    noted = partial(access.record_failure, offer.connection_id, failure, offer.bearer, server_url=offer.server.url)
+    with suppress(DatabaseFailed):
+        await in_thread(noted)
 
 
 async def _ask_on_stream(run: Run, questions: Questions) -> dict[str, dict[str, Any]]:

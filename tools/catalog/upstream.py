@@ -32,6 +32,7 @@ def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.S
         headers=tuple(connection.request_headers()),
         era=cast("Literal['unknown', 'modern', 'legacy']", era or "unknown"),
         protocol_version=connection.protocol_version or None,
+        pinned=connection.era_choice != Era.AUTO,
         connect_timeout=connection.connect_timeout,
         timeout=(tool and tool.call_timeout) or connection.call_timeout,
         idle_timeout=(tool and tool.idle_timeout) or connection.idle_timeout,

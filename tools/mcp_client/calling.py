@@ -7,7 +7,7 @@ the call, which is made again with the answers, perhaps by another process; else
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,8 +16,9 @@ from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 from mcp_types import URL_ELICITATION_REQUIRED
 
 from connections import offload
+from connections.errors import DuvoError
 from tools.mcp_client import eras, questions, results, sessions, wire
-from tools.mcp_client.errors import McpError, NeedsMore, Unsendable
+from tools.mcp_client.errors import EraChanged, McpError, NeedsMore, Unsendable
 from tools.mcp_client.posting import post
 from tools.mcp_client.responses import Listener, Reply
 from tools.mcp_client.shapes import Answers, Ask, OnProgress, Questions, Server, Task, ToolResult
@@ -43,6 +44,7 @@ async def call_tool(
     mirrored: wire.HeaderMap = wire.NO_HEADERS,
     answers: Answers | None = None,
     ask: Ask | None = None,
+    on_moved: Callable[[], None] | None = None,
 ) -> ToolResult | Questions | Task:
     """Run one tool once and return its result, the questions to answer first, or the task that it became.
 
@@ -50,11 +52,33 @@ async def call_tool(
     `ask` is awaited for each question of a server that keeps the stream open (handshake era), with one entry and
     without any deadline: both timeouts are stopped meanwhile. It is cancelled when the call ends first. Without it
     such questions are answered with `cancel`. `progress` is called in the event loop and must not block;
-    `mirrored` comes from `header_map`.
+    `mirrored` comes from `header_map`. `on_moved` is called when the server turns out to speak another era than the
+    stored one: the call, of which nothing has run, is made in that one then, unless the stored one is pinned.
     Raises an `McpError`, whose `outcome_unknown` tells whether the tool may have run.
     """
     deadline = asyncio.get_running_loop().time() + server.timeout  # a handshake on the way counts as well
-    server = await in_known_era(server)
+    known = await in_known_era(server)
+    try:
+        return await _call(known, name, arguments, progress, meta, mirrored, answers, ask, deadline)
+    except EraChanged as refusal:
+        # The server has refused the request without reading what it is about: nothing has run.
+        moved = await _in_its_new_era(known, refusal, deadline)
+        if on_moved is not None:
+            on_moved()
+        return await _call(moved, name, arguments, progress, meta, mirrored, answers, ask, deadline)
+
+
+async def _call(
+    server: Server,
+    name: str,
+    arguments: Mapping[str, Any] | RawJson,
+    progress: OnProgress | None,
+    meta: Mapping[str, Any] | None,
+    mirrored: wire.HeaderMap,
+    answers: Answers | None,
+    ask: Ask | None,
+    deadline: float,
+) -> ToolResult | Questions | Task:
     picked = None
     if isinstance(arguments, RawJson) and server.era == "modern" and mirrored:
         picked = await _picked(server, arguments, mirrored)
@@ -75,6 +99,20 @@ async def call_tool(
             return outcome
         further = {"requestState": outcome.state}
     raise NeedsMore(questions.INPUT_REQUIRED, sent=True)
+
+
+async def _in_its_new_era(server: Server, refusal: EraChanged, deadline: float) -> Server:
+    """Return the server in the era that it speaks now; raises the refusal again if that is none, or the same one."""
+    if server.pinned or refusal.outcome_unknown:
+        raise refusal
+    try:
+        async with asyncio.timeout_at(deadline):
+            moved = await in_known_era(replace(server, era="unknown"))
+    except (DuvoError, TimeoutError):
+        raise refusal from None
+    if moved.era == server.era:
+        raise refusal
+    return moved
 
 
 async def in_known_era(server: Server) -> Server:

@@ -32,6 +32,7 @@ class Server:
     idle_timeout: float = 60.0
     max_bytes: int = 10_000_000
     tenant: str = ""  # whose share of separate processes and of the budget its work uses
+    pinned: bool = False  # whether a person has chosen the era, and no other one is tried
     owner: str = field(default="", compare=False)  # whose session it is: what the server remembers, only they see
 
 

@@ -1,0 +1,166 @@
+"""Old servers answer what they do not know in every way; the handshake decides, and the era may move at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from connections.models import Connection
+from tests.conftest import House
+from tests.servers import kinds
+from tests.servers.field import old_ways
+from tests.servers.fixtures import StartServer
+from tests.servers.running import McpServer, Rule
+from tests.tools.conftest import OpenShop, open_shop  # noqa: F401 - a fixture
+from tools import mcp_client
+from tools.mcp_client import Server, eras
+from tools.models import Call, Probe
+
+ODD: dict[str, Rule] = {
+    "500": kinds.answers(500),
+    "501": kinds.answers(501),
+    "502 of a proxy": kinds.answers(502, b"<html>", content_type="text/html"),
+    "403": kinds.answers(403),
+    "401": kinds.answers(401),
+    "401 with a challenge": kinds.answers(401, www_authenticate='Bearer scope="a"'),
+    "400": kinds.answers(400, b"Bad Request: Server not initialized", content_type="text/plain"),
+    "a hang-up": old_ways.hangs_up,
+    "silence": kinds.hangs,
+    "an endless stream": kinds.trickles,
+    "a flood": kinds.floods,
+}
+
+
+def at(server: McpServer, **more: Any) -> Server:
+    return Server(key=server.url, url=server.url, **more)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_check_finds_the_old_server_behind_an_odd_answer(
+    acme: House,
+    mcp_server: StartServer,
+    probed: Callable[[Connection], Probe],
+    monkeypatch: pytest.MonkeyPatch,
+    odd: str,
+) -> None:
+    monkeypatch.setattr(eras, "MODERN_PATIENCE", 0.5)
+    server = mcp_server("legacy")
+    server.rules.insert(0, kinds.only_on("server/discover", ODD[odd]))
+    connection = acme.connection(url=server.url)
+    report = probed(connection)
+    assert (report.outcome, connection.era, connection.headline) == ("passed", "legacy", "connected"), report.stages
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (kinds.answers(500), mcp_client.ServerFailed),
+        (kinds.answers(401, www_authenticate="Bearer"), mcp_client.Unauthorized),
+        (kinds.answers(403), mcp_client.Forbidden),
+        (old_ways.hangs_up, mcp_client.ConnectionLost),
+    ],
+)
+async def test_what_refuses_the_handshake_as_well_is_told_as_it_is(
+    mcp_server: StartServer, answer: Rule, error: type[Exception]
+) -> None:
+    server = mcp_server("legacy")
+    server.behave(answer)
+    with pytest.raises(error):
+        await mcp_client.discover(at(server))
+
+
+@pytest.mark.parametrize(
+    "answer", [kinds.answers(429, retry_after="3"), kinds.answers(307, location="https://a.example/")]
+)
+async def test_who_asks_us_to_wait_or_to_go_elsewhere_is_not_asked_again(mcp_server: StartServer, answer: Rule) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, answer)
+    with pytest.raises(mcp_client.McpError):
+        await mcp_client.discover(at(server))
+    assert server.count("initialize") == 0
+
+
+async def test_a_modern_server_that_slept_is_modern(mcp_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eras, "MODERN_PATIENCE", 0.3)
+    server = mcp_server("modern")
+    server.rules.insert(0, kinds.once(kinds.hangs))
+    assert (await mcp_client.discover(at(server))).era == "modern"
+
+
+def plain(params: dict[str, Any]) -> bool:
+    return not params["capabilities"]
+
+
+def of_june(params: dict[str, Any]) -> bool:
+    return bool(params["protocolVersion"] == "2025-06-18")
+
+
+@pytest.mark.parametrize("accepted", [plain, of_june])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        kinds.says(error={"code": -32602, "message": "Unrecognized field"}),
+        kinds.says(error={"code": -32603, "message": "Cannot construct instance"}),
+        kinds.says(error={"code": -32600, "message": "Unsupported protocol version"}),
+        kinds.answers(400, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"no"}}'),
+        kinds.answers(500, b"{}"),
+    ],
+)
+async def test_a_handshake_is_said_in_simpler_words(mcp_server: StartServer, accepted: Any, refusal: Rule) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, old_ways.unless(accepted, refusal))
+    assert (await mcp_client.discover(at(server))).era == "legacy"
+    before = server.count("initialize")
+    await mcp_client.close(at(server))
+    await mcp_client.discover(at(server, era="legacy"))
+    assert server.count("initialize") == before + 1, "what worked is remembered"
+
+
+async def test_a_handshake_that_is_refused_for_another_reason_is_not_repeated(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    refusal = kinds.says(error={"code": -32050, "message": "X-Tenant-Id header is required"})
+    server.rules.insert(0, kinds.only_on("initialize", refusal))
+    with pytest.raises(mcp_client.RpcError, match="-32050"):
+        await mcp_client.discover(at(server))
+    assert server.count("initialize") == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [("modern", "legacy"), ("legacy", "modern")])
+def test_a_call_is_made_again_at_once_when_the_era_has_moved(
+    open_shop: OpenShop,  # noqa: F811
+    before: str,
+    after: str,
+) -> None:
+    shop = open_shop(kind=before)
+    server = shop.server
+    assert shop.call("echo", {"text": "before"}).status_code == 200
+    server.expire_sessions()
+    server.behave(*kinds.RULES[after])
+    answer = shop.call("echo", {"text": "after"})
+    assert (answer.status_code, server.executions("echo")) == (200, 2), answer.text
+    assert Connection.objects.due(timezone.now()).exists(), "a check finds out what else is new"
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+def test_a_pinned_era_is_kept(open_shop: OpenShop, era: str) -> None:  # noqa: F811
+    shop = open_shop(kind=era)
+    shop.set(era_choice=era)
+    shop.server.expire_sessions()
+    shop.server.behave(*kinds.RULES["legacy" if era == "modern" else "modern"])
+    answer = shop.call("echo", {"text": "after"})
+    assert (answer.status_code, answer.json()["code"]) == (502, "upstream_era_changed")
+    assert shop.server.executions("echo") == 0
+    assert Call.objects.get().state == "failed"
+
+
+def test_a_legacy_server_that_learns_the_modern_era_is_noticed_by_the_next_check(
+    acme: House, mcp_server: StartServer, probed: Callable[[Connection], Probe]
+) -> None:
+    server = mcp_server("legacy")
+    connection = acme.connection(url=server.url)
+    assert (probed(connection).outcome, connection.era) == ("passed", "legacy")
+    server.behave(*kinds.RULES["dual"])
+    assert (probed(connection).outcome, connection.era) == ("passed", "modern")

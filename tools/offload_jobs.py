@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from tools.definitions import schemas
-from tools.payloads import splitting, tool_results, untrusted
-
-MOST_BESIDE: Final = 256 * 1024  # bytes of a server's answer without its content
+from tools.payloads import dividing, exact, splitting, untrusted
 
 
 def compile(schema: bytes) -> list[bytes]:  # noqa: A001 - as in `schemas`
@@ -42,9 +40,12 @@ def check(schema: bytes, value: bytes) -> list[bytes]:
 def body(text: bytes, name: bytes, not_an_object: bytes) -> list[bytes]:
     """Return the faults of a body as JSON (empty for a body that is not JSON), and its member, serialized again."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = exact.loads(text) if exact.needed(text) else orjson.loads(text)
+    except ValueError:
         return [b"", b""]
+    if (place := exact.beyond_all_floats(value)) is not None:
+        too_large = {"pointer": place[:1_000], "code": "schema", "detail": "This number is too large for any tool."}
+        return [orjson.dumps([too_large]), b""]
     member = name.decode()
     if faults := untrusted.member_faults(value, member, not_an_object.decode()):
         return [orjson.dumps(faults), b""]
@@ -57,12 +58,12 @@ def body(text: bytes, name: bytes, not_an_object: bytes) -> list[bytes]:
 
 def in_order(value: bytes) -> list[bytes]:
     """Return a value with the members of its objects sorted by name."""
-    return [orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS)]
+    return [orjson.dumps(exact.loads(value), option=orjson.OPT_SORT_KEYS)]
 
 
 def picked(value: bytes, paths: bytes) -> list[bytes]:
     """Return an object with only the members at these paths; those that are objects or lists are left out."""
-    whole, chosen = orjson.loads(value), dict[str, Any]()
+    whole, chosen = exact.loads(value), dict[str, Any]()
     for path in orjson.loads(paths):
         node: Any = whole
         for step in path:
@@ -72,45 +73,14 @@ def picked(value: bytes, paths: bytes) -> list[bytes]:
         target = chosen
         for step in path[:-1]:
             target = target.setdefault(step, {})
-        target[path[-1]] = node
+        # A header is text: a number that parsing would change is sent as it was written.
+        target[path[-1]] = exact.text_of(node) if isinstance(node, orjson.Fragment) else node
     return [orjson.dumps(chosen)]
 
 
 def answer(text: bytes, method: bytes) -> list[bytes]:
-    """Return a server's message without the content of its result, and the result as JSON (see `ToolResult.large`).
-
-    The message is empty if it is not JSON, nested too deeply, or too large even without that content.
-    """
-    try:
-        message, not_finite = untrusted.read_noting(text)
-    except ValueError:
-        return [b"", b""]
-    large = b""
-    if isinstance(message, list) and len(message) == 1:
-        (message,) = message
-    result = message.get("result") if isinstance(message, dict) else None
-    if method == b"tools/call" and isinstance(result, str | list):
-        result = message["result"] = {"content": result}
-    # The result of a task is a member of the result of `tasks/get`.
-    holder = result.get("result") if isinstance(result, dict) and method == b"tasks/get" else result
-    if isinstance(holder, dict) and holder.get("resultType", "complete") == "complete":
-        content: Any = []
-        try:
-            large = _kept(
-                {
-                    "is_error": tool_results.is_error(holder),
-                    "content": tool_results.content_of(holder),
-                    "structured_content": tool_results.structured_of(holder),
-                    "_meta": tool_results.meta_of(holder, not_finite=not_finite),
-                }
-            )
-        except tool_results.Unusable as unusable:
-            content = unusable.example  # by which the caller finds out why
-        for name in ("structuredContent", "toolResult", "_meta"):
-            holder.pop(name, None)
-        holder["content"] = content
-    beside = orjson.dumps(message)
-    return [beside, large] if len(beside) <= MOST_BESIDE else [b"", b""]
+    """Return a server's message without the content of its result, and that result: see `dividing.divide`."""
+    return dividing.divide(text, method)
 
 
 def split(result: bytes, address: bytes) -> list[bytes]:
@@ -119,16 +89,9 @@ def split(result: bytes, address: bytes) -> list[bytes]:
     `address` is what the pieces' URLs begin with.
     """
     beginning = address.decode()
-    left, pieces = splitting.split(orjson.loads(result), length=len(result), link=lambda number: f"{beginning}{number}")
+    left, pieces = splitting.split(exact.loads(result), length=len(result), link=lambda number: f"{beginning}{number}")
     known = [[piece.number, piece.media_type, piece.digest] for piece in pieces]
-    return [_kept(left), orjson.dumps(known), *(piece.data for piece in pieces)]
-
-
-def _kept(result: dict[str, Any]) -> bytes:
-    """Serialize a result with all its members, in an order by which `tools.models.calls` sees that none is missing."""
-    names = ("is_error", "structured_content_link", "content", "structured_content")
-    meta = {} if result.get("_meta") is None else {"_meta": result["_meta"]}
-    return orjson.dumps({name: result.get(name) for name in names} | meta)
+    return [dividing.kept(left), orjson.dumps(known), *(piece.data for piece in pieces)]
 
 
 @lru_cache(maxsize=4)

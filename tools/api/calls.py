@@ -32,7 +32,7 @@ from tools.calls.outcomes import Report
 from tools.errors import CallerGone, CallNotFound, LimitReached, OrganizationSuspended
 from tools.models import Call
 from tools.payloads import untrusted
-from tools.payloads.raw_json import Json, is_small, read
+from tools.payloads.raw_json import Json, may_be_parsed, read
 
 LARGEST_RESPONSES = 256 * 1024  # bytes; parsing as many takes 25 ms at most, and forms have no files
 CANCEL_WAIT = 2.0  # seconds that a cancel waits for the end, which comes within one
@@ -238,7 +238,7 @@ def refuse(error: DuvoError) -> HttpResponse:
 async def _member(request: HttpRequest, name: str, not_an_object: str, *, tenant: str) -> Json:
     """Return the one member that the body may have, an object; that of a large body may be `RawJson`."""
     _check_type(request)
-    if is_small(request.body):
+    if may_be_parsed(request.body):
         return _read_members(request.body, name, not_an_object)[0]
     faults, member = await offload.run(
         "tools.offload_jobs:body", request.body, name.encode(), not_an_object.encode(), tenant=tenant

@@ -17,7 +17,7 @@ from tools.mcp_client import budget, decoding, messages, quoting, refusals, sse,
 from tools.mcp_client.errors import AnswerTooLarge, AnswerUnread, BadAnswer, ConnectionLost, NotStreamableHttp
 from tools.mcp_client.messages import Fault
 from tools.mcp_client.shapes import LogLine, OnProgress, Progress, Server
-from tools.payloads import tool_results
+from tools.payloads import dividing, exact, tool_results
 from tools.payloads.raw_json import is_small
 
 _MAX_ERROR_BODY: Final = 64 * 1024
@@ -331,6 +331,8 @@ class ResponseReader:
     async def _parsed(self, body: bytes) -> Any:
         """Return a parsed message; a large one of a call is parsed in a separate process, its content kept as bytes."""
         self._large, self._not_finite = b"", False  # they may be those of an earlier message
+        if is_small(body) and self._request.method in _LARGE and exact.needed(body):
+            return self._divided(*dividing.divide(body, self._request.method.encode()))
         if is_small(body):
             value, self._not_finite = wire.read_noting(body)
             return value
@@ -342,12 +344,16 @@ class ResponseReader:
         try:
             with self._clock.stop_idle():
                 method = self._request.method.encode()
-                beside, self._large = await offload.run(
+                divided = await offload.run(
                     "tools.offload_jobs:answer", body, method, tenant=self._server.tenant, seconds=_READ_SECONDS,
                     patient=True,  # an answer that has arrived is not dropped because others wait
                 )  # fmt: skip
         except (offload.TooMuchWork, offload.Crowded, offload.Broken) as error:
             raise AnswerUnread from error
+        return self._divided(*divided)
+
+    def _divided(self, beside: bytes, large: bytes) -> Any:
+        self._large = large
         if not beside:
             raise BadAnswer("The server's answer is no JSON that can be read, or too large beside its content.")
         return wire.read_json(beside)

@@ -16,6 +16,7 @@ from connections.models import Connection, Tenant
 from tools.models.assignments import AccessToken, Assignment
 from tools.models.call_states import FINAL_STATES, MOST_ATTEMPTS, OPEN_STATES, UNDER_WAY, AskedIn, CallState
 from tools.models.catalog import Tool
+from tools.payloads import exact
 from tools.payloads.raw_json import Json, read
 
 
@@ -241,8 +242,14 @@ class Call(models.Model):
         return opened
 
     def result(self) -> dict[str, Any] | None:
-        """Return the opened result (content, structured_content, is_error) or None; raises SealBroken."""
-        return self._opened("sealed_result")
+        """Return the opened result (content, structured_content, is_error) or None, to be looked at; raises SealBroken.
+
+        Numbers that parsing would change are text in it.
+        """
+        if not self.sealed_result:
+            return None
+        text = sealing.unseal_bytes(self.sealed_result, context=self.seal_context)
+        return dict(exact.loads(text, str) if exact.needed(text) else orjson.loads(text))
 
     def question(self) -> dict[str, Any] | None:
         """Return what the server asks: `requests` by key and its opaque `state`, or None; raises SealBroken."""

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import orjson
 
+from tools.payloads import exact
+
 SMALL: Final = 64 * 1024  # bytes; parsing as many takes 6 ms, if they are nothing but small objects
 _LONGEST_TEXT: Final = 1024 * 1024  # bytes; parsing one string of so many takes half a millisecond
 _MOST_MARKS: Final = 8_000
@@ -55,6 +57,11 @@ def has_more_than(most: int, marks: Iterable[bytes], text: bytes) -> bool:
     return False
 
 
+def may_be_parsed(text: bytes) -> bool:
+    """Tell whether JSON is small, and parsing it changes none of its numbers."""
+    return is_small(text) and not exact.needed(text)
+
+
 def read(text: bytes) -> Any:
-    """Parse our own JSON if it is small, else return it as `RawJson`."""
-    return orjson.loads(text) if is_small(text) else RawJson(text)
+    """Parse our own JSON if it is small and its numbers stay as they are, else return it as `RawJson`."""
+    return orjson.loads(text) if may_be_parsed(text) else RawJson(text)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from tools.payloads import exact
 from tools.payloads.raw_json import has_more_than
 
 # Deeper JSON than this could be read but never written again (orjson writes 254 levels).
@@ -38,10 +39,11 @@ def read(body: bytes) -> Any:
     return read_noting(body)[0]
 
 
-def read_noting(body: bytes) -> tuple[Any, bool]:
+def read_noting(body: bytes, *, exactly: bool = False) -> tuple[Any, bool]:
     """Return the value of a server's JSON, and whether numbers that JSON cannot hold (NaN) were read as null.
 
-    Half characters are read as U+FFFD, and a byte order mark is left out. Raises NotJson and TooDeep.
+    Half characters are read as U+FFFD, and a byte order mark is left out. `exactly` keeps numbers that parsing would
+    change, as `exact.loads` does. Raises NotJson and TooDeep.
     """
     not_finite = False
     body = _without_mark(body)
@@ -50,9 +52,12 @@ def read_noting(body: bytes) -> tuple[Any, bool]:
     except ValueError:
         body, not_finite = _mended(body)
         try:
-            value = orjson.loads(body)
+            value = (exact.loads if exactly and exact.needed(body) else orjson.loads)(body)
         except ValueError as error:
             raise NotJson from error
+    else:
+        if exactly and exact.needed(body):
+            value = exact.loads(body)
     # JSON with few brackets cannot be deep; only the rest is serialized to find out.
     if has_more_than(MAX_DEPTH, (b"{", b"["), body):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools.definitions import patterns, reading, schemas
+from tools.definitions.drift import digest
 from tools.mcp_client.listing import sort_out
 
 TEXT = {"type": "string"}
@@ -242,6 +244,39 @@ def test_a_value_that_fits_a_schema_fits_it_without_its_patterns(
     if schemas.compile(whole).faults(value) == []:
         assert schemas.compile(patterns.without(whole, lacking)).faults(value) == []
     assert not lacking & set(patterns.of(patterns.without(whole, lacking)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(pattern=st.text(max_size=12) | st.text("()[]{}?*+|^$\\\\<>=!:-,12abP", max_size=12))
+def test_whatever_is_given_as_a_pattern_is_checked_or_not_checked_or_broken(pattern: str) -> None:
+    for schema in ({"pattern": pattern}, {"patternProperties": {pattern: {}}}):
+        with suppress(schemas.SchemaBroken):
+            schemas.compile(schema)
+
+
+def test_a_count_of_many_digits_is_not_checked() -> None:
+    for pattern in ("a{%s}" % ("9" * 5_000), "a{1,%s}" % ("9" * 5_000)):
+        assert schemas.compile({"pattern": pattern}).faults("b") == []
+
+
+@pytest.mark.parametrize("keyword", ["not", "anyOf", "properties", "default"])
+def test_a_schema_that_is_too_deep_is_set_aside_and_has_a_digest(keyword: str) -> None:
+    schema: Any = {}
+    while len(orjson.dumps(schema)) < 64_000 and _levels(schema) < 190:
+        schema = {keyword: [schema] if keyword == "anyOf" else {"a": schema} if keyword == "properties" else schema}
+
+    def within(frames: int) -> str:
+        return within(frames - 1) if frames else digest(takes(**schema))
+
+    assert "nested" in listed(takes(**schema))[1]
+    assert within(200) == digest(takes(**schema))
+
+
+def _levels(value: Any) -> int:
+    level, depth = [value], 0
+    while level := [each for node in level for each in (node.values() if isinstance(node, dict) else node)]:
+        depth += 1
+    return depth
 
 
 JSON = st.recursive(

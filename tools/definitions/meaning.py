@@ -14,6 +14,7 @@ from tools.definitions import dialects
 from tools.definitions.keywords import rebuilt
 
 _SCHEMAS: Final = frozenset({"inputSchema", "outputSchema"})
+_DEEPEST: Final = 64  # levels; what is deeper cannot be used, and would exhaust the stack
 _AS_THEY_ARE: Final = frozenset({str, int, bool})
 _SETS: Final = frozenset({"required", "enum", "type", "dependencies"})  # their lists are read as sets
 
@@ -28,11 +29,12 @@ def written(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _of_schema(schema: Any) -> Any:
-    if not isinstance(schema, dict):
+def _of_schema(schema: Any, level: int = 0) -> Any:
+    if not isinstance(schema, dict) or level > _DEEPEST:
         return _of_data(schema)
     # None required is what nothing at all says.
-    return rebuilt({name: each for name, each in schema.items() if (name, each) != ("required", [])}, _of_schema, _of)
+    said = {name: each for name, each in schema.items() if (name, each) != ("required", [])}
+    return rebuilt(said, lambda each: _of_schema(each, level + 1), _of)
 
 
 def _of(keyword: str, member: Any) -> Any:

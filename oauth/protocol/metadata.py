@@ -191,8 +191,8 @@ def covers(resource: str, server_url: str) -> bool:
 
 def _readable(name: str, value: Any) -> Any:
     """Return what a member that is not needed says, None for what cannot be read in one way."""
-    if name in _ENDPOINTS:
-        return value if isinstance(value, str) and _is_address(value) else None
+    if name in _ENDPOINTS:  # an address that is never asked spoils the document: an honest one names none
+        return value if isinstance(value, str) else None
     if name in _SWITCHES:
         return _MEANT.get(str(value).strip().lower())
     words = value.split() if isinstance(value, str) else value

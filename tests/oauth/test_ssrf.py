@@ -114,17 +114,12 @@ async def finish(look: MetadataDiscovery, answer: Callable[[MetadataRequest], Aw
         return
 
 
-def test_a_hostile_member_of_a_document_is_never_kept(hostile: str) -> None:
-    for name in ["issuer", "token_endpoint", "authorization_endpoint"]:
+def test_a_document_with_a_hostile_member_cannot_be_read(hostile: str) -> None:
+    for name in ["issuer", *ENDPOINTS]:
         with pytest.raises(MetadataError) as fault:
             read(document(**endpoints(**{name: hostile})), ServerMetadata)
         assert fault.value.sentence.endswith(".")
         assert hostile not in fault.value.sentence
-    if "\0" in hostile:
-        return
-    for name in ["registration_endpoint", "revocation_endpoint"]:  # nobody needs them: they are left out
-        found = read(document(**endpoints(**{name: hostile})), ServerMetadata)
-        assert (getattr(found, name), found.unread) == ("", (name,))
     with pytest.raises(MetadataError):
         read(document(resource=hostile), ResourceMetadata)
 

@@ -271,8 +271,9 @@ def told(**members: Any) -> ServerMetadata:
         ("token_endpoint_auth_methods_supported", "client_secret_post", ["client_secret_post"]),
         ("code_challenge_methods_supported", "S256", ["S256"]),
         ("revocation_endpoint", ["https://login.example.com/revoke"], ""),
-        ("revocation_endpoint", "/revoke", ""),
-        ("registration_endpoint", "ftp://login.example.com/register", ""),
+        ("revocation_endpoint", 7, ""),
+        ("registration_endpoint", {}, ""),
+        ("registration_endpoint", False, ""),
         ("client_id_metadata_document_supported", "maybe", False),
         ("client_id_metadata_document_supported", "True", True),
         ("service_documentation", {"any": ["thing"]}, None),
@@ -287,7 +288,9 @@ def test_a_member_that_nobody_needs_does_not_spoil_a_document(name: str, value: 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("issuer", 7), ("token_endpoint", ["https://login.example.com/token"]), ("token_endpoint", "/token"),
+        ("revocation_endpoint", "/revoke"), ("revocation_endpoint", "http://169.254.169.254/revoke"),
+        ("registration_endpoint", "ftp://login.example.com/register"), ("issuer", 7),
+        ("token_endpoint", ["https://login.example.com/token"]), ("token_endpoint", "/token"),
         ("authorization_endpoint", "javascript:alert(1)"), ("authorization_response_iss_parameter_supported", "maybe"),
         ("authorization_response_iss_parameter_supported", []),
     ],

@@ -22,7 +22,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from connections import checking
+from connections import checking, redirects
 from connections.ages import ago
 from connections.columns import stamp
 from connections.forms import SHOWN, ConnectionForm, MembershipForm, NewUserForm, Superseded, UserForm
@@ -182,6 +182,9 @@ class ConnectionAdmin(TenantAdmin):
     ) -> Any:
         """Show the page of one connection; with OAuth, its CSP lets the button Sign in lead to any provider."""
         response = super().change_view(request, object_id, form_url, extra_context)
+        if context := getattr(response, "context_data", None):
+            shown = context.get("original")
+            context["offered_address"] = redirects.offered(shown) if shown is not None else ""
         connection = (getattr(response, "context_data", None) or {}).get("original")
         if connection is None or connection.authorization != Authorization.OAUTH:
             return response
@@ -190,8 +193,12 @@ class ConnectionAdmin(TenantAdmin):
         return csp_update({"form-action": schemes})(lambda _: response)(request)
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
-        """Save the form with its own method, as the API does."""
-        return form.save()
+        """Save the form with its own method, as the API does; after a new name, say which prefix stays."""
+        connection = form.save()
+        if change and "name" in form.changed_data:
+            sentence = f"The names of its tools begin with “{connection.slug}__” as before, so assignments find them."
+            self.message_user(request, sentence, messages.INFO)
+        return connection
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Do nothing: the form has saved."""
@@ -219,9 +226,32 @@ class ConnectionAdmin(TenantAdmin):
     # --- checks ---
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address of the button "Check now"."""
+        """Add the addresses of the buttons "Check now" and "Use this address"."""
         check = self.admin_site.admin_view(require_POST(self.check_view))
-        return [path("<path:object_id>/check/", check, name="connections_connection_check"), *super().get_urls()]
+        move = self.admin_site.admin_view(require_POST(self.use_address_view))
+        return [
+            path("<path:object_id>/check/", check, name="connections_connection_check"),
+            path("<path:object_id>/use-address/", move, name="connections_connection_use_address"),
+            *super().get_urls(),
+        ]
+
+    def use_address_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Take the address to which the server sends us, through the form: what it refuses stays refused."""
+        connection = self.get_object(request, unquote(object_id))
+        if not self.has_change_permission(request, connection):
+            raise PermissionDenied
+        if not (address := redirects.offered(connection)):
+            return self._to_its_page(request, connection, "The server names no other address now. Nothing was changed.")
+        data = ConnectionForm.data_of(connection) | {"server_url": address, "keep_url_secret": True}
+        form = ConnectionForm(data, instance=connection, user=person(request))
+        try:
+            if form.is_valid():
+                return self._to_its_page(request, form.save(), f"The address is {address.partition('?')[0]} now.")
+        except Superseded as late:
+            form.add_error(None, late.sentence)
+        for sentence in (line for faults in form.errors.values() for line in faults):
+            self.message_user(request, sentence, messages.ERROR)
+        return HttpResponseRedirect(reverse("admin:connections_connection_change", args=[connection.pk]))
 
     def check_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for a check of one connection."""

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from connections import egress, metrics, shares
+from connections import egress, metrics, redirects, shares
 from connections.errors import DuvoError, SealBroken
 from connections.models import Connection
 from connections.quotas import QuotaReached
@@ -159,8 +159,11 @@ def _discover(access: Access, report: Probe) -> None:
         report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
         raise
     except DuvoError as error:
-        report.add_stage("protocol", "failed", error.sentence, clock.milliseconds)
-        connection.set_reachability(*standing.of(error))
+        state, reason, sentence = standing.of(error)
+        if reason == redirects.REASON:
+            sentence = redirects.told(connection.server_url) or sentence
+        report.add_stage("protocol", "failed", sentence, clock.milliseconds)
+        connection.set_reachability(state, reason, sentence)
         raise
     sentence = f"Streamable HTTP, MCP {facts.protocol_version} ({facts.era})."
     report.add_stage("protocol", "passed", sentence, clock.milliseconds)

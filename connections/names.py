@@ -3,6 +3,7 @@
 check("Orders" + zero width space)  raises Invisible: which character, and what to do
 folded("ACMÉ GmbH") == "acme gmbh"  what a reader takes it for, whatever alphabet its letters are from
 slug_of("ACME GmbH") == "acme-gmbh"  how organizations are told apart
+prefix_of("Заказы") == "zakazy"     what the names of a connection's tools begin with
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from anyascii import anyascii
+
 SLUG_LENGTH = 40
-_NAMELESS = "organization"  # of a name in which no Latin letter can be seen, as 東京
+PREFIX_LENGTH = 24
+_NAMELESS = "organization"  # of a name without a letter or digit, in whatever script
 # What is not shown although it counts as a letter or a mark: Default_Ignorable_Code_Point (Unicode, UAX #44), and the
 # blank of Braille. Format characters (Cf) among them, such as zero width and bidi controls, are found by category.
 _IGNORABLE = re.compile(
@@ -66,6 +70,23 @@ def folded(name: str) -> str:
 
 def slug_of(name: str, number: int = 1) -> str:
     """Return the short name of an organization of this name; `number` tells those that look alike apart."""
-    base = re.sub(r"[^a-z0-9]+", "-", folded(name)).strip("-") or _NAMELESS
+    seen = folded(name)
+    base = _hyphened(seen if seen.isascii() else anyascii(name).lower()) or _NAMELESS
     ending = f"-{number}" if number > 1 else ""
     return base[: SLUG_LENGTH - len(ending)].rstrip("-") + ending
+
+
+def prefix_of(name: str) -> str:
+    """Return what the names of a connection's tools begin with: its name in Latin letters, as far as it has any."""
+    latin = re.sub(r"['’`]", "", anyascii(name).lower())
+    return _hyphened(latin)[:PREFIX_LENGTH].strip("-") or "connection"
+
+
+def is_prefix(text: str) -> bool:
+    """Whether a person may choose this as a prefix."""
+    return len(text) <= PREFIX_LENGTH and bool(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", text))
+
+
+def _hyphened(text: str) -> str:
+    """Return the letters and digits of a text, with hyphens between its words."""
+    return re.sub(r"[^a-z0-9]+", "-", text).strip("-")

@@ -13,7 +13,7 @@ import asyncio
 import errno
 import ssl
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
@@ -127,7 +127,7 @@ async def _chain(address: Any, host: str | None) -> list[x509.Certificate]:
         chain = ask() if ask else sent._sslobj.get_unverified_chain()  # noqa: SLF001
         return [_certificate(one) for one in (chain or [])[:MOST_CERTIFICATES]]
     finally:
-        cast("asyncio.Transport", transport).abort()
+        transport.abort()
 
 
 @cache

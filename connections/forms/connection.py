@@ -22,7 +22,7 @@ from django.db import transaction
 from django.db.models import Model, Value
 from django.db.models.functions import Lower
 
-from connections import audit, checking, quotas
+from connections import audit, checking, names, quotas
 from connections.forms.address import AddressFields
 from connections.forms.fields import NameField, seconds
 from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON, OAuthFields
@@ -35,12 +35,21 @@ from connections.states import ReachabilityState, ToolsState
 Kind = Credential.Kind
 ADVANCED = ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_answer", "era_choice")
 LARGEST_ANSWER = 10_000_000  # bytes
+PREFIX_TAKEN = "The tools of another connection of this organization begin with this. Choose a different one."
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
 
 
 class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
     """Name, server, authorization method with its secret, and the advanced settings of a connection."""
 
+    tool_prefix = forms.CharField(
+        label="Prefix of its tools",
+        required=False,
+        max_length=names.PREFIX_LENGTH + len("__"),
+        widget=forms.TextInput(attrs={"autocapitalize": "none", "autocomplete": "off", "spellcheck": "false"}),
+        help_text="Assignments see its tools as “prefix__tool”. Leave blank to have it made from the name. It stays as "
+        "it is when the connection gets another name.",
+    )
     authorization = forms.ChoiceField(
         label="Authorization method",
         choices=Authorization.choices,
@@ -97,7 +106,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         ]  # fmt: skip
         field_classes = {"name": NameField}
         help_texts = {
-            "name": "How you and your colleagues call it. The names of its tools begin with it.",
+            "name": "How you and your colleagues call it.",
             "enabled": "A disabled connection is neither checked nor called.",
         }
 
@@ -119,6 +128,12 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
                 )
             else:
                 del self.fields[f"remove_{kind}"]
+        if self.is_change:
+            del self.fields["tool_prefix"]
+            self.fields["name"].help_text = (
+                f"How you and your colleagues call it. The names of its tools begin with “{self.instance.slug}__”, "
+                "also when you change it."
+            )
         for name in ADVANCED:
             self.fields[name].initial = getattr(Connection, name).field.default
         self.fields["name"].widget.attrs.setdefault("autocomplete", "off")
@@ -136,6 +151,18 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         return {name: getattr(connection, name) for name in cls.Meta.fields if name != "tenant"}
 
     # --- what was entered ---
+
+    def clean_tool_prefix(self) -> str:
+        """Return the prefix; raises ValidationError for one that cannot begin the names of tools, or is taken."""
+        prefix = str(self.cleaned_data["tool_prefix"]).removesuffix("__")
+        if prefix and not names.is_prefix(prefix):
+            raise ValidationError(
+                f"A prefix has small letters, digits and single hyphens between them, at most {names.PREFIX_LENGTH}.",
+                code="bad_prefix",
+            )
+        if prefix and self.tenant is not None and self.tenant.connections.filter(slug=prefix).exists():
+            raise ValidationError(PREFIX_TAKEN, code="duplicate")
+        return prefix
 
     def clean_name(self) -> str:
         """Return the name; raises ValidationError for one that another connection has."""
@@ -157,6 +184,9 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
                 data[name] = getattr(self.before or Connection(), name)
         if data.get("tenant") and self.tenant is None and self._name_is_taken(data["tenant"], data.get("name", "")):
             self.add_error("name", ValidationError(NAME_TAKEN, code="duplicate"))
+        chosen = data.get("tool_prefix") if self.tenant is None and data.get("tenant") else ""
+        if chosen and data["tenant"].connections.filter(slug=chosen).exists():
+            self.add_error("tool_prefix", ValidationError(PREFIX_TAKEN, code="duplicate"))
         self.clean_secrets(data)
         self.clean_oauth(data)
         return data
@@ -202,7 +232,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
                 raise ValidationError({"name": ValidationError(NAME_TAKEN, code="duplicate")})
             if self.before is None:
                 self._check_quota(tenant)
-                connection.slug = tenant.connections.all().free_slug(connection.name)
+                connection.slug = self._free_prefix(tenant, connection.name)
                 connection.created_by = self.user
                 connection.save(force_insert=True)
             else:
@@ -220,6 +250,13 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
             )
             checking.request_check(connection)
         return connection
+
+    def _free_prefix(self, tenant: Tenant, name: str) -> str:
+        """Return the prefix that was chosen, or one made of the name; raises ValidationError for a taken one."""
+        chosen = str(self.cleaned_data.get("tool_prefix") or "")
+        if chosen and tenant.connections.filter(slug=chosen).exists():
+            raise ValidationError({"tool_prefix": ValidationError(PREFIX_TAKEN, code="duplicate")})
+        return chosen or tenant.connections.all().free_slug(name)
 
     def _write_changes(self, connection: Connection, before: Connection) -> None:
         """Write the fields that were changed, with the row locked; raises Superseded if it was not as `before`."""

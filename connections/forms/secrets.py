@@ -48,6 +48,7 @@ class SecretFields(forms.Form):
 
     stored: dict[Any, Credential]
     before: Connection | None
+    instance: Connection
     user: User
 
     def clean_api_key(self) -> str:

@@ -10,9 +10,9 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils import timezone
-from django.utils.text import slugify
 from uuid_utils.compat import uuid7
 
+from connections import names
 from connections.models.credential import Credential, SecretKind
 from connections.models.people import Tenant, User
 from connections.states import (
@@ -74,7 +74,7 @@ METHOD_OF = {  # which secrets belong to which method; the others go with any
     SecretKind.OAUTH_CLIENT_SECRET: Authorization.OAUTH,
     SecretKind.OAUTH_SIGNING_KEY: Authorization.OAUTH,
 }
-SLUG_LENGTH = 24
+SLUG_LENGTH = names.PREFIX_LENGTH
 
 
 class ConnectionQuerySet(models.QuerySet["Connection"]):
@@ -92,7 +92,7 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
     def free_slug(self, name: str) -> str:
         """Return a short name for another of these connections, from which its tools' names are made."""
         taken = set(self.values_list("slug", flat=True))
-        base = slugify(name)[:SLUG_LENGTH].replace("_", "-").strip("-") or "connection"
+        base = names.prefix_of(name)
         slug, number = base, 2
         while slug in taken:
             ending = f"-{number}"

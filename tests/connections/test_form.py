@@ -178,10 +178,10 @@ def test_the_loser_of_a_race_for_a_name_gets_the_same_sentence(acme: House) -> N
 def test_a_slug_is_made_once_and_is_unique(acme: House) -> None:
     first = saved(acme, name="Übergroße Bestellungen & Lager der Welt")
     second = saved(acme, name="Übergroße Bestellungen & Lager der Zeit")
-    assert first.slug == "ubergroe-bestellungen-la"
-    assert second.slug == "ubergroe-bestellungen-2"
+    assert first.slug == "ubergrosse-bestellungen"
+    assert second.slug == "ubergrosse-bestellunge-2"
     assert saved(acme, first, name="Stock").slug == first.slug
-    assert saved(acme, name="订单").slug == "connection"
+    assert saved(acme, name="订单").slug == "dingdan"
 
 
 def test_a_blank_secret_means_keep(acme: House) -> None:

@@ -272,6 +272,10 @@ class ConnectionChangeSerializer(serializers.Serializer[Any]):
 
     name = serializers.CharField(max_length=80)
     server_url = serializers.CharField(max_length=2048)
+    slug = serializers.CharField(
+        required=False, max_length=24,
+        help_text="What the names of its tools begin with; on adding only. Left out, it is made from the name.",
+    )  # fmt: skip
     keep_url_secret = serializers.BooleanField(
         required=False, write_only=True, help_text="True stores a `server_url` whose query string holds a secret."
     )

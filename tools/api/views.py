@@ -305,22 +305,31 @@ class Connections(ReadOnlyModelViewSet[Connection]):
         given: dict[str, Any] = shape.validated_data
         before = ConnectionForm.data_of(connection or Connection(authorization="none"))
         given["authorization"] = members.method_of(given, connection.authorization if connection else None)
-        if faults := list(members.misfits(given, given["authorization"], before)):
+        faults = list(members.misfits(given, given["authorization"], before))
+        if connection is not None and given.get("slug", connection.slug) != connection.slug:
+            faults += members.strangers({"slug": ""}, (), ("slug",))
+        if faults:
             raise problems.Invalid(faults)
+        given["tool_prefix"] = given.pop("slug", "")
         if connection is not None and egress.origin(connection.server_url) != egress.origin(asked_of):
             _refuse_secrets_of(asked_of, given)
         before = before if connection else {"enabled": True}
         form = ConnectionForm(before | given, instance=connection, tenant=tenant_of(request), user=self._user(request))
         if not form.is_valid():
-            raise problems.Invalid.of(form.errors.as_data())
+            raise _invalid(form.errors.as_data())
         try:
             return form.save()
         except ValidationError as late:  # somebody was quicker with the same name
-            raise problems.Invalid.of(late.error_dict) from late
+            raise _invalid(late.error_dict) from late
 
     @staticmethod
     def _user(request: Request) -> User:
         return get_object_or_404(User, pk=principal_of(request).user_id)
+
+
+def _invalid(faults: dict[str, list[ValidationError]]) -> problems.Invalid:
+    """Return the error for the faults of the form, where the slug is called tool_prefix."""
+    return problems.Invalid.of({{"tool_prefix": "slug"}.get(field, field): errors for field, errors in faults.items()})
 
 
 def _refuse_secrets_of(server_url: str, given: dict[str, Any]) -> None:

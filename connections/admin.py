@@ -249,7 +249,8 @@ class ConnectionAdmin(TenantAdmin):
                 return self._to_its_page(request, form.save(), f"The address is {address.partition('?')[0]} now.")
         except Superseded as late:
             form.add_error(None, late.sentence)
-        for sentence in (line for faults in form.errors.values() for line in faults):
+        faults = (fault for every in form.errors.as_data().values() for fault in every)
+        for sentence in (line for fault in faults for line in fault.messages):
             self.message_user(request, sentence, messages.ERROR)
         return HttpResponseRedirect(reverse("admin:connections_connection_change", args=[connection.pk]))
 

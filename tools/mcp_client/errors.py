@@ -8,6 +8,7 @@
     ├── ServerFailed          5xx: try later
     ├── Redirected            3xx: use the address it leads to
     ├── UnexpectedStatus      any other status
+    │   └── TakenForABot      a guard in front of the server lets only browsers pass
     ├── NotStreamableHttp     this address speaks no MCP over streamable HTTP
     │   └── OldSseTransport   it speaks the retired HTTP+SSE transport
     ├── UnsupportedVersion    it speaks only versions of MCP that are unknown here
@@ -124,6 +125,12 @@ class Redirected(UnexpectedStatus):
     """The server sends us to another address, and redirects are not followed."""
 
     code = "redirected"
+
+
+class TakenForABot(UnexpectedStatus):
+    """A guard in front of the server (Cloudflare) lets only browsers pass, and has stopped this request."""
+
+    code = "taken_for_a_bot"
 
 
 class NotStreamableHttp(McpError):

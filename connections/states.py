@@ -143,6 +143,8 @@ _NEXT_STEPS = {
     "old_sse_transport": "Give the server's streamable HTTP address, usually ending in /mcp, or upgrade the server.",
     "not_streamable_http": "Check the server URL: what answers there is not an MCP server. It usually ends in /mcp.",
     "unexpected_status": "Check the server URL: what answers there is not an MCP server. It usually ends in /mcp.",
+    "taken_for_a_bot": "Ask the server's owner to let this service pass: a guard in front of it (Cloudflare) stops it.",
+    "rpc_error": "Do what the server's own words say, or ask its owner: it answered with an error.",
     "redirected": "Give the address that the server redirects to: redirects are not followed.",
     "unsupported_version": "Ask the server's owner to upgrade it to a current version of MCP.",
     "era_changed": "Press Check now: the server speaks another version of MCP than before.",

@@ -162,6 +162,8 @@ def _discover(access: Access, report: Probe) -> None:
         state, reason, sentence = standing.of(error)
         if reason == redirects.REASON:
             sentence = redirects.told(connection.server_url) or sentence
+        elif sentence == error.sentence:
+            sentence = access.told(error)
         report.add_stage("protocol", "failed", sentence, clock.milliseconds)
         connection.set_reachability(state, reason, sentence)
         raise
@@ -183,11 +185,12 @@ def _list_tools(access: Access, report: Probe) -> None:
         report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
         raise
     except DuvoError as error:
-        report.add_stage("tools", "failed", error.sentence, clock.milliseconds)
+        sentence = access.told(error)
+        report.add_stage("tools", "failed", sentence, clock.milliseconds)
         if standing.is_busy(error):
             connection.set_reachability(*standing.of(error))
         else:
-            connection.set_tools_state(ToolsState.FAILED, error.code, error.sentence)
+            connection.set_tools_state(ToolsState.FAILED, error.code, sentence)
         raise
     passed, sentence = access.let_in()
     report.add_stage("authorization", "passed" if passed else "failed", sentence, 0)

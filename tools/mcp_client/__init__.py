@@ -45,6 +45,7 @@ from tools.mcp_client.errors import (
     Redirected,
     RpcError,
     ServerFailed,
+    TakenForABot,
     TimedOut,
     Unauthorized,
     UnexpectedStatus,
@@ -74,6 +75,7 @@ from tools.mcp_client.shapes import (
 )
 from tools.mcp_client.tasks import cancel_task, get_task, update_task
 from tools.mcp_client.wire import HeaderMap
+from tools.mcp_client.words import quoted
 
 __all__ = [
     "AnswerTooLarge",
@@ -108,6 +110,7 @@ __all__ = [
     "Server",
     "ServerFacts",
     "ServerFailed",
+    "TakenForABot",
     "Task",
     "TaskStatus",
     "TimedOut",
@@ -125,5 +128,6 @@ __all__ = [
     "get_task",
     "header_map",
     "list_tools",
+    "quoted",
     "update_task",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from dataclasses import replace
 from typing import Any, Final
 
@@ -151,7 +152,9 @@ async def _discover_legacy(server: Server) -> ServerFacts:
     except EraChanged as refusal:
         if await _speaks_old_sse(server):
             raise OldSseTransport from refusal
-        raise NotStreamableHttp from refusal
+        sentence = inspect.cleandoc(NotStreamableHttp.__doc__ or "")
+        _, _, said = refusal.sentence.partition(" It answered ")
+        raise NotStreamableHttp(f"{sentence} It answered {said}" if said else None) from refusal
 
 
 async def _speaks_old_sse(server: Server) -> bool:

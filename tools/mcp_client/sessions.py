@@ -16,7 +16,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 
 from connections import egress
 from connections.errors import DuvoError
-from tools.mcp_client import wire
+from tools.mcp_client import wire, words
 from tools.mcp_client.cookies import Cookies
 from tools.mcp_client.errors import (
     BadAnswer,
@@ -249,9 +249,8 @@ async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
         version, capabilities = offer
         params = {"protocolVersion": version, "capabilities": dict(capabilities), "clientInfo": wire.CLIENT_INFO}
         try:
-            reply = _answered(
-                await post(server, wire.legacy_request("initialize", params, None, None, meta={}, cookies=cookies))
-            )
+            request = wire.legacy_request("initialize", params, None, None, meta={}, cookies=cookies)
+            reply = _answered(await post(server, request), server)
         except (RpcError, ServerFailed) as error:
             if isinstance(error, RpcError) and error.rpc_code not in _NOT_UNDERSTOOD:
                 raise first or error from None
@@ -265,7 +264,7 @@ async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
     raise first
 
 
-def _answered(reply: Reply) -> Reply:
+def _answered(reply: Reply, server: Server) -> Reply:
     """Return the reply to a handshake if it is a result; raises RpcError, and EraChanged for no answer at all."""
     fault = reply.fault
     if fault is not None and (
@@ -274,7 +273,8 @@ def _answered(reply: Reply) -> Reply:
     ):
         raise RpcError(fault.code, fault.message)
     if reply.result is None:
-        raise EraChanged
+        said = words.of_status(reply.status, fault.message if fault else "", server)
+        raise EraChanged(f"The server refuses the handshake. {said}")
     return reply
 
 

@@ -24,7 +24,7 @@ from connections.quotas import QuotaReached
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth.errors import OAuthError
 from tools import mcp_client
-from tools.catalog import listing, standing
+from tools.catalog import listing, reachability
 from tools.catalog.access import Access, CheckStopped
 from tools.models import Probe
 
@@ -159,7 +159,7 @@ def _discover(access: Access, report: Probe) -> None:
         report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
         raise
     except DuvoError as error:
-        state, reason, sentence = standing.of(error)
+        state, reason, sentence = reachability.of(error)
         if reason == redirects.REASON:
             sentence = redirects.told(connection.server_url) or sentence
         elif sentence == error.sentence:
@@ -187,8 +187,8 @@ def _list_tools(access: Access, report: Probe) -> None:
     except DuvoError as error:
         sentence = access.told(error)
         report.add_stage("tools", "failed", sentence, clock.milliseconds)
-        if standing.is_busy(error):
-            connection.set_reachability(*standing.of(error))
+        if reachability.is_busy(error):
+            connection.set_reachability(*reachability.of(error))
         else:
             connection.set_tools_state(ToolsState.FAILED, error.code, sentence)
         raise

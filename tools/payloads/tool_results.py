@@ -12,6 +12,7 @@ import orjson
 
 NOTES: Final = "duvo/notes"  # the member of `_meta` that says what was changed in reading
 NOT_FINITE: Final = "Numbers that JSON cannot hold (NaN, Infinity) were read as null."
+_ENVELOPE: Final = "io.modelcontextprotocol/serverInfo"  # who answered, in every answer: it says nothing of the result
 _OURS: Final = "duvo/"  # what members of `_meta` that are ours begin with
 
 
@@ -64,7 +65,8 @@ def is_error(result: dict[str, Any]) -> bool:
 def meta_of(result: dict[str, Any], *, not_finite: bool) -> dict[str, Any] | None:
     """Return the `_meta` of a result, None for an empty one, with a note if numbers were `not_finite`."""
     sent = result.get("_meta")
-    meta = {name: sent[name] for name in sent if not name.startswith(_OURS)} if isinstance(sent, dict) else {}
+    about = sent if isinstance(sent, dict) else {}
+    meta = {name: about[name] for name in about if name != _ENVELOPE and not name.startswith(_OURS)}
     if not_finite:
         meta[NOTES] = [NOT_FINITE]
     return meta or None

@@ -102,7 +102,7 @@ FAILURES = [
     (kinds.answers(307, location="https://elsewhere.example/"), 502, "upstream_redirected", "failed", None),
     (kinds.drops, 502, "outcome_unknown", "outcome_unknown", None),
     (kinds.floods, 502, "outcome_unknown", "outcome_unknown", None),
-    (kinds.answers(200, b'{"jsonrpc": "2.0", "id": 1, "result": {'), 502, "outcome_unknown", "outcome_unknown", None),
+    (kinds.answers(200, b'{"jsonrpc": "2.0", "id": 1, "result": {'), 502, "answer_unusable", "failed", None),
     (kinds.answers(200, b"<p>", content_type="text/html"), 502, "outcome_unknown", "outcome_unknown", None),
     (kinds.says({"resultType": "input_required"}), 502, "upstream_needs_more", "failed", None),
     (kinds.says(error={"code": -32603, "message": SECRET}), 502, "upstream_rpc_error", "failed", None),
@@ -119,8 +119,9 @@ def test_a_failing_server_becomes_a_problem_and_the_row_says_the_same(
     assert (answer.status_code, problem["code"]) == (status, code), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers.get("retry-after") == retry_after
-    assert SECRET not in answer.text
+    assert SECRET not in str({name: problem[name] for name in problem if name != "server_message"})
     row = shop.row
+    assert SECRET not in row.error_sentence
     assert (row.state, row.error_code, str(row.pk)) == (state, code, problem["call"])
     assert row.finished_at is not None
     assert row.lease_until is None

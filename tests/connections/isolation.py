@@ -96,6 +96,7 @@ PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
 # Buttons: addresses that take only POST. Who may press them on acme's row.
 BUTTONS = {
     "connections_connection_check": (302, 302, 403, 403, 404, 403, 302),
+    "connections_connection_use_address": (302, 302, 403, 403, 404, 403, 302),
     "connections_tenant_webhook_secret": (200, 200, 403, 403, 404, 404, 302),
     "connections_tenant_webhook_test": (302, 302, 403, 403, 404, 404, 302),
     "connections_tenant_suspend": (302, 403, 403, 403, 404, 404, 302),
@@ -131,6 +132,10 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
     assignment = f"/admin/tools/assignment/{estate.assignment.pk}"
     return {
         "connections_connection_check": (f"/admin/connections/connection/{estate.connection.pk}/check/", {}),
+        "connections_connection_use_address": (
+            f"/admin/connections/connection/{estate.connection.pk}/use-address/",
+            {},
+        ),
         "connections_tenant_webhook_secret": (f"{organization}/webhook-secret/", {}),
         "connections_tenant_webhook_test": (f"{organization}/webhook-test/", {}),
         # Suspended in the middle of the table, others could not press what they may.

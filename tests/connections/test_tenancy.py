@@ -124,8 +124,8 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
 @pytest.mark.parametrize(
     "page",
     [
-        "change", "history", "delete", "check", "approve", "policy", "placement", "tokens", "revoke", "webhook-secret",
-        "consent", "withdraw", "seen", "suspend", "resume",
+        "change", "history", "delete", "check", "use-address", "approve", "policy", "placement", "tokens", "revoke",
+        "webhook-secret", "consent", "withdraw", "seen", "suspend", "resume",
         "webhook-test", "refuse", "answer", "cancel", "life", "contents", "contents/1", "",
     ],
 )  # fmt: skip

@@ -14,6 +14,8 @@ _LONGEST_WAIT = 86_400.0  # seconds that are told; what a server asks beyond tha
 def is_busy(error: DuvoError) -> bool:
     """Whether the server is there, and asks to come back later (429, 503)."""
     status = getattr(error, "status", None)
+    if error.code == "taken_for_a_bot":  # waiting does not help
+        return False
     return isinstance(error, mcp_client.McpError) and status in {
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.SERVICE_UNAVAILABLE,

@@ -27,7 +27,7 @@ _FEW_DIGITS: Final = 20
 def needed(text: bytes) -> bool:
     """Tell whether JSON has a number that would be changed; most JSON is looked at twice, at the speed of a copy."""
     digits = text.translate(_DIGITS)
-    if b"0" * _LONG not in digits and b"0e" not in digits:
+    if b"0" not in digits or (b"0" * _LONG not in digits and b"0e" not in digits):
         return False
     return any(
         is_changed(token.decode())

@@ -174,9 +174,7 @@ def _of_labels(text: str) -> Iterator[str]:
 
 def _of_text(text: str) -> Iterator[str]:
     """Yield addresses that end a line or are wrapped; what follows one after a blank might belong to it."""
-    if re.match(
-        r"\s*(npx|npm|pnpm|yarn|node|bunx?|deno|uvx?|pipx?|python[0-9.]*|docker|podman|java)\b", text, re.IGNORECASE
-    ):
+    if _STARTERS.match(text.lstrip()):
         return
     if re.match(r"https?:", text) and not re.fullmatch(rf"{_URL}\W*", text):
         return

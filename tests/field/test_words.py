@@ -12,7 +12,7 @@ from tests.servers import kinds
 from tests.servers.fixtures import StartServer
 from tests.servers.running import Rule
 from tools.mcp_client import Server
-from tools.mcp_client.words import MOST, quoted
+from tools.mcp_client.quoting import MOST_IN_A_SENTENCE, quoted, sentence_of
 from tools.models import Probe
 
 TENANT = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"X-Tenant-Id header is required"}}'
@@ -26,6 +26,11 @@ PLAN = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"Your plan 
         (kinds.answers(400, TENANT), "not_streamable_http", ["HTTP 400", "“X-Tenant-Id header is required”"]),
         (kinds.answers(421, HOST), "not_streamable_http", ["HTTP 421", "“Invalid Host header”"]),
         (kinds.answers(402, PLAN), "not_streamable_http", ["HTTP 402", "“Your plan has no MCP”"]),
+        (
+            kinds.answers(421, b"Invalid Host header", content_type="text/plain"),
+            "not_streamable_http",
+            ["HTTP 421", "“Invalid Host header”"],
+        ),
         (kinds.answers(451), "not_streamable_http", ["HTTP 451"]),
         (kinds.answers(503), "server_failed", ["HTTP 503"]),
         (kinds.answers(403, b"<html>", cf_mitigated="challenge"), "taken_for_a_bot", ["HTTP 403", "Cloudflare"]),
@@ -57,7 +62,11 @@ def test_a_failed_check_says_what_the_server_says(
     assert connection.credential_state == "not_needed", "it is not the credential that is refused"
 
 
-SENT = Server(key="k", url="https://mcp.example.com/mcp", headers=(("Authorization", "Bearer s3cret-token"),))
+SENT = Server(
+    key="k",
+    url="https://mcp.example.com/mcp?key=k3y-in-the-address",
+    headers=(("Authorization", "Bearer s3cret-token"),),
+)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +75,11 @@ SENT = Server(key="k", url="https://mcp.example.com/mcp", headers=(("Authorizati
         ("", ""),
         ("  \n ", ""),
         ("no\nsuch\x00 city\u202e", "In the server's own words: “no such city”."),
-        ("bad token s3cret-token", "In the server's own words: “bad token …”."),
-        ("got Bearer s3cret-token", "In the server's own words: “got …”."),
-        ("x" * 1000, f"In the server's own words: “{'x' * MOST}…”."),
+        ("bad token s3cret-token", "In the server's own words: “bad token [left out]”."),
+        ("got Bearer s3cret-token", "In the server's own words: “got [left out]”."),
+        ("no such shop at ?key=k3y-in-the-address", "In the server's own words: “no such shop at ?[left out]”."),
+        ("x" * 1000, f"In the server's own words: “{'x' * MOST_IN_A_SENTENCE}…”."),
     ],
 )
 def test_quoted_words_are_capped_and_never_what_we_sent(words: str, told: str) -> None:
-    assert quoted(words, SENT) == told
+    assert sentence_of(quoted(words, SENT)) == told

@@ -79,11 +79,11 @@ class Access:
                 raise
             return egress.run(work(self._server()))
 
-    def told(self, error: DuvoError) -> str:
+    @staticmethod
+    def told(error: DuvoError) -> str:
         """Return the sentence of a failed check, with the server's own words where it said any."""
-        if not isinstance(error, mcp_client.RpcError) or not error.rpc_message:
-            return error.sentence
-        return f"{error.sentence} {mcp_client.quoted(error.rpc_message, self._server())}".strip()
+        said = error.said if isinstance(error, mcp_client.McpError) else ""
+        return f"{error.sentence} {mcp_client.sentence_of(said)}".strip()
 
     def era_is_known(self) -> None:
         """Use the era that is stored in the connection from now on."""

@@ -53,6 +53,7 @@ from tools.mcp_client.errors import (
     UnsupportedVersion,
 )
 from tools.mcp_client.listing import list_tools
+from tools.mcp_client.quoting import sentence_of
 from tools.mcp_client.responding import answer_faults, faults
 from tools.mcp_client.sessions import close
 from tools.mcp_client.shapes import (
@@ -75,7 +76,6 @@ from tools.mcp_client.shapes import (
 )
 from tools.mcp_client.tasks import cancel_task, get_task, update_task
 from tools.mcp_client.wire import HeaderMap
-from tools.mcp_client.words import quoted
 
 __all__ = [
     "AnswerTooLarge",
@@ -128,6 +128,6 @@ __all__ = [
     "get_task",
     "header_map",
     "list_tools",
-    "quoted",
+    "sentence_of",
     "update_task",
 ]

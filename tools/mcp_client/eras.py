@@ -152,9 +152,9 @@ async def _discover_legacy(server: Server) -> ServerFacts:
     except EraChanged as refusal:
         if await _speaks_old_sse(server):
             raise OldSseTransport from refusal
-        sentence = inspect.cleandoc(NotStreamableHttp.__doc__ or "")
-        _, _, said = refusal.sentence.partition(" It answered ")
-        raise NotStreamableHttp(f"{sentence} It answered {said}" if said else None) from refusal
+        error = NotStreamableHttp(f"{inspect.cleandoc(NotStreamableHttp.__doc__ or '')} {refusal.sentence}")
+        error.said = refusal.said
+        raise error from refusal
 
 
 async def _speaks_old_sse(server: Server) -> bool:

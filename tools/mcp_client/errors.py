@@ -157,6 +157,13 @@ class EraChanged(McpError):
 
     code = "era_changed"
 
+    @classmethod
+    def by_refusal(cls, status: int, said: str) -> EraChanged:
+        """Return the error of a handshake that was refused with this HTTP status, in the server's words."""
+        error = cls(f"The server refuses the handshake. It answered HTTP {status}.")
+        error.said = said
+        return error
+
 
 class RpcError(McpError):
     """The server answered with an error."""

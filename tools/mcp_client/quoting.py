@@ -14,6 +14,7 @@ from tools.mcp_client import forms
 from tools.mcp_client.shapes import Server
 
 MOST: Final = 500  # characters of a quotation
+MOST_IN_A_SENTENCE: Final = 160
 LEFT_OUT: Final = "[left out]"  # in the place of a secret
 _MOST_READ: Final = 64 * 1024  # characters that are looked through
 _SHORTEST: Final = 6  # characters of a secret; what is shorter may be in a text by chance
@@ -27,11 +28,21 @@ _UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u
 
 def quoted(words: str, server: Server) -> str:
     """Return what a server says as it may be shown: at most 500 characters, none of them of a secret."""
-    words = words[:_MOST_READ]
-    if (secrets := _secrets(server)) is not None:
-        words = secrets.sub(LEFT_OUT, words)
-    words = _BY_FORM.sub(LEFT_OUT, words)
+    words = _BY_FORM.sub(LEFT_OUT, without_secrets(words[:_MOST_READ], server))
     return forms.shown(_UNSEEN.sub(" ", words).strip(), MOST)
+
+
+def sentence_of(said: str) -> str:
+    """Return a sentence with words that `quoted` has returned, in one line; "" for none."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in said).split())
+    rest = "…" if len(line) > MOST_IN_A_SENTENCE else ""
+    return f"In the server's own words: “{line[:MOST_IN_A_SENTENCE]}{rest}”." if line else ""
+
+
+def without_secrets(text: str, server: Server, *, instead: str = LEFT_OUT) -> str:
+    """Return a text with something else in the place of each secret that we send to this server."""
+    secrets = _secrets(server)
+    return text if secrets is None else secrets.sub(instead, text)
 
 
 def words_in(value: Any) -> str:

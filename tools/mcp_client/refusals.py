@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from http import HTTPStatus
 
-from tools.mcp_client import wire
+from tools.mcp_client import quoting, wire
 from tools.mcp_client.errors import Forbidden, McpError, RateLimited, Redirected, ServerFailed, Unauthorized
 from tools.mcp_client.shapes import Server
 
 _CHALLENGE = b"www-authenticate"
-_SHORTEST_SECRET = 12  # characters; what is shorter may be in a challenge by chance
 
 
 def combined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -35,7 +34,8 @@ def error_for(status: int, headers: dict[bytes, bytes], server: Server) -> McpEr
     if status < HTTPStatus.MULTIPLE_CHOICES:
         return None
     challenge = headers.get(_CHALLENGE)
-    text = _unrepeated(challenge.decode("latin-1"), server) if challenge is not None else None
+    # People are shown the scopes in it.
+    text = quoting.without_secrets(challenge.decode("latin-1"), server, instead="") if challenge is not None else None
     wait = wire.retry_after(headers.get(b"retry-after"), time.time())
     if status < HTTPStatus.BAD_REQUEST:
         return Redirected(status)
@@ -46,12 +46,3 @@ def error_for(status: int, headers: dict[bytes, bytes], server: Server) -> McpEr
     if status == HTTPStatus.FORBIDDEN:
         return Forbidden(text)
     return RateLimited(wait) if status == HTTPStatus.TOO_MANY_REQUESTS else None
-
-
-def _unrepeated(challenge: str, server: Server) -> str:
-    """Return a challenge without those of our secrets that it repeats: people are shown the scopes in it."""
-    for _, value in server.headers:
-        secret = value.removeprefix("Bearer ")
-        if len(secret) >= _SHORTEST_SECRET:
-            challenge = challenge.replace(secret, "")
-    return challenge

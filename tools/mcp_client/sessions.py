@@ -16,7 +16,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 
 from connections import egress
 from connections.errors import DuvoError
-from tools.mcp_client import wire, words
+from tools.mcp_client import wire
 from tools.mcp_client.cookies import Cookies
 from tools.mcp_client.errors import (
     BadAnswer,
@@ -250,7 +250,7 @@ async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
         params = {"protocolVersion": version, "capabilities": dict(capabilities), "clientInfo": wire.CLIENT_INFO}
         try:
             request = wire.legacy_request("initialize", params, None, None, meta={}, cookies=cookies)
-            reply = _answered(await post(server, request), server)
+            reply = _answered(await post(server, request))
         except (RpcError, ServerFailed) as error:
             if isinstance(error, RpcError) and error.rpc_code not in _NOT_UNDERSTOOD:
                 raise first or error from None
@@ -264,7 +264,7 @@ async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
     raise first
 
 
-def _answered(reply: Reply, server: Server) -> Reply:
+def _answered(reply: Reply) -> Reply:
     """Return the reply to a handshake if it is a result; raises RpcError, and EraChanged for no answer at all."""
     fault = reply.fault
     if fault is not None and (
@@ -273,8 +273,7 @@ def _answered(reply: Reply, server: Server) -> Reply:
     ):
         raise RpcError(fault.code, fault.message)
     if reply.result is None:
-        said = words.of_status(reply.status, fault.message if fault else "", server)
-        raise EraChanged(f"The server refuses the handshake. {said}")
+        raise EraChanged.by_refusal(reply.status, reply.said)
     return reply
 
 

@@ -88,15 +88,23 @@ def probe(connection_id: UUID) -> Probe | None:
 
 
 def _claim(connection_id: UUID) -> Connection | None:
+    """Take the lease of a check; if its process dies, another is due when the lease is over."""
     now = timezone.now()
+    until = now + LEASE
     free = Q(probe_lease_until__isnull=True) | Q(probe_lease_until__lt=now)
-    claimed = Connection.objects.filter(free, pk=connection_id).in_use().update(probe_lease_until=now + LEASE)
+    claimed = (
+        Connection.objects.filter(free, pk=connection_id).in_use().update(probe_lease_until=until, next_probe_at=until)
+    )
     if not claimed:
         return None
     Probe.objects.filter(connection=connection_id, outcome=Probe.Outcome.RUNNING).update(
         outcome=Probe.Outcome.FAILED, reason=_INTERRUPTED, finished_at=now
     )
-    return Connection.objects.select_related("tenant").prefetch_related("credentials").filter(pk=connection_id).first()
+    rows = Connection.objects.select_related("tenant").prefetch_related("credentials")
+    connection = rows.filter(pk=connection_id).first()
+    if connection is not None:
+        connection.next_probe_at = until  # and not what somebody has asked for since: see `_release`
+    return connection
 
 
 def _is_wanted(connection: Connection) -> bool:
@@ -110,8 +118,10 @@ def _release(connection: Connection, report: Probe) -> None:
         failures = connection.probe_failures
     row = Connection.objects.filter(pk=connection.pk)
     row.update(probe_lease_until=None, probe_failures=failures, probed_at=now)
-    # Settings saved while this probe ran have requested another one: that request stays.
-    row.filter(revision=connection.revision).update(next_probe_at=now + timedelta(seconds=next_delay(failures)))
+    # Whoever asked for a check or saved settings while this one ran gets another one right away.
+    unasked, same = row.filter(next_probe_at=connection.next_probe_at), Q(revision=connection.revision)
+    unasked.exclude(same).update(next_probe_at=now)
+    unasked.filter(same).update(next_probe_at=now + timedelta(seconds=next_delay(failures)))
 
 
 def _forget_old_reports(connection: Connection) -> None:

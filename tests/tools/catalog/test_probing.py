@@ -271,3 +271,23 @@ def test_a_401_to_a_call_is_not_undone_by_an_open_listing(acme: House, mcp_serve
     access.record_success(connection.pk)
     connection.refresh_from_db()
     assert connection.credential_state == "not_needed"
+
+
+@pytest.mark.parametrize("kind", ["modern", "down"])
+def test_a_check_that_is_asked_for_while_one_runs_is_made_after_it(
+    acme: House, mcp_server: StartServer, kind: str
+) -> None:
+    connection = acme.connection(url=mcp_server(kind).url)
+    running = probing._claim(connection.pk)
+    assert running is not None
+    connection.request_probe()  # somebody presses Check now, or a call finds that the server has changed
+    probing._release(running, Probe(connection=running, outcome="passed" if kind == "modern" else "failed"))
+    assert probing.due(timezone.now()) == [connection.pk]
+    assert probing.due(timezone.now()) == [], "and only once"
+
+
+def test_a_check_whose_process_died_is_due_again_when_its_lease_is_over(acme: House, mcp_server: StartServer) -> None:
+    connection = acme.connection(url=mcp_server("modern").url)
+    assert probing._claim(connection.pk) is not None
+    assert probing.due(timezone.now()) == []
+    assert probing.due(timezone.now() + probing.LEASE) == [connection.pk]

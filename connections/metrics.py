@@ -59,7 +59,7 @@ class _Counts:
                 self._thread.start()
 
     def hand_over(self) -> None:
-        """Add what was counted to the hash; what Redis does not take is kept for the next time."""
+        """Add what was counted to the hash; what Redis does not take is kept for the next time. Raises nothing."""
         with self._lock:
             counted, self._counted = self._counted, defaultdict(float)
         if not counted:
@@ -76,6 +76,9 @@ class _Counts:
                 together.execute()
         except (redis.RedisError, OSError):
             logger.debug("Redis does not take the counts now.")
+            self.add(counted)
+        except Exception:  # counting goes on whatever happens: nobody would see that the thread has ended
+            logger.exception("The counts could not be handed over.")
             self.add(counted)
 
     def _work(self) -> None:

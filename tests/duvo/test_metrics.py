@@ -18,6 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from connections import metrics
+from tests.browser.conftest import eventually
 from tests.conftest import House
 from tests.tools.calls.test_call_worker import ASYNC, open_call
 from tests.tools.conftest import Shop, open_shop, shop  # noqa: F401 - fixtures
@@ -125,6 +126,18 @@ def test_what_redis_does_not_take_is_kept(settings: Any) -> None:
     assert answer.status_code == 503
     settings.REDIS_URL = working
     assert scraped()["duvo_probes_total", (("outcome", "failed"),)] == 1
+
+
+@pytest.mark.django_db
+def test_nothing_that_goes_wrong_ends_the_counting(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    working, settings.REDIS_URL = settings.REDIS_URL, "gopher://127.0.0.1"
+    metrics.count("probes", outcome="failed")
+    eventually(lambda: "could not be handed over" in caplog.text, "a log line")
+    settings.REDIS_URL = working
+    assert scraped()["duvo_probes_total", (("outcome", "failed"),)] == 1
+    metrics.count("probes", outcome="failed")
+    with redis.Redis.from_url(working) as client:
+        eventually(lambda: client.hget(metrics.HASH, "probes|failed") == b"2", "what the thread handed over")
 
 
 @pytest.mark.django_db

@@ -29,7 +29,8 @@ from connections.tenancy import TenantAdmin, person
 
 QUICKER = "Somebody else has made a new secret, or has changed the webhook, at this moment. Nothing was done."
 _QUOTAS = (
-    "max_concurrency", "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_stored",
+    "max_concurrency", "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_sessions",
+    "max_stored",
 )  # fmt: skip
 _BOUNDS = ("retention_days", "decision_hours", "max_token_days", *_QUOTAS)
 

@@ -15,6 +15,7 @@ import uvicorn
 from django.db import connections
 
 from connections.models import Connection
+from tools.calls.sessions import keeping
 from tools.catalog import probing
 from tools.models import Probe
 
@@ -78,6 +79,14 @@ def live_server_url() -> Iterator[str]:
 def api(live_server_url: str, transactional_db: None, open_egress: None) -> Iterator[Api]:
     """The live API, on a database that threads share."""
     yield Api(live_server_url)
+    leave_sessions()
+
+
+def leave_sessions() -> None:
+    """Leave the sessions at servers that this process has joined, before the rows of the test are gone."""
+    for loop, here in list(keeping.everywhere().items()):
+        if loop.is_running():
+            asyncio.run_coroutine_threadsafe(here.resign(), loop).result(10)
     connections.close_all()
 
 

@@ -221,6 +221,34 @@ class CircuitOpen(CallError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
+class SessionLost(CallError):
+    """The server no longer knows this session and what it held. Nothing has run; the next call opens a new one."""
+
+    code = "session_lost"
+    status = HTTPStatus.CONFLICT
+
+
+class SessionBusy(CallError):
+    """The earlier calls of this session took all the time that this call has. Nothing was sent; try again."""
+
+    code = "session_busy"
+    status = HTTPStatus.CONFLICT
+
+
+class TooManySessions(CallError):
+    """The assignment has as many sessions at this server as it may, and calls are under way in all of them."""
+
+    code = "too_many_sessions"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class SessionUnavailable(CallError):
+    """The session could not be looked up, as the database does not answer. Nothing was sent; try again in a moment."""
+
+    code = "session_unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
 class CallFailed(CallError):
     """The server did not give a result."""
 

@@ -12,11 +12,13 @@ from connections import deleting, shares, statement_timeouts
 from connections.checking import CHECKS
 from connections.models import Tenant
 from tools.calls import acting, life, owner_mail, polling, pubsub, retention, usage
+from tools.calls.sessions import ending as session_ends
 from tools.catalog import probing
-from tools.models import Call, OwnerNotice
+from tools.models import Call, McpSession, OwnerNotice
 
 POLLS = shares.Work(task="tools.poll_task", dispatcher="tools.dispatch_task_polls")
 CANCELS = shares.Work(task="tools.cancel_task", dispatcher="tools.dispatch_task_polls")
+SESSION_ENDS = shares.Work(task="tools.end_session", dispatcher="tools.dispatch_session_ends")
 _CANCEL_TRIES = 12  # the pause doubles each time: thousands that wait must not delay other tasks
 
 
@@ -66,6 +68,21 @@ def cancel_task(self: Task[..., None], *, call_id: str) -> None:
 def sweep_calls() -> None:
     """End the calls of dead processes, or put them back into the queue."""
     life.sweep(timezone.now())
+
+
+@shared_task(name="tools.dispatch_session_ends")
+def dispatch_session_ends() -> None:
+    """End the sessions that are over, and enqueue telling their servers, for each organization at most its share."""
+    session_ends.sweep(timezone.now())
+    for session_id in session_ends.due(timezone.now(), SESSION_ENDS):
+        end_session.apply_async(kwargs={"session_id": str(session_id)}, expires=shares.WAITS)
+
+
+@shared_task(name="tools.end_session")
+def end_session(*, session_id: str) -> None:
+    """Tell one server that a session is over."""
+    with SESSION_ENDS.held(session_id), deleting.may_vanish(McpSession.objects.filter(pk=session_id)):
+        session_ends.tell(UUID(session_id))
 
 
 @shared_task(name="tools.dispatch_owner_mail")

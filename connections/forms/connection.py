@@ -29,11 +29,14 @@ from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON
 from connections.forms.secrets import SecretFields
 from connections.forms.shown import SHOWN, Superseded
 from connections.forms.tenants import TenantForm
-from connections.models import AuditEvent, Authorization, Connection, Credential, Era, Tenant
+from connections.models import AuditEvent, Authorization, Connection, Credential, Era, SessionCalls, Tenant
 from connections.states import ReachabilityState, ToolsState
 
 Kind = Credential.Kind
-ADVANCED = ("connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_answer", "era_choice")
+ADVANCED = (
+    "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_answer", "session_calls",
+    "session_idle_minutes", "era_choice",
+)  # fmt: skip
 LARGEST_ANSWER = 10_000_000  # bytes
 PREFIX_TAKEN = "The tools of another connection of this organization begin with this. Choose a different one."
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
@@ -84,6 +87,20 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         help_text=f"Bytes that are read of one answer of the server, 1,000 to {LARGEST_ANSWER:,}. What is large in it "
         "is stored and linked; a call whose answer is larger has no known outcome.",
     )
+    session_calls = forms.ChoiceField(
+        label="Calls of one session",
+        required=False,
+        choices=SessionCalls.choices,
+        help_text="A server that remembers, such as a browser, may need its calls one after the other. Calls of "
+        "different assignments always run side by side.",
+    )
+    session_idle_minutes = forms.IntegerField(
+        label="Session idle time",
+        required=False,
+        validators=[MinValueValidator(1), MaxValueValidator(1_440)],
+        help_text="Minutes without a call after which what the server remembers for an assignment is given up, 1 to "
+        "1,440.",
+    )
     send_trace = forms.BooleanField(
         label="Send the trace context",
         required=False,
@@ -101,8 +118,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         fields = [
             "tenant", "name", "server_url", "authorization", "api_key_header", "enabled",
             "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_rate", "max_answer",
-            "send_trace",
-            "era_choice", *OAUTH_FIELDS,
+            "session_calls", "session_idle_minutes", "send_trace", "era_choice", *OAUTH_FIELDS,
         ]  # fmt: skip
         field_classes = {"name": NameField}
         help_texts = {

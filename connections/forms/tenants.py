@@ -91,13 +91,15 @@ class OrganizationForm(ShownForm):
     max_assignments = _quota("Assignments")
     max_tokens = _quota("API tokens")
     max_open_calls = _quota("Open calls", help_text="Queued, running, or waiting for a person.")
+    max_sessions = _quota("Live sessions", help_text="At servers that remember, over all assignments.")
     max_stored = _quota("MB stored", help_text="Calls with all that hangs on them, and definitions of tools.")
 
     class Meta:
         model = Tenant
         fields = [
             "name", "webhook_url", "retention_days", "decision_hours", "max_token_days", "max_concurrency",
-            "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_stored",
+            "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_sessions",
+            "max_stored",
         ]  # fmt: skip
         field_classes = {"name": NameField}
         help_texts = {

@@ -7,7 +7,16 @@ The tenant is stored once, on its own rows; every query starts from it (`tenant.
 """
 
 from connections.models.audit import AuditEvent
-from connections.models.connection import Authorization, Connection, ConnectionQuerySet, Era, Grant, Sharing, TokenAuth
+from connections.models.connection import (
+    Authorization,
+    Connection,
+    ConnectionQuerySet,
+    Era,
+    Grant,
+    SessionCalls,
+    Sharing,
+    TokenAuth,
+)
 from connections.models.credential import Credential
 from connections.models.notices import Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
@@ -25,6 +34,7 @@ __all__ = [
     "Notice",
     "NoticeQuerySet",
     "Role",
+    "SessionCalls",
     "Sharing",
     "Tenant",
     "TokenAuth",

@@ -74,6 +74,15 @@ METHOD_OF = {  # which secrets belong to which method; the others go with any
     SecretKind.OAUTH_CLIENT_SECRET: Authorization.OAUTH,
     SecretKind.OAUTH_SIGNING_KEY: Authorization.OAUTH,
 }
+
+
+class SessionCalls(models.TextChoices):
+    """How the calls of one session run, at servers that keep sessions."""
+
+    SIDE_BY_SIDE = "side_by_side", "Side by side"
+    ONE_AT_A_TIME = "one_at_a_time", "One at a time"
+
+
 SLUG_LENGTH = names.PREFIX_LENGTH
 
 
@@ -140,6 +149,14 @@ class Connection(models.Model):
     max_concurrency = models.PositiveSmallIntegerField("concurrent calls", default=50)
     max_rate = models.PositiveIntegerField("calls per minute", null=True, blank=True)
     max_answer = models.PositiveIntegerField("largest answer", default=2_000_000, db_default=2_000_000)  # bytes
+    session_calls = models.CharField(
+        "calls of one session",
+        max_length=13,
+        choices=SessionCalls,
+        default=SessionCalls.SIDE_BY_SIDE,
+        db_default=SessionCalls.SIDE_BY_SIDE,
+    )
+    session_idle_minutes = models.PositiveSmallIntegerField("session idle time", default=30, db_default=30)
     send_trace = models.BooleanField("send the trace context", default=False)
     era_choice = models.CharField("protocol era", max_length=6, choices=Era, default=Era.AUTO)
 

@@ -96,6 +96,7 @@ class Tenant(models.Model):
     max_assignments = models.PositiveIntegerField("assignments", default=500)
     max_tokens = models.PositiveIntegerField("API tokens", default=1_000)
     max_open_calls = models.PositiveIntegerField("open calls", default=10_000)
+    max_sessions = models.PositiveIntegerField("live sessions", default=1_000, db_default=1_000)
     max_stored = models.PositiveIntegerField("MB stored", default=5_000)
     stored_bytes = models.PositiveBigIntegerField(default=0, editable=False)  # as measured within the last hour
 

@@ -22,7 +22,7 @@ from connections import offload
 from connections.context import WHOSE, request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
-from tools.api import prefer, problems
+from tools.api import prefer, problems, sessions
 from tools.api.authentication import IsAssignment
 from tools.api.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_json
 from tools.callers import Principal, principals, recognize, token_digest
@@ -117,6 +117,13 @@ class CallTool(AsyncView):
                 "arguments is the same call, also while it runs; with others it is refused.",
             ),
             OpenApiParameter(
+                sessions.HEADER,
+                location=OpenApiParameter.HEADER,
+                pattern=sessions.PATTERN,
+                description="1 to 128 visible ASCII characters: a session of its own at a server that remembers. Calls "
+                "without it share the assignment's own session. Servers that keep none ignore it.",
+            ),
+            OpenApiParameter(
                 "traceparent",
                 location=OpenApiParameter.HEADER,
                 description="W3C Trace Context; kept with the call, and sent on where the connection allows it.",
@@ -141,6 +148,7 @@ class CallTool(AsyncView):
             in_worker=at_once,
             idempotency_key=request.headers.get("Idempotency-Key"),
             traceparent=tracing.parse(request.headers.get("traceparent")),
+            session=sessions.name_of(request.headers.get(sessions.HEADER)),
         )
         return _report(report, {"Preference-Applied": preference.applied()} if preference else {})
 

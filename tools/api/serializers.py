@@ -9,11 +9,11 @@ import orjson
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from connections.models import Authorization, Connection, Era, Grant, Sharing, TokenAuth
+from connections.models import Authorization, Connection, Era, Grant, SessionCalls, Sharing, TokenAuth
 from tools.api import members, problems
 from tools.calls.outcomes import Report
 from tools.errors import CallError
-from tools.models import Call, Policy, Tool
+from tools.models import Call, McpSession, Policy, Tool
 from tools.models.call_states import CallState
 from tools.payloads.raw_json import RawJson
 
@@ -116,6 +116,27 @@ class InputSerializer(serializers.Serializer[Any]):
     )
 
 
+class SessionOfCallSerializer(serializers.Serializer[Any]):
+    """What there is to know about the session of a call at a server that remembers."""
+
+    name = serializers.CharField(required=False, help_text="As the program gave it (`Duvo-Session`).")
+    restarted = serializers.BooleanField(
+        help_text="The call ran in a new session: what the server remembered before is gone."
+    )
+
+
+class SessionSerializer(serializers.ModelSerializer[McpSession]):
+    """One live session of this assignment at a server that remembers."""
+
+    connection = serializers.CharField(source="connection.slug", help_text="The prefix of its tools' names.")
+    name = serializers.CharField(help_text="Empty: the assignment's own session.")
+    ends_at = serializers.DateTimeField(source="idle_until", help_text="When it ends unless it is used again.")
+
+    class Meta:
+        model = McpSession
+        fields = ["connection", "name", "opened_at", "used_at", "ends_at", "calls"]
+
+
 class CallSerializer(serializers.ModelSerializer[Call]):
     """One call: where it is in its life and, once finished, what came of it."""
 
@@ -145,12 +166,14 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     waits_until = serializers.DateTimeField(
         allow_null=True, help_text="Until when a person may approve the call, or anybody answer it."
     )
+    session = SessionOfCallSerializer(allow_null=True, help_text="Null when there is nothing to know.")
 
     class Meta:
         model = Call
         fields = [
             "id", "tool", "state", "created_at", "finished_at", "is_error", "content", "structured_content",
             "structured_content_link", "_meta", "error", "progress", "input_required", "waits_until",
+            "session",
         ]  # fmt: skip
 
 
@@ -200,6 +223,7 @@ def _around(report: Report) -> dict[str, Any]:
             "requests": {key: {name: one[name] for name in asked} for key, one in question["requests"].items()}
         },
         "waits_until": report.waits_until.isoformat(timespec="milliseconds") if report.waits_until else None,
+        "session": report.session,
     }  # fmt: skip
 
 
@@ -295,6 +319,12 @@ class ConnectionChangeSerializer(serializers.Serializer[Any]):
     max_rate = serializers.IntegerField(required=False, allow_null=True, help_text="Calls per minute; null: no limit.")
     max_answer = serializers.IntegerField(
         required=False, help_text="Bytes of the largest answer that is read, 1,000 to 10,000,000."
+    )
+    session_calls = serializers.ChoiceField(
+        choices=SessionCalls.choices, required=False, help_text="How the calls of one session run."
+    )
+    session_idle_minutes = serializers.IntegerField(
+        required=False, help_text="Minutes without a call after which a session is ended, 1 to 1,440."
     )
     send_trace = serializers.BooleanField(required=False, help_text="Whether the server gets the trace context.")
     era_choice = serializers.ChoiceField(choices=Era.choices, required=False)

@@ -8,6 +8,7 @@ from rest_framework.routers import SimpleRouter
 from tools.api.calls import AnswerCall, CallDetail, CallTool, CancelCall
 from tools.api.contents import CallContent
 from tools.api.events import CallEvents
+from tools.api.sessions import NamedSession, Sessions
 from tools.api.views import CallList, Connections, Quotas, ToolDetail, ToolList
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
@@ -18,6 +19,8 @@ urlpatterns = [
     path("tools/<slug:name>", ToolDetail.as_view(), name="tool"),
     path("tools/<slug:name>/call", CallTool.as_view(), name="call-tool"),
     path("quotas", Quotas.as_view(), name="quotas"),
+    path("sessions", Sessions.as_view(), name="sessions"),
+    path("sessions/<path:name>", NamedSession.as_view(), name="session"),
     path("calls", CallList.as_view(), name="calls"),
     path("calls/<uuid:id>", CallDetail.as_view(), name="call"),
     path("calls/<uuid:id>/cancel", CancelCall.as_view(), name="cancel-call"),

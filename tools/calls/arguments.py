@@ -33,12 +33,14 @@ async def check_later(arguments: Json, checker: Checker, *, tenant: object) -> N
         raise LimitReached(error.sentence, code="organization_busy", retry_after=_COME_AGAIN) from error
 
 
-async def key_of(header: str | None, tool: str, arguments: Json, *, tenant: object) -> idempotency.Key | None:
+async def key_of(
+    header: str | None, tool: str, arguments: Json, session: str, *, tenant: object
+) -> idempotency.Key | None:
     """Return the idempotency key of a request; raises as `idempotency.key_of` does, and Crowded."""
     if header is None or not isinstance(arguments, RawJson):
-        return idempotency.key_of(header, tool, arguments)
+        return idempotency.key_of(header, tool, arguments, session)
     (in_order,) = await offload.run("tools.offload_jobs:in_order", arguments.json, tenant=str(tenant))
-    return idempotency.key_of(header, tool, orjson.Fragment(in_order))
+    return idempotency.key_of(header, tool, orjson.Fragment(in_order), session)
 
 
 def as_json(arguments: Json) -> bytes:

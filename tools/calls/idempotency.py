@@ -33,13 +33,13 @@ class BadKey(DuvoError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An idempotency key, and what it was sent with: the tool's name and the arguments, in one order of members."""
+    """An idempotency key, and what it was sent with: tool, arguments in one order of members, and named session."""
 
     value: str
     body: bytes = field(repr=False)
 
 
-def key_of(header: str | None, tool: str, arguments: Any) -> Key | None:
+def key_of(header: str | None, tool: str, arguments: Any, session: str = "") -> Key | None:
     """Return the key of a request, None without one. It may be in quotes, as in the draft.
 
     Raises BadKey, and ArgumentsRefused for arguments that are nested too deeply.
@@ -51,7 +51,7 @@ def key_of(header: str | None, tool: str, arguments: Any) -> Key | None:
         value = value[1:-1]
     if not 0 < len(value) <= LONGEST or not all("!" <= character <= "~" for character in value):
         raise BadKey
-    return Key(value, _body(tool, arguments))
+    return Key(value, _body(tool, arguments, session))
 
 
 def find_call(assignment_id: UUID, key: Key, now: datetime) -> Call | None:
@@ -75,7 +75,7 @@ def open_once(opening: Opening, key: Key) -> Call | None:
         tool_name=opening.tool_name, tool_digest=opening.tool_digest, server_url=opening.server_url,
         state=opening.state, request_id=opening.request_id, created_at=opening.created_at,
         started_at=opening.started_at, sent_at=opening.started_at, lease_until=opening.lease_until,
-        waits_until=opening.waits_until, traceparent=opening.traceparent,
+        waits_until=opening.waits_until, traceparent=opening.traceparent, session_name=opening.session_name,
         idempotency_key=key.value,
         body_digest=sealing.keyed_digest(key.body, context=_context(opening.tenant_id, opening.assignment_id)),
     )  # fmt: skip
@@ -97,9 +97,10 @@ def forget(now: datetime, calls: Any = None) -> None:
     calls.filter(created_at__lt=now - KEPT_FOR).update(idempotency_key="", body_digest="")
 
 
-def _body(tool: str, arguments: dict[str, Any]) -> bytes:
+def _body(tool: str, arguments: dict[str, Any], session: str) -> bytes:
+    named = [session] if session else []
     try:
-        return orjson.dumps([tool, arguments], option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps([tool, arguments, *named], option=orjson.OPT_SORT_KEYS)
     except TypeError as error:  # orjson parses deeper nesting than it serializes
         raise ArgumentsRefused([Fault("", "The arguments are nested too deeply.")]) from error
 
@@ -107,7 +108,7 @@ def _body(tool: str, arguments: dict[str, Any]) -> bytes:
 def _is_same(first: Call, key: Key) -> bool:
     """Whether a call was made with this body; if a rotation removed the key of the digest, arguments are compared."""
     same = sealing.same_digest(first.body_digest, key.body, context=_context(first.tenant_id, first.assignment_id))
-    return _body(first.tool_name, first.arguments()) == key.body if same is None else same
+    return _body(first.tool_name, first.arguments(), first.session_name) == key.body if same is None else same
 
 
 def _context(tenant_id: UUID, assignment_id: UUID | None) -> str:

@@ -37,8 +37,9 @@ _GATHER_SECONDS = 0.002
 _OPEN = """
     INSERT INTO tools_call (id, tenant_id, assignment_id, token_id, connection_id, tool_id, tool_name, state,
         sealed_arguments, sealed_result, error_code, error_sentence, request_id, created_at, started_at, sent_at,
-        lease_until, waits_until, traceparent, tool_digest, server_url, attempts, idempotency_key, body_digest)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, '', '')
+        lease_until, waits_until, traceparent, tool_digest, server_url, session_name, attempts, idempotency_key,
+        body_digest)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, '', '', '', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, '', '')
 """
 # If only the confirmation of a commit was lost, the row exists: without this, the caller would be told that the call is
 # not made, and a worker would make it.
@@ -78,6 +79,7 @@ class Opening:
     lease_until: datetime | None
     waits_until: datetime | None = None
     traceparent: str = ""
+    session_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def _commit(rows: Sequence[Opening | Outcome], *, again: bool = False) -> set[UU
             adapt(row.id), adapt(row.tenant_id), adapt(row.assignment_id), adapt(row.token_id),
             adapt(row.connection_id), adapt(row.tool_id), row.tool_name, row.state, _sealed(row, row.arguments),
             row.request_id, row.created_at, row.started_at, row.started_at, row.lease_until, row.waits_until,
-            row.traceparent, row.tool_digest, row.server_url,
+            row.traceparent, row.tool_digest, row.server_url, row.session_name,
         )
         for row in rows
         if isinstance(row, Opening)

@@ -37,7 +37,7 @@ from tools.callers import Principal
 from tools.calls import acting, answering, ending, idempotency, ledger, limits, offers, pubsub, runs, watching
 from tools.calls import arguments as arguments_
 from tools.calls.offers import Offer
-from tools.calls.outcomes import Report, report_of
+from tools.calls.outcomes import Report, report_of, session_of
 from tools.calls.runs import Run
 from tools.errors import (
     CallCancelled,
@@ -72,15 +72,17 @@ async def start(
     in_worker: bool = False,
     idempotency_key: str | None = None,
     traceparent: str = "",
+    session: str = "",
 ) -> Report:
     """Make a call and return its report; one that is not finished after `wait` seconds goes on and is reported so.
 
     With `in_worker` the call is left to a worker, as calls of slow tools and approved calls are. With a key that was
-    used before, the call is the one it names. Raises CallError when the call cannot be made at all, idempotency.BadKey,
-    and LedgerUnavailable when it cannot be written down; in all cases nothing was sent.
+    used before, the call is the one it names. `session` names the session at a server that keeps some. Raises CallError
+    when the call cannot be made at all, idempotency.BadKey, and LedgerUnavailable when it cannot be written down; in
+    all cases nothing was sent.
     """
     assert principal.assignment_id is not None  # noqa: S101 - the view admits only assignments
-    key = await arguments_.key_of(idempotency_key, name, arguments, tenant=principal.tenant_id)
+    key = await arguments_.key_of(idempotency_key, name, arguments, session, tenant=principal.tenant_id)
     if key is not None:  # before the tool is looked up: a repeated request gets its call even if the tool is set aside
         first = await in_thread(
             idempotency.find_call, principal.assignment_id, key, timezone.now(), of=principal.tenant_id
@@ -89,7 +91,7 @@ async def start(
             return await _follow_repeat(first, principal, wait)
     offer = await offers.find(principal.assignment_id, principal.token_id, name)
     await arguments_.check(arguments, offer.checker, tenant=principal.tenant_id)
-    opening = _opening(principal, offer, arguments, traceparent, in_worker=in_worker or offer.queued)
+    opening = _opening(principal, offer, arguments, traceparent, session, in_worker=in_worker or offer.queued)
     at_once = opening.state == CallState.RUNNING
     slot = None
     follower = None if at_once or not wait else await _follower(principal.assignment_id, principal.tenant_id, wait)
@@ -110,7 +112,8 @@ async def start(
     if opening.state == CallState.QUEUED:
         await asyncio.to_thread(pubsub.notify_workers)  # a hanging Redis must not block the few threads for queries
     if not wait:
-        return Report(opening.id, name, CallState(opening.state), opening.created_at, waits_until=opening.waits_until)
+        told, state = session_of(session, restarted=False), CallState(opening.state)
+        return Report(opening.id, name, state, opening.created_at, waits_until=opening.waits_until, session=told)
     opened = await in_thread(lambda: Call.objects.get(pk=opening.id))
     return await follow(opened, wait=wait, by=principal.token_id, follower=follower)
 
@@ -285,7 +288,7 @@ def sweep(now: datetime) -> list[UUID]:
 
 
 def _opening(
-    principal: Principal, offer: Offer, arguments: Json, traceparent: str, *, in_worker: bool
+    principal: Principal, offer: Offer, arguments: Json, traceparent: str, session: str, *, in_worker: bool
 ) -> ledger.Opening:
     now = timezone.now()
     state = CallState.AWAITING_APPROVAL if offer.asks else CallState.QUEUED if in_worker else CallState.RUNNING
@@ -309,6 +312,7 @@ def _opening(
         lease_until=lease_until,
         waits_until=now + timedelta(hours=offer.decision_hours) if offer.asks else None,
         traceparent=traceparent,
+        session_name=session,
     )
 
 
@@ -334,6 +338,7 @@ async def _run_here(
     run = Run(
         opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer, arguments,
         slot=slot, traceparent=opening.traceparent, sent=True, asks=asks, token_id=opening.token_id,
+        session_name=opening.session_name,
     )  # fmt: skip
     with acting_for(run.tenant_id):
         task = asyncio.create_task(runs.perform(run))
@@ -347,7 +352,8 @@ async def _run_here(
         raise CallerGone
     if asks.done():
         return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
-    return Report(opening.id, offer.public_name, CallState.RUNNING, opening.created_at)
+    told = session_of(opening.session_name, restarted=False)
+    return Report(opening.id, offer.public_name, CallState.RUNNING, opening.created_at, session=told)
 
 
 def _prepared(call: Call) -> Run:
@@ -363,6 +369,7 @@ def _prepared(call: Call) -> Run:
     return Run(
         call.pk, call.tenant_id, call.created_at, timezone.now(), offer, arguments,
         attempt=call.attempts, traceparent=call.traceparent, sent_before=call.sent_at is not None,
+        session_name=call.session_name,
         answers=Answers(given, asked["state"]) if asked and given else None,
     )  # fmt: skip
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
 
 from connections.errors import DuvoError, SecretOfAnotherServer
-from connections.models import Authorization, Connection
+from connections.models import Authorization, Connection, SessionCalls
 from connections.quotas import MEGABYTE
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth import refreshing
@@ -46,6 +47,8 @@ class Offer:
     decision_hours: int
     call_timeout: float  # seconds
     sends_trace: bool
+    session_idle: timedelta  # after which a session of its server is ended
+    one_at_a_time: bool  # the calls of one session
     doubted: bool  # the last call was answered with 401
 
 
@@ -158,6 +161,8 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
         decision_hours=assignment.tenant.decision_hours,
         call_timeout=tool.call_timeout or tool.connection.call_timeout,
         sends_trace=tool.connection.send_trace,
+        session_idle=timedelta(minutes=tool.connection.session_idle_minutes),
+        one_at_a_time=tool.connection.session_calls == SessionCalls.ONE_AT_A_TIME,
         doubted=bearer.doubted if bearer else tool.connection.credential_reason == UNAUTHORIZED_ON_CALL,
     )
 

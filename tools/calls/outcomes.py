@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,8 +28,12 @@ from tools.errors import (
     NotApproved,
     OrganizationSuspended,
     OutcomeUnknown,
+    SessionBusy,
+    SessionLost,
+    SessionUnavailable,
     ToolDenied,
     ToolReplaced,
+    TooManySessions,
 )
 from tools.models import Call
 from tools.models.call_states import CallState
@@ -50,6 +55,10 @@ _ERRORS_BY_CODE: dict[str, type[CallError]] = {
     ActingRefused.code: ActingRefused,
     ToolReplaced.code: ToolReplaced,
     AnswerUnusable.code: AnswerUnusable,
+    SessionLost.code: SessionLost,
+    SessionBusy.code: SessionBusy,
+    TooManySessions.code: TooManySessions,
+    SessionUnavailable.code: SessionUnavailable,
 }
 SERVER_MESSAGE = "server_message"
 _BAD_GATEWAY = 502  # with 503, 504 and the 52x family: a proxy in front of the server fails
@@ -69,6 +78,13 @@ class Report:
     question: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
     waits_until: datetime | None = None
+    session: Mapping[str, Any] | None = None  # its name if it has one, and whether it was restarted
+
+
+def session_of(name: str, *, restarted: bool) -> Mapping[str, Any] | None:
+    """Return what a caller is told of the session of a call, None when there is nothing to tell."""
+    named = {"name": name} if name else {}
+    return {**named, "restarted": restarted} if name or restarted else None
 
 
 def report_of(call: Call) -> Report:
@@ -87,6 +103,7 @@ def report_of(call: Call) -> Report:
         question=call.question() if asking else None,
         progress=None if call.finished else call.progress(),
         waits_until=call.waits_until,
+        session=session_of(call.session_name, restarted=call.session_restarted),
     )  # fmt: skip
 
 

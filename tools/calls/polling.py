@@ -19,7 +19,7 @@ from mcp_types import INVALID_PARAMS
 from connections import egress, shares
 from connections.errors import DuvoError
 from tools import mcp_client
-from tools.calls import ending, offers, runs
+from tools.calls import ending, offers, runs, stream_questions
 from tools.calls.runs import Run
 from tools.catalog.upstream import ask_with_fresh_token
 from tools.errors import CallCancelled, CallTimedOut, OutcomeUnknown, ToolNotFound, ToolReplaced
@@ -132,7 +132,7 @@ def _apply(call: Call, run: Run, handle: dict[str, Any], task: Task) -> None:
     elif task.questions and (new := _unanswered(task.questions, answered)):
         until = timezone.now() + timedelta(hours=run.offer.decision_hours)
         asked = {"sealed_task": call.seal({"id": task.id, "answered": answered})}
-        run.rows().ask(AskedIn.TASK, runs.sealed_question(run, new), until, **asked)
+        run.rows().ask(AskedIn.TASK, stream_questions.sealed(run.seal, new), until, **asked)
     else:
         kept: dict[str, Any] = {"sealed_answers": "", "sealed_task": call.seal({"id": task.id, "answered": answered})}
         if task.message and task.message != (call.progress() or {}).get("message"):

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import orjson
-from django.conf import settings
 from django.db import Error as DatabaseFailed
 from django.utils import timezone
 
@@ -25,12 +23,13 @@ from connections import deleting, metrics, offload, sealing
 from connections.errors import DuvoError
 from connections.threads import in_thread
 from tools import mcp_client
-from tools.calls import contents, ledger, limits, spans, tracing, watching
+from tools.calls import contents, ledger, limits, spans, stream_questions, tracing, watching
 from tools.calls.offers import Offer
-from tools.calls.outcomes import Report, as_result, breaker_signal, outcome_of, report_of
+from tools.calls.outcomes import Report, as_result, breaker_signal, outcome_of, report_of, session_of
+from tools.calls.sessions import CallSession
 from tools.catalog import access
 from tools.catalog.upstream import ask_with_fresh_token
-from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown
+from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown, SessionBusy
 from tools.mcp_client import Answers, Questions, Task, ToolResult, budget
 from tools.models import Call, StoredContent, Tool
 from tools.models.call_states import AskedIn, CallState
@@ -39,10 +38,8 @@ from tools.payloads.raw_json import Json, RawJson, encode
 
 SLOW = 10.0  # seconds; a tool that takes longer runs in the queue for a while
 SLOW_FOR = timedelta(days=1)
-_LONGEST_STREAM_QUESTION = timedelta(hours=1)  # an open stream lives no longer than a call may
 _SPLIT_IN_THREAD = 256 * 1024  # bytes; a larger result would hold the event loop for milliseconds
 _SPLIT_SECONDS = 10.0  # of CPU time, for the largest result
-_CANCELLED = {"action": "cancel"}
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +66,8 @@ class Run:
     sent_before: bool = False  # whether an earlier attempt may have been sent
     asks: asyncio.Future[bool] | None = None  # done when the server asks on the open stream; False: its token is gone
     token_id: UUID | None = None  # whose caller waits for `asks`
+    session_name: str = ""
+    restarted: asyncio.Event = field(default_factory=asyncio.Event)  # set when its session is a new one
     one_question: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def seal(self, value: Any) -> str:
@@ -95,7 +94,7 @@ async def _perform(run: Run) -> Report:
                 run.call_id, run.attempt, seal=run.seal, slot=run.slot, caller=run.token_id, hang_up=run.asks
             ) as alive,
         ):
-            response = await _ask(run, alive, span.traceparent)
+            response = await _ask(run, alive, _session_of(run, alive), span.traceparent)
             kept = await _stored(run, _as_answered(response)) if isinstance(response, ToolResult) else None
             if isinstance(response, ToolResult) and response.is_error:
                 span.failed("tool_error")
@@ -186,7 +185,8 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
         logger.exception("The outcome of call %s could not be written down", run.call_id)
         result = whole  # the links may lead to nothing
     await _learn(run, response, seconds)
-    return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error)
+    told = session_of(run.session_name, restarted=run.restarted.is_set())
+    return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error, session=told)
 
 
 async def _stored(run: Run, result: Json) -> StoredResult:
@@ -238,7 +238,7 @@ def _as_answered(response: ToolResult) -> Json:
     }
 
 
-async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Response:
+async def _ask(run: Run, alive: watching.Running, session: CallSession, traceparent: str) -> Response:
     meta = tracing.meta(traceparent) if run.offer.sends_trace else {}
 
     async def call(server: mcp_client.Server) -> Response:
@@ -254,13 +254,31 @@ async def _ask(run: Run, alive: watching.Running, traceparent: str) -> Response:
             answers=run.answers,
             ask=partial(_ask_on_stream, run),
             on_moved=moved.set,
+            kept_in=session,
         )
 
     moved = asyncio.Event()
-    response = await ask_with_fresh_token(run.offer.server, run.offer.bearer, call)
+    try:
+        response = await ask_with_fresh_token(run.offer.server, run.offer.bearer, call)
+    except mcp_client.TimedOut as late:
+        if session.waits:
+            raise SessionBusy from late
+        raise
+    finally:
+        if session.restarted:
+            run.restarted.set()
+            await in_thread(partial(run.rows().update, session_restarted=True))
     if moved.is_set():  # the next check finds out what else is new
         await _note(run, mcp_client.EraChanged())
     return response
+
+
+def _session_of(run: Run, alive: watching.Running) -> CallSession:
+    offer = run.offer
+    return CallSession(
+        run.call_id, run.tenant_id, offer.connection_id, UUID(offer.server.owner), run.session_name,
+        idle=offer.session_idle, one_at_a_time=offer.one_at_a_time, alive=alive, asked=partial(_hang_up, run),
+    )  # fmt: skip
 
 
 async def _note(run: Run, failure: DuvoError) -> None:
@@ -270,36 +288,30 @@ async def _note(run: Run, failure: DuvoError) -> None:
         await in_thread(noted)
 
 
-async def _ask_on_stream(run: Run, questions: Questions) -> dict[str, dict[str, Any]]:
-    """Let a person or the program answer a question of the open stream; what nobody answers is answered `cancel`."""
+async def _ask_on_stream(run: Run, questions: Questions) -> stream_questions.Responses:
+    async def asked() -> None:
+        _hang_up(run)
+
     async with run.one_question:
-        until = timezone.now() + min(timedelta(hours=run.offer.decision_hours), _LONGEST_STREAM_QUESTION)
-        asked = await in_thread(lambda: run.rows().ask(AskedIn.STREAM, sealed_question(run, questions), until))
-        if not asked:
-            return dict.fromkeys(questions.requests, _CANCELLED)
-        if run.asks is not None and not run.asks.done():
-            run.asks.set_result(True)
-        watching.notify(run.call_id)
-        seconds = (until - timezone.now()).total_seconds() + settings.CALL_LEASE * 2  # the sweep answers earlier
-        await watching.until(run.call_id, lambda seen: seen.answered or seen.finished, seconds)
-        given = await in_thread(_take_answers, run)
-        return {key: given.get(key, _CANCELLED) for key in questions.requests}
+        return await stream_questions.put(
+            run.rows(), run.call_id, run.seal, questions, run.offer.decision_hours, asked=asked
+        )
 
 
 def _note_sending(run: Run) -> int:
     return run.rows().filter(state=CallState.RUNNING).update(sent_at=timezone.now())
 
 
-def _take_answers(run: Run) -> dict[str, dict[str, Any]]:
-    answers = Call.objects.get(pk=run.call_id).answers() or {}
-    run.rows().go_on()
-    return answers
+def _hang_up(run: Run) -> None:
+    """Answer the caller who waits: a person is asked."""
+    if run.asks is not None and not run.asks.done():
+        run.asks.set_result(True)
 
 
 def _wait_for_answers(run: Run, questions: Questions) -> Report:
     """Leave the call until its question is answered; the call is then repeated with the answers."""
     until = timezone.now() + timedelta(hours=run.offer.decision_hours)
-    run.rows().ask(AskedIn.RESULT, sealed_question(run, questions), until)
+    run.rows().ask(AskedIn.RESULT, stream_questions.sealed(run.seal, questions), until)
     _end_if_unwanted(run)
     return report_of(Call.objects.get(pk=run.call_id))
 
@@ -325,11 +337,6 @@ async def cancel_task(run: Run, task_id: str) -> None:
         await ask_with_fresh_token(
             run.offer.server, run.offer.bearer, lambda server: mcp_client.cancel_task(server, task_id)
         )
-
-
-def sealed_question(run: Run, questions: Questions) -> str:
-    """Return what a server asks as the row stores it, with an id that distinguishes it from the next question."""
-    return run.seal({**asdict(questions), "id": secrets.token_hex(8)})
 
 
 async def _learn(run: Run, response: ToolResult | DuvoError, seconds: float) -> None:

@@ -89,6 +89,7 @@ class Running:
     caller: UUID | None = None  # the token of who waits for it
     hang_up: asyncio.Future[bool] | None = None  # set to False when that token is no longer valid
     interrupted: CallCancelled | LeaseLost | None = None
+    pause: Callable[[bool], None] | None = None  # told whether its row asks a person, by whatever process
 
     def progress(self, step: Progress) -> None:
         """Take a step of progress, of which only the newest is written, or a line of the log; with the next query."""
@@ -96,6 +97,10 @@ class Running:
             self.step = step
         elif len(self.lines) < _LINES_AT_ONCE:
             self.lines.append(step.line)
+
+    def in_session(self) -> bool:
+        """Whether a question for this call may reach another process."""
+        return self.pause is not None
 
     def interrupt(self, reason: CallCancelled | LeaseLost) -> None:
         """Cancel the call's asyncio task; `running` raises the reason there."""
@@ -147,13 +152,16 @@ class _Watch:
                 self.ends_after = loop.time() + ENDS_EVERY
                 await self._read_ends()
             waiting = self._in_turn() if at_all else list(self.changed & self.waiting.keys())
-            running = self.running.values() if at_all else ()
+            running = list(self.running.values()) if at_all else []
             self.changed.clear()
             steps = self._steps(running, loop.time())
             due = [run for run in running if loop.time() >= run.alive_after]
             alive = [(run.id, run.attempt) for run in due]
             try:
-                seen, unwanted, lost = await in_thread(_exchange, waiting, bool(running), steps, alive)
+                pausable = [run.id for run in filter(Running.in_session, running)]
+                seen, unwanted, lost, asking = await in_thread(
+                    _exchange, waiting, bool(running), steps, alive, pausable
+                )
             except DatabaseFailed:  # whatever it is: those who wait here would wait for ever
                 logger.warning("The rows of waiting and running calls could not be read; trying again.")
                 await asyncio.sleep(POLL_EVERY)
@@ -168,9 +176,15 @@ class _Watch:
             self._notify_waiters(seen)
             for call_id in unwanted & self.running.keys():
                 self.running[call_id].interrupt(CallCancelled())
+            self._pause(pausable, asking)
             for run in due:
                 if run.id in lost and self.running.get(run.id) is run:
                     run.interrupt(LeaseLost())
+
+    def _pause(self, pausable: list[UUID], asking: set[UUID]) -> None:
+        for call_id in pausable:
+            if (run := self.running.get(call_id)) is not None and run.pause is not None:
+                run.pause(call_id in asking)
 
     async def _read_ends(self) -> None:
         """Interrupt the calls here for which something has ended, and end the waits of tokens that are invalid."""
@@ -304,9 +318,16 @@ def _ends(running: list[UUID], callers: set[UUID]) -> tuple[dict[UUID, ending.En
 
 
 def _exchange(
-    waiting: list[UUID], any_run: bool, steps: list[tuple[UUID, int, str]], alive: list[tuple[UUID, int]]
-) -> tuple[dict[UUID, Seen], set[UUID], set[UUID]]:
-    """Write progress and leases; return the rows waited for, the unwanted open calls, and those no longer ours."""
+    waiting: list[UUID],
+    any_run: bool,
+    steps: list[tuple[UUID, int, str]],
+    alive: list[tuple[UUID, int]],
+    pausable: list[UUID],
+) -> tuple[dict[UUID, Seen], set[UUID], set[UUID], set[UUID]]:
+    """Write progress and leases; return the rows waited for, and the ids of calls.
+
+    These are the unwanted open ones, those no longer ours, and those of `pausable` that ask a person at this moment.
+    """
     now = timezone.now()
     for call_id, attempt, sealed in steps:
         still = Call.objects.filter(pk=call_id, attempts=attempt, state=CallState.RUNNING)
@@ -315,7 +336,8 @@ def _exchange(
     unwanted = set(Call.objects.unwanted().values_list("pk", flat=True)) if any_run else set()
     rows = Call.objects.filter(pk__in=waiting).values_list("pk", "state", "last_seq", "sealed_answers")
     seen = {pk: Seen(CallState(state), seq, bool(answers)) for pk, state, seq, answers in rows} if waiting else {}
-    return seen, unwanted, lost
+    asks = Call.objects.filter(pk__in=pausable, state=CallState.INPUT_REQUIRED, sealed_answers="")
+    return seen, unwanted, lost, set(asks.values_list("pk", flat=True)) if pausable else set()
 
 
 def _renew_leases(calls: list[tuple[UUID, int]]) -> set[UUID]:

@@ -62,8 +62,7 @@ class Access:
 
         Raises as the MCP client does, and CheckStopped when the connection was disabled meanwhile.
         """
-        still = Connection.objects.filter(pk=self.connection.pk, enabled=True, tenant__suspended_at=None)
-        if not still.exists():
+        if not self._may_send():
             raise CheckStopped
         try:
             return egress.run(work(self._server()))
@@ -78,6 +77,15 @@ class Access:
                 credential_state.settle(self.connection)
                 raise
             return egress.run(work(self._server()))
+
+    def end_session(self) -> None:
+        """End the session of a check at a server that keeps some; nobody waits for that."""
+        if self._may_send():
+            egress.submit(mcp_client.close(self._server()))
+
+    def _may_send(self) -> bool:
+        rows = Connection.objects.filter(pk=self.connection.pk, enabled=True, tenant__suspended_at=None)
+        return rows.exists()
 
     @staticmethod
     def told(error: DuvoError) -> str:

@@ -138,8 +138,11 @@ def _check(connection: Connection, report: Probe) -> None:
             connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
         report.add_stage("authorization", "failed", error.sentence, 0)
         raise
-    _discover(access, report)
-    _list_tools(access, report)
+    try:
+        _discover(access, report)
+        _list_tools(access, report)
+    finally:
+        access.end_session()
 
 
 def _reach(connection: Connection, report: Probe) -> None:

@@ -16,7 +16,8 @@ It uses no row: callers pass a `Server` and store what comes back. `errors.py` d
     wire, sse                    bytes written and read, without I/O
     posting, responses           one message sent, its response read within timeouts and a size limit
     budget                       how many bytes of large responses a process holds at a time
-    eras, sessions               which era a server speaks; the sessions of the handshake era
+    eras                         which era a server speaks
+    handshake, sessions          the sessions of the handshake era: opened, used, ended
     server_requests              what a server of the handshake era asks while a call is under way
     server_stream                the GET stream of a session, on which it may ask as well
     questions, forms, responding what servers ask people, and whether the responses fit; without I/O
@@ -55,11 +56,13 @@ from tools.mcp_client.errors import (
 from tools.mcp_client.listing import list_tools
 from tools.mcp_client.quoting import sentence_of
 from tools.mcp_client.responding import answer_faults, faults
-from tools.mcp_client.sessions import close
+from tools.mcp_client.sessions import Sessions, close
+from tools.mcp_client.sessions import end as end_session
 from tools.mcp_client.shapes import (
     Answers,
     Ask,
     Era,
+    KeptSession,
     ListedTool,
     Listing,
     LogLine,
@@ -90,6 +93,7 @@ __all__ = [
     "EraChanged",
     "Forbidden",
     "HeaderMap",
+    "KeptSession",
     "ListedTool",
     "Listing",
     "ListingNeverEnds",
@@ -110,6 +114,7 @@ __all__ = [
     "Server",
     "ServerFacts",
     "ServerFailed",
+    "Sessions",
     "TakenForABot",
     "Task",
     "TaskStatus",
@@ -124,6 +129,7 @@ __all__ = [
     "cancel_task",
     "close",
     "discover",
+    "end_session",
     "faults",
     "get_task",
     "header_map",

@@ -19,8 +19,9 @@ from connections import offload
 from connections.errors import DuvoError
 from tools.mcp_client import eras, questions, results, sessions, wire
 from tools.mcp_client.errors import EraChanged, McpError, NeedsMore, Unsendable
-from tools.mcp_client.posting import post
+from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Listener, Reply
+from tools.mcp_client.sessions import IN_THIS_PROCESS, Sessions
 from tools.mcp_client.shapes import Answers, Ask, OnProgress, Questions, Server, Task, ToolResult
 from tools.payloads.raw_json import RawJson
 
@@ -45,6 +46,7 @@ async def call_tool(
     answers: Answers | None = None,
     ask: Ask | None = None,
     on_moved: Callable[[], None] | None = None,
+    kept_in: Sessions = IN_THIS_PROCESS,
 ) -> ToolResult | Questions | Task:
     """Run one tool once and return its result, the questions to answer first, or the task that it became.
 
@@ -54,18 +56,21 @@ async def call_tool(
     such questions are answered with `cancel`. `progress` is called in the event loop and must not block;
     `mirrored` comes from `header_map`. `on_moved` is called when the server turns out to speak another era than the
     stored one: the call, of which nothing has run, is made in that one then, unless the stored one is pinned.
+    `kept_in` says which session of the handshake era the call travels in; what it raises passes through.
     Raises an `McpError`, whose `outcome_unknown` tells whether the tool may have run.
     """
     deadline = asyncio.get_running_loop().time() + server.timeout  # a handshake on the way counts as well
     known = await in_known_era(server)
+    if known is not server and kept_in is not IN_THIS_PROCESS:
+        in_background(sessions.close(known))  # the one in which it was asked
     try:
-        return await _call(known, name, arguments, progress, meta, mirrored, answers, ask, deadline)
+        return await _call(known, name, arguments, progress, meta, mirrored, answers, ask, deadline, kept_in)
     except EraChanged as refusal:
         # The server has refused the request without reading what it is about: nothing has run.
         moved = await _in_its_new_era(known, refusal, deadline)
         if on_moved is not None:
             on_moved()
-        return await _call(moved, name, arguments, progress, meta, mirrored, answers, ask, deadline)
+        return await _call(moved, name, arguments, progress, meta, mirrored, answers, ask, deadline, kept_in)
 
 
 async def _call(
@@ -78,6 +83,7 @@ async def _call(
     answers: Answers | None,
     ask: Ask | None,
     deadline: float,
+    kept_in: Sessions,
 ) -> ToolResult | Questions | Task:
     picked = None
     if isinstance(arguments, RawJson) and server.era == "modern" and mirrored:
@@ -88,7 +94,9 @@ async def _call(
     }
     further = _carried(answers) if answers is not None and server.era == "modern" else {}
     for _ in range(MOST_REPEATS + 1):
-        reply = await exchange(server, "tools/call", params | further, progress, meta, mirrored, deadline, ask, picked)
+        reply = await exchange(
+            server, "tools/call", params | further, progress, meta, mirrored, deadline, ask, picked, kept_in
+        )
         try:
             outcome = _outcome(server, reply)
         except McpError as error:
@@ -133,10 +141,11 @@ async def exchange(
     deadline: float | None = None,
     person: Ask | None = None,
     picked: Mapping[str, Any] | None = None,
+    kept_in: Sessions = IN_THIS_PROCESS,
 ) -> Reply:
     """Send a request in the stored era of `server` and return the reply to it."""
     if server.era == "legacy":
-        return await sessions.ask(server, method, params, meta or {}, progress, deadline, person)
+        return await sessions.ask(server, method, params, meta or {}, progress, deadline, person, kept_in)
     version = wire.modern_version(server)
     request = wire.modern_request(method, params, version, meta=meta, mirrored=mirrored, picked=picked)
     return await post(server, request, listener=Listener(progress), deadline=deadline)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,18 +21,23 @@ class Cookies:
 
     __slots__ = ("_kept", "_path", "_secure")
 
-    def __init__(self, url: str) -> None:
-        """Keep nothing yet; `url` is the only one that gets them."""
+    def __init__(self, url: str, kept: Mapping[bytes, bytes] | None = None) -> None:
+        """Begin with what is `kept` of the same session; `url` is the only one that gets them."""
         parts = urlsplit(url)
         self._path = parts.path or "/"
         self._secure = parts.scheme == "https"
-        self._kept: dict[bytes, bytes] = {}
+        self._kept: dict[bytes, bytes] = dict(kept or {})
 
     def take(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep what a response sets, and forget what it deletes."""
         for name, line in headers:
             if name.lower() == b"set-cookie":
                 self._take(line)
+
+    @property
+    def kept(self) -> dict[bytes, bytes]:
+        """Return the cookies by name: secrets."""
+        return dict(self._kept)
 
     @property
     def header(self) -> list[tuple[bytes, bytes]]:

@@ -18,7 +18,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSI
 
 from connections import egress
 from connections.errors import DuvoError
-from tools.mcp_client import sessions, sse, wire
+from tools.mcp_client import handshake, sessions, sse, wire
 from tools.mcp_client.errors import (
     AnswerTooLarge,
     BadAnswer,
@@ -131,7 +131,7 @@ def _adopt(result: dict[str, Any], version: str) -> ServerFacts | None:
         return None
     meta = result.get("_meta")
     info = meta.get(SERVER_INFO_META_KEY) if isinstance(meta, dict) else None
-    return sessions.facts_from(result, info, chosen, "modern")
+    return handshake.facts_from(result, info, chosen, "modern")
 
 
 def _newest_mutual(supported: Any) -> str | None:

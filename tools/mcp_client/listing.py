@@ -13,7 +13,7 @@ from mcp_types import SERVER_INFO_META_KEY
 
 from connections.offload import Broken, Crowded, TooMuchWork
 from tools.definitions import checks, reading
-from tools.mcp_client import eras, sessions, wire
+from tools.mcp_client import eras, handshake, sessions, wire
 from tools.mcp_client.calling import exchange, in_known_era
 from tools.mcp_client.errors import BadAnswer, ListingNeverEnds, ListingTooLarge
 from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
@@ -204,7 +204,7 @@ async def _facts(server: Server, result: dict[str, Any]) -> ServerFacts:
         return (await sessions.open_for(server)).facts
     meta = result.get("_meta")
     info = meta.get(SERVER_INFO_META_KEY) if isinstance(meta, dict) else None
-    return sessions.facts_from({}, info, wire.modern_version(server), "modern")
+    return handshake.facts_from({}, info, wire.modern_version(server), "modern")
 
 
 def _whole(value: Any) -> int | None:

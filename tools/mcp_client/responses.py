@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import httpcore2
 
@@ -64,6 +64,23 @@ class Listener:
 NO_LISTENER: Final = Listener()
 
 
+class Pausable(Protocol):
+    """What is stopped while a person is asked."""
+
+    @property
+    def expired(self) -> bool:
+        """Whether it has run out already."""
+        ...
+
+    def stop(self) -> None:
+        """Stop, until each `stop` was followed by a `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Undo one `stop`."""
+        ...
+
+
 class Clock:
     """The idle and the absolute timeout of a request, on one timer; a sign of life restarts only the idle one.
 
@@ -85,6 +102,11 @@ class Clock:
     def which(self) -> Literal["idle", "absolute"]:
         """Which of the two timeouts is due first."""
         return "absolute" if (self.timer.when() or 0) >= self._absolute else "idle"
+
+    @property
+    def expired(self) -> bool:
+        """Whether one of the two has run out."""
+        return self.timer.expired()
 
     def restart_idle(self) -> None:
         """Restart the idle timeout, as something has arrived."""

@@ -15,7 +15,7 @@ from tools.mcp_client import questions, wire
 from tools.mcp_client.cookies import Cookies
 from tools.mcp_client.errors import BadQuestion
 from tools.mcp_client.posting import in_background, post
-from tools.mcp_client.responses import Clock
+from tools.mcp_client.responses import Pausable
 from tools.mcp_client.shapes import Ask, Questions, Server
 
 COURTESY_TIMEOUT: Final = 5.0  # seconds for a message that the server may miss
@@ -78,7 +78,7 @@ class ServerRequests:
         self._asked = 0
         self._closed = False
 
-    def handle(self, request: Mapping[str, Any], clock: Clock | None) -> None:
+    def handle(self, request: Mapping[str, Any], clock: Pausable | None) -> None:
         """Handle one request of the server; `clock` is stopped until a person has answered it.
 
         Without a clock the request belongs to no call, and nobody is asked.
@@ -99,7 +99,7 @@ class ServerRequests:
         if self._open:
             await asyncio.wait(self._open)
 
-    def _question(self, request: Mapping[str, Any], clock: Clock | None) -> None:
+    def _question(self, request: Mapping[str, Any], clock: Pausable | None) -> None:
         self._asked += 1
         # Counted before it is parsed: parsing costs time, and a flood of questions would slow down everybody.
         if self._asked > questions.MAX_QUESTIONS:
@@ -110,7 +110,7 @@ class ServerRequests:
         except BadQuestion as fault:
             self._reply(request, _error(INVALID_PARAMS, fault.sentence))
             return
-        if self._ask is None or clock is None or clock.timer.expired():
+        if self._ask is None or clock is None or clock.expired:
             self._reply(request, {"result": _DISMISSED})
             return
         clock.stop()
@@ -119,7 +119,7 @@ class ServerRequests:
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
-    async def _put(self, ask: Ask, request: Mapping[str, Any], asked: Questions, clock: Clock) -> None:
+    async def _put(self, ask: Ask, request: Mapping[str, Any], asked: Questions, clock: Pausable) -> None:
         response = _DISMISSED
         try:
             responses = await ask(asked)

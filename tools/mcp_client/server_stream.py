@@ -1,7 +1,8 @@
 """The GET stream of a session, on which a server sends requests of its own (2025-11-25, transports).
 
 Many servers ask there what a running call needs to know. Such a question names no call: if exactly one call is under
-way, its caller is asked; if there is none or may be several, nobody is.
+way, its caller is asked; if there is none or may be several, nobody is. Where several processes share a session, one of
+them reads its stream, and the calls of the others count as well.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, Protocol
 
 import httpcore2
 
 from connections import egress
 from connections.errors import DuvoError
-from tools.mcp_client import decoding, sse, wire
+from tools.mcp_client import decoding, questions, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, McpError, NotStreamableHttp, UnexpectedStatus
-from tools.mcp_client.responses import Clock
+from tools.mcp_client.posting import in_background
+from tools.mcp_client.responses import Clock, Pausable
 from tools.mcp_client.server_requests import Replies, ServerRequests
 
 IDLE_SECONDS: Final = 60.0  # without a call after which the stream is closed
 HEAD_SECONDS: Final = 1.0  # that calls wait for the headers of the stream
 MOST_ASKED: Final = 128 * 1024  # bytes of one message
+MOST_SORTED: Final = 16  # questions at once of which it is found out whose they are
 MOST_MISSES: Final = 3  # failures in a row after which no stream is opened in this session
 _BRIEF: Final = 2.0  # seconds; a stream that ended sooner counts as a failure
 _SHORTEST_RETRY: Final = 1.0  # seconds
@@ -35,16 +38,35 @@ _TEMPORARY: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTT
 _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
 
+class Elsewhere(Protocol):
+    """The calls of a session that other processes make."""
+
+    async def running(self) -> list[ServerRequests] | None:
+        """Return where the questions of each go; None when a call that was abandoned may still ask."""
+        ...
+
+
+class _NoClock:
+    """In place of the clock of a call that another process makes, and stops itself."""
+
+    expired = False
+
+    def stop(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
 class ServerStream:
     """The GET stream of one session: opened before a call, shared by all, closed when none came for a while.
 
+    Of a session that several processes share it is open from `hold` to `leave` in one of them, calls or not.
     It holds one connection and one asyncio task, and is opened with the `server` of `replies`. A server without such a
     stream is asked for it once in a session; no failure here is an error of a call.
     """
 
     __slots__ = (
-        "_calls", "_doubt_until", "_head", "_headers", "_last_call", "_misses", "_nobody", "_refused", "_replies",
-        "_retired", "_size", "_task", "_timer", "_waits",
+        "_calls", "_doubt_until", "_elsewhere", "_head", "_headers", "_held", "_last_call", "_misses", "_nobody",
+        "_refused", "_replies", "_retired", "_size", "_sorting", "_task", "_timer", "_waits",
     )  # fmt: skip
 
     def __init__(self, replies: Replies, version: str, session_id: str) -> None:
@@ -53,21 +75,43 @@ class ServerStream:
         self._headers = wire.session_headers(version, session_id)
         self._nobody = ServerRequests(None, replies)
         self._calls: dict[ServerRequests, Clock] = {}
+        self._elsewhere: Elsewhere | None = None
+        self._held: bool | None = None  # None: not shared, and open around calls
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._head = asyncio.Event()  # not set as long as calls should wait for the answer's head
         self._waits = True
         self._refused = self._retired = False
         self._misses = 0
-        self._size = 0
+        self._size = self._sorting = 0
         self._last_call = self._doubt_until = 0.0
 
     async def ready(self) -> None:
         """Open the stream before a call is sent; waits for it a second at most, and no more after that was in vain."""
-        if self._task is None and not (self._refused or self._retired):
+        if self._task is None and self._held is not False and not (self._refused or self._retired):
             self._open()
         if self._task is not None and not self._head.is_set():
             await self._head.wait()
+
+    def share(self, elsewhere: Elsewhere) -> None:
+        """Open the stream only between `hold` and `leave` from now on, as other processes use the session as well."""
+        self._elsewhere, self._held = elsewhere, False
+
+    def hold(self) -> None:
+        """Read the stream from now on, with or without calls."""
+        self._held = True
+        if self._task is None and not (self._refused or self._retired):
+            self._open()
+
+    def leave(self) -> None:
+        """Leave the stream to another process."""
+        self._held = False
+        self._close()
+
+    @property
+    def held(self) -> bool:
+        """Whether this process is the one that reads the stream."""
+        return self._held is True
 
     @contextmanager
     def deliver_to(self, requests: ServerRequests, clock: Clock) -> Iterator[None]:
@@ -131,7 +175,9 @@ class ServerStream:
 
     def _close_if_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        since = loop.time() if self._calls else self._last_call
+        if self._held:
+            self._size = 0  # what a server may send in a minute without calls
+        since = loop.time() if self._calls or self._held else self._last_call
         rest = since + IDLE_SECONDS - loop.time()
         if rest > 0:
             self._timer = loop.call_later(rest, self._close_if_idle)
@@ -151,7 +197,7 @@ class ServerStream:
                 missed = loop.time() - began < _BRIEF and decoder.retry is None
                 self._misses = self._misses + 1 if missed else 0
                 self._refused = self._refused or self._misses >= MOST_MISSES
-                if not self._calls or self._size > self._replies.server.max_bytes:
+                if not (self._calls or self._held) or self._size > self._replies.server.max_bytes:
                     return
                 await asyncio.sleep(min(max(decoder.retry or 0, _SHORTEST_RETRY), _LONGEST_RETRY))
                 decoder = sse.Decoder(decoder.last_id, decoder.retry)
@@ -204,9 +250,27 @@ class ServerStream:
             return  # nobody waits for this message in particular
         if not isinstance(message, dict) or "id" not in message or "method" not in message:
             return
-        if len(self._calls) == 1 and asyncio.get_running_loop().time() >= self._doubt_until:
-            ((requests, clock),) = self._calls.items()
-            requests.handle(message, clock)
+        if self._elsewhere is None or message["method"] != questions.ELICITATION:
+            self._deliver(message, [])
+        elif self._sorting < MOST_SORTED:
+            self._sorting += 1
+            in_background(self._sort(message, self._elsewhere))
+
+    async def _sort(self, message: dict[str, Any], elsewhere: Elsewhere) -> None:
+        try:
+            self._deliver(message, await elsewhere.running())
+        finally:
+            self._sorting -= 1
+
+    def _deliver(self, message: dict[str, Any], others: list[ServerRequests] | None) -> None:
+        """Hand a request of the server to the one call that may have caused it."""
+        doubtful = others is None or asyncio.get_running_loop().time() < self._doubt_until
+        calls: list[tuple[ServerRequests, Pausable]] = [
+            *self._calls.items(),
+            *((one, _NoClock()) for one in others or ()),
+        ]
+        if len(calls) == 1 and not doubtful:
+            calls[0][0].handle(message, calls[0][1])
         else:
             self._nobody.handle(message, None)
 

@@ -37,6 +37,15 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptSession:
+    """What it takes to go on with a session of the handshake era: its id and cookies are secrets."""
+
+    id: str = field(repr=False)
+    protocol_version: str
+    cookies: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ServerFacts:
     """What a server says about itself, and the era it speaks."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import os
+import secrets
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -48,7 +50,22 @@ _RESERVED: Final = frozenset(
         "user-agent",
     }
 )
-_ids = itertools.count(1)
+
+
+def _numbers() -> Iterator[int]:
+    """Return the ids of this process's requests: several processes may use one session, and no id twice in it."""
+    return itertools.count(secrets.randbits(20) << 32)  # below 2**53, as a JavaScript server reads numbers as floats
+
+
+_ids = _numbers()
+
+
+def _after_fork() -> None:
+    global _ids  # noqa: PLW0603 - the parent goes on with its own
+    _ids = _numbers()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True, slots=True)

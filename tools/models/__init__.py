@@ -1,6 +1,7 @@
 """What a tenant does with a connection.
 
 Connection ──┬── Probe                    one check, with its report
+             ├── McpSession               what the server remembers for one assignment
              └── Tool ─── ToolVersion     what the server offers, and what was approved
 Tenant ──┬── Assignment ──┬── AccessToken   a caller and its tokens
          │                ├── Consent       whom its owner lets act in their name,
@@ -15,8 +16,9 @@ from tools.models.calls import Call
 from tools.models.catalog import Placement, Policy, Probe, Tool, ToolVersion
 from tools.models.contents import StoredContent
 from tools.models.owner_notices import OwnerNotice
+from tools.models.sessions import McpSession, StreamReader
 
 __all__ = [
-    "AccessToken", "Assignment", "Call", "CallEvent", "Consent", "OwnerNotice", "Placement", "Policy", "Probe",
-    "StoredContent", "Tool", "ToolVersion",
+    "AccessToken", "Assignment", "Call", "CallEvent", "Consent", "McpSession", "OwnerNotice", "Placement", "Policy",
+    "Probe", "StoredContent", "StreamReader", "Tool", "ToolVersion",
 ]  # fmt: skip

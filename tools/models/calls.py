@@ -159,6 +159,8 @@ class Call(models.Model):
     sealed_task = models.TextField(blank=True, db_default="")
     poll_at = models.DateTimeField(null=True)
     traceparent = models.CharField(max_length=55, blank=True, db_default="")
+    session_name = models.CharField(max_length=128, blank=True, db_default="")  # "": the assignment's own session
+    session_restarted = models.BooleanField(db_default=False)  # it ran in a new one: the server remembers nothing
 
     objects = CallQuerySet.as_manager()
     sealed_fields = (

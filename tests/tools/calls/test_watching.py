@@ -25,13 +25,15 @@ class SlowRows:
         self.asked_again = threading.Event()
         self.lost: set[Any] = set()
 
-    def __call__(self, _: Any, __: Any, ___: Any, alive: list[Any]) -> tuple[dict[Any, Any], set[Any], set[Any]]:
+    def __call__(
+        self, _: Any, __: Any, ___: Any, alive: list[Any], ____: Any
+    ) -> tuple[dict[Any, Any], set[Any], set[Any], set[Any]]:
         if alive:
             self.asked.set()
             assert self.answered.wait(PATIENCE)
         elif self.answered.is_set():
             self.asked_again.set()
-        return {}, set(), self.lost
+        return {}, set(), self.lost, set()
 
     async def are_asked(self) -> None:
         assert await asyncio.to_thread(self.asked.wait, PATIENCE)

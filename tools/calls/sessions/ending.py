@@ -1,0 +1,118 @@
+"""How a session at a server ends: idle, ended by somebody, crowded out, or outdated; its server is told by DELETE.
+
+    sweep    ends the sessions that are over by themselves
+    due      those whose server is to be told, tenants in turn
+    tell     tells one server; one that cannot be reached is tried again twice
+    end      ends sessions now, and tells their servers at once
+
+A session of a connection that was changed is ended at the server at which it was opened, with the credential that it
+had. To the server of a disabled connection nothing is sent: it is left to give the session up by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db.models import Q
+from django.utils import timezone
+
+from connections import egress, shares
+from connections.errors import DuvoError, SealBroken
+from connections.models import Authorization, Connection
+from oauth import refreshing
+from tools.calls.sessions.keeping import opened_of
+from tools.catalog.upstream import server_for, with_bearer
+from tools.mcp_client import Server, end_session
+from tools.models import McpSession
+from tools.models.sessions import McpSessionQuerySet, SessionEnd
+
+_AT_ONCE: Final = 500
+_MOST_TRIES: Final = 3
+_TELLING: Final = timedelta(seconds=60)  # after which an attempt to tell a server counts as lost
+_AGAIN: Final = timedelta(seconds=20)
+_KEPT: Final = timedelta(days=1)  # that a program may take to get to know that its session has ended
+
+
+def sweep(now: datetime) -> int:
+    """End the sessions that are over by themselves, and forget those that nobody needs to know of; return how many."""
+    live = McpSession.objects.live()
+    ended = _some(live.outdated()).end(SessionEnd.CHANGED, now)
+    active = live.filter(tenant__suspended_at=None)
+    ended += _some(active.filter(idle_until__lt=now)).end(SessionEnd.IDLE, now)
+    _some(live.filter(opened_at=None, due_at__lt=now - _TELLING)).delete()
+    over = McpSession.objects.filter(ended_at__isnull=False, sealed_session="")
+    _some(over.filter(Q(program_knows=True) | Q(ended_at__lt=now - _KEPT) | Q(assignment=None))).delete()
+    return ended
+
+
+def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
+    """Return the ended sessions whose servers are to be told now, tenants in turn, at most each tenant's share."""
+    rows = McpSession.objects.filter(ended_at__isnull=False, due_at__lte=now, tenant__suspended_at=None)
+    rows = rows.exclude(sealed_session="")
+
+    def claim(pk: UUID) -> int:
+        return rows.filter(pk=pk).update(due_at=now + _TELLING)
+
+    return shares.admitted(rows, work, tenant="tenant", when="due_at", most=_AT_ONCE, claim=claim)
+
+
+def tell(session_id: UUID) -> None:
+    """Tell a server that a session is over; what it says does not matter."""
+    row = McpSession.objects.filter(pk=session_id, ended_at__isnull=False).exclude(sealed_session="").first()
+    if row is None:
+        return
+    answered = False
+    try:
+        server = _server_of(row)
+        answered = server is None or egress.run(end_session(server, opened_of(row).session))
+    except SealBroken:
+        answered = True  # nobody can end it any more
+    same = McpSession.objects.filter(pk=row.pk)
+    if answered or row.tries + 1 >= _MOST_TRIES:
+        same.update(sealed_session="", due_at=None)
+    else:
+        same.update(tries=row.tries + 1, due_at=timezone.now() + _AGAIN)
+
+
+def end(sessions: McpSessionQuerySet, reason: SessionEnd) -> int:
+    """End these sessions and tell their servers, which takes seconds at most; return how many there were."""
+    now = timezone.now()
+    ids = list(sessions.live().filter(opened_at__isnull=False).values_list("pk", flat=True))
+    chosen = McpSession.objects.filter(pk__in=ids)
+    ended = chosen.end(reason, now)
+    chosen.update(due_at=now + _TELLING)
+    for session_id in ids:
+        tell(session_id)
+    return ended
+
+
+def _some(rows: McpSessionQuerySet) -> McpSessionQuerySet:
+    return McpSession.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:_AT_ONCE]))
+
+
+def _server_of(row: McpSession) -> Server | None:
+    """Return the server to tell: as it is asked today where nothing has changed, else as it was asked last.
+
+    None where nothing may be sent.
+    """
+    connection = row.connection
+    if connection is not None and not connection.enabled:
+        return None
+    as_last_asked = opened_of(row).server
+    if connection is None or not McpSession.objects.as_opened().filter(pk=row.pk).exists():
+        return as_last_asked
+    try:
+        return _as_today(row, connection)
+    except DuvoError:
+        return as_last_asked
+
+
+def _as_today(row: McpSession, connection: Connection) -> Server:
+    server = replace(server_for(connection), era="legacy")
+    if connection.authorization != Authorization.OAUTH:
+        return server
+    owner = row.assignment.owner_id if row.assignment is not None else None
+    return with_bearer(server, refreshing.held(connection, owner))

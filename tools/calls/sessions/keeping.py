@@ -1,0 +1,222 @@
+"""The sessions that this process has joined, and what it does for them besides calls.
+
+As long as there are any it says twice a second that it is alive, writes down which were used, leaves those that have
+ended, and reads the GET streams of those whose reader has died: a server that pings there and finds nobody gives a
+session up within seconds. One process at a time reads a stream; if it is only slow, the server refuses the second one
+(409).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+from weakref import WeakKeyDictionary
+
+from django.db import Error as DatabaseFailed
+from django.db.models import F
+from django.utils import timezone
+
+from connections.egress.loop import close_with_the_loop
+from connections.errors import SealBroken
+from connections.threads import in_thread
+from tools.calls.sessions.elsewhere import CallsElsewhere
+from tools.mcp_client import KeptSession, Server
+from tools.mcp_client.handshake import Session
+from tools.models import McpSession, StreamReader
+
+BEAT = 0.5  # seconds
+ALIVE = timedelta(seconds=2)  # that a process counts as alive after a beat
+_TOUCH_EVERY = 2.0  # seconds
+_ADOPTED_AT_ONCE = 50
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Joined:
+    """A session that calls of this process use, or whose stream it reads."""
+
+    id: UUID
+    idle: timedelta
+    session: Session = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)  # the last ones that were stored
+    calls: set[UUID] = field(default_factory=set)  # under way here
+    begun: int = 0  # calls that are not written down yet
+
+
+class Here:
+    """What one event loop has joined."""
+
+    def __init__(self) -> None:
+        """Join nothing yet."""
+        self.id = uuid4()
+        self.joined: dict[UUID, Joined] = {}
+        self._beating: asyncio.Task[None] | None = None
+        self._touched = 0.0
+        self._end: object = None
+
+    def join(self, row: McpSession, server: Server, session: Session | None = None) -> Joined:
+        """Return the session of a row, joined with what its row keeps unless it is given; raises SealBroken."""
+        if (known := self.joined.get(row.pk)) is not None:
+            return known
+        kept = opened_of(row)
+        session = session or Session.joined(server, kept.session)
+        if session.stream is not None:
+            session.stream.share(CallsElsewhere(row.pk, session.replies, self._calls_of(row.pk)))
+        idle = (row.idle_until - row.used_at) if row.idle_until and row.used_at else timedelta(minutes=30)
+        joined = self.joined[row.pk] = Joined(row.pk, idle, session, kept.headers)
+        if row.holder == self.id and session.stream is not None:
+            session.stream.hold()
+        self._start()
+        return joined
+
+    def leave(self, session_id: UUID) -> None:
+        """Use a session no more; its stream is closed as soon as no call is under way."""
+        joined = self.joined.pop(session_id, None)
+        if joined is not None and joined.session.stream is not None:
+            joined.session.stream.retire()
+
+    def _calls_of(self, session_id: UUID) -> Any:
+        def calls() -> set[UUID]:
+            joined = self.joined.get(session_id)
+            return set(joined.calls) if joined is not None else set()
+
+        return calls
+
+    def _start(self) -> None:
+        if self._beating is None or self._beating.done():
+            self._beating = asyncio.get_running_loop().create_task(self._beat(), context=Context())
+            self._end = self._end or close_with_the_loop(self.resign)
+
+    async def _beat(self) -> None:
+        while self.joined:
+            with suppress(DatabaseFailed):
+                await self._beat_once()
+            await asyncio.sleep(BEAT)
+
+    async def _beat_once(self) -> None:
+        loop = asyncio.get_running_loop()
+        used: list[tuple[UUID, int, timedelta]] = []
+        if loop.time() - self._touched >= _TOUCH_EVERY:
+            self._touched = loop.time()
+            used = [(one.id, one.begun, one.idle) for one in self.joined.values() if one.begun or one.calls]
+            for one in self.joined.values():
+                one.begun = 0
+        asked = list(self.joined)
+        live, adopted = await in_thread(_exchange, self.id, asked, used)
+        for session_id in set(asked) - live.keys():
+            self.leave(session_id)
+        for session_id, holder in live.items():
+            self._read_or_not(session_id, holder)
+        for row in adopted:
+            with suppress(SealBroken):
+                self.join(row, opened_of(row).server)
+                self._read_or_not(row.pk, self.id)
+
+    def _read_or_not(self, session_id: UUID, holder: UUID | None) -> None:
+        joined = self.joined.get(session_id)
+        stream = joined.session.stream if joined is not None else None
+        if stream is None or stream.held == (holder == self.id):
+            return
+        if holder == self.id:
+            stream.hold()
+        else:
+            stream.leave()
+
+    async def resign(self) -> None:
+        """Leave every session; another process reads their streams at once."""
+        if not self.joined:
+            return
+        for session_id in list(self.joined):
+            self.leave(session_id)
+        beating, self._beating = self._beating, None
+        if beating is not None:
+            beating.cancel()
+            await asyncio.wait([beating])
+        with suppress(DatabaseFailed):
+            await in_thread(lambda: StreamReader.objects.filter(pk=self.id).update(alive_until=timezone.now() - ALIVE))
+
+
+_heres: WeakKeyDictionary[asyncio.AbstractEventLoop, Here] = WeakKeyDictionary()
+
+
+def here() -> Here:
+    """Return what the running event loop has joined."""
+    loop = asyncio.get_running_loop()
+    if loop not in _heres:
+        _heres[loop] = Here()
+    return _heres[loop]
+
+
+def everywhere() -> dict[asyncio.AbstractEventLoop, Here]:
+    """Return what each event loop of this process has joined."""
+    return dict(_heres)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a row keeps, opened: the session, and the server as it was asked last."""
+
+    session: KeptSession
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    server: Server = field(repr=False)
+
+
+def opened_of(row: McpSession) -> Opened:
+    """Return what a row keeps; raises SealBroken."""
+    known = row.opened()
+    cookies = {name.encode("latin-1"): value.encode("latin-1") for name, value in known["cookies"].items()}
+    headers = tuple((name, value) for name, value in known["headers"])
+    server = Server(
+        key=row.server_key, url=known["url"], headers=headers, era="legacy",
+        protocol_version=known["version"], tenant=str(row.tenant_id), owner=str(row.assignment_id or ""),
+    )  # fmt: skip
+    return Opened(KeptSession(known["id"], known["version"], cookies), known["url"], headers, server)
+
+
+def to_keep(server: Server, session: KeptSession) -> dict[str, Any]:
+    """Return what a row keeps of a session, to be sealed: all that it takes to go on with it, or to end it."""
+    return {
+        "id": session.id,
+        "version": session.protocol_version,
+        "cookies": {name.decode("latin-1"): value.decode("latin-1") for name, value in session.cookies.items()},
+        "url": server.url,
+        "headers": [list(pair) for pair in server.headers],
+    }
+
+
+def _exchange(
+    reader: UUID, joined: Sequence[UUID], used: Sequence[tuple[UUID, int, timedelta]]
+) -> tuple[dict[UUID, UUID | None], list[McpSession]]:
+    """Write what this process has to say; return who reads which joined session, and those it reads from now on."""
+    now = timezone.now()
+    if not StreamReader.objects.filter(pk=reader).update(alive_until=now + ALIVE):
+        StreamReader.objects.create(id=reader, alive_until=now + ALIVE)
+    for session_id, begun, idle in used:
+        row = McpSession.objects.live().filter(pk=session_id)
+        row.update(used_at=now, idle_until=now + idle, calls=F("calls") + begun)
+    live = dict(McpSession.objects.live().valid().filter(pk__in=joined).values_list("pk", "holder")) if joined else {}
+    return live, _adopt(reader)
+
+
+def _adopt(reader: UUID) -> list[McpSession]:
+    """Take over streams whose reader has died."""
+    dead = list(StreamReader.objects.filter(alive_until__lt=timezone.now()).values_list("pk", flat=True))
+    if not dead:
+        return []
+    orphans = McpSession.objects.live().valid().filter(holder__in=dead, opened_at__isnull=False)
+    adopted: list[McpSession] = []
+    for session_id in list(orphans.values_list("pk", flat=True)[:_ADOPTED_AT_ONCE]):
+        if orphans.filter(pk=session_id).update(holder=reader):
+            adopted.extend(McpSession.objects.filter(pk=session_id))
+    if not adopted and not McpSession.objects.live().filter(holder__in=dead).exists():
+        StreamReader.objects.filter(pk__in=dead, alive_until__lt=timezone.now() - ALIVE).delete()
+    return adopted

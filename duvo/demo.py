@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from connections import names
 from connections.forms import ConnectionForm
-from connections.models import Authorization, Connection, Membership, Role, Tenant, User
+from connections.models import Authorization, Connection, Era, Membership, Role, Tenant, User
 from connections.states import CredentialState
 from duvo import processes, sample_consent
 from duvo.demo_browser import Browser, BrowserError, send
@@ -30,6 +30,7 @@ PATIENCE = 60  # seconds for a probe or a call
 ORGANIZATIONS = ("Acme", "Globex")
 CONNECTION = "Orders"
 SIGNED_IN = "Warehouse"
+REMEMBERING = "Cart"
 
 
 class DemoFailed(Exception):
@@ -64,6 +65,7 @@ class Story:
         self.call_tools(token)
         self.call_in_background(token)
         self.try_from_outside(globex)
+        self.shop_in_sessions(acme, token)
         warehouse = self.connect_with_oauth(acme)
         self.sign_in(warehouse, passwords)
         self.call_as_person(token)
@@ -197,6 +199,36 @@ class Story:
         self._check(status == http.client.NOT_FOUND, f"It answered {status}: {body}")
         self.say(f"  {status}: {body['detail']}")
 
+    def shop_in_sessions(self, tenant: Tenant, token: str) -> None:
+        """Fill two carts at a server that remembers, each in a session of its own, and end the sessions."""
+        self._step(f"{tenant}'s admin adds “{REMEMBERING}”: the same server as of 2025-11-25, when it had sessions")
+        entered = {"name": REMEMBERING, "server_url": self.sample.url, "era_choice": Era.LEGACY}
+        entered |= {"authorization": Authorization.API_KEY, "api_key": self.sample.api_key}
+        self._watch(self._save(tenant, entered))
+        put = f"{REMEMBERING.lower()}__put_into_cart"
+        self._until(lambda: put in str(self.ask("GET", "/v1/tools", token)) or None, f"{put} is not offered.")
+        carts = {
+            "ann": [self.put_into_cart(token, "ann", sku) for sku in ("TEA-001", "CUP-001")][-1],
+            "bob": self.put_into_cart(token, "bob", "POT-001"),
+        }
+        self._check(len(carts["ann"]) == 2 and len(carts["bob"]) == 1, f"The carts are mixed up: {carts}")  # noqa: PLR2004 - Ann's two
+        for name in carts:
+            self._step(f"DELETE /v1/sessions/{name}")
+            status, body = self.ask("DELETE", f"/v1/sessions/{name}", token)
+            self._check(status == http.client.NO_CONTENT, f"It answered {status}: {body}")
+            self.say(f"  {status}: the server forgets {name.title()}'s cart")
+
+    def put_into_cart(self, token: str, session: str, sku: str) -> list[str]:
+        """Put an article into the cart of a session and return what is in it."""
+        name = f"{REMEMBERING.lower()}__put_into_cart"
+        self._step(f"POST /v1/tools/{name}/call, Duvo-Session: {session}, {sku}")
+        body: dict[str, Any] = {"arguments": {"sku": sku}}
+        status, body = self.ask("POST", f"/v1/tools/{name}/call", token, body, session=session)
+        self._check(status == http.client.OK, f"It answered {status}: {body}")
+        cart: list[str] = body["structured_content"]["result"]
+        self.say(f"  {session.title()}'s cart: {', '.join(cart)}")
+        return cart
+
     def connect_with_oauth(self, tenant: Tenant) -> Connection:
         """Add a connection that somebody has to sign in to; its check says so."""
         self._step(f"{tenant}'s admin adds the connection “{SIGNED_IN}” to {self.sample.sign_in_url}, with OAuth")
@@ -244,14 +276,15 @@ class Story:
         self.say(f"Press Sign out, and Sign in as Ada or Grace, at {self._site}{_page_of(connection)}")
 
     def ask(
-        self, method: str, path: str, token: str, body: Any = None, *, prefer: str = ""
+        self, method: str, path: str, token: str, body: Any = None, *, prefer: str = "", session: str = ""
     ) -> tuple[int, dict[str, Any]]:
         """Send one request to the product over HTTP, as a program would."""
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         headers |= {"Prefer": prefer} if prefer else {}
+        headers |= {"Duvo-Session": session} if session else {}
         try:
             answer = send(method, self._site + path, "" if body is None else json.dumps(body), headers)
-            return answer.status, json.loads(answer.text)
+            return answer.status, json.loads(answer.text or "{}")
         except (BrowserError, ValueError) as error:
             raise DemoFailed(f"{method} {path} got no answer.") from error
 

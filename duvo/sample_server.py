@@ -11,6 +11,7 @@ import hmac
 import os
 import struct
 import zlib
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -68,6 +69,7 @@ class Warehouse:
     on_hand: dict[str, int] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)
     numbers: count[int] = field(default_factory=lambda: count(1001))
+    carts: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # by session
 
     @classmethod
     def furnished(cls) -> Warehouse:
@@ -182,6 +184,18 @@ def _offer_ordering(server: MCPServer[Any], warehouse: Warehouse) -> None:
     def cancel_order(number: Annotated[int, Field(description="The number that place_order gave.")]) -> Order:
         """Cancel an order for good; its pieces can be ordered again."""
         return warehouse.cancel(number)
+
+    @server.tool(title="Put into the cart", annotations=ToolAnnotations(destructive_hint=False, open_world_hint=False))
+    def put_into_cart(context: Context[Any, Any], sku: Sku) -> list[str]:
+        """Put an article into the cart of this session; needs MCP 2025-11-25 or earlier, which has sessions."""
+        request = context.request_context.request
+        session = request.headers.get("mcp-session-id") if request is not None else None
+        if session is None:
+            message = "There is no session, so there is no cart."
+            raise ToolError(message)
+        cart = warehouse.carts[session]
+        cart.append(warehouse.product(sku).name)
+        return cart
 
     @server.tool(title="Export the ledger", annotations=READS)
     def export_ledger(year: Annotated[int, Field(ge=2000, le=2100)]) -> str:

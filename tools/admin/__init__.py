@@ -2,9 +2,10 @@
 
 `catalog` lists tools and checks, `placement` says where a tool's calls run. `assignments`, `consents`, `tokens` and
 `token_forms` say who may call. `calls` shows a call with its `timeline`; `decisions` and `questions` are what people
-decide and answer there, and `rendering` shows untrusted arguments and results. Begin with `catalog` and `calls`.
+decide and answer there, and `rendering` shows untrusted arguments and results. `sessions` lists what servers remember.
+Begin with `catalog` and `calls`.
 """
 
-from tools.admin import assignments, calls, catalog, tokens
+from tools.admin import assignments, calls, catalog, sessions, tokens
 
-__all__ = ["assignments", "calls", "catalog", "tokens"]
+__all__ = ["assignments", "calls", "catalog", "sessions", "tokens"]

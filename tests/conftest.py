@@ -8,8 +8,10 @@ from importlib import import_module
 
 import hypothesis
 import pytest
+from django.conf import settings
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
+from django.test.client import ClientHandler
 
 from connections.models import Connection, Membership, Role, Tenant, User
 from tools.models import AccessToken, Assignment
@@ -76,6 +78,25 @@ def _nothing_remembered() -> None:
 
     callers.forget()
     offers.forget()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_clients() -> Iterator[None]:
+    """Leave the layer of the static files out of Django's test client.
+
+    Each new client would look through all 180 files, which took most of the time of most pages, and the layer is the
+    only asynchronous one: each request would go to an event loop and back. `live_server_url` has it.
+    """
+    load = ClientHandler.load_middleware
+
+    def load_without_files(handler: ClientHandler, is_async: bool = False) -> None:
+        layers = [layer for layer in settings.MIDDLEWARE if not layer.startswith("servestatic.")]
+        with override_settings(MIDDLEWARE=layers):
+            load(handler, is_async)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientHandler, "load_middleware", load_without_files)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,6 +10,9 @@ PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input --quiet
 # Tests wait for servers about as long as they compute: three of them keep two cores busy.
 WORKERS ?= 3
+# Where the environment says that Python shall keep no compiled modules, each of the many Pythons of a run, and pytest in
+# each of its workers, would compile every module anew: seconds of each.
+unexport PYTHONDONTWRITEBYTECODE
 # What `check --deploy` judges: settings as in production, with secrets made for this one run.
 DEPLOY = SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))') \
 	SEAL_KEYS=$$($(PYTHON) -c 'import base64, secrets; print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())') \

@@ -15,6 +15,7 @@ import uvicorn
 from django.db import connections
 
 from connections.models import Connection
+from tests.loopback import NO_TLS
 from tools.calls.sessions import keeping
 from tools.catalog import probing
 from tools.models import Probe
@@ -34,7 +35,7 @@ class Api:
         headers = dict(more.pop("headers", {}))
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        with httpx2.Client(trust_env=False, timeout=30) as client:
+        with httpx2.Client(trust_env=False, verify=NO_TLS, timeout=30) as client:
             return client.request(method, f"{self.base}{path}", headers=headers, **more)
 
     def get(self, path: str, **more: Any) -> httpx2.Response:

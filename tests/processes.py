@@ -22,6 +22,7 @@ from django.db import connection as database
 from redis import Redis
 
 from duvo import stack
+from tests.loopback import NO_TLS
 from tools.calls import pubsub
 
 PATIENCE = 40.0  # seconds until a process answers on a busy machine
@@ -143,7 +144,7 @@ def start_web(processes: Processes) -> StartWeb:
         ]
         web = Web(processes.start(*command), f"http://127.0.0.1:{port}")
         deadline = time.monotonic() + PATIENCE
-        with httpx2.Client(trust_env=False, base_url=web.base) as http:
+        with httpx2.Client(trust_env=False, verify=NO_TLS, base_url=web.base) as http:
             while True:
                 with suppress(httpx2.TransportError):
                     if http.get("/healthz").status_code == 200:

@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx2
 
+from tests.loopback import NO_TLS
+
 Json = dict[str, Any]
 
 FINISHED = "The client under test has finished."  # the suite keeps no exit codes, but it keeps this line
@@ -87,7 +89,9 @@ class Program:
 
     def __init__(self, product: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx2.Client(base_url=f"{product}/v1", headers=headers, trust_env=False, timeout=PATIENCE)
+        self._http = httpx2.Client(
+            base_url=f"{product}/v1", headers=headers, trust_env=False, verify=NO_TLS, timeout=PATIENCE
+        )
 
     def get(self, path: str, **query: Any) -> Json:
         return self._http.get(path, params=query, headers=WAITING).raise_for_status().json()
@@ -123,7 +127,7 @@ class Person:
     """An organization admin in the admin site, with a browser that keeps cookies."""
 
     def __init__(self, product: str) -> None:
-        self._browser = httpx2.Client(base_url=product, trust_env=False, timeout=PATIENCE)
+        self._browser = httpx2.Client(base_url=product, trust_env=False, verify=NO_TLS, timeout=PATIENCE)
         self._browser.get("/admin/login/").raise_for_status()
         known = {"username": os.environ["PRODUCT_ADMIN"], "password": os.environ["PRODUCT_PASSWORD"]}
         entered = self._post("/admin/login/?next=/admin/", known)
@@ -136,7 +140,7 @@ class Person:
         if not address.startswith("http://localhost:"):
             say(f"There is no way to the provider: {leaving.status_code} {address}")
             return False
-        with httpx2.Client(trust_env=False, timeout=PATIENCE) as elsewhere:
+        with httpx2.Client(trust_env=False, verify=NO_TLS, timeout=PATIENCE) as elsewhere:
             consented = elsewhere.get(address)
         callback = self._browser.get(consented.headers["location"])
         say(f"The callback answered {callback.status_code}")

@@ -17,6 +17,7 @@ from celery import current_app
 
 from duvo import stack
 from tests.conftest import House
+from tests.loopback import NO_TLS
 from tests.processes import PATIENCE, Processes
 
 MARK = "m4rker-of-a-secret"
@@ -71,7 +72,9 @@ def test_what_runs_as_the_help_page_says_prints_no_secret_and_names_itself_nowhe
             processes.start(*words)
     for task in ("connections.forget_sessions", "no.such_task"):
         current_app.send_task(task, kwargs={"marked": MARK}, queue=queue_of(workers))
-    with httpx2.Client(trust_env=False, base_url=f"http://127.0.0.1:{port}", headers=FROM_OUTSIDE, timeout=60) as http:
+    with httpx2.Client(
+        trust_env=False, verify=NO_TLS, base_url=f"http://127.0.0.1:{port}", headers=FROM_OUTSIDE, timeout=60
+    ) as http:
         until_it_answers(http)
         query = {"code": MARK, "state": MARK, "access_token": MARK}
         door = f"/v1/tools/{acme.connection().slug}__x/call"

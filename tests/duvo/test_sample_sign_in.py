@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from duvo import sample_sign_in
+from tests.loopback import NO_TLS
 from tests.servers.running import Host, Served
 from tools import mcp_client
 
@@ -89,7 +90,7 @@ def client() -> Iterator[Client]:
         await built[0](scope, receive, send)
 
     host.start(served, late)
-    with httpx2.Client(trust_env=False) as http:
+    with httpx2.Client(trust_env=False, verify=NO_TLS) as http:
         registered = Client(served.origin, http)
         registered.register()
         yield registered

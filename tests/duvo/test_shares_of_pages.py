@@ -16,6 +16,7 @@ from connections.errors import Unreachable
 from connections.models import Membership, User
 from tests.conftest import House
 from tests.live import Api
+from tests.loopback import NO_TLS
 
 SignedIn = Callable[[User | None], Client]
 CSRF = "a" * 32
@@ -41,7 +42,7 @@ def check(api: Api, signed_in: SignedIn) -> Callable[[User], None]:
     def press(user: User) -> None:
         session = signed_in(user).cookies[settings.SESSION_COOKIE_NAME].value
         cookies = {settings.SESSION_COOKIE_NAME: session, settings.CSRF_COOKIE_NAME: CSRF}
-        with httpx2.Client(trust_env=False, timeout=30, cookies=cookies) as browser:
+        with httpx2.Client(trust_env=False, verify=NO_TLS, timeout=30, cookies=cookies) as browser:
             assert browser.get(f"{api.base}/admin/").status_code == 200  # from now on it is known whose it is
             form: dict[str, Any] = {"server_url": "https://mcp.rival.co.uk/mcp", "csrfmiddlewaretoken": CSRF}
             assert browser.post(f"{api.base}{CHECK}", data=form).status_code == 200

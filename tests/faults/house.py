@@ -23,6 +23,7 @@ import psycopg
 from celery import Celery
 
 from duvo import stack
+from tests.loopback import NO_TLS
 from tests.servers import postgres, valkey
 
 PATIENCE = 40.0  # seconds until a process answers on a busy machine
@@ -69,7 +70,7 @@ class Server:
         return int(self._ask("GET", "/counts")["most_here"])
 
     def _ask(self, method: str, path: str) -> Any:
-        with httpx2.Client(trust_env=False, timeout=PATIENCE) as http:
+        with httpx2.Client(trust_env=False, verify=NO_TLS, timeout=PATIENCE) as http:
             return http.request(method, self.url + path).json()
 
 
@@ -206,7 +207,7 @@ class Web:
 
     def _client(self, timeout: float) -> httpx2.Client:
         base, headers = f"http://{HOST}:{self.port}", {"Authorization": f"Bearer {self.token}"}
-        return httpx2.Client(trust_env=False, base_url=base, headers=headers, timeout=timeout)
+        return httpx2.Client(trust_env=False, verify=NO_TLS, base_url=base, headers=headers, timeout=timeout)
 
 
 def kill(process: Process) -> None:

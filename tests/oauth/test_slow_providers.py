@@ -13,6 +13,7 @@ from django.db import transaction
 from connections import egress
 from connections.models import User
 from oauth.models import SignIn
+from tests.loopback import NO_TLS
 from tests.oauth.conftest import StartScene
 from tests.processes import StartWeb
 from tests.servers.authorization.server import approve
@@ -34,7 +35,7 @@ def test_waiting_for_slow_providers_takes_neither_database_connections_nor_place
     web = start_web()
     cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={scene.client.session.session_key}"}
     with (
-        httpx2.Client(trust_env=False, base_url=web.base, headers=cookie, timeout=60) as browser,
+        httpx2.Client(trust_env=False, verify=NO_TLS, base_url=web.base, headers=cookie, timeout=60) as browser,
         ThreadPoolExecutor(WAITING) as people,
     ):
         coming = [people.submit(browser.get, url.raw_path.decode()) for url in callbacks]

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from connections.threads import in_thread
 from oauth.models import SignIn
+from tests.loopback import NO_TLS
 from tests.oauth.conftest import Scene, StartScene
 from tests.processes import StartWeb, StartWorker, Web
 from tools.models import Call
@@ -41,7 +42,11 @@ async def call_all(webs: list[Web], token: str, many: int) -> list[httpx2.Respon
     """Make many calls at once, in turn at each web process; every second one is left to a worker."""
     bases = cycle(web.base for web in webs)
     async with httpx2.AsyncClient(
-        trust_env=False, timeout=PATIENCE, headers={"Authorization": f"Bearer {token}"}, limits=httpx2.Limits()
+        trust_env=False,
+        verify=NO_TLS,
+        timeout=PATIENCE,
+        headers={"Authorization": f"Bearer {token}"},
+        limits=httpx2.Limits(),
     ) as http:
         return await asyncio.gather(
             *(

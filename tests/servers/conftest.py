@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.servers.authorization.clients import NO_TLS
+from tests.loopback import NO_TLS
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from mcp.client.auth.extensions.client_credentials import (
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 
+from tests.loopback import NO_TLS
 from tests.servers.authorization.behaviour import SIGNED
 from tests.servers.authorization.by_hand import BACK
-from tests.servers.authorization.clients import NO_TLS
 from tests.servers.authorization.protection import protect
 from tests.servers.authorization.server import approve
 from tests.servers.fixtures import StartAuthorizationServer, StartServer

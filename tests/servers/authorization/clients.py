@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +10,8 @@ from urllib.parse import urlsplit
 import httpx2
 from mcp.shared.auth import OAuthClientInformationFull
 
+from tests.loopback import NO_TLS
 from tests.servers.authorization.behaviour import NONE, SIGNED
-
-# Loopback is plain http: a context without authorities, as reading them takes 40 ms for every client.
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Client(OAuthClientInformationFull):

@@ -13,10 +13,11 @@ import httpx2
 from mcp.shared.auth import OAuthToken
 from starlette.responses import JSONResponse, Response
 
+from tests.loopback import NO_TLS
 from tests.servers.authorization.application import Endpoints
 from tests.servers.authorization.authentication import Authenticator
 from tests.servers.authorization.behaviour import BASIC, NONE, POST, SIGNED, Behaviour
-from tests.servers.authorization.clients import NO_TLS, Client
+from tests.servers.authorization.clients import Client
 from tests.servers.authorization.provider import Access, Provider
 from tests.servers.authorization.turnstile import Turnstile
 from tests.servers.running import Host, Incoming

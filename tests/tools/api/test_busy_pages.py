@@ -21,6 +21,7 @@ from duvo import pages
 from duvo.pages import MOST_WAITING_ALIKE, Busy, Slots
 from tests.conftest import House
 from tests.live import Api
+from tests.loopback import NO_TLS
 from tests.tools.conftest import Shop, eventually
 from tools.calls import limits
 
@@ -90,7 +91,7 @@ class Browsers:
         self.base, self.answers, self.threads = base, list[httpx2.Response](), list[threading.Thread]()
 
     def get(self, path: str) -> httpx2.Response:
-        with httpx2.Client(trust_env=False, timeout=60, cookies=self.cookies) as client:
+        with httpx2.Client(trust_env=False, verify=NO_TLS, timeout=60, cookies=self.cookies) as client:
             return client.get(f"{self.base}{path}")
 
     def open(self, many: int) -> None:
@@ -150,7 +151,7 @@ def test_a_client_that_hangs_up_keeps_its_place_as_long_as_its_page_is_at_work(
         for _ in range(MANY):
             with (
                 pytest.raises(httpx2.TimeoutException),
-                httpx2.Client(trust_env=False, cookies=theirs.cookies) as client,
+                httpx2.Client(trust_env=False, verify=NO_TLS, cookies=theirs.cookies) as client,
             ):
                 client.get(f"{theirs.base}{PAGE}", timeout=0.1)
         waiting = (

@@ -15,6 +15,7 @@ from django.utils import timezone
 from redis import Redis
 
 from tests.conftest import House
+from tests.loopback import NO_TLS
 from tests.tools.conftest import Shop, eventually
 from tools import callers
 from tools.calls import life, pubsub, watching
@@ -28,7 +29,7 @@ def events(shop: Shop, call_id: str, last: int | None = None) -> list[tuple[int,
         headers["Last-Event-ID"] = str(last)
     told = []
     with (
-        httpx2.Client(trust_env=False, timeout=30) as client,
+        httpx2.Client(trust_env=False, verify=NO_TLS, timeout=30) as client,
         client.stream("GET", f"{shop.api.base}/v1/calls/{call_id}/events", headers=headers) as answer,
     ):
         assert answer.headers["content-type"] == "text/event-stream"
@@ -151,7 +152,7 @@ def test_a_revoked_token_hears_nothing_more(shop: Shop) -> None:
     call = shop.call("echo", {"text": "x"}, headers={"Prefer": "wait=0"}).json()["id"]
     headers = {"Authorization": f"Bearer {shop.api.token}"}
     with (
-        httpx2.Client(trust_env=False, timeout=30) as client,
+        httpx2.Client(trust_env=False, verify=NO_TLS, timeout=30) as client,
         client.stream("GET", f"{shop.api.base}/v1/calls/{call}/events", headers=headers) as answer,
     ):
         lines = answer.iter_lines()

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from tests.conftest import House
+from tests.loopback import NO_TLS
 from tests.tools.conftest import Shop, eventually
 from tools.calls import limits
 from tools.errors import LimitReached
@@ -43,7 +44,7 @@ def test_an_assignment_has_fifty_streams_at_a_time_and_one_that_is_closed_makes_
     address = f"{shop.api.base}/v1/calls/{queued.pk}/events"
     headers = {"Authorization": f"Bearer {shop.api.token}"}
     with ExitStack() as stack:
-        client = stack.enter_context(httpx2.Client(trust_env=False, timeout=30))
+        client = stack.enter_context(httpx2.Client(trust_env=False, verify=NO_TLS, timeout=30))
         stream = stack.enter_context(client.stream("GET", address, headers=headers))
         assert stream.status_code == 200
         refused = shop.api.get(f"/v1/calls/{queued.pk}/events")
@@ -51,7 +52,10 @@ def test_an_assignment_has_fifty_streams_at_a_time_and_one_that_is_closed_makes_
         assert refused.headers["retry-after"]
 
     def again() -> bool:
-        with httpx2.Client(trust_env=False, timeout=30) as client, client.stream("GET", address, headers=headers) as it:
+        with (
+            httpx2.Client(trust_env=False, verify=NO_TLS, timeout=30) as client,
+            client.stream("GET", address, headers=headers) as it,
+        ):
             return it.status_code == 200
 
     assert eventually(again, "a place")

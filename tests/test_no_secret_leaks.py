@@ -203,24 +203,18 @@ def test_the_api_shows_a_call_only_to_the_assignment_that_made_it(estate: Estate
     assert [estate.leaks(problem) for problem in estate.problems] == [[] for _ in estate.problems]
 
 
-def test_no_log_line_at_debug_holds_a_marker(estate: Estate, api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    api.as_(estate.tokens["calling"]).get("/v1/nothing")  # is logged, which shows that lines are caught
-    assert [line for line in reading.log_lines(caplog) if estate.leaks(line)] == []
-
-
-def test_a_message_of_the_broker_holds_ids_only(estate: Estate, broker: redis.Redis) -> None:
+def test_nothing_that_is_written_down_holds_a_marker(
+    estate: Estate, api: Api, broker: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log at its most talkative, the broker's messages, every column, every error and what a row says of itself."""
     waiting = [message for queue in reading.QUEUES for message in reading.messages(broker, queue)]
     assert waiting
     for message, arguments in waiting:
         assert estate.leaks(message) == []
-        assert set(arguments) <= {"call_id", "connection_id"}
-
-
-def test_no_column_of_any_table_holds_a_marker(estate: Estate) -> None:
+        assert set(arguments) <= {"call_id", "connection_id"}, "a message holds ids only"
     assert [name for name, content in reading.tables() if estate.leaks(content)] == []
-
-
-def test_no_error_and_no_row_says_a_marker_about_itself(estate: Estate) -> None:
     assert len(estate.errors) == len(METHODS) * len(HOSTILE)
     assert [estate.leaks(error) for error in estate.errors] == [[] for _ in estate.errors]
     assert [row for row in reading.rows() if estate.leaks(row)] == []
+    api.as_(estate.tokens["calling"]).get("/v1/nothing")  # is logged, which shows that lines are caught
+    assert [line for line in reading.log_lines(caplog) if estate.leaks(line)] == []

@@ -9,6 +9,7 @@ from importlib import import_module
 import hypothesis
 import pytest
 from django.conf import settings
+from django.core.management.commands import flush
 from django.db import connection
 from django.test import Client, override_settings
 from django.test.client import ClientHandler
@@ -22,6 +23,7 @@ hypothesis.settings.load_profile("busy")
 
 pytest_plugins = ["tests.servers.fixtures", "tests.live", "tests.processes", "tests.reading"]
 
+MADE_BY_MIGRATIONS = {"django_content_type", "auth_permission"}
 PASSWORD = "correct horse battery staple"
 
 
@@ -103,16 +105,18 @@ def _quick_clients() -> Iterator[None]:
 def _quick_flush() -> Iterator[None]:
     """Empty only the tables that have rows after a test with threads, the audit log included.
 
-    Django's TRUNCATE of every table takes eight times as long. The triggers that keep the audit log as it is are put
-    aside meanwhile: only the owner of the table can do that, and the product need not be it.
+    Django's TRUNCATE of every table takes eight times as long, and so does making the kinds of content and permissions
+    anew, which are the same for ever. The triggers that keep the audit log as it is are put aside meanwhile: only the
+    owner of the table can do that, and the product need not be it.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(connection.ops), "sql_flush", _sql_flush)
+        patch.setattr(flush, "emit_post_migrate_signal", lambda *_: None)
         yield
 
 
 def _sql_flush(_: object, __: object, tables: list[str], **___: object) -> list[str]:
-    names = [connection.ops.quote_name(table) for table in tables]
+    names = [connection.ops.quote_name(table) for table in tables if table not in MADE_BY_MIGRATIONS]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join(f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM {name})" for name in names))  # noqa: S608
         deletes = [f"DELETE FROM {name}" for (name,) in cursor.fetchall()]  # noqa: S608 - our own tables

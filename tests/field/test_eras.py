@@ -46,7 +46,7 @@ def test_a_check_finds_the_old_server_behind_an_odd_answer(
     monkeypatch: pytest.MonkeyPatch,
     odd: str,
 ) -> None:
-    monkeypatch.setattr(eras, "MODERN_PATIENCE", 0.5)
+    monkeypatch.setattr(eras, "MODERN_PATIENCE", 1.0)
     server = mcp_server("legacy")
     server.rules.insert(0, kinds.only_on("server/discover", ODD[odd]))
     connection = acme.connection(url=server.url)
@@ -84,7 +84,7 @@ async def test_who_asks_us_to_wait_or_to_go_elsewhere_is_not_asked_again(mcp_ser
 
 
 async def test_a_modern_server_that_slept_is_modern(mcp_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eras, "MODERN_PATIENCE", 0.3)
+    monkeypatch.setattr(eras, "MODERN_PATIENCE", 1.0)
     server = mcp_server("modern")
     server.rules.insert(0, kinds.once(kinds.hangs))
     assert (await mcp_client.discover(at(server))).era == "modern"

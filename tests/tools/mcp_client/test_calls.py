@@ -142,8 +142,8 @@ async def test_progress_is_heard_while_the_tool_runs(mcp_server: StartServer, ki
 
 
 async def test_progress_winds_the_idle_clock_up_again(mcp_server: StartServer) -> None:
-    server = at(mcp_server("modern"), idle_timeout=0.8)
-    result = await mcp_client.call_tool(server, "slow", {"steps": 6, "pause": 0.25})
+    server = at(mcp_server("modern"), idle_timeout=2)
+    result = await mcp_client.call_tool(server, "slow", {"steps": 11, "pause": 0.25})
     assert result.content[0]["text"] == "done"
 
 

@@ -292,9 +292,9 @@ async def test_progress_while_a_person_thinks_is_heard(mcp_server: StartServer) 
     )
     server.rules.append(kinds.only_on("tools/call", kinds.streams(asked, complete, progress, hold=True)))
     heard: list[float] = []
-    ann = Person(ACCEPTED, thinks=0.5)
+    ann = Person(ACCEPTED, thinks=2)
     with pytest.raises(mcp_client.TimedOut):
         await mcp_client.call_tool(
-            at(server, idle_timeout=0.2), "echo", {}, ask=ann, progress=lambda step: heard.append(step.progress)
+            at(server, idle_timeout=1.5), "echo", {}, ask=ann, progress=lambda step: heard.append(step.progress)
         )
     assert (heard, ann.withdrawn) == ([1], 0)

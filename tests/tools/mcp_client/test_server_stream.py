@@ -91,13 +91,13 @@ async def test_a_choice_beside_the_call_reaches_the_tool(mcp_server: StartServer
 @pytest.mark.parametrize("clock", ["idle_timeout", "timeout"])
 async def test_both_clocks_stand_still_while_a_person_thinks(mcp_server: StartServer, clock: str) -> None:
     server = mcp_server("legacy", asking.asking())
-    ann = Person(NAMED, thinks=0.8)
-    assert (await mcp_client.call_tool(at(server, **{clock: 0.4}), "ask_aside", {}, ask=ann)).structured == NAMED
+    ann = Person(NAMED, thinks=2.5)
+    assert (await mcp_client.call_tool(at(server, **{clock: 2}), "ask_aside", {}, ask=ann)).structured == NAMED
 
 
 async def test_the_clocks_go_on_after_the_answer(mcp_server: StartServer) -> None:
     server, aside = with_aside(mcp_server)
-    async with under_way(server, Person(NAMED, thinks=0.5), idle_timeout=0.3) as (call,):
+    async with under_way(server, Person(NAMED, thinks=2), idle_timeout=1.5) as (call,):
         aside.say(elicits(1, ASKED))
         with pytest.raises(mcp_client.TimedOut) as failure:
             await call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import signal
 import socket
@@ -87,8 +88,12 @@ class Processes:
 
 @pytest.fixture
 def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The queues, empty and for this test alone, also where a developer's REDIS_URL is shared by xdist's processes."""
-    with (tmp_path_factory.getbasetemp().parent / "calls.lock").open("w") as lock:
+    """The queues, empty and for this test alone, also where a developer's REDIS_URL is shared by xdist's processes.
+
+    Processes with brokers of their own need not wait for each other.
+    """
+    name = hashlib.sha256(settings.REDIS_URL.encode()).hexdigest()
+    with (tmp_path_factory.getbasetemp().parent / f"queues-{name[:16]}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with current_app.connection_for_write() as broker:
             for name in ("calls", "probes", "housekeeping"):

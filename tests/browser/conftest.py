@@ -25,7 +25,7 @@ from connections.models import User
 from duvo import stack
 from tests.conftest import PASSWORD
 
-PATIENCE = 20_000  # milliseconds; a cold worker on a busy machine
+PATIENCE = 40_000  # milliseconds; a cold worker on a busy machine
 FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
     "--disable-quic",

@@ -19,7 +19,7 @@ DEPLOY = SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe
 	PUBLIC_URL=https://duvo.example.com DATABASE_URL=sqlite:///:memory: EMAIL_HOST=mail.example.com
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test smoke faults load neighbours conformance check format bench lock clean
+.PHONY: help setup up demo test suite smoke faults load neighbours conformance check format bench lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
@@ -33,11 +33,15 @@ demo: $(VENV)/runtime.stamp ## Start it with demo data and two sample MCP server
 	@$(PYTHON) manage.py demo $(if $(ONCE),--once,--port $(PORT))
 
 test: $(VENV)/dev.stamp ## Run all tests on PostgreSQL and Valkey, then the smoke tests on SQLite
-	$(PYTHON) -m pytest -n $(WORKERS) --durations=10
+	@$(MAKE) --no-print-directory suite
 	@$(MAKE) --no-print-directory smoke
 
+suite: $(VENV)/dev.stamp ## Run all tests on PostgreSQL and Valkey
+	$(PYTHON) -m pytest -n $(WORKERS) --durations=10
+
 smoke: $(VENV)/dev.stamp ## Run the smoke tests on SQLite
-	DATABASE_URL=sqlite:///$(CURDIR)/.cache/smoke.sqlite3 $(PYTHON) -m pytest -m smoke
+	DATABASE_URL=sqlite:///$(CURDIR)/.cache/smoke.sqlite3 $(PYTHON) -m pytest -m smoke \
+		$$(grep -rl 'pytest\.mark\.smoke' tests --include='test_*.py') # to read all others takes a quarter of its time
 
 faults: $(VENV)/dev.stamp ## Break processes, broker, database, server and caller in the middle of calls, and count
 	@$(PYTHON) -m pytest -m faults -n 0 tests/faults

@@ -50,6 +50,18 @@ def carry_out(work: Callable[[], Value]) -> Value:
     raise AssertionError  # the last try returns or raises
 
 
+def carry_out_beside(work: Callable[[], Value]) -> Value:
+    """Run in a transaction what a deletion may wait for while it waits for the deletion: that costs another try."""
+    for left in reversed(range(_TRIES)):
+        try:
+            with transaction.atomic():
+                return work()
+        except OperationalError as error:
+            if not left or _sqlstate(error) not in _DEADLOCKS:
+                raise
+    raise AssertionError  # the last try returns or raises
+
+
 @contextmanager
 def may_vanish(rows: QuerySet[Any]) -> Iterator[None]:
     """Let the work inside end quietly if its rows are deleted meanwhile; every other error is raised."""

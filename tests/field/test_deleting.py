@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 from django.apps import apps
+from django.db import connection as database
 from django.test import Client
 from django.utils import timezone
 
@@ -22,7 +26,7 @@ from tests.field.deleter import deleting_before
 from tests.oauth.conftest import Scene, StartScene, scene  # noqa: F401 - a fixture
 from tests.servers.authorization.server import approve
 from tests.servers.fixtures import StartServer
-from tests.tools.conftest import OpenShop, Shop, open_shop  # noqa: F401 - a fixture
+from tests.tools.conftest import OpenShop, Shop, eventually, open_shop  # noqa: F401 - a fixture
 from tools import tasks
 from tools.calls import life, offers
 from tools.catalog import probing
@@ -267,3 +271,31 @@ def test_an_organization_goes_with_all_that_runs_for_it(
     assert not Tenant.objects.exists()
     assert not SignIn.objects.exists()
     assert AuditEvent.objects.filter(action="tenant.deleted").exists()
+
+
+@pytest.mark.skipif(database.vendor != "postgresql", reason="SQLite has one writer: nobody waits for another in turn.")
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "order-4711"}], ids=["without a key", "with a key"])
+def test_a_deletion_and_a_call_that_wait_for_each_other_do_not_cost_the_call(
+    open_shop: OpenShop,  # noqa: F811
+    key: dict[str, str],
+) -> None:
+    shop = open_shop()
+    known = database.settings_dict
+    address = {"dbname": known["NAME"], "user": known["USER"], "host": known["HOST"], "port": known["PORT"] or None}
+
+    def waits() -> bool:
+        with database.cursor() as cursor:
+            cursor.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            return cursor.fetchone() is not None
+
+    with psycopg.connect(**address, password=known["PASSWORD"]) as deletion, ThreadPoolExecutor(1) as pool:
+        deletion.execute("SELECT 1 FROM connections_connection FOR UPDATE")
+        answer = pool.submit(shop.call, "echo", {"text": "x"}, headers=key)
+        eventually(waits, "the call waits for the deletion")
+        with suppress(psycopg.errors.DeadlockDetected):  # at one of the two
+            for table in ("connections_tenant", "tools_assignment", "tools_tool"):
+                deletion.execute(f"SELECT 1 FROM {table} FOR UPDATE")  # noqa: S608 - our own tables
+        deletion.rollback()
+        assert answer.result(30).status_code == 200, answer.result().text

@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
-from connections import sealing
+from connections import deleting, sealing
 from connections.errors import DuvoError
 from tools.calls.ledger import Opening
 from tools.definitions.schemas import Fault
@@ -81,8 +81,7 @@ def open_once(opening: Opening, key: Key) -> Call | None:
     )  # fmt: skip
     call.sealed_arguments = sealing.seal_bytes(opening.arguments, context=call.seal_context)
     try:
-        with transaction.atomic():
-            call.save(force_insert=True)
+        deleting.carry_out_beside(lambda: call.save(force_insert=True))
     except IntegrityError:
         first = find_call(opening.assignment_id, key, opening.created_at)
         if first is None:

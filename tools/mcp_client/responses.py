@@ -353,11 +353,8 @@ class ResponseReader:
     async def _parsed(self, body: bytes) -> Any:
         """Return a parsed message; a large one of a call is parsed in a separate process, its content kept as bytes."""
         self._large, self._not_finite = b"", False  # they may be those of an earlier message
-        if is_small(body) and self._request.method in _LARGE and exact.needed(body):
-            return self._divided(*dividing.divide(body, self._request.method.encode()))
         if is_small(body):
-            value, self._not_finite = wire.read_noting(body)
-            return value
+            return self._parsed_here(body)
         if self._request.method == _LISTING:
             return await asyncio.to_thread(wire.read_json, body)
         if self._request.method not in _LARGE:
@@ -373,6 +370,20 @@ class ResponseReader:
         except (offload.TooMuchWork, offload.Crowded, offload.Broken) as error:
             raise AnswerUnread from error
         return self._divided(*divided)
+
+    def _parsed_here(self, body: bytes) -> Any:
+        """Return a small message; of a call with numbers that parsing would change, the content is kept as bytes."""
+        exactly = self._request.method in _LARGE
+        try:
+            value, not_finite = wire.read_noting(body)
+        except BadAnswer:
+            if not exactly or not exact.needed(body):  # a number that is larger than any float can be kept
+                raise
+        else:
+            if not exactly or not exact.may_have_floats(value) or not exact.needed(body):
+                self._not_finite = not_finite
+                return value
+        return self._divided(*dividing.divide(body, self._request.method.encode()))
 
     def _divided(self, beside: bytes, large: bytes) -> Any:
         self._large = large

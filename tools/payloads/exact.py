@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import orjson
 
+_MOST_LOOKED_AT: Final = 200  # values; to look at as many takes as long as to scan 10 KB of text
 _LONG: Final = 16  # digits; a number with fewer is held, unless it has an exponent
 _MOST_COMPARED: Final = 400  # characters of a number that is compared; a longer one counts as not held
 _DIGITS: Final = bytes.maketrans(b"123456789.E", b"0000000000e")
@@ -22,6 +23,24 @@ _TOKENS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|-?[0-9][0-9.eE+-]*', re
 _MOST_BITS: Final = (-(2**63), 2**64 - 1)
 _SURE_DIGITS: Final = 18  # of an integer that has 64 bits at most
 _FEW_DIGITS: Final = 20
+
+
+def may_have_floats(value: Any) -> bool:
+    """Tell whether a value that orjson has parsed has a float, or is too large to be looked through.
+
+    orjson makes a float of each number that it changes. So without one none was changed, however long the text is.
+    """
+    values = [value]
+    for each in values:
+        if isinstance(each, float):
+            return True
+        if isinstance(each, dict):
+            values.extend(each.values())
+        elif isinstance(each, list):
+            values.extend(each)
+        if len(values) > _MOST_LOOKED_AT:
+            return True
+    return False
 
 
 def needed(text: bytes) -> bool:
@@ -45,7 +64,8 @@ def is_changed(number: str) -> bool:
         least, most = _MOST_BITS
         return digits > _SURE_DIGITS and (digits > _FEW_DIGITS or not least <= int(number) <= most)
     try:
-        return Decimal(number) != Decimal(repr(float(number)))
+        read = repr(float(number))
+        return read != number and Decimal(number) != Decimal(read)
     except (InvalidOperation, ValueError):
         return True
 

@@ -63,5 +63,16 @@ def may_be_parsed(text: bytes) -> bool:
 
 
 def read(text: bytes) -> Any:
-    """Parse our own JSON if it is small and its numbers stay as they are, else return it as `RawJson`."""
-    return orjson.loads(text) if may_be_parsed(text) else RawJson(text)
+    """Parse JSON if it is small and its numbers stay as they are, else return it as `RawJson`.
+
+    Raises ValueError for small text that is no JSON; what is returned as `RawJson` may be none either.
+    """
+    if not is_small(text):
+        return RawJson(text)
+    try:
+        value = orjson.loads(text)
+    except ValueError:
+        if exact.needed(text):  # one that is larger than any float, say
+            return RawJson(text)
+        raise
+    return RawJson(text) if exact.may_have_floats(value) and exact.needed(text) else value

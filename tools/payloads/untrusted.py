@@ -56,7 +56,7 @@ def read_noting(body: bytes, *, exactly: bool = False) -> tuple[Any, bool]:
         except ValueError as error:
             raise NotJson from error
     else:
-        if exactly and exact.needed(body):
+        if exactly and exact.may_have_floats(value) and exact.needed(body):
             value = exact.loads(body)
     # JSON with few brackets cannot be deep; only the rest is serialized to find out.
     if has_more_than(MAX_DEPTH, (b"{", b"["), body):

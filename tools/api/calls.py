@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar, cast
 
@@ -32,7 +33,7 @@ from tools.calls.outcomes import Report
 from tools.errors import CallerGone, CallNotFound, LimitReached, OrganizationSuspended
 from tools.models import Call
 from tools.payloads import untrusted
-from tools.payloads.raw_json import Json, may_be_parsed, read
+from tools.payloads.raw_json import Json, RawJson, read
 
 LARGEST_RESPONSES = 256 * 1024  # bytes; parsing as many takes 25 ms at most, and forms have no files
 CANCEL_WAIT = 2.0  # seconds that a cancel waits for the end, which comes within one
@@ -204,7 +205,9 @@ class AnswerCall(AsyncView):
         _check_type(request)
         if len(request.body) > LARGEST_RESPONSES:
             raise problems.TooLarge(f"The responses are larger than {LARGEST_RESPONSES // 1024} KB.")
-        responses, asked = _read_members(request.body, "responses", "The responses are not a JSON object.", also="id")
+        responses, asked = _members(
+            _parsed(request.body, orjson.loads), "responses", "The responses are not a JSON object.", also="id"
+        )
         await answering.answer_here(call, responses, asked=asked)
         call = await in_thread(own_call, self.principal, id, of=self.principal.tenant_id)
         try:
@@ -246,8 +249,9 @@ def refuse(error: DuvoError) -> HttpResponse:
 async def _member(request: HttpRequest, name: str, not_an_object: str, *, tenant: str) -> Json:
     """Return the one member that the body may have, an object; that of a large body may be `RawJson`."""
     _check_type(request)
-    if may_be_parsed(request.body):
-        return _read_members(request.body, name, not_an_object)[0]
+    body = _parsed(request.body, read)
+    if not isinstance(body, RawJson):
+        return _members(body, name, not_an_object)[0]
     faults, member = await offload.run(
         "tools.offload_jobs:body", request.body, name.encode(), not_an_object.encode(), tenant=tenant
     )
@@ -263,12 +267,15 @@ def _check_type(request: HttpRequest) -> None:
         raise problems.Unsupported
 
 
-def _read_members(text: bytes, name: str, not_an_object: str, *, also: str = "") -> tuple[dict[str, Any], str]:
-    """Return the one member that a body may have, an object, and the text that it may have `also`."""
+def _parsed(text: bytes, parse: Callable[[bytes], Any]) -> Any:
     try:
-        body = orjson.loads(text or b"{}")
-    except orjson.JSONDecodeError as error:
+        return parse(text or b"{}")
+    except ValueError as error:
         raise problems.Malformed from error
+
+
+def _members(body: Any, name: str, not_an_object: str, *, also: str = "") -> tuple[dict[str, Any], str]:
+    """Return the one member that a body may have, an object, and the text that it may have `also`."""
     if faults := untrusted.member_faults(body, name, not_an_object, also=also):
         raise problems.Invalid(faults)
     return dict(body.get(name, {})), str(body.get(also, "")) if also else ""

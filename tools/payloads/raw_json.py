@@ -57,11 +57,6 @@ def has_more_than(most: int, marks: Iterable[bytes], text: bytes) -> bool:
     return False
 
 
-def may_be_parsed(text: bytes) -> bool:
-    """Tell whether JSON is small, and parsing it changes none of its numbers."""
-    return is_small(text) and not exact.needed(text)
-
-
 def read(text: bytes) -> Any:
     """Parse JSON if it is small and its numbers stay as they are, else return it as `RawJson`.
 

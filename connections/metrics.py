@@ -14,6 +14,7 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import redis
@@ -125,6 +126,7 @@ def hand_over() -> None:
 atexit.register(hand_over)
 
 
+@lru_cache(maxsize=256)
 def key_of(name: str, **labels: str) -> str:
     """Return the field of the hash that counts this."""
     closed = LABELS[name]

@@ -56,8 +56,10 @@ class LoadingCache(Generic[Key, Value]):
     def get_cached(self, key: Key) -> Value:
         """Return the cached value; raises KeyError when there is none."""
         with self._lock:
-            value = self._values.get(key)
-            return self._missing[key] if value is None else value
+            try:
+                return self._values[key]
+            except KeyError:
+                return self._missing[key]
 
     def drop(self, key: Key) -> None:
         """Forget one value."""

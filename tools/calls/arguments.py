@@ -15,10 +15,13 @@ from tools.payloads.raw_json import Json, RawJson, encode
 _COME_AGAIN = 5.0  # seconds
 
 
-async def check(arguments: Json, checker: Checker, *, tenant: object) -> None:
-    """Raise ArgumentsRefused if they do not fit, ArgumentsTooComplex if that takes too long to find out, or Crowded."""
+async def check(arguments: Json, checker: Checker, *, tenant: object, text: bytes | None = None) -> None:
+    """Raise ArgumentsRefused if they do not fit, ArgumentsTooComplex if that takes too long to find out, or Crowded.
+
+    `text` are the same arguments as JSON, where they have been serialized.
+    """
     try:
-        faults = await checker.faults(arguments, tenant=str(tenant))
+        faults = await checker.faults(arguments, tenant=str(tenant), text=text)
     except TooMuchWork as error:
         raise ArgumentsTooComplex from error
     if faults:

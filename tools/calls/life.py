@@ -52,7 +52,7 @@ from tools.errors import (
 from tools.mcp_client import Answers
 from tools.models import Call
 from tools.models.call_states import MOST_ATTEMPTS, CallState
-from tools.payloads.raw_json import Json
+from tools.payloads.raw_json import Json, RawJson
 
 _SWEPT_AT_ONCE = 500
 _TRIES = 100  # per second, of all the queued calls together that wait for a slot at one connection
@@ -90,8 +90,9 @@ async def start(
         if first is not None:
             return await _follow_repeat(first, principal, wait)
     offer = await offers.find(principal.assignment_id, principal.token_id, name)
-    await arguments_.check(arguments, offer.checker, tenant=principal.tenant_id)
-    opening = _opening(principal, offer, arguments, traceparent, session, in_worker=in_worker or offer.queued)
+    text = arguments_.as_json(arguments)
+    await arguments_.check(arguments, offer.checker, tenant=principal.tenant_id, text=text)
+    opening = _opening(principal, offer, text, traceparent, session, in_worker=in_worker or offer.queued)
     at_once = opening.state == CallState.RUNNING
     slot = None
     follower = None if at_once or not wait else await _follower(principal.assignment_id, principal.tenant_id, wait)
@@ -288,7 +289,7 @@ def sweep(now: datetime) -> list[UUID]:
 
 
 def _opening(
-    principal: Principal, offer: Offer, arguments: Json, traceparent: str, session: str, *, in_worker: bool
+    principal: Principal, offer: Offer, arguments: bytes, traceparent: str, session: str, *, in_worker: bool
 ) -> ledger.Opening:
     now = timezone.now()
     state = CallState.AWAITING_APPROVAL if offer.asks else CallState.QUEUED if in_worker else CallState.RUNNING
@@ -305,7 +306,7 @@ def _opening(
         tool_digest=offer.digest,
         server_url=offer.server.url,
         state=state,
-        arguments=arguments_.as_json(arguments),
+        arguments=arguments,
         request_id=request_id.get(),
         created_at=now,
         started_at=now if state == CallState.RUNNING else None,
@@ -336,7 +337,8 @@ async def _run_here(
     """Run the call, whose row is committed, in this process, and return its report after `wait` seconds at most."""
     asks: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     run = Run(
-        opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer, arguments,
+        opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer,
+        arguments if offer.mirrored else RawJson(opening.arguments),  # sent as they were serialized to be stored
         slot=slot, traceparent=opening.traceparent, sent=True, asks=asks, token_id=opening.token_id,
         session_name=opening.session_name,
     )  # fmt: skip

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -37,6 +37,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionBroken
 from redis.exceptions import NoScriptError
+from uuid_utils.compat import uuid7
 
 from connections import metrics
 from tools.errors import CallError, CircuitOpen, LimitReached, QuotaFull
@@ -113,7 +114,7 @@ class FollowerSlot:
     kind: Literal["streams", "waiters"]
     assignment_id: UUID
     tenant_id: UUID
-    id: str = field(default_factory=lambda: uuid4().hex)
+    id: str = field(default_factory=lambda: uuid7().hex)
 
 
 class Breakers(NamedTuple):
@@ -173,7 +174,7 @@ async def acquire(bounds: Bounds, *, lease: float, counted: bool = False, size: 
 
     Raises LimitReached or CircuitOpen; then nothing was taken.
     """
-    slot = Slot(uuid4().hex, bounds)
+    slot = Slot(uuid7().hex, bounds)
     rate = None if counted else bounds.assignment_rate
     command = (
         "acquire", slot.id, lease, bounds.tenant_id, _bound(bounds.tenant_concurrency),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 
 # version, trace id, span id, flags; a later version may say more, of which nothing is known (section 3.2.2).
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -22,4 +22,4 @@ def meta(traceparent: str) -> dict[str, str]:
     if not traceparent:
         return {}
     version, trace_id, _, flags = traceparent.split("-")
-    return {"traceparent": f"{version}-{trace_id}-{secrets.token_hex(8)}-{flags}"}
+    return {"traceparent": f"{version}-{trace_id}-{random.getrandbits(64) or 1:016x}-{flags}"}

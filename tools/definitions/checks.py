@@ -41,10 +41,13 @@ class Checker:
     cost: SchemaCost = field(repr=False)
     compiled: schemas.Validator | None = field(repr=False)
 
-    async def faults(self, value: Json, *, tenant: object) -> list[Fault]:
-        """Return the faults of a value, at most 50; raises TooMuchWork, Crowded and Broken."""
+    async def faults(self, value: Json, *, tenant: object, text: bytes | None = None) -> list[Fault]:
+        """Return the faults of a value, at most 50; raises TooMuchWork, Crowded and Broken.
+
+        `text` is the value as JSON, where it has been serialized before.
+        """
         try:
-            text = encode(value)
+            text = encode(value) if text is None else text
         except TypeError:
             return [Fault("", "This value is nested too deeply or is not JSON.")]
         if (found := self._at_once(value, text)) is not None:

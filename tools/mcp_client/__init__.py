@@ -15,6 +15,7 @@ It uses no row: callers pass a `Server` and store what comes back. `errors.py` d
 
     wire, sse                    bytes written and read, without I/O
     posting, responses           one message sent, its response read within timeouts and a size limit
+    parsing                      a message parsed where that holds up nobody else
     budget                       how many bytes of large responses a process holds at a time
     eras                         which era a server speaks
     handshake, sessions          the sessions of the handshake era: opened, used, ended

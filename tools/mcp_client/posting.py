@@ -11,7 +11,7 @@ import httpcore2
 from connections import egress
 from connections.errors import Unreachable
 from tools.mcp_client import wire
-from tools.mcp_client.errors import ConnectionLost, McpError, TakenForABot, TimedOut, Unsendable
+from tools.mcp_client.errors import ConnectionLost, McpError, TimedOut, Unsendable
 from tools.mcp_client.responses import NO_LISTENER, Clock, Listener, Reply, ResponseReader
 from tools.mcp_client.shapes import Server
 
@@ -63,9 +63,6 @@ async def post(
             response = await egress.pool().handle_async_request(http_request)
             if request.cookies is not None:
                 request.cookies.take(response.headers)
-            if any(name.lower() == b"cf-mitigated" for name, _ in response.headers):
-                await response.aclose()
-                raise TakenForABot(response.status)
             return await reading.read(response)
     except McpError as error:
         error.sent = _is_call(request, body)

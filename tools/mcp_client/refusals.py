@@ -14,8 +14,10 @@ _CHALLENGE = b"www-authenticate"
 
 def combined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Return headers by lower-case name; of several challenges all are kept (RFC 9110, section 11.6.1)."""
-    challenges = [value.strip() for name, value in headers if name.lower() == _CHALLENGE]
     one_each = {name.lower(): value for name, value in headers}
+    if _CHALLENGE not in one_each:
+        return one_each
+    challenges = [value.strip() for name, value in headers if name.lower() == _CHALLENGE]
     if len(challenges) > 1:
         # Those for Bearer are put together, as a reader takes the parameters of one; the first of each name counts.
         bearer = [line.partition(b" ")[2].strip() for line in challenges if _is_bearer(line)]

@@ -11,14 +11,13 @@ from typing import Any, Final, Literal, Protocol
 
 import httpcore2
 
-from connections import egress, offload
+from connections import egress
 from connections.errors import DuvoError
-from tools.mcp_client import budget, decoding, messages, quoting, refusals, sse, wire
-from tools.mcp_client.errors import AnswerTooLarge, AnswerUnread, BadAnswer, ConnectionLost, NotStreamableHttp
+from tools.mcp_client import budget, decoding, messages, parsing, quoting, refusals, sse, wire
+from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, ConnectionLost, NotStreamableHttp, TakenForABot
 from tools.mcp_client.messages import Fault
 from tools.mcp_client.shapes import LogLine, OnProgress, Progress, Server
-from tools.payloads import dividing, exact, tool_results
-from tools.payloads.raw_json import is_small
+from tools.payloads import tool_results
 
 _MAX_ERROR_BODY: Final = 64 * 1024
 _REFUSAL_SECONDS: Final = 2.0  # that the body of an error may take to arrive
@@ -27,11 +26,9 @@ MOST_LINES: Final = 100  # log notifications of one call that are told
 _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed names none
 _MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither content nor tools, such as a handshake's
 _UNCOUNTED: Final = 128 * 1024  # bytes of an answer that the budget does not count
-_LARGE: Final = frozenset({"tools/call", "tasks/get"})  # whose answers have content
-_LISTING: Final = "tools/list"
 _UNTYPED: Final = frozenset({b"", b"text/plain", b"application/octet-stream"})  # which may be JSON all the same
 WHOLE_SECONDS: Final = 120.0  # that a large answer may take to arrive, once it has begun to
-_READ_SECONDS: Final = 10.0  # of CPU time, for the largest answer
+_TOO_SOON: Final = 0.01  # of the idle timeout; to restart it for each piece of an answer costs as much as to read it
 _MOST_DIGITS: Final = 15  # of a Content-Length; one with more is ignored, as no such response is read
 _BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
@@ -87,7 +84,7 @@ class Clock:
     After `stop` both are stopped until each `stop` was followed by a `resume`.
     """
 
-    __slots__ = ("_absolute", "_idle", "_loop", "_stopped_at", "_stops", "timer")
+    __slots__ = ("_absolute", "_idle", "_loop", "_restarted_at", "_stopped_at", "_stops", "timer")
 
     def __init__(self, server: Server, deadline: float | None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -95,7 +92,7 @@ class Clock:
         self._absolute = deadline if deadline is not None else now + server.timeout
         self._idle = server.idle_timeout
         self._stops = 0
-        self._stopped_at = now
+        self._stopped_at = self._restarted_at = now
         self.timer = asyncio.timeout_at(min(self._absolute, now + self._idle))
 
     @property
@@ -109,14 +106,19 @@ class Clock:
         return self.timer.expired()
 
     def restart_idle(self) -> None:
-        """Restart the idle timeout, as something has arrived."""
+        """Restart the idle timeout, as something has arrived; not again within a hundredth of it."""
+        if self._loop.time() > self._restarted_at + self._idle * _TOO_SOON:
+            self._restart()
+
+    def _restart(self) -> None:
         if not self._stops:
-            self.timer.reschedule(min(self._absolute, self._loop.time() + self._idle))
+            self._restarted_at = self._loop.time()
+            self.timer.reschedule(min(self._absolute, self._restarted_at + self._idle))
 
     def finish_within(self, seconds: float) -> None:
         """Shorten the absolute timeout to so many seconds from now: the answer has begun to arrive."""
         self._absolute = min(self._absolute, self._loop.time() + seconds)
-        self.restart_idle()
+        self._restart()
 
     @contextmanager
     def stop_idle(self) -> Iterator[None]:
@@ -124,7 +126,7 @@ class Clock:
         if not self._stops:
             self.timer.reschedule(self._absolute)
         yield
-        self.restart_idle()
+        self._restart()
 
     def stop(self) -> None:
         """Stop both timeouts, for instance while a person is asked."""
@@ -138,15 +140,15 @@ class Clock:
         self._stops -= 1
         if not self._stops:
             self._absolute += self._loop.time() - self._stopped_at
-            self.restart_idle()
+            self._restart()
 
 
 class ResponseReader:
     """Reads the answer to one request; afterwards `unfinished` is what is left to do in the background."""
 
     __slots__ = (
-        "_account", "_clock", "_counted", "_expected", "_large", "_lines", "_listener", "_not_finite", "_odd",
-        "_request", "_server", "_session", "_size", "_status", "unfinished",
+        "_clock", "_counted", "_expected", "_large", "_lines", "_listener", "_not_finite", "_odd", "_request",
+        "_server", "_session", "_size", "_status", "_until_read", "unfinished",
     )  # fmt: skip
 
     def __init__(self, server: Server, request: wire.Request, listener: Listener, clock: Clock) -> None:
@@ -159,6 +161,7 @@ class ResponseReader:
         self._session: str | None = None
         self._expected = self._server.max_bytes  # bytes, at most
         self._counted = False  # whether the budget knows of this answer
+        self._until_read = ExitStack()
         self._large = b""
         self._lines = 0  # of the log
         self._not_finite = False  # whether the answer has numbers that JSON cannot hold
@@ -168,10 +171,10 @@ class ResponseReader:
     async def read(self, response: httpcore2.Response) -> Reply:
         """Return the reply; raises as `posting.post` says."""
         headers = refusals.combined(response.headers)
-        end = ExitStack()
-        self._account = end.enter_context(budget.account())
         try:
             self._status = response.status
+            if b"cf-mitigated" in headers:
+                raise TakenForABot(response.status)
             if (error := refusals.error_for(response.status, headers, self._server)) is not None:
                 error.said = (await self._read_refusal(response, headers)).said
                 raise error
@@ -181,7 +184,7 @@ class ResponseReader:
                 return self._bare()
             return await self._read_answer(response, headers)
         finally:
-            end.close()
+            self._until_read.close()
             if self.unfinished is None:
                 await response.aclose()
 
@@ -329,10 +332,11 @@ class ResponseReader:
         read = messages.read(message, self._request.id, self._request.method, refusal=refusal)
         if isinstance(read, Fault):
             return self._bare(read)
-        if self._request.method in _LARGE and isinstance(error := read.get("error"), dict):  # of a failed task
+        has_content = self._request.method in parsing.WITH_CONTENT
+        if has_content and isinstance(error := read.get("error"), dict):  # of a failed task
             read = {**read, "error": error | {"message": quoting.quoted(str(error.get("message")), self._server)}}
         holder = read.get("result") if self._request.method == "tasks/get" else read
-        if self._request.method in _LARGE and isinstance(holder, dict):
+        if has_content and isinstance(holder, dict):
             holder["_meta"] = tool_results.meta_of(holder, not_finite=self._not_finite)
         return Reply(self._status, self._session, result=read, size=self._size, large=self._large)
 
@@ -351,45 +355,10 @@ class ResponseReader:
             self._listener.progress(Progress(None, line=LogLine(level, logger, text)))
 
     async def _parsed(self, body: bytes) -> Any:
-        """Return a parsed message; a large one of a call is parsed in a separate process, its content kept as bytes."""
-        self._large, self._not_finite = b"", False  # they may be those of an earlier message
-        if is_small(body):
-            return self._parsed_here(body)
-        if self._request.method == _LISTING:
-            return await asyncio.to_thread(wire.read_json, body)
-        if self._request.method not in _LARGE:
-            self._check_size(len(body))
-            return wire.read_json(body)
-        try:
-            with self._clock.stop_idle():
-                method = self._request.method.encode()
-                divided = await offload.run(
-                    "tools.offload_jobs:answer", body, method, tenant=self._server.tenant, seconds=_READ_SECONDS,
-                    patient=True,  # an answer that has arrived is not dropped because others wait
-                )  # fmt: skip
-        except (offload.TooMuchWork, offload.Crowded, offload.Broken) as error:
-            raise AnswerUnread from error
-        return self._divided(*divided)
-
-    def _parsed_here(self, body: bytes) -> Any:
-        """Return a small message; of a call with numbers that parsing would change, the content is kept as bytes."""
-        exactly = self._request.method in _LARGE
-        try:
-            value, not_finite = wire.read_noting(body)
-        except BadAnswer:
-            if not exactly or not exact.needed(body):  # a number that is larger than any float can be kept
-                raise
-        else:
-            if not exactly or not exact.may_have_floats(value) or not exact.needed(body):
-                self._not_finite = not_finite
-                return value
-        return self._divided(*dividing.divide(body, self._request.method.encode()))
-
-    def _divided(self, beside: bytes, large: bytes) -> Any:
-        self._large = large
-        if not beside:
-            raise BadAnswer("The server's answer is no JSON that can be read, or too large beside its content.")
-        return wire.read_json(beside)
+        """Return a parsed message, and keep what else is known of it for the reply."""
+        message = await parsing.parse(body, self._request.method, self._server, self._clock)
+        self._large, self._not_finite = message.large, message.not_finite
+        return message.value
 
     async def _count_bytes(self, chunk: bytes) -> None:
         """Count received bytes; once there are many, take the size of the answer from the budget."""
@@ -399,13 +368,14 @@ class ResponseReader:
             return
         if not self._counted:
             self._counted = True
+            account = self._until_read.enter_context(budget.account())
             with self._clock.stop_idle():
-                await self._account.hold(self._server.tenant, self._expected)
+                await account.hold(self._server.tenant, self._expected)
         await asyncio.sleep(0)  # a server that sends faster than we read would let no other task run
 
     def _check_size(self, size: int) -> None:
         most = self._server.max_bytes
-        if self._request.method not in _LARGE and self._request.method != _LISTING:
+        if self._request.method not in parsing.WITH_CONTENT and self._request.method != parsing.LISTING:
             most = min(most, _MOST_OF_OTHERS)
         if size > most:
             raise AnswerTooLarge(most)

@@ -25,7 +25,7 @@ from tests.servers.toolbox import furnished, schema, text
 from tests.tools.conftest import OpenShop, Shop, eventually
 from tools import mcp_client
 from tools.calls import polling
-from tools.mcp_client import budget, responses
+from tools.mcp_client import budget, parsing, responses
 from tools.mcp_client.budget import SHARE, TOTAL, Budget
 from tools.models import Call
 from tools.payloads.raw_json import SMALL
@@ -164,7 +164,7 @@ def test_a_large_answer_that_breaks_the_protocol_is_told_as_a_small_one(shop: Sh
 
 
 def test_an_answer_that_cannot_be_read_here_has_no_known_outcome(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(responses, "_READ_SECONDS", 0.01)
+    monkeypatch.setattr(parsing, "_READ_SECONDS", 0.01)
     shop.answers(answers_with(heavy_result(MB)))
     answer = shop.call("echo", {"text": "x"})
     assert (answer.status_code, answer.json()["code"]) == (502, "outcome_unknown")

@@ -172,9 +172,10 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
         finished_at=finished_at,
     )
     seconds = (finished_at - run.started_at).total_seconds()
-    limits.add_stored(run.tenant_id, len(text) + sum(content.size for content in stored))
     try:
         if await ledger.write(outcome):
+            # Here, so that it goes to Redis together with the release of the slot.
+            limits.add_stored(run.tenant_id, len(text) + sum(content.size for content in stored))
             metrics.call_ended(state, "web" if run.sent else "queue", seconds)
         elif (call := await in_thread(Call.objects.filter(pk=run.call_id).first)) is not None:
             return await in_thread(report_of, call)

@@ -14,6 +14,12 @@ from django.http import HttpRequest
 _LONGEST = 2_000  # characters of X-Forwarded-For that are read
 
 
+def header_of(request: HttpRequest, name: str) -> str | None:
+    """Return one header, by its name in capitals with underscores, where time counts: `request.headers` copies all."""
+    value: str | None = request.META.get(f"HTTP_{name}")
+    return value
+
+
 def address_of(request: HttpRequest) -> str:
     """Return the address of a request's client; "" where it is not known, as behind a unix socket."""
     return past_proxies(request.META.get("REMOTE_ADDR", ""), request.headers.get("x-forwarded-for", ""))

@@ -25,6 +25,7 @@ from django.core.handlers.asgi import ASGIRequest  # noqa: E402 - these need the
 from django.http import HttpResponse, StreamingHttpResponse  # noqa: E402
 from django.middleware.security import SecurityMiddleware  # noqa: E402
 
+from connections.clients import header_of  # noqa: E402
 from connections.context import WHOSE  # noqa: E402
 from connections.errors import DuvoError  # noqa: E402
 from duvo import bodies  # noqa: E402
@@ -91,7 +92,7 @@ async def _call(
     scope: dict[str, Any], body: bytes, receive: Receive, send: Send, view: _View, names: dict[str, str]
 ) -> None:
     request = ASGIRequest(scope, io.BytesIO(body))
-    new_request_id(request.headers.get("X-Request-ID"))
+    new_request_id(header_of(request, "X_REQUEST_ID"))
     try:
         answer: HttpResponse | StreamingHttpResponse | None = _security.process_request(request)
         request.get_host()

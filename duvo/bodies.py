@@ -40,25 +40,35 @@ async def read(scope: Mapping[str, Any], headers: Headers, receive: Receive) -> 
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and (len(declared) > 15 or int(declared) > most):  # noqa: PLR2004 - more digits than any size has
         raise problems.TooLarge
-    chunks: list[bytes] = []
-    size, more = 0, True
     try:
-        with _counted(scope) as count:
-            async with asyncio.timeout(SECONDS):
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    chunk = message.get("body", b"")
-                    more = message.get("more_body", False)
-                    size += len(chunk)
-                    if size > most:
-                        raise problems.TooLarge
-                    if more or chunks:
-                        count(len(chunk))
-                    chunks.append(chunk)
+        async with asyncio.timeout(SECONDS):
+            chunk, more = await _next(receive)
+            if len(chunk) > most:
+                raise problems.TooLarge
+            return await _all(chunk, most, scope, receive) if more else chunk
     except TimeoutError as error:
         raise problems.TooSlow from error
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _all(chunk: bytes, most: int, scope: Mapping[str, Any], receive: Receive) -> bytes:
+    """Return a body that comes in several parts, of which this is the first; they count until the last has come."""
+    chunks, size, more = [chunk], len(chunk), True
+    with _counted(scope) as count:
+        count(len(chunk))
+        while more:
+            chunk, more = await _next(receive)
+            size += len(chunk)
+            if size > most:
+                raise problems.TooLarge
+            count(len(chunk))
+            chunks.append(chunk)
     return b"".join(chunks)
 
 

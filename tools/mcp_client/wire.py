@@ -140,7 +140,7 @@ def modern_request(
     envelope = {**(meta or {}), **_envelope(version), "progressToken": number}
     headers = [(b"MCP-Protocol-Version", version.encode()), (b"Mcp-Method", method.encode())]
     if method == "tools/call":
-        headers.append((b"Mcp-Name", encode_header_value(params["name"]).encode()))
+        headers.append((b"Mcp-Name", _name_in_header(params["name"])))
         if mirrored:
             mirror = mcp_param_headers(mirrored, params["arguments"] if picked is None else picked)
             headers.extend((name.encode(), value.encode()) for name, value in mirror.items())
@@ -227,6 +227,11 @@ def retry_after(value: bytes | None, now: float) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
     except (ValueError, OverflowError):
         return None
+
+
+@lru_cache(maxsize=2048)
+def _name_in_header(name: str) -> bytes:
+    return encode_header_value(name).encode()
 
 
 @lru_cache(maxsize=8)

@@ -20,6 +20,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.views import APIView
 
 from connections import offload
+from connections.clients import header_of
 from connections.context import WHOSE, request_id
 from connections.errors import DuvoError
 from connections.threads import in_thread
@@ -55,7 +56,7 @@ class AsyncView(APIView):
         if request.method != self.method:
             body = problems.problem(405, "method_not_allowed", f"This address takes {self.method}.")
             return answer(body, 405, {"Allow": self.method})
-        digest = token_digest(request.headers.get("Authorization"))
+        digest = token_digest(header_of(request, "AUTHORIZATION"))
         try:
             principal = await recognize(digest, request) if digest else None
             if (turned_away := self._turned_away(principal)) is not None or principal is None or digest is None:
@@ -139,7 +140,7 @@ class CallTool(AsyncView):
         """
         sentence = "The arguments are not a JSON object."
         arguments = await _member(request, "arguments", sentence, tenant=str(self.principal.tenant_id))
-        preference = prefer.parse(request.headers.get("Prefer"))
+        preference = prefer.parse(header_of(request, "PREFER"))
         at_once = preference is not None and preference.respond_async
         report = await life.start(
             self.principal,
@@ -147,9 +148,9 @@ class CallTool(AsyncView):
             arguments,
             wait=0 if at_once else preference.wait if preference else prefer.DEFAULT_WAIT,
             in_worker=at_once,
-            idempotency_key=request.headers.get("Idempotency-Key"),
-            traceparent=tracing.parse(request.headers.get("traceparent")),
-            session=sessions.name_of(request.headers.get(sessions.HEADER)),
+            idempotency_key=header_of(request, "IDEMPOTENCY_KEY"),
+            traceparent=tracing.parse(header_of(request, "TRACEPARENT")),
+            session=sessions.name_of(header_of(request, "DUVO_SESSION")),
         )
         return _report(report, {"Preference-Applied": preference.applied()} if preference else {})
 
@@ -230,7 +231,7 @@ def own_call(principal: Principal, call_id: str) -> Call:
 
 
 async def _followed(request: HttpRequest, call: Call, principal: Principal) -> HttpResponse:
-    preference = prefer.parse(request.headers.get("Prefer"))
+    preference = prefer.parse(header_of(request, "PREFER"))
     wait = preference.wait if preference and not preference.respond_async else 0
     report = await life.follow(call, wait=wait, by=principal.token_id)
     return answer(call_json(report), 200, {"Preference-Applied": preference.applied()} if preference else {})

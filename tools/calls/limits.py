@@ -21,7 +21,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -278,8 +278,7 @@ class _Batcher:
             while self._gathered:
                 batch, self._gathered = self._gathered[:_MOST_AT_ONCE], self._gathered[_MOST_AT_ONCE:]
                 try:
-                    async with _patience():
-                        answers = await self._exchange([command for command, _ in batch])
+                    answers = await self._exchange_in_time([command for command, _ in batch])
                 except Exception as error:  # noqa: BLE001 - whatever it was, a limit must not hold up the waiting calls
                     await self._go_on_without(batch, error)
                     return
@@ -289,6 +288,17 @@ class _Batcher:
                         future.set_result(answer)
         finally:
             self._sending = None
+
+    async def _exchange_in_time(self, requests: list[Command]) -> list[Any]:
+        """Do what `_exchange` does; raises TimeoutError when it takes longer than PATIENCE."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as whole:
+            # In two halves: a loop that was held up sees the answer before the second one has passed.
+            half = loop.call_later(PATIENCE / 2, lambda: whole.reschedule(loop.time() + PATIENCE / 2))
+            try:
+                return await self._exchange(requests)
+            finally:
+                half.cancel()
 
     async def _exchange(self, requests: list[Command]) -> list[Any]:
         message = orjson.dumps(((FAILURES, FIRST_PAUSE, LONGEST_PAUSE), requests))
@@ -341,19 +351,6 @@ class _Batcher:
             await asyncio.sleep(0)  # the socket is closed in the loop's next turn
 
 
-@asynccontextmanager
-async def _patience() -> AsyncGenerator[None]:
-    """Raise TimeoutError when what is inside takes longer than PATIENCE."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as whole:
-        # In two halves: a loop that was held up sees the answer before the second one has passed.
-        half = loop.call_later(PATIENCE / 2, lambda: whole.reschedule(loop.time() + PATIENCE / 2))
-        try:
-            yield
-        finally:
-            half.cancel()
-
-
 _batchers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Batcher] = WeakKeyDictionary()
 
 
@@ -366,7 +363,7 @@ def _batcher() -> _Batcher:
 
 
 def _new_connection() -> AbstractConnection:
-    # RESP2 needs no HELLO; there are no timeouts here, as one applies to the whole exchange (`_patience`).
+    # RESP2 needs no HELLO; there are no timeouts here, as one applies to the whole exchange (`_exchange_in_time`).
     address = ConnectionPool.from_url(
         settings.REDIS_URL, protocol=2, socket_timeout=None, socket_connect_timeout=None, retry=Retry(NoBackoff(), 0)
     )

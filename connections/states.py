@@ -118,11 +118,13 @@ _NEXT_STEPS = {
     "client_secret_needed": "Open Advanced settings and enter the client secret or choose private_key_jwt.",
     "signing_key_needed": "Open Advanced settings and save: with private_key_jwt a key is made or entered there.",
     "client_of_another_issuer": "Enter client ID and secret again: they were entered for another sign-in server.",
-    "pkce_missing": "Ask the server's owner: the sign-in server does not support PKCE with S256, which MCP requires.",
+    "pkce_missing": "Ask the server's owner whether the sign-in server supports PKCE with S256, which MCP requires. "
+    "If it does, say so in Advanced settings.",
     "metadata_unavailable": "Press Check sign-in in a while: what the server says about signing in could not be read.",
     "no_authorization_server": "Ask the server's owner, or choose another authorization method: "
     "the server names no sign-in server.",
-    "metadata_refused": "Ask the server's owner: what the server says about signing in contradicts itself.",
+    "metadata_refused": "Ask the server's owner: what the server says about signing in contradicts itself. If you know "
+    "which sign-in server is right, name it in Advanced settings.",
     "registration_refused": "Open Advanced settings and follow the guide: the sign-in server refused to register us.",
     # reachability
     "dns_failed": "Wait: the name server of this host gives no answer. If it goes on, ask who runs it.",

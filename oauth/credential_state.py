@@ -102,7 +102,7 @@ def moment(when: datetime, now: datetime) -> str:
 
 
 def _without(connection: Connection) -> CredentialStatus:
-    found = Discovery.objects.filter(connection=connection, server_url=connection.server_url).first()
+    found = Discovery.objects.of(connection).first()
     if found is not None and found.reason:
         return CredentialStatus(CredentialState.MISSING, found.reason, found.sentence[:300])
     if connection.oauth_grant == Grant.CLIENT_CREDENTIALS:

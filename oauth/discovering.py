@@ -30,6 +30,13 @@ _MOST_HOPS = 3
 _NO_SERVER = "no_authorization_server"
 _SHORTEST_SECRET = 12  # characters; a shorter text may be part of a URL by chance
 WHOLE_TIMEOUT = 25.0  # seconds for all of them: a person waits
+_PKCE_ASSUMED = Step(
+    "PKCE with S256",
+    "",
+    "Not announced",
+    "Advanced settings say that it is supported though not announced; it is sent in any case.",
+    good=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Settings:
     client_id: str = ""
     grant: str = Grant.AUTHORIZATION_CODE.value
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # sent to the MCP server only
+    authorization_server: str = ""  # an issuer, or a metadata document, that an admin trusts
+    assume_pkce: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +70,16 @@ def cimd_url() -> str:
 
 def discover(wanted: Settings) -> Conclusion:
     """Run the discovery of a server now and store nothing; what a server does wrong is in the outcome, not raised."""
-    walk = MetadataDiscovery(wanted.server_url)
+    walk = MetadataDiscovery(wanted.server_url, trusts=wanted.authorization_server)
     try:
         found = egress.run(_drive(walk, wanted.headers))
         approach = choices.client_approach(
             found.server, client_id=wanted.client_id, cimd_url=cimd_url(), grant=wanted.grant, guessed=found.guessed
         )
         if wanted.grant == Grant.AUTHORIZATION_CODE:
-            choices.check_pkce(found.server)
+            choices.check_pkce(found.server, assumed=wanted.assume_pkce)
+            if not choices.announces_pkce(found.server):
+                walk.steps.append(_PKCE_ASSUMED)
         if approach.kind is None:
             refusal = CannotSignIn(approach.sentence, code="client_id_needed")
             return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, refusal)
@@ -91,7 +102,12 @@ def discover_and_store(connection: Connection, *, trying: bool = False) -> Concl
         refusal = CannotSignIn("The connection was deleted.") if now is None else closed
         return Conclusion([], refusal.sentence if refusal else "", refusal=refusal)
     wanted = Settings(
-        connection.server_url, connection.oauth_client_id, connection.oauth_grant, dict(connection.request_headers())
+        connection.server_url,
+        connection.oauth_client_id,
+        connection.oauth_grant,
+        dict(connection.request_headers()),
+        connection.oauth_authorization_server,
+        connection.oauth_assume_pkce,
     )
     conclusion = discover(wanted)
     if not trying and conclusion.found is not None and conclusion.found.guessed:
@@ -101,6 +117,8 @@ def discover_and_store(connection: Connection, *, trying: bool = False) -> Concl
             connection=connection,
             defaults={
                 "server_url": connection.server_url,
+                "authorization_server": connection.oauth_authorization_server,
+                "assumed_pkce": connection.oauth_assume_pkce,
                 "looked_at": timezone.now(),
                 "steps": [asdict(step) for step in conclusion.steps],
                 "found": asdict_of(conclusion.found),
@@ -120,7 +138,7 @@ def discover_and_store(connection: Connection, *, trying: bool = False) -> Concl
 def guess_failed(connection: Connection, seen: str) -> CannotSignIn:
     """Store that nobody can sign in where we guessed, because of what was `seen` there, and return that as an error."""
     sentence = f"The server does not say where to sign in, and our guess, its own address, failed: {seen}"
-    rows = Discovery.objects.filter(connection=connection, server_url=connection.server_url)
+    rows = Discovery.objects.of(connection)
     rows.update(reason=_NO_SERVER, sentence=sentence[:500])
     credential_state.settle(connection)
     return CannotSignIn(sentence, code=_NO_SERVER)
@@ -138,7 +156,7 @@ async def page_is_missing(url: str) -> bool:
 
 def _as_it_failed(connection: Connection, conclusion: Conclusion) -> Conclusion:
     """Return the conclusion from a guess, or, where the same guess has failed before, that it has."""
-    before = Discovery.objects.filter(connection=connection, server_url=connection.server_url).first()
+    before = Discovery.objects.of(connection).first()
     if before is None or before.reason != _NO_SERVER or not before.found.get("guessed"):
         return conclusion
     refusal = CannotSignIn(before.sentence, code=_NO_SERVER)
@@ -148,9 +166,7 @@ def _as_it_failed(connection: Connection, conclusion: Conclusion) -> Conclusion:
 def is_fresh(connection: Connection) -> bool:
     """Whether the last discovery of this server was within an hour and found nothing that prevents a sign-in."""
     since = timezone.now() - _FRESH_FOR
-    return Discovery.objects.filter(
-        connection=connection, server_url=connection.server_url, looked_at__gte=since, reason=""
-    ).exists()
+    return Discovery.objects.of(connection).filter(looked_at__gte=since, reason="").exists()
 
 
 def asdict_of(found: DiscoveryResult | None) -> dict[str, Any]:

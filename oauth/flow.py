@@ -325,6 +325,8 @@ def _store(
         grant=connection.oauth_grant,
         server_url=connection.server_url,
         server=server.model_dump(mode="json"),
+        authorization_server=connection.oauth_authorization_server,
+        assumed_pkce=person is not None and not choices.announces_pkce(server),
         resource=resource,
         scopes=asked,
     )

@@ -76,7 +76,7 @@ def report_of(connection: Connection, viewer: User, now: datetime) -> dict[str, 
 
 def discovery_of(connection: Connection, now: datetime) -> dict[str, Any]:
     """Return the latest discovery of the connection's server for the page, None values if there is none of its URL."""
-    discovery = Discovery.objects.filter(connection=connection, server_url=connection.server_url).first()
+    discovery = Discovery.objects.of(connection).first()
     if discovery is None:
         return {"look": None, "provider": None}
     issuer = (discovery.found.get("server") or {}).get("issuer", "")

@@ -83,11 +83,17 @@ def check_before_saving(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     try:
         url = egress.check_url(request.POST.get("server_url", "").strip())
+        trusted = request.POST.get("oauth_authorization_server", "").strip()
+        trusted = egress.check_url(trusted) if trusted else ""
     except DuvoError as failure:
         return _outcome(request, failure, failure.sentence)
     client_id, grant = request.POST.get("oauth_client_id", ""), request.POST.get("oauth_grant", "")
     grant = grant if grant in Grant.values else Grant.AUTHORIZATION_CODE.value
-    conclusion = discovering.discover(discovering.Settings(url, client_id.strip(), grant))
+    wanted = discovering.Settings(
+        url, client_id.strip(), grant,
+        authorization_server=trusted, assume_pkce=bool(request.POST.get("oauth_assume_pkce")),
+    )  # fmt: skip
+    conclusion = discovering.discover(wanted)
     steps = report.marked([asdict(step) for step in conclusion.steps], stopped=conclusion.refusal is not None)
     return _outcome(request, conclusion.refusal, conclusion.sentence, steps)
 

@@ -25,7 +25,7 @@ from django.db.models.functions import Lower
 from connections import audit, checking, names, quotas
 from connections.forms.address import AddressFields
 from connections.forms.fields import NameField, seconds
-from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_SIGN_INS_HANG_ON, OAuthFields
+from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_IS_TRUSTED, WHAT_SIGN_INS_HANG_ON, OAuthFields
 from connections.forms.secrets import SecretFields
 from connections.forms.shown import SHOWN, Superseded
 from connections.forms.tenants import TenantForm
@@ -261,9 +261,11 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
                 if name not in {"keep_url_secret", *Kind.values, *(f"remove_{k}" for k in Kind)}
             ]
             verb = "created" if self.before is None else "changed"
+            trusted = {name: self.cleaned_data[name] or "no" for name in WHAT_IS_TRUSTED if name in fields}
             audit.record(
-                self.user, f"connection.{verb}", connection, tenant=tenant, fields=fields, secrets=changed_secrets
-            )
+                self.user, f"connection.{verb}", connection, tenant=tenant, fields=fields, secrets=changed_secrets,
+                **trusted,
+            )  # fmt: skip
             checking.request_check(connection)
         return connection
 

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from django import forms
 from django.core.exceptions import ValidationError
 
-from connections import signing_keys
+from connections import egress, signing_keys
+from connections.errors import DuvoError
 from connections.forms.fields import WriteOnlyTextarea
 from connections.models import Authorization, Connection, Credential, Grant, Sharing, TokenAuth
 
@@ -17,9 +18,10 @@ Kind = Credential.Kind
 CHOICES = ("sharing", "oauth_grant")
 OAUTH_FIELDS = (
     "sharing", "oauth_grant", "oauth_client_id", "oauth_token_auth", "oauth_scopes", "oauth_resource",
-    "oauth_omit_resource",
+    "oauth_omit_resource", "oauth_authorization_server", "oauth_assume_pkce",
 )  # fmt: skip
-WHAT_SIGN_INS_HANG_ON = ("sharing", "oauth_grant", "oauth_client_id")
+WHAT_IS_TRUSTED = ("oauth_authorization_server", "oauth_assume_pkce")
+WHAT_SIGN_INS_HANG_ON = ("sharing", "oauth_grant", "oauth_client_id", *WHAT_IS_TRUSTED)
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, appendix A.4
 _LONGEST_SECRET = 4096  # characters
 
@@ -84,6 +86,22 @@ class OAuthFields(forms.Form):
     oauth_omit_resource = forms.BooleanField(
         label="Send no resource", required=False, help_text="For providers that refuse it, such as Entra."
     )
+    oauth_authorization_server = forms.CharField(
+        label="Authorization server",
+        required=False,
+        max_length=Connection.oauth_authorization_server.field.max_length,
+        widget=forms.TextInput(
+            attrs={"inputmode": "url", "autocapitalize": "none", "autocomplete": "off", "spellcheck": "false"}
+        ),
+        help_text="The issuer that you trust, or the address of its metadata document (it has “/.well-known/” in it): "
+        "people sign in there, whatever the server's own documents say. Changing it ends the sign-ins.",
+    )
+    oauth_assume_pkce = forms.BooleanField(
+        label="PKCE is supported though not announced",
+        required=False,
+        help_text="You know that the authorization server checks PKCE (S256), which keeps a stolen code from being of "
+        "use, though its documents do not say so; if it does not, nothing does. Taking it back ends the sign-ins.",
+    )
 
     stored: dict[Any, Credential]
     before: Connection | None
@@ -133,6 +151,22 @@ class OAuthFields(forms.Form):
                 "A resource is a URI such as https://mcp.example.com/mcp, without a part after #.", code="bad_resource"
             )
         return resource
+
+    def clean_oauth_authorization_server(self) -> str:
+        """Return the address in normal form; raises ValidationError for one that is never asked."""
+        entered = str(self.cleaned_data["oauth_authorization_server"]).strip().strip("<>\"'`")
+        if not entered or (self.before is not None and entered == self.before.oauth_authorization_server):
+            return entered
+        try:
+            url = egress.check_url(entered)
+        except DuvoError as refusal:
+            raise ValidationError(refusal.sentence, code=refusal.code) from refusal
+        if where := egress.secret_in(url):
+            raise ValidationError(
+                f"This seems to hold a secret ({where}), which others could read here. Enter it without.",
+                code="secret_in_url",
+            )
+        return url  # an issuer is a name first: whether its address may be reached is asked when it is
 
     def clean_oauth(self, data: dict[str, Any]) -> None:
         """Check what depends on several of these fields, and make a signing key where one is needed."""

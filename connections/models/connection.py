@@ -170,6 +170,11 @@ class Connection(models.Model):
     oauth_scopes = models.CharField("scopes", max_length=2000, blank=True)
     oauth_resource = models.CharField("resource", max_length=2048, blank=True)
     oauth_omit_resource = models.BooleanField("send no resource", default=False)
+    # What an admin knows better than the standards: an issuer or metadata document to trust, PKCE that is not said.
+    oauth_authorization_server = models.CharField(
+        "authorization server", max_length=2048, blank=True, default="", db_default=""
+    )
+    oauth_assume_pkce = models.BooleanField("PKCE is supported though not announced", default=False, db_default=False)
 
     # What the last successful probe learned of the server.
     era = models.CharField("era in use", max_length=6, blank=True, editable=False)

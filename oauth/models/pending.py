@@ -23,10 +23,10 @@ def digest(value: str) -> str:
 
 
 def basis(connection: Connection) -> str:
-    """Return a digest of the settings that a sign-in depends on: server, method, sharing, grant and client ID."""
+    """Return a digest of the settings that a sign-in depends on: server, method, sharing, grant, client and trust."""
     made_for = (
         connection.server_url, connection.authorization, connection.sharing, connection.oauth_grant,
-        connection.oauth_client_id,
+        connection.oauth_client_id, connection.oauth_authorization_server, connection.oauth_assume_pkce,
     )  # fmt: skip
     return digest("\n".join(str(value) for value in made_for))
 

@@ -12,17 +12,34 @@ from connections.models import Connection, Credential
 from oauth.protocol.choices import ClientKind
 
 
+class DiscoveryQuerySet(models.QuerySet["Discovery"]):
+    """Sets of discoveries."""
+
+    def of(self, connection: Connection) -> DiscoveryQuerySet:
+        """Return the latest of this connection, if it was made with the settings that the connection has now."""
+        return self.filter(
+            connection=connection,
+            server_url=connection.server_url,
+            authorization_server=connection.oauth_authorization_server,
+            assumed_pkce=connection.oauth_assume_pkce,
+        )
+
+
 class Discovery(models.Model):
     """What a connection's server was found to say about signing in; the latest discovery replaces the previous one."""
 
     connection = models.OneToOneField(Connection, on_delete=models.CASCADE, related_name="discovery", primary_key=True)
     server_url = models.CharField(max_length=2048)
+    authorization_server = models.CharField(max_length=2048, blank=True, default="", db_default="")
+    assumed_pkce = models.BooleanField(default=False, db_default=False)
     looked_at = models.DateTimeField(default=timezone.now)
     steps = models.JSONField(default=list)
     found = models.JSONField(default=dict)
     rung = models.CharField(max_length=20, blank=True)  # the ClientKind that was chosen, "" for none
     reason = models.CharField(max_length=60, blank=True)
     sentence = models.CharField(max_length=500)
+
+    objects = DiscoveryQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"sign-in of {self.connection}"
@@ -103,5 +120,5 @@ class Registration(models.Model):
 
 def _issuer_found(connection: Connection) -> str:
     """Return the issuer that the last discovery of the connection's server found, "" for none."""
-    found = Discovery.objects.filter(connection=connection, server_url=connection.server_url).first()
+    found = Discovery.objects.of(connection).first()
     return str((found.found.get("server") or {}).get("issuer") or "") if found else ""

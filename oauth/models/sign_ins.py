@@ -82,6 +82,8 @@ class SignIn(models.Model):
     grant = models.CharField(max_length=20, choices=Grant, default=Grant.AUTHORIZATION_CODE)
     server_url = models.CharField(max_length=2048)
     server = models.JSONField()
+    authorization_server = models.CharField(max_length=2048, blank=True, default="", db_default="")  # as it was trusted
+    assumed_pkce = models.BooleanField(default=False, db_default=False)  # it was made on the word of an admin
     resource = models.CharField(max_length=2048, blank=True)
     scopes = models.CharField(max_length=4000, blank=True)
     sealed = models.TextField(blank=True)
@@ -126,12 +128,14 @@ class SignIn(models.Model):
         return f"{self.connection.tenant_id}/sign-in/{self.id}/{self.server_url}/{self.server.get('issuer', '')}"
 
     def fits(self, connection: Connection) -> bool:
-        """Whether it was made for the server, the client and the grant that the connection has now."""
+        """Whether it was made for the server, the trust, the client and the grant that the connection has now."""
         client_id = connection.oauth_client_id
         own_client = self.registration.kind == ClientKind.PREREGISTERED
         return (
             connection.authorization == Authorization.OAUTH
             and self.server_url == connection.server_url
+            and self.authorization_server == connection.oauth_authorization_server
+            and (connection.oauth_assume_pkce or not self.assumed_pkce)
             and (self.registration.client_id == client_id if client_id else not own_client)
             and (self.owner_id is not None) == (connection.sharing == Sharing.PERSONAL)
             and self.grant == connection.oauth_grant

@@ -7,12 +7,14 @@ be the recorded issuer, character by character (RFC 9207, section 2.4).
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
+
+from oauth.protocol import providers
 
 _USUAL = {"https": 443, "http": 80}
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
-_TEMPLATE = "{tenantid}"
+_WELL_KNOWN = "/.well-known/"
 
 
 def same(one: str, other: str) -> bool:
@@ -30,19 +32,32 @@ def names(said: str, asked: str) -> bool:
 
 
 def is_template_of(said: str, asked: str) -> bool:
-    """Whether it is the asked issuer with `{tenantid}` in place of one segment of its path."""
-    template, issuer = _split(said), _split(asked)
-    if template is None or issuer is None:
+    """Whether it is the asked issuer with the provider's `{tenantid}` in place of the tenant, which comes first."""
+    template, issuer, provider = _split(said), _split(asked), providers.recognized(asked)
+    if template is None or issuer is None or provider is None or not provider.tenant_template:
         return False
-    segments = re.sub(r"%7Btenantid%7D", _TEMPLATE, template.path, flags=re.IGNORECASE).split("/")
-    real = issuer.path.split("/")
-    if segments.count(_TEMPLATE) != 1 or len(segments) != len(real):
+    written = re.escape(quote(provider.tenant_template))
+    segments = re.sub(written, provider.tenant_template, template.path, flags=re.IGNORECASE).split("/")
+    tenant = next(iter(issuer.path.split("/")[1:]), "")
+    if segments.count(provider.tenant_template) != 1 or segments[1] != provider.tenant_template or not tenant:
         return False
-    place = segments.index(_TEMPLATE)
-    if not real[place]:
-        return False
-    segments[place] = real[place]
+    segments[1] = tenant
     return same(template._replace(path="/".join(segments)).geturl(), asked)
+
+
+def is_document(url: str) -> bool:
+    """Whether it is the address of a metadata document, and not an issuer (RFC 8615)."""
+    return _WELL_KNOWN in url
+
+
+def issuer_of_document(url: str) -> str:
+    """Return the issuer whose document is found here by the standards (RFC 8414, section 3.1); "" for none."""
+    parts = _split(url)
+    before, well_known, after = parts.path.partition(_WELL_KNOWN) if parts else ("", "", "")
+    if parts is None or not well_known:
+        return ""
+    path = f"{before}{after.partition('/')[1]}{after.partition('/')[2]}"
+    return parts._replace(path=path, query="").geturl()
 
 
 def may_move(asked: str, target: str) -> bool:

@@ -74,12 +74,21 @@ def client_approach(
     return ClientApproach(None, "The sign-in server does not let us register by ourselves: it needs a client ID.")
 
 
-def check_pkce(server: ServerMetadata) -> None:
-    """Raise CannotSignIn unless the server supports PKCE with S256 (MCP 2026-07-28, OAuth 2.1)."""
+def announces_pkce(server: ServerMetadata) -> bool:
+    """Whether the server says that it supports PKCE with S256, or its provider's documentation does."""
     provider = providers.recognized(server.issuer)
-    if not server.supports_s256 and not (provider and provider.s256_unsaid):
+    return server.supports_s256 or bool(provider and provider.s256_unsaid)
+
+
+def check_pkce(server: ServerMetadata, *, assumed: bool = False) -> None:
+    """Raise CannotSignIn unless the server supports PKCE with S256 (MCP 2026-07-28, OAuth 2.1).
+
+    `assumed`: an admin knows that it does, though it does not say so. The challenge is sent in any case.
+    """
+    if not assumed and not announces_pkce(server):
         raise CannotSignIn(
-            "The sign-in server does not say that it supports PKCE with S256, so it is not safe to sign in.",
+            "The sign-in server does not say that it supports PKCE with S256, so it is not safe to sign in. If you "
+            "know that it does, tick “PKCE is supported though not announced” in Advanced settings.",
             code="pkce_missing",
         )
 

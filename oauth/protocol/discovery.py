@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 import orjson
 
 from oauth.errors import CannotSignIn
-from oauth.protocol.addresses import is_template_of, names, same
+from oauth.protocol.addresses import is_document, is_template_of, issuer_of_document, names, same
 from oauth.protocol.challenges import Challenge, parse
 from oauth.protocol.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read, valid_scopes
 
 Document = TypeVar("Document", ResourceMetadata, ServerMetadata)
 
 MOST_SERVERS = 3  # of the authorization servers that a resource names
+_LONGEST_SAID = 80  # characters of an issuer that fits into a sentence
 _RESOURCE_PATH = "/.well-known/oauth-protected-resource"
 _OAUTH_PATH = "/.well-known/oauth-authorization-server"
 _OPENID_PATH = "/.well-known/openid-configuration"
@@ -102,10 +103,12 @@ class DiscoveryResult:
 class MetadataDiscovery:
     """The discovery of one server; `walk` appends to `steps`."""
 
-    def __init__(self, server_url: str) -> None:
-        """Take the URL of the MCP server."""
+    def __init__(self, server_url: str, *, trusts: str = "") -> None:
+        """Take the URL of the MCP server, and the issuer or the metadata document that an admin trusts, "" for none."""
         self.steps: list[Step] = []
         self._url = server_url
+        self._trusts = trusts
+        self._other = ""
         self._unanswered = False
         self._guessed = False
 
@@ -114,6 +117,10 @@ class MetadataDiscovery:
         challenge = yield from self._challenge()
         metadata = yield from self._resource(challenge.get("resource_metadata", "") if challenge else "")
         scopes = " ".join(valid_scopes(challenge.get("scope", "").split())) if challenge else ""
+        if self._trusts:
+            server = yield from self._trusted_server(metadata.authorization_servers if metadata else [])
+            resource, supported = (metadata.resource, _scopes(metadata)) if metadata else (self._url, None)
+            return DiscoveryResult(server, resource, scopes, supported, (server.issuer,), challenge is not None)
         if metadata is not None and metadata.authorization_servers:
             server = yield from self._server(metadata.authorization_servers[:MOST_SERVERS])
             # As the server writes itself, which is what everything is recorded under.
@@ -159,8 +166,11 @@ class MetadataDiscovery:
             if not covers(document.resource, self._url):
                 conclusion = f"It describes another server, {document.resource}, so it is not used."
                 self._note(request, response, conclusion, good=False)
+                if self._trusts:
+                    continue
                 raise CannotSignIn(
-                    "The server's metadata describes another server, so it is not safe to sign in.",
+                    "The server's metadata describes another server, so it is not safe to sign in. If you know its "
+                    "sign-in server, enter it as “Authorization server” in Advanced settings.",
                     code="metadata_refused",
                 )
             servers = ", ".join(document.authorization_servers)
@@ -169,24 +179,54 @@ class MetadataDiscovery:
             return document
         return None
 
+    # --- the authorization server that an admin trusts ---
+
+    def _trusted_server(self, named: list[str]) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata]:
+        """Return what the server that an admin trusts says of itself: at its own address, else where we were led to.
+
+        Of an issuer only a document that says to be it is used, wherever it is; what a trusted document says to be is
+        taken as it is.
+        """
+        trusts, origin = self._trusts, "{0.scheme}://{0.netloc}".format(urlsplit(self._url))
+        said = "Advanced settings say where to sign in, whatever the server's documents say."
+        self.steps.append(Step("Authorization server", trusts[:500], "Named by an admin", said, good=True))
+        own = [trusts] if is_document(trusts) else metadata_urls(trusts)
+        others = (
+            []
+            if is_document(trusts)
+            else [url for one in (named or [origin])[:MOST_SERVERS] for url in metadata_urls(one)]
+        )
+        for url in dict.fromkeys([*own, *others]):
+            request = MetadataRequest(url, "Sign-in server metadata")
+            response = yield request
+            document = self._document(request, response, ServerMetadata)
+            if document is None:
+                continue
+            issuer = issuer_of_document(trusts) if is_document(trusts) else trusts
+            if not is_document(trusts) and not names(document.issuer, trusts):
+                self._note_other(request, response, document.issuer, trusts)
+                continue
+            self._note(request, response, _about(document), good=True)
+            return (
+                document.model_copy(update={"issuer": issuer}) if is_template_of(document.issuer, issuer) else document
+            )
+        raise self._nothing_found()
+
     # --- authorization server metadata, RFC 8414 and OpenID Connect Discovery ---
 
     def _server(self, issuers: list[str]) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata]:
-        refused = False
         for issuer in issuers:
             for url in metadata_urls(issuer):
                 request = MetadataRequest(url, "Sign-in server metadata")
                 response = yield request
                 document = self._document(request, response, ServerMetadata)
                 if document is not None and not names(document.issuer, issuer):
-                    refused = True
-                    conclusion = f"It says it is {document.issuer}, not {issuer}, so it is not used."
-                    self._note(request, response, conclusion, good=False)
+                    self._note_other(request, response, document.issuer, issuer)
                 elif document is not None:
                     self._note(request, response, _about(document), good=True)
                     template = is_template_of(document.issuer, issuer)
                     return document.model_copy(update={"issuer": issuer}) if template else document
-        raise self._nothing_found(refused=refused)
+        raise self._nothing_found()
 
     def _server_of_2025_03(self, *, guess: bool) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata]:
         """Find the server as MCP 2025-03-26 says: at the MCP server's own origin, else at default paths."""
@@ -196,15 +236,13 @@ class MetadataDiscovery:
         response = yield request
         document = self._document(request, response, ServerMetadata)
         if document is not None and not same(document.issuer, origin):
-            self._note(
-                request, response, f"It says it is {document.issuer}, not {origin}, so it is not used.", good=False
-            )
-            raise self._nothing_found(refused=True)
+            self._note_other(request, response, document.issuer, origin)
+            raise self._nothing_found()
         if document is not None:
             self._note(request, response, _about(document), good=True)
             return document
         if not guess or response.trouble or self._unanswered:
-            raise self._nothing_found(refused=False)
+            raise self._nothing_found()
         self._guessed = True
         return ServerMetadata(
             issuer=origin,
@@ -214,9 +252,11 @@ class MetadataDiscovery:
             code_challenge_methods_supported=["S256"],
         )
 
-    def _nothing_found(self, *, refused: bool) -> CannotSignIn:
-        if refused:
-            return CannotSignIn("What the sign-in server says of itself does not fit.", code="metadata_refused")
+    def _nothing_found(self) -> CannotSignIn:
+        if self._other:
+            return CannotSignIn(
+                f"What the sign-in server says of itself does not fit{self._other}", code="metadata_refused"
+            )
         if self._unanswered:
             return CannotSignIn(
                 "A document about signing in could not be fetched. Check again in a while.", code="metadata_unavailable"
@@ -224,6 +264,18 @@ class MetadataDiscovery:
         return CannotSignIn("The server does not say where to sign in.", code="no_authorization_server")
 
     # --- notes ---
+
+    def _note_other(self, request: MetadataRequest, response: MetadataResponse, said: str, asked: str) -> None:
+        """Note a document of another issuer than the one that was asked for, and what to do if that is right."""
+        self._note(request, response, f"It says it is {said}, not {asked}, so it is not used.", good=False)
+        what = f": it says it is {said}" if len(said) <= _LONGEST_SAID else ""
+        if self._trusts:
+            self._other = f"{what}, and “Authorization server” in Advanced settings is another. Correct it there."
+        else:
+            self._other = (
+                f"{what}. If you know that this is right, enter what it says it is as “Authorization server” in "
+                "Advanced settings."
+            )
 
     def _document(self, request: MetadataRequest, response: MetadataResponse, kind: type[Document]) -> Document | None:
         """Return the document that came back, or None with a note why there is none."""

@@ -11,6 +11,7 @@ class Provider:
     """One provider: by which hosts it is recognized, and its part of the guide.
 
     `s256_unsaid`: its documentation says that it supports PKCE with S256, its metadata does not.
+    `tenant_template`: what its documents write where an issuer has the tenant, "" if they write the issuer itself.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Provider:
     path: str = ""
     authorize: dict[str, str] = field(default_factory=dict)
     s256_unsaid: bool = False
+    tenant_template: str = ""
 
 
 PROVIDERS = (
@@ -33,6 +35,7 @@ PROVIDERS = (
             "Entra refuses the resource parameter: tick “Send no resource”, and enter the scopes of your API.",
         ),
         s256_unsaid=True,
+        tenant_template="{tenantid}",
     ),
     Provider(
         "Google",

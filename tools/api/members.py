@@ -27,6 +27,8 @@ MEMBERS_OF = {  # what only one method uses; the others go with any
     "oauth_scopes": Authorization.OAUTH,
     "oauth_resource": Authorization.OAUTH,
     "oauth_omit_resource": Authorization.OAUTH,
+    "oauth_authorization_server": Authorization.OAUTH,
+    "oauth_assume_pkce": Authorization.OAUTH,
 }
 _OTHER_WORDS = {  # of other products, by what they are called here
     "url": "server_url", "endpoint": "server_url", "server": "server_url",

@@ -341,6 +341,15 @@ class ConnectionChangeSerializer(serializers.Serializer[Any]):
     oauth_scopes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
     oauth_resource = serializers.CharField(required=False, allow_blank=True, max_length=2048)
     oauth_omit_resource = serializers.BooleanField(required=False)
+    oauth_authorization_server = serializers.CharField(
+        required=False, allow_blank=True, max_length=2048,
+        help_text="The issuer that you trust, or the address of its metadata document: people sign in there, whatever "
+        "the server's own documents say. Changing it ends the sign-ins.",
+    )  # fmt: skip
+    oauth_assume_pkce = serializers.BooleanField(
+        required=False,
+        help_text="True: you know that the authorization server checks PKCE (S256), though it does not say so.",
+    )
 
 
 class QuotaSerializer(serializers.Serializer[Any]):

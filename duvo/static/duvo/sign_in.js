@@ -38,10 +38,12 @@
     const look = document.querySelector("[data-look]");
     if (look) {
         const place = document.getElementById(look.dataset.look);
-        const sent = ["csrfmiddlewaretoken", "server_url", "oauth_client_id", "oauth_grant"]; // no secret
+        const sent = ["csrfmiddlewaretoken", "server_url", "oauth_client_id", "oauth_grant", "oauth_authorization_server",
+            "oauth_assume_pkce"]; // no secret
         look.addEventListener("click", async (event) => {
             event.preventDefault();
-            const form = new URLSearchParams(sent.map((name) => [name, look.form.elements[name].value]));
+            const entered = new FormData(look.form);
+            const form = new URLSearchParams(sent.filter((name) => entered.has(name)).map((name) => [name, entered.get(name)]));
             look.disabled = true;
             place.textContent = "Asking the server how to sign in…";
             const page = await fetched(look.formAction, { method: "POST", body: form });

@@ -150,6 +150,12 @@ def test_the_issuer_of_a_shared_endpoint_is_a_template(named: str, said: str) ->
         (f"{ENTRA}/common/v2.0", f"{ENTRA}/{{tenant}}/v2.0"),
         (f"{ENTRA}/common/v2.0", f"{ENTRA}/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0"),
         (ENTRA, f"{ENTRA}/{{tenantid}}"),
+        (f"{ENTRA}/common/v2.0", f"{ENTRA}/common/{{tenantid}}"),
+        (f"{LOGIN}/common/v2.0", f"{LOGIN}/{{tenantid}}/v2.0"),
+        (
+            "https://login.microsoftonline.com.evil.example/common/v2.0",
+            "https://login.microsoftonline.com.evil.example/{tenantid}/v2.0",
+        ),
     ],
 )
 def test_a_template_of_anything_else_stays_refused(named: str, said: str) -> None:

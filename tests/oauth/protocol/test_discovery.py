@@ -53,13 +53,13 @@ class Walked:
     refusal: CannotSignIn | None = None
 
 
-def walk(answers: dict[str, MetadataResponse], url: str = MCP) -> Walked:
+def walk(answers: dict[str, MetadataResponse], url: str = MCP, *, trusts: str = "") -> Walked:
     """Answer each URL as the table says, with 404 what is not in it."""
-    return drive(url, lambda asked: answers.get(asked, NOTHING))
+    return drive(url, lambda asked: answers.get(asked, NOTHING), trusts=trusts)
 
 
-def drive(url: str, answer: Any) -> Walked:
-    walked = Walked(MetadataDiscovery(url))
+def drive(url: str, answer: Any, *, trusts: str = "") -> Walked:
+    walked = Walked(MetadataDiscovery(url, trusts=trusts))
     steps = walked.look.walk()
     try:
         ask = next(steps)

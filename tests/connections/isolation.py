@@ -103,6 +103,7 @@ BUTTONS = {
     "connections_tenant_resume": (302, 403, 403, 403, 404, 404, 302),
     "tools_tool_approve": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_policy": (302, 302, 403, 403, 404, 403, 302),
+    "tools_tool_description": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_placement": (302, 302, 403, 403, 404, 403, 302),
     "tools_assignment_token": (200, 200, 403, 403, 404, 404, 302),
     "tools_assignment_revoke": (302, 302, 403, 403, 404, 404, 302),
@@ -143,6 +144,10 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
         "connections_tenant_resume": (f"{organization}/resume/", {}),
         "tools_tool_approve": (f"/admin/tools/tool/{estate.tool.pk}/approve/", {"digest": "d" * 64}),
         "tools_tool_policy": (f"/admin/tools/tool/{estate.tool.pk}/policy/", {"policy": "deny"}),
+        "tools_tool_description": (
+            f"/admin/tools/tool/{estate.tool.pk}/description/",
+            {"part": "all", "digest": estate.tool.digest},
+        ),
         "tools_tool_placement": (f"/admin/tools/tool/{estate.tool.pk}/placement/", {"placement": "queue"}),
         "tools_assignment_token": (f"/admin/tools/assignment/{estate.assignment.pk}/tokens/", {"label": "x"}),
         "tools_assignment_revoke": (

@@ -22,10 +22,11 @@ from django.views.decorators.http import require_POST
 from connections.columns import stamp
 from connections.models import Connection
 from connections.tenancy import ReadOnlyAdmin, TenantAdmin, TenantFilter, person
+from tools.admin.descriptions import DescriptionForm
 from tools.admin.placement import PlacementForm
 from tools.catalog import listing
 from tools.catalog.report import AVAILABILITIES, report_of
-from tools.definitions import checks, meaning
+from tools.definitions import checks, meaning, moving
 from tools.definitions.difference import MOST_SHOWN as MOST_OF_ONE
 from tools.definitions.difference import Change, differences, pretty, visible
 from tools.models import Policy, Probe, Tool
@@ -127,6 +128,7 @@ class ToolAdmin(TenantAdmin):
         return self._page(request, self.get_object(request, unquote(object_id)))
 
     def _page(self, request: HttpRequest, tool: Tool, **more: Any) -> HttpResponse:
+        changes, form = changes_of(tool), DescriptionForm(tool=tool)
         context = {
             **self.admin_site.each_context(request),
             "title": str(tool),
@@ -135,7 +137,13 @@ class ToolAdmin(TenantAdmin):
             "change": True,
             "availability": tool.availability,
             "badge": availability_badge(tool),
-            "changes": changes_of(tool),
+            "changes": changes,
+            "only_description": [change.path for change in changes] == ["description"],
+            "changed_lines": moving.changed_lines(tool.approved_definition or {}, tool.definition)
+            if "lines" in form.fields
+            else [],
+            "description_form": form,
+            "moving": moving.in_words(tool.moving) if tool.moving else "",
             "seen": pretty(tool.definition),
             "unchecked": [visible(pattern, most=MOST_OF_PATTERN) for pattern in checks.unchecked(tool.definition)],
             "description": visible(tool.description, keep="\n", most=MOST_OF_ONE),
@@ -153,6 +161,11 @@ class ToolAdmin(TenantAdmin):
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/approve/", view(require_POST(self.approve_view)), name="tools_tool_approve"),
+            path(
+                "<path:object_id>/description/",
+                view(require_POST(self.description_view)),
+                name="tools_tool_description",
+            ),
             path("<path:object_id>/policy/", view(require_POST(self.policy_view)), name="tools_tool_policy"),
             path("<path:object_id>/placement/", view(require_POST(self.placement_view)), name="tools_tool_placement"),
             *super().get_urls(),
@@ -165,6 +178,25 @@ class ToolAdmin(TenantAdmin):
             self.message_user(request, f"{tool} is approved.", messages.SUCCESS)
         else:
             self.message_user(request, CHANGED_AGAIN.format(tool), messages.WARNING)
+        return HttpResponseRedirect(reverse("admin:tools_tool_change", args=[tool.pk]))
+
+    def description_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let all or some lines of the description that the page showed change by itself, or review it again."""
+        with transaction.atomic():
+            tool = self._get_changeable(request, object_id)
+            listing.lock(tool.connection)
+            tool = self._get_changeable(request, object_id)
+            if request.POST.get("digest") != tool.digest:
+                self.message_user(request, CHANGED_AGAIN.format(tool), messages.WARNING)
+                return HttpResponseRedirect(reverse("admin:tools_tool_change", args=[tool.pk]))
+            form = DescriptionForm(request.POST, tool=tool)
+            if not form.is_valid():
+                return self._page(request, tool, description_form=form)
+            tool.let_change(form.cleaned_data["moving"], by=person(request).get_username())
+            verb = "description_let_change" if tool.moving else "description_reviewed_again"
+            self.audit(request, verb, tool, part=moving.in_words(tool.moving), digest=tool.digest)
+            listing.refresh_state(tool.connection)
+        self.message_user(request, "Saved.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:tools_tool_change", args=[tool.pk]))
 
     def policy_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
 from django.utils import timezone
 
-from connections import quotas
+from connections import egress, quotas
 from connections.errors import DuvoError
 from connections.models import Connection
 from connections.states import ToolsState
@@ -50,8 +52,11 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     now = timezone.now()
     trusted = connection.first_listed_at is None
     # Only the digests are compared: the definitions of thousands of tools, most of them the same, are megabytes.
+    _hold_those_of_another_server(connection)
     known = {tool.name: tool for tool in connection.tools.defer("definition", "approved_definition")}
-    found = drift.compare({name: (tool.digest, tool.broken) for name, tool in known.items()}, _listed(listing))
+    digests = {name: (tool.digest, tool.broken) for name, tool in known.items()}
+    moving = {name: tool.moving for name, tool in known.items() if tool.moving}
+    found = drift.compare(digests, _listed(listing), moving)
 
     if found.appeared or found.changed:
         quotas.check_stored(connection.tenant)
@@ -75,6 +80,7 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     )
     connection.tools.filter(name__in=[listed.name for listed in found.same]).update(last_seen_at=now, gone_at=None)
     connection.tools.filter(name__in=found.gone, gone_at=None).update(gone_at=now)
+    _follow(connection, {each.name: each.definition for each in (*found.same, *found.changed) if each.name in moving})
     Tool.keep_versions(appeared + changed)
     if appeared or changed:
         ToolVersion.objects.filter(tool__connection=connection).prune()
@@ -84,6 +90,19 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
         connection.record(first_listed_at=now)
     refresh_state(connection)
     return _summary(connection, found)
+
+
+def _hold_those_of_another_server(connection: Connection) -> None:
+    """Review descriptions again that an admin lets change, but of the server that the connection led to before."""
+    free = connection.tools.exclude(moving="").exclude(moving_for=egress.origin(connection.server_url))
+    for tool in free:
+        tool.hold_still()
+
+
+def _follow(connection: Connection, listed: dict[str, dict[str, Any]]) -> None:
+    """Take over the descriptions that changed by themselves, as an admin lets them."""
+    moved = [tool for tool in connection.tools.filter(name__in=listed) if tool.follow(listed[tool.name])]
+    Tool.objects.bulk_update(moved, ["definition", "approved_definition"], batch_size=_WRITTEN_AT_ONCE)
 
 
 def lock(connection: Connection) -> int | None:

@@ -8,16 +8,18 @@ from hashlib import sha256
 from typing import Any
 
 from tools.definitions import meaning
+from tools.definitions.moving import held
 
 _REVIEWED = ("name", "title", "description", "inputSchema", "outputSchema", "annotations", "icons", "execution")
 
 
-def digest(definition: Mapping[str, Any]) -> str:
+def digest(definition: Mapping[str, Any], moving: str = "") -> str:
     """Return the hex SHA-256 of what an assignment or a person sees of a definition, in its normal form.
 
-    `_meta` and unknown members are left out: servers put changing values there and nobody acts on them.
+    `_meta` and unknown members are left out: servers put changing values there and nobody acts on them. So is what may
+    change by itself, `moving`.
     """
-    seen = {key: definition[key] for key in _REVIEWED if key in definition}
+    seen = {key: member for key, member in held(definition, moving).items() if key in _REVIEWED}
     return sha256(meaning.written(meaning.of(seen)).encode()).hexdigest()
 
 
@@ -40,8 +42,13 @@ class Drift:
     gone: list[str] = field(default_factory=list)
 
 
-def compare(known: Mapping[str, tuple[str, str]], listing: Iterable[Listed]) -> Drift:
-    """Sort a listing against `known`, a mapping of name to (digest, broken); a name listed twice counts once."""
+def compare(
+    known: Mapping[str, tuple[str, str]], listing: Iterable[Listed], moving: Mapping[str, str] | None = None
+) -> Drift:
+    """Sort a listing against `known`, a mapping of name to (digest, broken); a name listed twice counts once.
+
+    `moving` is what may change by itself, of the tools that have such a part.
+    """
     drift = Drift()
     seen: set[str] = set()
     for tool in listing:
@@ -50,7 +57,7 @@ def compare(known: Mapping[str, tuple[str, str]], listing: Iterable[Listed]) -> 
         seen.add(tool.name)
         if tool.name not in known:
             drift.appeared.append(tool)
-        elif known[tool.name] != (digest(tool.definition), tool.broken):
+        elif known[tool.name] != (digest(tool.definition, (moving or {}).get(tool.name, "")), tool.broken):
             drift.changed.append(tool)
         else:
             drift.same.append(tool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,9 @@ from django.db.models.functions import RowNumber
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from connections import egress
 from connections.models import Connection
+from tools.definitions import moving
 from tools.definitions.drift import Listed, digest
 from tools.definitions.policy import Availability, availability
 
@@ -23,6 +25,7 @@ MOST_GONE = 500  # such tools of one connection
 MOST_VERSIONS = 20  # of one tool
 MOST_OF_A_TOOL = 1_000_000  # bytes of its versions
 MOST_OF_A_CONNECTION = 10_000_000  # bytes of the versions of all its tools
+_DIGESTED = ("digest", "approved_digest", "definition", "approved_definition")
 LONGEST_SENTENCE = 500  # characters of one stage of a check; a server's words may be in it
 
 
@@ -112,7 +115,7 @@ class ToolQuerySet(models.QuerySet["Tool"]):
     def forgettable(self) -> ToolQuerySet:
         """Return the tools that are gone, and that no person has decided about, chosen or used."""
         undecided = Q(approved_digest="") | Q(approved_by=FIRST_LISTING)
-        untouched = Q(policy=Policy.ALLOW, placement=Placement.AUTO, idle_timeout=None, call_timeout=None)
+        untouched = Q(policy=Policy.ALLOW, placement=Placement.AUTO, idle_timeout=None, call_timeout=None, moving="")
         chosen = Tool.assignments.through.objects.filter(tool=OuterRef("pk"))
         used = Tool.calls.rel.related_model.objects.filter(tool=OuterRef("pk"))  # type: ignore[attr-defined]
         return self.filter(undecided, untouched, ~Exists(chosen), ~Exists(used), gone_at__isnull=False)
@@ -143,6 +146,13 @@ class Tool(models.Model):
     idle_timeout = models.PositiveSmallIntegerField(null=True, blank=True)  # seconds; empty: the connection's
     call_timeout = models.PositiveSmallIntegerField(null=True, blank=True)
     slow_until = models.DateTimeField(null=True)
+    # What an admin lets change without a review, and of which server: of another one it is not let.
+    moving = models.CharField(
+        "what of the description may change by itself", max_length=250, blank=True, default="", db_default=""
+    )
+    moving_by = models.CharField(max_length=200, blank=True, default="", db_default="")
+    moving_at = models.DateTimeField(null=True)
+    moving_for = models.CharField(max_length=300, blank=True, default="", db_default="")
     broken = models.CharField("why it cannot be used", max_length=300, blank=True)
     first_seen_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)
@@ -198,6 +208,41 @@ class Tool(models.Model):
         )
         return bool(changed)
 
+    def let_change(self, part: str, *, by: str) -> None:
+        """Let this part of the description change without a review from now on, "" for none (see `moving`).
+
+        What is approved stays so, and calls of it that wait go on; only the digests leave the part out. The caller
+        holds the lock of the connection.
+        """
+        self.moving, self.moving_by, self.moving_at = part, by[:200], timezone.now()
+        self.moving_for = egress.origin(self.connection.server_url)
+        self._digest_anew()
+        self.save(update_fields=["moving", "moving_by", "moving_at", "moving_for", *_DIGESTED])
+        Tool.keep_versions([self])
+
+    def hold_still(self) -> None:
+        """Let nothing change by itself any more: the connection leads to another server than the admin spoke of."""
+        self.moving = ""
+        self._digest_anew()
+        self.save(update_fields=["moving", *_DIGESTED])
+
+    def _digest_anew(self) -> None:
+        self.digest = digest(self.definition, self.moving)
+        if before := self.approved_digest:
+            self.approved_digest = digest(self.approved_definition or {}, self.moving)
+            self.calls.filter(tool_digest=before, finished_at=None).update(tool_digest=self.approved_digest)
+        self.follow(self.definition)
+
+    def follow(self, listed: Mapping[str, Any]) -> bool:
+        """Take over a description that changed by itself, if nothing else did; False if there is nothing to save."""
+        if not self.moving:
+            return False
+        before = (self.definition, self.approved_definition)
+        self.definition = moving.followed(self.definition, listed)
+        if self.approved_digest == self.digest and self.approved_definition is not None:
+            self.approved_definition = moving.followed(self.approved_definition, listed)
+        return before != (self.definition, self.approved_definition)
+
     def runs_in_queue(self, now: datetime) -> bool:
         """Tell whether its calls run in a worker: because an admin chose that, or a call was slow lately."""
         if self.placement == Placement.AUTO:
@@ -217,7 +262,8 @@ class Tool(models.Model):
 
     def update_from(self, listed: Listed, now: datetime) -> None:
         """Take over what a listing says; the caller saves, many tools at once."""
-        self.definition, self.digest, self.broken = listed.definition, digest(listed.definition), listed.broken[:300]
+        self.definition, self.broken = listed.definition, listed.broken[:300]
+        self.digest = digest(listed.definition, self.moving)
         self.last_seen_at, self.gone_at = now, None
 
     def trust(self, *, by: str, now: datetime) -> None:

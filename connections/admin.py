@@ -24,7 +24,7 @@ from django.views.decorators.http import require_POST
 
 from connections import checking, redirects
 from connections.ages import ago
-from connections.columns import stamp
+from connections.columns import shown_address, stamp
 from connections.forms import SHOWN, ConnectionForm, MembershipForm, NewUserForm, Superseded, UserForm
 from connections.models import AuditEvent, Authorization, Connection, Era, Membership, Notice, Tenant, User
 from connections.notices.pages import NoticeAdmin
@@ -79,7 +79,7 @@ class ConnectionAdmin(TenantAdmin):
     change_form_template = "admin/connections/connection/change_form.html"
     empty_sentence = "No connections yet. Add the URL of an MCP server, and its tools appear here."
     list_filter = [TenantFilter, HeadlineFilter, "authorization", EraFilter]
-    search_fields = ["name", "server_url"]
+    search_fields = ["name", "shown_address"]  # not what is stored: who sees less of an address may not guess the rest
     list_select_related = ["tenant"]
     search_help_text = "Search by name or server"
     actions = ["check_now", "enable", "disable"]
@@ -94,7 +94,7 @@ class ConnectionAdmin(TenantAdmin):
             "tools_to_review": _count(tools.to_review()),
             "tools_set_aside": _count(tools.broken()),
         }
-        annotated: QuerySet[Any] = super().get_queryset(request).annotate(**counts)
+        annotated: QuerySet[Any] = super().get_queryset(request).annotate(**counts, shown_address=shown_address())
         return annotated
 
     def get_list_display(self, request: HttpRequest) -> Any:

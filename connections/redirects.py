@@ -29,7 +29,7 @@ def told(server_url: str) -> str:
     except (DuvoError, ValueError):
         return ""
     shown = target.partition("?")[0]  # what a query string holds may be for nobody else
-    if len(shown) > _LONGEST:
+    if len(shown) > _LONGEST or egress.bare(shown) != shown:
         return ""
     return f"The server sends us to {shown} (HTTP {answer.status}), and redirects are not followed."
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import unquote, urldefrag, urljoin
 
 from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
 from connections import deleting, egress
+from connections.egress import sealed
 from connections.errors import DuvoError
 from connections.models import Connection, Grant
 from oauth import credential_state
@@ -72,7 +74,7 @@ def discover(wanted: Settings) -> Conclusion:
     """Run the discovery of a server now and store nothing; what a server does wrong is in the outcome, not raised."""
     walk = MetadataDiscovery(wanted.server_url, trusts=wanted.authorization_server)
     try:
-        found = egress.run(_drive(walk, wanted.headers))
+        found = _without_secrets(egress.run(_drive(walk, wanted.headers)), wanted)
         approach = choices.client_approach(
             found.server, client_id=wanted.client_id, cimd_url=cimd_url(), grant=wanted.grant, guessed=found.guessed
         )
@@ -181,12 +183,31 @@ def server_of(data: Mapping[str, Any]) -> ServerMetadata:
 
 def _redacted(steps: list[Step], wanted: Settings) -> list[Step]:
     """Return the steps without header values that a server repeats in a URL: steps are stored, and shown to staff."""
-    secrets = [value.removeprefix("Bearer ") for value in wanted.headers.values()]
-    for secret in (value for value in secrets if len(value) >= _SHORTEST_SECRET):
+    for secret in _secrets_of(wanted):
         for number, step in enumerate(steps):
             url, conclusion = step.url.replace(secret, "…"), step.conclusion.replace(secret, "…")
             steps[number] = replace(step, url=url, conclusion=conclusion)
     return steps
+
+
+def _secrets_of(wanted: Settings) -> list[str]:
+    """Return what of the headers a server may repeat; that of the address as it stands there, and as it is read."""
+    values = [value.removeprefix("Bearer ") for value in wanted.headers.values()]
+    in_address = wanted.headers.get(sealed.PLACE, "")
+    return [value for value in [*values, unquote(in_address)] if len(value) >= _SHORTEST_SECRET]
+
+
+def _without_secrets(found: DiscoveryResult, wanted: Settings) -> DiscoveryResult:
+    """Return what was found with the server named without a secret; raises CannotSignIn if others are in it."""
+
+    def holds_one(text: str) -> bool:
+        return any(secret in text or secret in unquote(text) for secret in _secrets_of(wanted))
+
+    if holds_one(found.resource):
+        found = replace(found, resource=egress.without(wanted.server_url))
+    if holds_one(json.dumps(asdict_of(found), ensure_ascii=False)):
+        raise CannotSignIn("The server repeats a secret in what it says about signing in.", code="metadata_refused")
+    return found
 
 
 async def _drive(discovery: MetadataDiscovery, headers: Mapping[str, str]) -> DiscoveryResult:

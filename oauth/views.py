@@ -16,6 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from connections import audit, checking, egress
+from connections.egress import sealed
 from connections.errors import DuvoError, SealBroken
 from connections.models import Authorization, Connection, Credential, Grant, User
 from connections.states import next_step
@@ -82,7 +83,7 @@ def check_before_saving(request: HttpRequest) -> HttpResponse:
     if not _page().has_add_permission(request):
         raise PermissionDenied
     try:
-        url = egress.check_url(request.POST.get("server_url", "").strip())
+        url = egress.without(sealed.with_place(egress.check_url(request.POST.get("server_url", "").strip())))
         trusted = request.POST.get("oauth_authorization_server", "").strip()
         trusted = egress.check_url(trusted) if trusted else ""
     except DuvoError as failure:

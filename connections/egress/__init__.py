@@ -5,6 +5,7 @@ origin        whose server a URL leads to: what a secret is kept for
 pool, client  connections of the running event loop; https to public addresses, TLS against the URL's host name
 fetch         one whole exchange with caps on size and time
 reach         DNS, TCP and TLS only; `observe` collects their stages for a report
+sealed        the part of an address that is filled in at the moment of sending
 run, submit   from synchronous code; `bounded` puts one limit over all of it
 """
 
@@ -13,6 +14,7 @@ from connections.egress.loop import NotWanted, bounded, run, submit
 from connections.egress.network import PinnedBackend, Resolver, reach, resolve, tls_context
 from connections.egress.pool import GuardedPool, aclose, explained, pool
 from connections.egress.record import Step, observe
+from connections.egress.sealed import bare, without
 from connections.egress.urls import LONGEST_URL, check_hop, check_url, origin, secret_in
 from connections.errors import AnswerRefused, Refused, Unreachable
 
@@ -30,6 +32,7 @@ __all__ = [
     "Transport",
     "Unreachable",
     "aclose",
+    "bare",
     "bounded",
     "check_hop",
     "check_url",
@@ -45,4 +48,5 @@ __all__ = [
     "secret_in",
     "submit",
     "tls_context",
+    "without",
 ]

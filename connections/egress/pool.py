@@ -14,6 +14,7 @@ import httpcore2
 from connections.egress.loop import close_with_the_loop
 from connections.egress.names import system_resolver
 from connections.egress.network import PinnedBackend, Resolver, tls_context
+from connections.egress.sealed import addressed
 from connections.errors import Unreachable
 
 MOST_CONNECTIONS = 1_536  # to one server from one event loop: a slow server holds one per call
@@ -45,10 +46,12 @@ class GuardedPool:
     async def handle_async_request(self, request: httpcore2.Request) -> httpcore2.Response:
         """Send the request on a connection to its server and return the answer, which has to be closed.
 
+        What is sealed in its address is filled in here, and is in nothing that the caller holds.
         Raises Refused, Unreachable and httpcore2's errors.
         """
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             await self._sweep()
+        request = addressed(request)
         url = request.url
         origin = (url.scheme, url.host, url.port)
         server = self._servers.get(origin)

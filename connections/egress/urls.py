@@ -16,6 +16,7 @@ from django.conf import settings
 from connections.egress import addresses
 from connections.errors import Refused
 
+PLACE = "{secret}"  # where the sealed part of an address stands, see sealed.py
 LONGEST_URL = 2048  # characters
 LONGEST_HOST = 253  # characters, RFC 1035
 COMMANDS = re.compile(
@@ -112,12 +113,19 @@ def secret_in(url: str) -> str:
     except ValueError:
         return ""
     for name, value in members:
-        plain = re.sub(r"[^a-z]", "", name.lower())
-        if (SECRET_NAME.search(plain) and plain not in NO_SECRETS) or SECRET_VALUE.match(value):
-            return f"“{name[:40]}” after the question mark"
-        if plain in {"key", "code", "sig", "auth"} and len(value) >= SHORTEST_SECRET:
+        if is_secret_member(name, value):
             return f"“{name[:40]}” after the question mark"
     return "a part of the path" if any(SECRET_VALUE.match(unquote(part)) for part in parts.path.split("/")) else ""
+
+
+def is_secret_member(name: str, value: str) -> bool:
+    """Whether a member of a query string is a secret, by its name or by how its value begins."""
+    plain = re.sub(r"[^a-z]", "", name.lower())
+    if not value or PLACE in value:
+        return False
+    if (SECRET_NAME.search(plain) and plain not in NO_SECRETS) or SECRET_VALUE.match(value):
+        return True
+    return plain in {"key", "code", "sig", "auth"} and len(value) >= SHORTEST_SECRET
 
 
 def origin(url: str) -> str:

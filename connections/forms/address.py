@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
 
-from connections import egress
+from connections import egress, sealing
 from connections.context import acting_for
-from connections.errors import DuvoError
+from connections.egress import sealed
+from connections.errors import DuvoError, SealBroken
 from connections.forms import pastes
-from connections.models import Connection, Tenant
+from connections.models import Authorization, Connection, Credential, Tenant, User
 
+Kind = Credential.Kind
 _AS_TYPED = {"private_address", "private_name", "localhost", "port_forbidden", "url_too_long", "https_required",
              "credentials_in_url", "fragment_in_url"}  # fmt: skip
 
+_PLACE = re.compile(r"(?<![${])\{secret\}(?!\})")
 _TWO_SCHEMES = re.compile(r"https?:/*https?://", re.IGNORECASE)
 
 
@@ -35,30 +38,57 @@ class AddressFields(forms.Form):
         help_text="The public https:// address of your MCP server (streamable HTTP). "
         "Your colleagues can see it, so it must hold no secret.",
     )  # fmt: skip
+    address_secret = forms.CharField(
+        label="Secret in the address",
+        required=False,
+        max_length=egress.LONGEST_URL,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "spellcheck": "false"}),
+        help_text="Only for a server whose key is part of its address: write {secret} in its place there, as in "
+        "https://mcp.example.com/mcp?key={secret}, and enter the key here. It is never shown again.",
+    )
+    carried_secret = forms.CharField(required=False, widget=forms.HiddenInput, max_length=4 * egress.LONGEST_URL)
     keep_url_secret = forms.BooleanField(
         label="Keep the secret in the address",
         required=False,
-        help_text="Every admin of the organization can read it there, and it may stand in the server's logs.",
+        help_text="Not sealed: every admin of the organization can read it there.",
+    )
+    move_url_secret = forms.BooleanField(
+        label="Seal the secret in the address",
+        required=False,
+        help_text="What is sent stays the same; nobody can read it any more.",
     )
 
     tenant: Tenant | None
     before: Connection | None
+    stored: dict[Any, Credential]
+    user: User
+    instance: Connection
+    _moved: str = ""
 
     @property
     def asks_about_url_secret(self) -> bool:
         """Whether the box belongs on the page: the address that was entered holds a secret."""
-        return bool(self.is_bound and egress.secret_in(str(self.data.get(self.add_prefix("server_url"), ""))))
+        if not self.is_bound:
+            return False
+        moved = bool(self.data.get(self.add_prefix("carried_secret")))
+        return moved or bool(egress.secret_in(str(self.data.get(self.add_prefix("server_url"), ""))))
+
+    @property
+    def offers_to_seal(self) -> bool:
+        """Whether the address that is stored holds a secret that can be sealed."""
+        method = self.instance.authorization
+        return sealed.split(self.instance.server_url, random=method != Authorization.OAUTH) is not None
 
     def clean_server_url(self) -> str:
         """Return the URL in normal form; raises ValidationError with the reason why it cannot be used."""
-        entered = str(self.cleaned_data["server_url"])
+        entered = self._apart(sealed.with_place(str(self.cleaned_data["server_url"])))
         unchanged = self.before is not None and entered == self.before.server_url
         if not unchanged:
             self._refuse_placeholder(entered)
         if _TWO_SCHEMES.match(entered):
             self._offer_address(entered)
         try:
-            url = egress.check_url(entered)
+            url = sealed.with_place(egress.check_url(entered))
         except DuvoError as refusal:
             if refusal.code not in _AS_TYPED:
                 self._offer_address(entered)
@@ -67,10 +97,110 @@ class AddressFields(forms.Form):
             return url
         if not set(entered).isdisjoint("\"'`<>«»“”‘’"):  # no URL has them (RFC 3986, section 2)
             self._offer_address(entered)
+        if sealed.has_place(url) and not sealed.is_well_placed(url):
+            raise ValidationError(
+                f"{sealed.PLACE} stands once in an address: after a “=” behind the question mark, or in the path.",
+                code="bad_place",
+            )
         self._refuse_secret(url)
         if self.before is None or url != self.before.server_url:
             self._resolve(url)
         return url
+
+    def _apart(self, entered: str) -> str:
+        """Return the address without the one secret that it seems to hold; what becomes of that depends on who asks.
+
+        The person at the form sees it moved out, and saves again; nothing of it is on the page. A program is told how
+        to send it. Who says that it is to stay gets it back into its place.
+        """
+        self._moved = ""
+        carried = self._carried(entered)
+        if self._ticked("keep_url_secret"):
+            return sealed.filled(entered, carried) if carried else entered
+        self._moved = carried
+        parted = self._parted(entered)
+        if parted is None:
+            return entered
+        if self.before is not None and entered == self.before.server_url:
+            if not self._ticked("move_url_secret"):
+                return entered
+            self._moved = parted.secret
+            return parted.address
+        if not self._take_out(parted):
+            raise ValidationError(
+                f"The address seems to hold a secret ({parted.where}), which others could read there. Most servers "
+                "take it as a header, too (API key or Custom headers). If this one does not, send the address with "
+                f"{sealed.PLACE} in its place and the secret as `address_secret`, where it is sealed; "
+                "`keep_url_secret` stores it readable.",
+                code="secret_in_url",
+            )
+        raise ValidationError(
+            f"The address seems to hold a secret ({parted.where}), which others could read there. It was taken out and "
+            f"is sealed: save again, and it is sent in the place of {sealed.PLACE} and never shown. Most servers take "
+            "it as a header, too: then remove it here, choose API key or Custom headers, and enter it there.",
+            code="secret_in_url",
+        )
+
+    def _parted(self, address: str) -> sealed.Split | None:
+        """Return an address apart from its secret; with OAuth what only looks random is the name of a resource."""
+        method = self.data.get(self.add_prefix("authorization"))
+        parted = sealed.split(address.strip(), random=method != Authorization.OAUTH)
+        return None if parted is None or pastes.placeholder_in(unquote(parted.secret)) else parted
+
+    def _take_out(self, parted: sealed.Split) -> bool:
+        """Show the address without its secret, which waits sealed on the page; False for a program, which has none."""
+        if not isinstance(self.data, QueryDict):
+            return False
+        sent = self.data.copy()
+        sent[self.add_prefix("server_url")] = parted.address
+        sent[self.add_prefix("carried_secret")] = sealing.seal(parted.secret, context=self._carriage(parted.address))
+        self.data = sent
+        return True
+
+    def _ticked(self, name: str) -> bool:
+        return bool(forms.BooleanField(required=False).to_python(self.data.get(self.add_prefix(name))))
+
+    def _carriage(self, address: str) -> str:
+        """Return what a secret that waits on a page is bound to: the person, and the server that it was entered for."""
+        return f"carried/{self.user.pk}/{egress.origin(address)}"
+
+    def _carried(self, entered: str) -> str:
+        """Return the secret that was taken out of this address a moment ago, "" for none."""
+        blob = str(self.data.get(self.add_prefix("carried_secret")) or "")
+        if not blob or not sealed.has_place(entered):
+            return ""
+        try:
+            return str(sealing.unseal(blob, context=self._carriage(entered)))
+        except SealBroken:
+            return ""
+
+    def clean_address_secret(self) -> str:
+        """Return the secret as it stands in the address; raises ValidationError for a placeholder."""
+        entered = clean_key(self.cleaned_data["address_secret"]).strip()
+        return sealed.escaped(entered) if entered else self._moved
+
+    def clean_address(self, data: dict[str, Any]) -> None:
+        """Check that the address has a place if there is a secret for it, and the other way round."""
+        url, secret = data.get("server_url"), data.get("address_secret")
+        if not url or "address_secret" in self.errors:
+            return
+        if secret and not sealed.has_place(url):
+            self.add_error(
+                "address_secret",
+                ValidationError(f"Write {sealed.PLACE} in the address, where this belongs.", code="no_place"),
+            )
+        elif secret and len(sealed.filled(url, secret)) > egress.LONGEST_URL:
+            self.add_error(
+                "address_secret",
+                ValidationError(
+                    f"The address with it is longer than {egress.LONGEST_URL} characters.", code="too_long"
+                ),
+            )
+        elif sealed.has_place(url) and not secret and Kind.ADDRESS_SECRET not in self.stored:
+            self.add_error(
+                "address_secret",
+                ValidationError(f"Enter what stands for {sealed.PLACE} in the address.", code="required"),
+            )
 
     def _resolve(self, url: str) -> None:
         parts = urlsplit(url)
@@ -104,11 +234,14 @@ class AddressFields(forms.Form):
             if pastes.leftovers_in(entered)
             else ""
         )
-        if isinstance(self.data, QueryDict):
+        parted = None if self._ticked("keep_url_secret") else self._parted(found[0])
+        if parted is not None and self._take_out(parted):
+            rest = f" The secret in it ({parted.where}) is sealed.{rest}"
+        elif isinstance(self.data, QueryDict):
             sent = self.data.copy()
             sent[self.add_prefix("server_url")] = found[0]
             self.data = sent
-        said = found[0].partition("?")[0]
+        said = egress.bare(found[0])
         raise ValidationError(
             f"The address in what was entered is {said}. If it is right, save again with it alone.{rest}",
             code="address_found",
@@ -116,6 +249,7 @@ class AddressFields(forms.Form):
 
     def _refuse_placeholder(self, address: str) -> None:
         is_address = address.lower().startswith("http") and len(address) <= egress.LONGEST_URL
+        address = _PLACE.sub("", address)
         if is_address and (placeholder := pastes.placeholder_in(address)):
             raise ValidationError(
                 f"“{placeholder}” is a placeholder. Write what it stands for in its place; the server's owner or its "
@@ -125,8 +259,8 @@ class AddressFields(forms.Form):
 
     def _refuse_secret(self, url: str) -> None:
         """Raise ValidationError for a secret in the address, unless the person has said that it belongs there."""
-        kept = self.data.get(self.add_prefix("keep_url_secret"))
-        if (where := egress.secret_in(url)) and not forms.BooleanField(required=False).to_python(kept):
+        where = egress.secret_in(url)
+        if where and not self._ticked("keep_url_secret"):
             raise ValidationError(
                 f"The address seems to hold a secret ({where}), which others could read there. Most servers take it "
                 "as a header, too: remove it here, choose API key or Custom headers, and enter it there. If this one "

@@ -37,6 +37,7 @@ ADVANCED = (
     "connect_timeout", "idle_timeout", "call_timeout", "max_concurrency", "max_answer", "session_calls",
     "session_idle_minutes", "era_choice",
 )  # fmt: skip
+_NO_SETTINGS = ("keep_url_secret", "move_url_secret", "carried_secret")
 LARGEST_ANSWER = 10_000_000  # bytes
 PREFIX_TAKEN = "The tools of another connection of this organization begin with this. Choose a different one."
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
@@ -143,7 +144,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
                     f"{self.stored[kind].summary} Leave blank to keep it. {self.fields[kind].help_text}".strip()
                 )
             else:
-                del self.fields[f"remove_{kind}"]
+                self.fields.pop(f"remove_{kind}", None)  # that in the address is removed with its place there
         if self.is_change:
             del self.fields["tool_prefix"]
             self.fields["name"].help_text = (
@@ -203,6 +204,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         chosen = data.get("tool_prefix") if self.tenant is None and data.get("tenant") else ""
         if chosen and data["tenant"].connections.filter(slug=chosen).exists():
             self.add_error("tool_prefix", ValidationError(PREFIX_TAKEN, code="duplicate"))
+        self.clean_address(data)
         self.clean_secrets(data)
         self.clean_oauth(data)
         return data
@@ -258,7 +260,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
             fields = [
                 name
                 for name in self.changed_data
-                if name not in {"keep_url_secret", *Kind.values, *(f"remove_{k}" for k in Kind)}
+                if name not in {*_NO_SETTINGS, *Kind.values, *(f"remove_{k}" for k in Kind)}
             ]
             verb = "created" if self.before is None else "changed"
             trusted = {name: self.cleaned_data[name] or "no" for name in WHAT_IS_TRUSTED if name in fields}

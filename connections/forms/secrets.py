@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 
 from connections import egress
 from connections import headers as header_rules
+from connections.egress import sealed
 from connections.forms.address import clean_key, clean_values
 from connections.forms.fields import HeadersField
 from connections.models import Authorization, Connection, Credential, User
@@ -151,7 +152,7 @@ class SecretFields(forms.Form):
         for kind, row in self.stored.items():
             if kind in NOT_SENT or row.origin == egress.origin(url):
                 continue
-            used = self._is_used(kind, data.get("authorization", ""))
+            used = self._is_used(kind, data.get("authorization", ""), url)
             if used and not data.get(kind) and not data.get(f"remove_{kind}") and kind not in self.errors:
                 host = urlsplit(row.origin or self.before.server_url).netloc
                 self.add_error(
@@ -164,7 +165,9 @@ class SecretFields(forms.Form):
                 )
 
     @staticmethod
-    def _is_used(kind: str, method: str) -> bool:
+    def _is_used(kind: str, method: str, url: str) -> bool:
+        if kind == Kind.ADDRESS_SECRET:
+            return sealed.has_place(url)
         return kind == Kind.EXTRA_HEADERS or METHOD_OF[Kind(kind)] == method
 
     def save_secrets(self, connection: Connection) -> list[str]:
@@ -172,7 +175,7 @@ class SecretFields(forms.Form):
         changed = []
         for kind in Kind:
             entered = self.cleaned_data.get(kind)
-            used = self._is_used(kind, connection.authorization)
+            used = self._is_used(kind, connection.authorization, connection.server_url)
             if used and kind == Kind.OAUTH_CLIENT_SECRET and not connection.oauth_client_id:
                 used = False  # a secret without its client ID is of no use
             if used and entered:

@@ -12,7 +12,9 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from connections import names
+from connections import egress, names
+from connections.egress import sealed
+from connections.errors import SecretOfAnotherServer
 from connections.models.credential import Credential, SecretKind
 from connections.models.people import Tenant, User
 from connections.states import (
@@ -252,8 +254,13 @@ class Connection(models.Model):
 
     @property
     def bare_url(self) -> str:
-        """Return the server's address without its query string, which may hold a secret."""
-        return self.server_url.partition("?")[0]
+        """Return scheme, host and path of the server's address, without what may be a credential in it."""
+        return egress.bare(self.server_url)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing that we send says who we are: no authorization method, and no secret in the address."""
+        return self.authorization == Authorization.NONE and not sealed.has_place(self.server_url)
 
     @property
     def next_step(self) -> str:
@@ -275,14 +282,15 @@ class Connection(models.Model):
     def credential_as_stored(self) -> tuple[CredentialState, str, str]:
         """Return the credential state, with reason and sentence, before the server has been asked."""
         method = Authorization(self.authorization)
-        if method == Authorization.NONE:
+        if self.is_open:
             return CredentialState.NOT_NEEDED, "", ""
         if method == Authorization.OAUTH:
             return CredentialState.NEEDS_SIGN_IN, "sign_in_needed", "Nobody is signed in."
-        kind = next(kind for kind, its_method in METHOD_OF.items() if its_method == method)
+        of_method = (kind for kind, its_method in METHOD_OF.items() if its_method == method)
+        kind = next(of_method, SecretKind.ADDRESS_SECRET)
         if (stored := self.credentials.filter(kind=kind, owner=None).first()) is not None and stored.fits:
             return CredentialState.READY, "", ""
-        return CredentialState.MISSING, "credential_missing", f"{method.label}: nothing is stored yet."
+        return CredentialState.MISSING, "credential_missing", f"{kind.label}: nothing is stored yet."
 
     def set_credential_state(self, state: CredentialState, reason: str = "", sentence: str = "") -> None:
         """Record the credential state; `since` moves only when the state does."""
@@ -342,12 +350,17 @@ class Connection(models.Model):
     def request_headers(self) -> list[tuple[str, str]]:
         """Return the headers that every request to the server carries, secrets included.
 
-        Raises SealBroken, and SecretOfAnotherServer for a secret that was entered for another server: what this row
-        and the secret's row say is compared here, whenever they were read.
+        One of them may be what goes into the address (see `egress.sealed`). Raises SealBroken, and
+        SecretOfAnotherServer for a secret that was entered for another server: what this row and the secret's row say
+        is compared here, whenever they were read.
         """
         headers: dict[str, str] = self.secret(SecretKind.EXTRA_HEADERS) or {}
         if self.authorization == Authorization.HEADERS:
             headers |= self.secret(SecretKind.HEADERS) or {}
         elif self.authorization == Authorization.API_KEY and (key := self.secret(SecretKind.API_KEY)):
             headers |= {self.api_key_header: key} if self.api_key_header else {"Authorization": f"Bearer {key}"}
+        if sealed.has_place(self.server_url):
+            if (in_address := self.secret(SecretKind.ADDRESS_SECRET)) is None:
+                raise SecretOfAnotherServer
+            headers |= {sealed.PLACE: in_address}
         return list(headers.items())

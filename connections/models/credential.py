@@ -20,6 +20,7 @@ class SecretKind(models.TextChoices):
     API_KEY = "api_key", "API key"
     HEADERS = "headers", "Custom headers"
     EXTRA_HEADERS = "extra_headers", "Extra headers"
+    ADDRESS_SECRET = "address_secret", "Secret in the address"
     OAUTH_CLIENT_SECRET = "oauth_client_secret", "Client secret"
     OAUTH_SIGNING_KEY = "oauth_signing_key", "Signing key"
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from connections import egress
 from oauth.errors import CannotSignIn
 from oauth.protocol.addresses import is_document, is_template_of, issuer_of_document, names, same
 from oauth.protocol.challenges import Challenge, parse
@@ -106,7 +107,8 @@ class MetadataDiscovery:
     def __init__(self, server_url: str, *, trusts: str = "") -> None:
         """Take the URL of the MCP server, and the issuer or the metadata document that an admin trusts, "" for none."""
         self.steps: list[Step] = []
-        self._url = server_url
+        self._asked = server_url
+        self._url = egress.without(server_url)  # as it is named to others
         self._trusts = trusts
         self._other = ""
         self._unanswered = False
@@ -136,7 +138,7 @@ class MetadataDiscovery:
     def _challenge(self) -> Generator[MetadataRequest, MetadataResponse, Challenge | None]:
         """Send a request without a token and return the challenge, None when none came (RFC 6750, section 3)."""
         request = MetadataRequest(
-            self._url, "The MCP server, without a token", "POST", _DISCOVER_HEADERS, orjson.dumps(_DISCOVER)
+            self._asked, "The MCP server, without a token", "POST", _DISCOVER_HEADERS, orjson.dumps(_DISCOVER)
         )
         response = yield request
         if response.trouble:

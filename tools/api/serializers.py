@@ -259,7 +259,7 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
         ]  # fmt: skip
 
     def get_server_url(self, connection: Connection) -> str:
-        """The server's address; its query string is shown to admins' tokens only."""
+        """The server's address, `{secret}` for what is sealed in it; its query is shown to admins' tokens only."""
         return connection.server_url if self.context.get("whole_address") else connection.bare_url
 
     @extend_schema_field(StateSerializer)
@@ -295,18 +295,25 @@ class ConnectionChangeSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
     name = serializers.CharField(max_length=80)
-    server_url = serializers.CharField(max_length=2048)
+    server_url = serializers.CharField(
+        max_length=2048,
+        help_text="`{secret}` in it, as a query's value or in the path, is filled in with `address_secret` when it is "
+        "sent; one that seems to hold a secret is refused.",
+    )
     slug = serializers.CharField(
         required=False, max_length=24,
         help_text="What the names of its tools begin with; on adding only. Left out, it is made from the name.",
     )  # fmt: skip
     keep_url_secret = serializers.BooleanField(
-        required=False, write_only=True, help_text="True stores a `server_url` whose query string holds a secret."
+        required=False, write_only=True, help_text="True stores a `server_url` that holds a secret as it is, readable."
     )
     authorization = serializers.ChoiceField(
         choices=Authorization.choices, required=False,
         help_text="Left out, it is as before, or the one to which the secret that is sent belongs.",
     )  # fmt: skip
+    address_secret = serializers.CharField(
+        required=False, write_only=True, help_text="What stands for `{secret}` in `server_url`. Write-only."
+    )
     api_key = serializers.CharField(required=False, write_only=True, help_text="Write-only.")
     api_key_header = serializers.CharField(required=False, allow_blank=True, max_length=80)
     headers = serializers.DictField(child=serializers.CharField(), required=False, write_only=True)

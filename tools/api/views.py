@@ -336,6 +336,8 @@ def _refuse_secrets_of(server_url: str, given: dict[str, Any]) -> None:
     """Raise Invalid for secrets that were sent for a server from which the connection has moved at this moment."""
     secrets = [kind for kind in Credential.Kind.values if given.get(kind)]
     if secrets and "server_url" not in given:
-        sentence = f"The connection was moved to another server at this moment; this was sent for {server_url}."
+        sentence = (
+            f"The connection was moved to another server at this moment; this was sent for {egress.bare(server_url)}."
+        )
         code = SecretOfAnotherServer.code
         raise problems.Invalid([{"pointer": f"/{kind}", "code": code, "detail": sentence} for kind in secrets])

@@ -102,7 +102,7 @@ class Access:
         connection = self.connection
         if connection.authorization == Authorization.OAUTH:
             self._record_challenge(error)
-        elif connection.authorization == Authorization.NONE:
+        elif connection.is_open:
             sentence = "The server asks for authorization, and this connection has none."
             connection.set_credential_state(CredentialState.MISSING, "authorization_needed", sentence)
         else:
@@ -123,7 +123,7 @@ class Access:
         if connection.credential_reason == UNAUTHORIZED_ON_CALL:
             # Some servers list openly and ask for a sign-in only on a call: a listing proves nothing there.
             return False, "The server lists its tools, but it refused the last call."
-        if connection.authorization == Authorization.NONE:
+        if connection.is_open:
             connection.set_credential_state(CredentialState.NOT_NEEDED)
             return True, "The server asks for none."
         connection.set_credential_state(CredentialState.READY)

@@ -184,35 +184,41 @@ class MetadataDiscovery:
     # --- the authorization server that an admin trusts ---
 
     def _trusted_server(self, named: list[str]) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata]:
-        """Return what the server that an admin trusts says of itself: at its own address, else where we were led to.
+        """Return what the server that an admin trusts says of itself; what a trusted document says to be, it is.
 
-        Of an issuer only a document that says to be it is used, wherever it is; what a trusted document says to be is
-        taken as it is.
+        Of an issuer only a document that says to be it is used: at its own address, and where there is none, where the
+        MCP server's documents lead.
         """
         trusts, origin = self._trusts, "{0.scheme}://{0.netloc}".format(urlsplit(self._url))
         said = "Advanced settings say where to sign in, whatever the server's documents say."
         self.steps.append(Step("Authorization server", trusts[:500], "Named by an admin", said, good=True))
-        own = [trusts] if is_document(trusts) else metadata_urls(trusts)
-        others = (
-            []
-            if is_document(trusts)
-            else [url for one in (named or [origin])[:MOST_SERVERS] for url in metadata_urls(one)]
-        )
-        for url in dict.fromkeys([*own, *others]):
+        if is_document(trusts):
+            document = yield from self._trusted_document([trusts], issuer="")
+        else:
+            others = [url for one in (named or [origin])[:MOST_SERVERS] for url in metadata_urls(one)]
+            document = yield from self._trusted_document(metadata_urls(trusts), issuer=trusts)
+            if document is None and not self._other:
+                document = yield from self._trusted_document(others, issuer=trusts)
+        if document is None:
+            raise self._nothing_found()
+        issuer = issuer_of_document(trusts) or trusts
+        template = is_template_of(document.issuer, issuer)
+        return document.model_copy(update={"issuer": issuer}) if template else document
+
+    def _trusted_document(
+        self, urls: list[str], *, issuer: str
+    ) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata | None]:
+        """Return the first document found that says to be this issuer, "" for any; None without one."""
+        for url in dict.fromkeys(urls):
             request = MetadataRequest(url, "Sign-in server metadata")
             response = yield request
             document = self._document(request, response, ServerMetadata)
-            if document is None:
-                continue
-            issuer = issuer_of_document(trusts) if is_document(trusts) else trusts
-            if not is_document(trusts) and not names(document.issuer, trusts):
-                self._note_other(request, response, document.issuer, trusts)
-                continue
-            self._note(request, response, _about(document), good=True)
-            return (
-                document.model_copy(update={"issuer": issuer}) if is_template_of(document.issuer, issuer) else document
-            )
-        raise self._nothing_found()
+            if document is not None and issuer and not names(document.issuer, issuer):
+                self._note_other(request, response, document.issuer, issuer)
+            elif document is not None:
+                self._note(request, response, _about(document), good=True)
+                return document
+        return None
 
     # --- authorization server metadata, RFC 8414 and OpenID Connect Discovery ---
 

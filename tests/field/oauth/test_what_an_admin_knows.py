@@ -114,6 +114,8 @@ def test_an_issuer_too_long_for_a_sentence_is_not_in_it() -> None:
         (ATLASSIAN, "https://cf.example.com/more", "metadata_refused"),
         (CONTEXT7, "https://cf.example.com", "metadata_refused"),
         (CONTEXT7, f"https://clerk.example.com{OAUTH}", "no_authorization_server"),
+        (CONTEXT7 | {metadata_urls("https://clerk.example.com")[0]: told(LOGIN)}, "https://clerk.example.com",
+         "metadata_refused"),
         ({MCP: CHALLENGE, HINT: resource(LOGIN), metadata_urls(LOGIN)[0]: told(LOGIN)}, POOL, "metadata_refused"),
         ({MCP: CHALLENGE, HINT: resource(LOGIN), metadata_urls(POOL)[0]: document(issuer=POOL)}, POOL,
          "no_authorization_server"),

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path, resolve, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
@@ -177,14 +177,35 @@ class ConnectionAdmin(TenantAdmin):
             request.POST = sent  # type: ignore[assignment]
         return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
 
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show or save the form of a new connection; one whose method was left open is shown with what was found out.
+
+        Then nothing is saved yet: the person sees which method fits the server, and may choose another one.
+        """
+        if request.method == "POST" and not request.POST.get("authorization"):
+            form = self.get_form(request)(request.POST)
+            if not form.is_valid() and form.is_open:
+                return self._with_what_fits(request, form.cleaned_data["server_url"], form_url)
+        return super().add_view(request, form_url, extra_context)
+
+    def _with_what_fits(self, request: HttpRequest, server_url: str, form_url: str) -> HttpResponse:
+        entered = request.POST.copy()
+        entered["server_url"], entered["authorization"] = server_url, ""
+        request.POST = entered  # type: ignore[assignment]
+        # The look is in `oauth`, which may not be imported here; it is reached by the name of its URL.
+        look = resolve(reverse("oauth:check_before_saving")).func(request).context_data
+        entered["authorization"], entered["name"] = look["method"], entered.get("name") or look["name"]
+        request.method = "GET"
+        request.GET = entered  # type: ignore[assignment]  # what Django fills a form in with that nobody has sent yet
+        return super().add_view(request, form_url, {"look": look})
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> Any:
         """Show the page of one connection; with OAuth, its CSP lets the button Sign in lead to any provider."""
         response = super().change_view(request, object_id, form_url, extra_context)
-        if context := getattr(response, "context_data", None):
-            shown = context.get("original")
-            context["offered_address"] = redirects.offered(shown) if shown is not None else ""
         connection = (getattr(response, "context_data", None) or {}).get("original")
         if connection is None or connection.authorization != Authorization.OAUTH:
             return response

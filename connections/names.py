@@ -4,6 +4,7 @@ check("Orders" + zero width space)  raises Invisible: which character, and what 
 folded("ACMÉ GmbH") == "acme gmbh"  what a reader takes it for, whatever alphabet its letters are from
 slug_of("ACME GmbH") == "acme-gmbh"  how organizations are told apart
 prefix_of("Заказы") == "zakazy"     what the names of a connection's tools begin with
+of_host("mcp.linear.app") == "Linear"  what a connection to a server there may be called
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from anyascii import anyascii
 
 SLUG_LENGTH = 40
 PREFIX_LENGTH = 24
+NAME_LENGTH = 80
+_OF_SERVERS = {"www", "api", "mcp", "server", "remote"}  # labels that say what a host is, and not whose
+_SECOND_LEVEL = {"co", "com", "org", "net", "gov", "ac", "edu"}  # as in example.co.uk
 _NAMELESS = "organization"  # of a name without a letter or digit, in whatever script
 # What is not shown although it counts as a letter or a mark: Default_Ignorable_Code_Point (Unicode, UAX #44), and the
 # blank of Braille. Format characters (Cf) among them, such as zero width and bidi controls, are found by category.
@@ -80,6 +84,17 @@ def prefix_of(name: str) -> str:
     """Return what the names of a connection's tools begin with: its name in Latin letters, as far as it has any."""
     latin = re.sub(r"['’`]", "", anyascii(name).lower())
     return _hyphened(latin)[:PREFIX_LENGTH].strip("-") or "connection"
+
+
+def of_host(host: str) -> str:
+    """Return a name for a connection to a server on this host: whose server it is, as far as the host's name says."""
+    labels = host.split(".")
+    if len(labels) < 2 or labels[-1].isdigit() or ":" in host:  # noqa: PLR2004 - no domain below another
+        return host[:NAME_LENGTH]
+    own = [label for label in labels[:-1] if label not in _OF_SERVERS] or labels[:1]
+    if len(own) > 1 and own[-1] in _SECOND_LEVEL:
+        own.pop()
+    return own[-1].replace("-", " ").capitalize()[:NAME_LENGTH]
 
 
 def is_prefix(text: str) -> bool:

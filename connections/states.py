@@ -88,13 +88,23 @@ def next_step(*reasons: str) -> str:
     return next((_NEXT_STEPS[reason] for reason in reasons if reason in _NEXT_STEPS), "")
 
 
+METHOD_WANTED = {  # the authorization method that ends the trouble, by the reason of the credential state
+    "sign_in_wanted": "oauth",
+    "sign_in_wanted_on_call": "oauth",
+    "sign_in_not_needed": "none",
+}
 _NEXT_STEPS = {
     # credential
     "credential_missing": "Enter the API key or the headers that the server asks for, then press Check now.",
     "unauthorized": "Check the API key or headers with the server's owner and enter them again.",
     "unauthorized_on_call": "Enter a credential that this server accepts for calls, too.",
-    "authorization_needed": "Choose an authorization method that this server accepts and enter the credential.",
-    "forbidden": "Ask the server's owner to grant this credential access.",
+    "authorization_needed": "Choose API key or Custom headers and enter what the server's owner gave you. If its "
+    "documentation says that people sign in, choose OAuth.",
+    "sign_in_wanted": "Press Use OAuth and sign in. If the server's owner gave you a key instead, enter that key.",
+    "sign_in_wanted_on_call": "Press Use OAuth and sign in. If the server's owner gave you a key instead, enter it.",
+    "sign_in_not_needed": "Press Use no authorization.",
+    "forbidden": "Do what the server's own words say, or ask its owner to grant this credential access.",
+    "access_refused": "Do what the server's own words say, or ask its owner to let us in: it names no way to sign in.",
     "seal_broken": "Enter the credential again: it can no longer be opened.",
     "signing_key_unusable": "Enter another signing key in Advanced settings, or leave it blank to have one made.",
     "secret_of_another_server": "Enter the credential again: what is stored was entered for another server.",

@@ -16,6 +16,7 @@ from oauth.protocol import choices
 
 _FAILURES_BEFORE_ALARM = 2
 SIGNER_LEFT = "signer_left"
+FORBIDDEN = "forbidden"
 
 
 class CredentialStatus(NamedTuple):
@@ -26,11 +27,16 @@ class CredentialStatus(NamedTuple):
     sentence: str
 
 
-def settle(connection: Connection) -> None:
-    """Bring the stored credential state of an OAuth connection in line with its rows; writes only what changed."""
+def settle(connection: Connection, *, let_in: bool = False) -> None:
+    """Bring the stored credential state of an OAuth connection in line with its rows; writes only what changed.
+
+    That the server forbids what the account asks for (403) is in no row: it stays until the server has `let_in` us.
+    """
     if connection.authorization != Authorization.OAUTH:
         return
     now = of_connection(connection, timezone.now())
+    if now.state == CredentialState.READY and connection.credential_reason == FORBIDDEN and not let_in:
+        return
     before = (connection.credential_state, connection.credential_reason, connection.credential_sentence)
     if before != now:
         connection.set_credential_state(*now)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -30,6 +31,8 @@ _FRESH_FOR = timedelta(hours=1)
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_HOPS = 3
 _NO_SERVER = "no_authorization_server"
+NOT_NEEDED = "sign_in_not_needed"
+NOWHERE = frozenset({_NO_SERVER, NOT_NEEDED})  # there is no sign-in server
 _SHORTEST_SECRET = 12  # characters; a shorter text may be part of a URL by chance
 WHOLE_TIMEOUT = 25.0  # seconds for all of them: a person waits
 _PKCE_ASSUMED = Step(
@@ -62,6 +65,7 @@ class Conclusion:
     found: DiscoveryResult | None = None
     approach: choices.ClientApproach | None = None
     refusal: CannotSignIn | None = None
+    entrance: MetadataResponse = field(default_factory=MetadataResponse)  # of the MCP server, without a token
 
 
 def cimd_url() -> str:
@@ -75,6 +79,9 @@ def discover(wanted: Settings) -> Conclusion:
     walk = MetadataDiscovery(wanted.server_url, trusts=wanted.authorization_server)
     try:
         found = _without_secrets(egress.run(_drive(walk, wanted.headers)), wanted)
+        secrets = set(_secrets_of(wanted))  # a server may repeat a header where it names the scopes
+        scopes = " ".join(scope for scope in found.challenge_scopes.split() if not any(s in scope for s in secrets))
+        found = replace(found, challenge_scopes=scopes)
         approach = choices.client_approach(
             found.server, client_id=wanted.client_id, cimd_url=cimd_url(), grant=wanted.grant, guessed=found.guessed
         )
@@ -84,10 +91,10 @@ def discover(wanted: Settings) -> Conclusion:
                 walk.steps.append(_PKCE_ASSUMED)
         if approach.kind is None:
             refusal = CannotSignIn(approach.sentence, code="client_id_needed")
-            return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, refusal)
+            return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, refusal, walk.entrance)
     except CannotSignIn as refusal:
-        return Conclusion(_redacted(walk.steps, wanted), refusal.sentence, refusal=refusal)
-    return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach)
+        return Conclusion(_redacted(walk.steps, wanted), refusal.sentence, refusal=refusal, entrance=walk.entrance)
+    return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, entrance=walk.entrance)
 
 
 def discover_and_store(connection: Connection, *, trying: bool = False) -> Conclusion:
@@ -107,13 +114,15 @@ def discover_and_store(connection: Connection, *, trying: bool = False) -> Concl
         connection.server_url,
         connection.oauth_client_id,
         connection.oauth_grant,
-        dict(connection.request_headers()),
+        connection.bare_headers(),  # asked as a stranger, without the key that another method may have stored
         connection.oauth_authorization_server,
         connection.oauth_assume_pkce,
     )
     conclusion = discover(wanted)
     if not trying and conclusion.found is not None and conclusion.found.guessed:
         conclusion = _as_it_failed(connection, conclusion)
+    if conclusion.refusal is not None and conclusion.refusal.code == _NO_SERVER:
+        conclusion = _as_it_is_open(connection, conclusion)
     try:
         Discovery.objects.update_or_create(
             connection=connection,
@@ -135,6 +144,16 @@ def discover_and_store(connection: Connection, *, trying: bool = False) -> Concl
         refusal = CannotSignIn("The connection was deleted.")
         return Conclusion([], refusal.sentence, refusal=refusal)
     return conclusion
+
+
+def needs_no_sign_in(connection: Connection) -> None:
+    """Store that nobody has to sign in, where a server without documents about it has listed its tools to a stranger.
+
+    Nothing is stored of a server that has such documents: it may want a sign-in for calls only.
+    """
+    rows = Discovery.objects.filter(connection=connection, server_url=connection.server_url, found={})
+    sentence = "The server needs no sign-in: it lists its tools without one, and names no sign-in server."
+    rows.filter(reason=_NO_SERVER).update(reason=NOT_NEEDED, sentence=sentence)
 
 
 def guess_failed(connection: Connection, seen: str) -> CannotSignIn:
@@ -162,6 +181,17 @@ def _as_it_failed(connection: Connection, conclusion: Conclusion) -> Conclusion:
     if before is None or before.reason != _NO_SERVER or not before.found.get("guessed"):
         return conclusion
     refusal = CannotSignIn(before.sentence, code=_NO_SERVER)
+    return replace(conclusion, sentence=before.sentence, refusal=refusal)
+
+
+def _as_it_is_open(connection: Connection, conclusion: Conclusion) -> Conclusion:
+    """Return the conclusion, or, of a server that was seen to need no sign-in and still asks for none, just that."""
+    before = Discovery.objects.filter(
+        connection=connection, server_url=connection.server_url, reason=NOT_NEEDED
+    ).first()
+    if before is None or conclusion.entrance.status == HTTPStatus.UNAUTHORIZED:
+        return conclusion
+    refusal = CannotSignIn(before.sentence, code=NOT_NEEDED)
     return replace(conclusion, sentence=before.sentence, refusal=refusal)
 
 

@@ -11,7 +11,7 @@ from django.db.models import Count, Q
 from connections.ages import ago
 from connections.models import Authorization, Connection, Grant, Membership, Role, Sharing, User
 from connections.states import CredentialState, next_step
-from oauth import credential_state, registering, responses
+from oauth import credential_state, discovering, registering, responses
 from oauth.models import Discovery, Registration, SignIn
 from oauth.protocol import providers
 from oauth.protocol.choices import ClientKind
@@ -84,6 +84,7 @@ def discovery_of(connection: Connection, now: datetime) -> dict[str, Any]:
         "look": {
             "at": ago(discovery.looked_at, now),
             "stopped": bool(discovery.reason),
+            "not_needed": discovery.reason == discovering.NOT_NEEDED,
             "asks_for_client": discovery.reason in {"client_id_needed", "registration_refused"},
             "sentence": discovery.sentence,
             "steps": marked(discovery.steps, stopped=bool(discovery.reason)),

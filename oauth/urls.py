@@ -27,6 +27,7 @@ urlpatterns = [
     _button("sign-out", views.sign_out),
     _button("check-sign-in", views.check_sign_in),
     _button("register-again", views.register_again),
+    _button("take-offered-method", views.take_offered_method),
     path(
         "admin/connections/connection/check-sign-in/",
         admin.site.admin_view(views.check_before_saving),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -15,13 +16,13 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from connections import audit, checking, egress
+from connections import audit, checking, egress, names
 from connections.egress import sealed
 from connections.errors import DuvoError, SealBroken
 from connections.models import Authorization, Connection, Credential, Grant, User
 from connections.states import next_step
 from connections.tenancy import person
-from oauth import credential_state, discovering, flow, registering, report, responses
+from oauth import credential_state, discovering, flow, registering, report, responses, ways_in
 from oauth.errors import CallbackRefused
 from oauth.protocol.choices import ClientKind
 from oauth.responses import AuthorizationResponse
@@ -48,6 +49,35 @@ def sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
         messages.error(request, failure.sentence)
         return _to_its_page(connection)
     return HttpResponseRedirect(url)
+
+
+@require_POST
+def take_offered_method(request: HttpRequest, connection_id: UUID) -> HttpResponse:
+    """Change the connection to the authorization method that its page offers; to OAuth, begin the sign-in at once."""
+    connection = _page().get_object(request, str(connection_id))
+    if connection is None:
+        raise Http404
+    if not _page().has_change_permission(request, connection):
+        raise PermissionDenied
+    offer = ways_in.offered(connection)
+    if offer is None:
+        messages.info(request, "By now no other authorization method is offered. Nothing was changed.")
+        return _to_its_page(connection)
+    try:
+        ways_in.take(connection, offer, person(request))
+    except DuvoError as failure:
+        messages.error(request, failure.sentence)
+        return _to_its_page(connection)
+    removed = f" Removed: {offer.removed}." if offer.removed else ""
+    messages.success(request, f"The authorization method is {offer.method.label} now.{removed}")
+    if not offer.signs_in:
+        return _to_its_page(connection)
+    left_for = sign_in(request, connection_id)["Location"]
+    if left_for == _address(connection):
+        return _to_its_page(connection)
+    # The page that this was pressed on lets no form lead to a provider, not even by a redirect, so a page goes there.
+    context = {"url": left_for, "host": urlsplit(left_for).netloc, "back": _address(connection)}
+    return TemplateResponse(request, "oauth/leaving.html", context)
 
 
 @require_POST
@@ -79,7 +109,10 @@ def check_sign_in(request: HttpRequest, connection_id: UUID) -> HttpResponse:
 
 @require_POST
 def check_before_saving(request: HttpRequest) -> HttpResponse:
-    """Run the discovery of the server that a form names and show the steps; nothing is stored, no secret is sent."""
+    """Run the discovery of the server that a form names and show the steps; nothing is stored, no secret is sent.
+
+    Where the form leaves the authorization method open, the outcome proposes one, and a name.
+    """
     if not _page().has_add_permission(request):
         raise PermissionDenied
     try:
@@ -88,6 +121,8 @@ def check_before_saving(request: HttpRequest) -> HttpResponse:
         trusted = egress.check_url(trusted) if trusted else ""
     except DuvoError as failure:
         return _outcome(request, failure, failure.sentence)
+    if request.POST.get("authorization") == "":
+        return _proposed(request, url)
     client_id, grant = request.POST.get("oauth_client_id", ""), request.POST.get("oauth_grant", "")
     grant = grant if grant in Grant.values else Grant.AUTHORIZATION_CODE.value
     wanted = discovering.Settings(
@@ -196,7 +231,7 @@ def _to_its_page(connection: Connection) -> HttpResponse:
 
 def _outcome(
     request: HttpRequest, refusal: DuvoError | None, sentence: str, steps: list[dict[str, Any]] | None = None
-) -> HttpResponse:
+) -> TemplateResponse:
     context = {
         **admin.site.each_context(request),
         "title": "Check sign-in",
@@ -206,6 +241,20 @@ def _outcome(
         "steps": steps or [],
     }
     return TemplateResponse(request, "admin/oauth/look.html", context)
+
+
+def _proposed(request: HttpRequest, url: str) -> HttpResponse:
+    conclusion = discovering.discover(discovering.Settings(url))
+    proposal = ways_in.proposal(conclusion)
+    steps = report.marked([asdict(step) for step in conclusion.steps], stopped=proposal.method is None)
+    response = _outcome(request, None, proposal.sentence, steps)
+    response.context_data = (response.context_data or {}) | {
+        "good": proposal.method is not None,
+        "step": proposal.step,
+        "method": proposal.method.value if proposal.method else "",
+        "name": names.of_host(urlsplit(url).hostname or ""),
+    }
+    return response
 
 
 def _failed(request: HttpRequest, failure: DuvoError, connection: Connection | None = None) -> HttpResponse:

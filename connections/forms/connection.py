@@ -128,6 +128,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         }
 
     changed_by = ("changed", "enabled", "disabled")
+    is_open = False  # whether the method is still to be found out, of a server whose address can be used
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Show beside each secret whether one is stored."""
@@ -145,7 +146,9 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
                 )
             else:
                 self.fields.pop(f"remove_{kind}", None)  # that in the address is removed with its place there
-        if self.is_change:
+        if not self.is_change:
+            self._leave_method_open()
+        else:
             del self.fields["tool_prefix"]
             self.fields["name"].help_text = (
                 f"How you and your colleagues call it. The names of its tools begin with “{self.instance.slug}__”, "
@@ -154,6 +157,14 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         for name in ADVANCED:
             self.fields[name].initial = getattr(Connection, name).field.default
         self.fields["name"].widget.attrs.setdefault("autocomplete", "off")
+
+    def _leave_method_open(self) -> None:
+        """Let the method of a new connection be found out; only the address is asked for at first."""
+        method = self.fields["authorization"]
+        method.choices = [("", "Find out"), *Authorization.choices]  # type: ignore[attr-defined]
+        method.required, method.initial = False, ""
+        method.help_text = "How the server knows that we may call it. It is found out once the address is entered."
+        self.fields["name"].required = bool(self.data.get(self.add_prefix("authorization")))
 
     @property
     def has_advanced_errors(self) -> bool:
@@ -207,7 +218,19 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         self.clean_address(data)
         self.clean_secrets(data)
         self.clean_oauth(data)
+        self._ask_for_the_rest(data)
         return data
+
+    def _ask_for_the_rest(self, data: dict[str, Any]) -> None:
+        """Refuse a new connection whose method was left open, and one without a name where it was not."""
+        if "authorization" in self.errors:
+            return
+        if data.get("authorization"):
+            if not data.get("name") and "name" not in self.errors:
+                self.add_error("name", ValidationError("This field is required.", code="required"))
+        elif "server_url" not in self.errors:
+            self.is_open = True
+            self.add_error("authorization", ValidationError("Choose a method.", code="method_open"))
 
     def _name_is_taken(self, tenant: Tenant, name: str) -> bool:
         # The same comparison as the database's constraint, so that the constraint is never violated.

@@ -93,10 +93,15 @@ class SecretFields(forms.Form):
         strange = [kind for kind, its_method in entered.items() if its_method != method]
         if method is None or not strange:
             return
-        if method == was == Authorization.NONE and len(methods := set(entered.values())) == 1:
+        open_ = not method or method == was == Authorization.NONE
+        if open_ and len(methods := set(entered.values())) == 1:
             data["authorization"] = self.instance.authorization = methods.pop().value
             return
         labels = " and ".join(f"“{self.fields[kind].label}”" for kind in strange)
+        if not method:
+            sentence = f"{labels} were filled in. Choose the method that is meant, and enter its secret again."
+            self.add_error("authorization", ValidationError(sentence, code="other_method"))
+            return
         self.add_error(
             "authorization",
             ValidationError(

@@ -348,19 +348,24 @@ class Connection(models.Model):
         return credential.open() if credential else None
 
     def request_headers(self) -> list[tuple[str, str]]:
-        """Return the headers that every request to the server carries, secrets included.
+        """Return the headers that every request to the server carries, secrets included; raises as `bare_headers`."""
+        headers = self.bare_headers()
+        if self.authorization == Authorization.HEADERS:
+            headers |= self.secret(SecretKind.HEADERS) or {}
+        elif self.authorization == Authorization.API_KEY and (key := self.secret(SecretKind.API_KEY)):
+            headers |= {self.api_key_header: key} if self.api_key_header else {"Authorization": f"Bearer {key}"}
+        return list(headers.items())
+
+    def bare_headers(self) -> dict[str, str]:
+        """Return the headers of a request that does not say who we are: those that go with any authorization method.
 
         One of them may be what goes into the address (see `egress.sealed`). Raises SealBroken, and
         SecretOfAnotherServer for a secret that was entered for another server: what this row and the secret's row say
         is compared here, whenever they were read.
         """
         headers: dict[str, str] = self.secret(SecretKind.EXTRA_HEADERS) or {}
-        if self.authorization == Authorization.HEADERS:
-            headers |= self.secret(SecretKind.HEADERS) or {}
-        elif self.authorization == Authorization.API_KEY and (key := self.secret(SecretKind.API_KEY)):
-            headers |= {self.api_key_header: key} if self.api_key_header else {"Authorization": f"Bearer {key}"}
         if sealed.has_place(self.server_url):
             if (in_address := self.secret(SecretKind.ADDRESS_SECRET)) is None:
                 raise SecretOfAnotherServer
             headers |= {sealed.PLACE: in_address}
-        return list(headers.items())
+        return headers

@@ -45,6 +45,17 @@ _DISCOVER_HEADERS = {
     "mcp-protocol-version": "2026-07-28",
     "mcp-method": "server/discover",
 }
+_HANDSHAKE_HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+_INITIALIZE: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "duvo-connections", "version": "1"},
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,7 @@ class MetadataDiscovery:
     def __init__(self, server_url: str, *, trusts: str = "") -> None:
         """Take the URL of the MCP server, and the issuer or the metadata document that an admin trusts, "" for none."""
         self.steps: list[Step] = []
+        self.entrance = MetadataResponse()  # what the MCP server itself answered without a token
         self._asked = server_url
         self._url = egress.without(server_url)  # as it is named to others
         self._trusts = trusts
@@ -136,22 +148,32 @@ class MetadataDiscovery:
     # --- the MCP server itself ---
 
     def _challenge(self) -> Generator[MetadataRequest, MetadataResponse, Challenge | None]:
-        """Send a request without a token and return the challenge, None when none came (RFC 6750, section 3)."""
-        request = MetadataRequest(
-            self._asked, "The MCP server, without a token", "POST", _DISCOVER_HEADERS, orjson.dumps(_DISCOVER)
-        )
+        """Send a request without a token and return the challenge, None when none came (RFC 6750, section 3).
+
+        A server of the handshake era may refuse what it does not know before it asks who calls: so it is asked again.
+        """
+        response, challenge = yield from self._knock(_DISCOVER_HEADERS, _DISCOVER)
+        if response.status >= 400 and challenge is None:  # noqa: PLR2004 - no success
+            response, challenge = yield from self._knock(_HANDSHAKE_HEADERS, _INITIALIZE)
+        self.entrance = MetadataResponse(response.status, trouble=response.trouble)
+        return challenge
+
+    def _knock(
+        self, headers: Mapping[str, str], message: dict[str, Any]
+    ) -> Generator[MetadataRequest, MetadataResponse, tuple[MetadataResponse, Challenge | None]]:
+        request = MetadataRequest(self._asked, "The MCP server, without a token", "POST", headers, orjson.dumps(message))
         response = yield request
         if response.trouble:
             self._note(request, response, response.trouble, good=False)
-            return None
+            return response, None
         if response.status != 401:  # noqa: PLR2004 - Unauthorized
             self._note(request, response, "It did not ask for a sign-in here.", good=True)
-            return None
+            return response, None
         challenge = parse(response.www_authenticate)
         pointer = challenge.get("resource_metadata")
         conclusion = f"It names its metadata: {pointer}" if pointer else "It does not name its metadata."
         self._note(request, response, f"It asks for a sign-in. {conclusion}", good=True)
-        return challenge
+        return response, challenge
 
     # --- protected resource metadata, RFC 9728 ---
 

@@ -8,10 +8,11 @@ from django import template
 from django.http import HttpRequest
 from django.utils import timezone
 
+from connections import redirects
 from connections.forms import ConnectionForm
 from connections.models import Connection
 from connections.tenancy import person
-from oauth import report
+from oauth import report, ways_in
 
 register = template.Library()
 
@@ -22,6 +23,17 @@ def sign_in(context: dict[str, Any], connection: Connection, *, can_change: bool
     request: HttpRequest = context["request"]
     shown = report.report_of(connection, person(request), timezone.now())
     return {**shown, "connection": connection, "can_change": can_change}
+
+
+@register.inclusion_tag("admin/oauth/way_in.html", takes_context=True)
+def way_in(context: dict[str, Any], connection: Connection) -> dict[str, Any]:
+    """Show the buttons that end a trouble which the last check found: another authorization method or address."""
+    return {
+        "connection": connection,
+        "offer": ways_in.offered(connection),
+        "address": redirects.offered(connection),
+        "csrf_token": context.get("csrf_token"),
+    }
 
 
 @register.inclusion_tag("admin/oauth/guide.html")

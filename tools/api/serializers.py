@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from connections.models import Authorization, Connection, Era, Grant, SessionCalls, Sharing, TokenAuth
+from connections.states import METHOD_WANTED, next_step
 from tools.api import members, problems
 from tools.calls.outcomes import Report
 from tools.errors import CallError
@@ -246,7 +247,7 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
 
     server_url = serializers.SerializerMethodField()
     status = serializers.CharField(source="headline", help_text="One word derived from the three states.")
-    next_step = serializers.CharField(help_text="What a person should do now; empty when there is nothing to do.")
+    next_step = serializers.SerializerMethodField()
     credential = serializers.SerializerMethodField()
     reachability = serializers.SerializerMethodField()
     tools = serializers.SerializerMethodField()
@@ -261,6 +262,15 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
     def get_server_url(self, connection: Connection) -> str:
         """The server's address, `{secret}` for what is sealed in it; its query is shown to admins' tokens only."""
         return connection.server_url if self.context.get("whole_address") else connection.bare_url
+
+    def get_next_step(self, connection: Connection) -> str:
+        """What to do now; empty when there is nothing to do. Names the request to send where one ends the trouble."""
+        method = METHOD_WANTED.get(connection.credential_reason)
+        if method is None or connection.next_step != next_step(connection.credential_reason):
+            return connection.next_step
+        request = f'Send PATCH /v1/connections/{connection.pk} with {{"authorization": "{method}"}}.'
+        then = " Then have an admin press Sign in on the connection's page." if method == Authorization.OAUTH else ""
+        return f"{request}{then}"
 
     @extend_schema_field(StateSerializer)
     def get_credential(self, connection: Connection) -> Any:

@@ -19,7 +19,7 @@ from oauth.refreshing import Bearer
 from tools import mcp_client
 from tools.cache import LoadingCache
 from tools.calls import acting, limits
-from tools.catalog.access import UNAUTHORIZED_ON_CALL
+from tools.catalog.access import ON_CALL
 from tools.catalog.upstream import server_for, with_bearer
 from tools.definitions import checks
 from tools.definitions.schemas import SchemaBroken
@@ -163,7 +163,7 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
         sends_trace=tool.connection.send_trace,
         session_idle=timedelta(minutes=tool.connection.session_idle_minutes),
         one_at_a_time=tool.connection.session_calls == SessionCalls.ONE_AT_A_TIME,
-        doubted=bearer.doubted if bearer else tool.connection.credential_reason == UNAUTHORIZED_ON_CALL,
+        doubted=bearer.doubted if bearer else tool.connection.credential_reason in ON_CALL,
     )
 
 
@@ -193,7 +193,7 @@ def _check_ready(tool: Tool) -> None:
     oauth = connection.authorization == Authorization.OAUTH
     refused = not oauth and connection.credential_state in {CredentialState.MISSING, CredentialState.REFUSED}
     # After a 401 to a call the next call still goes out: the first that succeeds proves the credential again.
-    if refused and connection.credential_reason != UNAUTHORIZED_ON_CALL:
+    if refused and connection.credential_reason not in ON_CALL:
         raise ConnectionNotReady(
             f"The connection is not signed in: {connection.credential_sentence}", code="credential_not_ready"
         )

@@ -17,7 +17,7 @@ from connections import egress
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection, Credential, Era, Grant
 from connections.states import CredentialState
-from oauth import credential_state, discovering, feedback, flow, refreshing, revoking
+from oauth import credential_state, discovering, feedback, flow, refreshing, revoking, ways_in
 from oauth.errors import NeedsSignIn, OAuthError
 from oauth.models import Discovery
 from oauth.protocol import challenges
@@ -27,6 +27,10 @@ from tools.catalog.upstream import server_for, with_bearer
 
 Value = TypeVar("Value")
 UNAUTHORIZED_ON_CALL = "unauthorized_on_call"
+SIGN_IN_WANTED_ON_CALL = "sign_in_wanted_on_call"
+ON_CALL = frozenset({UNAUTHORIZED_ON_CALL, SIGN_IN_WANTED_ON_CALL})  # a call was refused, and listings prove nothing
+FORBIDDEN = credential_state.FORBIDDEN
+_STORED = {Authorization.API_KEY: "the API key that is stored", Authorization.HEADERS: "the headers that are stored"}
 
 
 class CredentialMissing(DuvoError):
@@ -47,13 +51,10 @@ class Access:
     def __init__(self, connection: Connection) -> None:
         """Open the secrets and have a stale token renewed; raises CredentialMissing, SealBroken and OAuthError."""
         revoking.prune(connection)
-        if _credential_missing(connection):
-            connection.set_credential_state(
-                CredentialState.MISSING, CredentialMissing.code, CredentialMissing().sentence
-            )
-            raise CredentialMissing
         self.connection = connection
         connection.request_headers()  # a secret that is broken, or another server's, fails before anything is sent
+        if _credential_missing(connection):
+            raise self._without_credential()
         self.bearer = _token(connection) if connection.authorization == Authorization.OAUTH else None
         self._era_unknown = connection.era_choice == Era.AUTO  # a server may have been upgraded, or rolled back
 
@@ -102,11 +103,18 @@ class Access:
         connection = self.connection
         if connection.authorization == Authorization.OAUTH:
             self._record_challenge(error)
+        elif isinstance(error, mcp_client.Forbidden) and not challenges.parse(error.www_authenticate):
+            self._record_forbidden(error)
+        elif (sign_in := ways_in.after_a_refusal(connection)).wanted:
+            self._record_sign_in_wanted(sign_in.sentence)
+        elif isinstance(error, mcp_client.Forbidden):
+            self._record_forbidden(error)
         elif connection.is_open:
-            sentence = "The server asks for authorization, and this connection has none."
+            sentence = f"The server asks for authorization (HTTP {error.status}), and names no sign-in server."
+            sentence = f"{sentence} {sign_in.sentence or mcp_client.sentence_of(error.said)}".strip()
             connection.set_credential_state(CredentialState.MISSING, "authorization_needed", sentence)
         else:
-            connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
+            connection.set_credential_state(CredentialState.REFUSED, error.code, self.told(error))
         return connection.credential_sentence
 
     def let_in(self) -> tuple[bool, str]:
@@ -115,13 +123,17 @@ class Access:
         if connection.authorization == Authorization.OAUTH:
             if self.bearer is None:
                 _discover_sign_in(connection)
+                discovering.needs_no_sign_in(connection)
             elif self.bearer.doubted and _listing_proves(connection):
                 feedback.accepted(self.bearer.sign_in_id)
-            credential_state.settle(connection)
+            credential_state.settle(connection, let_in=True)
             proved = connection.credential_state in {CredentialState.READY, CredentialState.EXPIRING}
             return proved, connection.credential_sentence
-        if connection.credential_reason == UNAUTHORIZED_ON_CALL:
+        if connection.credential_reason in ON_CALL:
             # Some servers list openly and ask for a sign-in only on a call: a listing proves nothing there.
+            if (sign_in := ways_in.after_a_refusal(connection)).wanted:
+                self._record_sign_in_wanted(sign_in.sentence, on_call=True)
+                return False, connection.credential_sentence
             return False, "The server lists its tools, but it refused the last call."
         if connection.is_open:
             connection.set_credential_state(CredentialState.NOT_NEEDED)
@@ -134,14 +146,52 @@ class Access:
         return replace(server, era="unknown") if self._era_unknown else server
 
     def _record_challenge(self, error: mcp_client.Challenged) -> None:
+        scopes = challenges.missing_scopes(error.www_authenticate)
+        unexplained = isinstance(error, mcp_client.Forbidden) and not challenges.parse(error.www_authenticate)
         if self.bearer is None:
             _discover_sign_in(self.connection)
-        elif scopes := challenges.missing_scopes(error.www_authenticate):
+        elif scopes:
             feedback.scopes_missing(self.bearer.sign_in_id, scopes)
+        elif unexplained:  # the token was read, and its account may not do this: no other token helps
+            self._record_forbidden(error)
+            return
         else:
             feedback.refused(self.bearer.sign_in_id)
             flow.discover_again(self.connection.pk)  # not in the background: the report shows what was found
         credential_state.settle(self.connection)
+        if unexplained and self.connection.credential_state == CredentialState.MISSING:
+            self._record_forbidden(error)  # nobody can sign in there
+
+    def _record_forbidden(self, error: mcp_client.Challenged) -> None:
+        """Record a 403 with the server's own words, and the permission that it asks for where it names one."""
+        stranger = self.connection.authorization == Authorization.NONE or (
+            self.connection.authorization == Authorization.OAUTH and self.bearer is None
+        )
+        scopes = challenges.missing_scopes(error.www_authenticate)
+        sentence = "The server refuses access" if stranger else "The server refuses access with this credential"
+        asks = f" It asks for the permission “{scopes[:100]}”." if scopes else ""
+        sentence = f"{sentence} (HTTP {error.status}).{asks} {mcp_client.sentence_of(error.said)}".strip()
+        reason = "access_refused" if stranger else FORBIDDEN
+        self.connection.set_credential_state(CredentialState.REFUSED, reason, sentence)
+
+    def _record_sign_in_wanted(self, found: str, *, on_call: bool = False) -> None:
+        connection = self.connection
+        method = Authorization(connection.authorization)
+        stored = _STORED.get(method) if not _credential_missing(connection) else None
+        refused = f"It refuses {stored}." if stored else ""
+        refused = "It lists its tools without one, and refused a call." if on_call else refused
+        state = CredentialState.REFUSED if stored else CredentialState.MISSING
+        reason = SIGN_IN_WANTED_ON_CALL if on_call else "sign_in_wanted"
+        connection.set_credential_state(state, reason, " ".join(filter(None, [ways_in.WANTED, refused, found])))
+
+    def _without_credential(self) -> CredentialMissing:
+        """Record that the method's credential is not stored, and whether it is a sign-in that the server wants."""
+        missing = CredentialMissing()
+        if (sign_in := ways_in.after_a_refusal(self.connection)).wanted:
+            self._record_sign_in_wanted(sign_in.sentence)
+            return CredentialMissing(self.connection.credential_sentence)
+        self.connection.set_credential_state(CredentialState.MISSING, missing.code, missing.sentence)
+        return missing
 
 
 def record_failure(
@@ -162,10 +212,11 @@ def record_failure(
         connection.request_probe()
     elif isinstance(failure, mcp_client.Unauthorized) and bearer is not None:
         feedback.refused(bearer.sign_in_id)
-    elif isinstance(failure, mcp_client.Unauthorized):
+    elif isinstance(failure, mcp_client.Unauthorized) and connection.credential_reason not in ON_CALL:
         state = CredentialState.MISSING if connection.authorization == Authorization.NONE else CredentialState.REFUSED
-        sentence = "The server refused a call: it asks for a sign-in."
+        sentence = "The server refused a call: it asks for a sign-in or a key (HTTP 401)."
         connection.set_credential_state(state, UNAUTHORIZED_ON_CALL, sentence)
+        connection.request_probe()  # which finds out what the server wants
 
 
 def record_success(connection_id: UUID, bearer: Bearer | None = None, *, server_url: str = "") -> None:
@@ -173,7 +224,7 @@ def record_success(connection_id: UUID, bearer: Bearer | None = None, *, server_
     if bearer is not None:
         feedback.accepted(bearer.sign_in_id)
         return
-    connection = Connection.objects.filter(pk=connection_id, credential_reason=UNAUTHORIZED_ON_CALL).first()
+    connection = Connection.objects.filter(pk=connection_id, credential_reason__in=ON_CALL).first()
     if connection is not None and server_url in {"", connection.server_url}:
         none = connection.authorization == Authorization.NONE
         connection.set_credential_state(CredentialState.NOT_NEEDED if none else CredentialState.READY)
@@ -198,6 +249,8 @@ def _token(connection: Connection) -> Bearer | None:
         credential_state.settle(connection)
         if connection.oauth_grant == Grant.CLIENT_CREDENTIALS and bearer is None:
             flow.record_no_tokens(connection, failure)
+            if failure.code in discovering.NOWHERE:
+                return None  # perhaps the server wants no token at all
         raise
     return bearer
 

@@ -35,35 +35,59 @@
         }
     }
 
-    const look = document.querySelector("[data-look]");
+    /* Ask the server that the form names, show what came of it in a place of the page, and return that. */
+    async function shownLook(form, address, place, more) {
+        const sent = new URLSearchParams(["csrfmiddlewaretoken", "server_url"].map((name) => [name, form.elements[name].value]));
+        Object.entries(more).forEach(([name, value]) => sent.append(name, value));
+        place.textContent = "Asking the server how to sign in…";
+        const page = await fetched(address, { method: "POST", body: sent });
+        const seen = page && page.getElementById("look");
+        if (seen) {
+            place.replaceChildren(...seen.childNodes);
+        } else {
+            place.textContent = "This site did not answer. Reload the page and try again.";
+        }
+        return seen;
+    }
+
+    const look = document.querySelector("[data-shows]");
     if (look) {
-        const place = document.getElementById(look.dataset.look);
-        const sent = ["csrfmiddlewaretoken", "server_url", "oauth_client_id", "oauth_grant", "oauth_authorization_server",
-            "oauth_assume_pkce"]; // no secret
         look.addEventListener("click", async (event) => {
             event.preventDefault();
-            const entered = new FormData(look.form);
-            const form = new URLSearchParams(sent.filter((name) => entered.has(name)).map((name) => [name, entered.get(name)]));
             look.disabled = true;
-            place.textContent = "Asking the server how to sign in…";
-            const page = await fetched(look.formAction, { method: "POST", body: form });
-            const seen = page && page.getElementById(look.dataset.look);
+            const entered = new FormData(look.form);
+            const own = ["oauth_client_id", "oauth_grant", "oauth_authorization_server", "oauth_assume_pkce"] // no secret
+                .filter((name) => entered.has(name)).map((name) => [name, entered.get(name)]);
+            await shownLook(look.form, look.formAction, document.getElementById(look.dataset.shows), Object.fromEntries(own));
             look.disabled = false;
-            if (seen) {
-                place.replaceChildren(...seen.childNodes);
-            } else {
-                place.textContent = "This site did not answer. Reload the page and try again.";
+        });
+    }
+
+    /* A new connection: once its address is entered, propose the method that fits, unless a person has chosen one. */
+    const fits = document.querySelector("[data-look]");
+    if (fits) {
+        const field = document.getElementById("id_server_url");
+        const form = field.form;
+        const method = form.elements.authorization;
+        let proposed = "", looks = 0;
+        field.addEventListener("change", async () => {
+            if (method.value !== proposed || !/^https?:\/\/\S+$/.test(field.value.trim())) {
+                return;
             }
+            const mine = looks += 1;
+            const seen = await shownLook(form, fits.dataset.look, fits, { authorization: "" });
+            if (!seen || mine !== looks || method.value !== proposed) {
+                return;
+            }
+            proposed = method.value = seen.dataset.method;
+            form.elements.name.value ||= seen.dataset.name;
         });
     }
 
     /* A check has ended: what it found out about signing in belongs on the page. */
     document.addEventListener("checked", async () => {
-        if (!document.getElementById("sign-in")) {
-            return;
-        }
         const page = await fetched(location.href);
-        for (const id of ["sign-in", "guide"]) {
+        for (const id of ["way-in", "sign-in", "guide"]) {
             const shown = document.getElementById(id);
             const now = page && page.getElementById(id);
             if (shown && now && !shown.contains(document.activeElement)) {

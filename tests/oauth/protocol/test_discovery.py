@@ -108,7 +108,14 @@ def test_documents_are_asked_for_in_the_order_of_the_standard(
 
 
 def test_a_server_at_the_root_has_one_place_for_its_metadata() -> None:
-    assert walk({}, f"{ORIGIN}/").asked == [f"{ORIGIN}/", ROOT_FORM, OF_2025_03]
+    assert walk({f"{ORIGIN}/": MetadataResponse(200)}, f"{ORIGIN}/").asked == [f"{ORIGIN}/", ROOT_FORM, OF_2025_03]
+
+
+def test_a_server_that_does_not_know_the_modern_request_is_asked_for_a_handshake() -> None:
+    for status in (400, 404, 405, 500):
+        assert walk({MCP: MetadataResponse(status)}).asked[:3] == [MCP, MCP, PATH_FORM]
+    for status in (200, 202, 401):
+        assert walk({MCP: MetadataResponse(status)}).asked[:2] == [MCP, PATH_FORM]
 
 
 def test_a_hint_to_a_place_that_is_asked_anyway_is_asked_once() -> None:

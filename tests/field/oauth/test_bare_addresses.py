@@ -1,0 +1,202 @@
+"""An address is all that a new connection needs at first: what the server wants is proposed, and a person decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import Client
+
+from connections import names
+from connections.models import Connection, User
+from tests.conftest import House
+from tests.oauth.conftest import StartScene
+from tests.servers.authorization.protection import protect
+from tests.servers.fixtures import StartAuthorizationServer, StartServer
+from tests.servers.kinds import answers, asks_for_api_key, forbids, only_legacy
+from tests.servers.running import Rule
+
+ADD = "/admin/connections/connection/add/"
+LOOK = "/admin/connections/connection/check-sign-in/"
+BARE = {"authorization": "", "name": "", "enabled": "on"}
+SignedIn = Callable[[User | None], Client]
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("open_egress")]
+
+
+@pytest.fixture
+def ann(acme: House, signed_in: SignedIn) -> Client:
+    return signed_in(acme.admin)
+
+
+def proposed(answer: HttpResponse) -> tuple[str, str]:
+    """The method that is chosen on the page, and what the page says of the server."""
+    assert answer.status_code == 200
+    assert not Connection.objects.exists(), "nothing is saved before a person has seen it"
+    assert answer.context["errors"] == [], "nobody has made a mistake"
+    form = answer.context["adminform"].form
+    return str(form["authorization"].value()), str(answer.context["look"]["sentence"])
+
+
+OPEN: dict[str, tuple[list[Rule], str, str]] = {
+    "open": ([], "none", "asks for no sign-in and no key"),
+    "open, of the handshake era": ([only_legacy], "none", "asks for no sign-in and no key"),
+    "a key": ([asks_for_api_key], "api_key", "names no sign-in server"),
+    "a key, by Basic": ([answers(401, www_authenticate="Basic")], "api_key", "names no sign-in server"),
+    "a key, of the handshake era": ([only_legacy, asks_for_api_key], "api_key", "names no sign-in server"),
+    "forbidden": ([answers(403)], "api_key", "refuses strangers (HTTP 403)"),
+    "forbidden, with a challenge": ([forbids], "api_key", "refuses strangers (HTTP 403)"),
+    "a page": ([answers(200, b"<html>", content_type="text/html")], "none", "asks for no sign-in and no key"),
+}
+
+
+@pytest.mark.parametrize(("rules", "method", "words"), OPEN.values(), ids=OPEN.keys())
+def test_the_method_that_fits_is_proposed(
+    ann: Client, mcp_server: StartServer, rules: list[Rule], method: str, words: str
+) -> None:
+    server = mcp_server()
+    server.rules[:] = rules
+    chosen, sentence = proposed(ann.post(ADD, {**BARE, "server_url": server.url}))
+    assert (chosen, words in sentence) == (method, True), sentence
+
+
+@pytest.mark.parametrize("metadata", ["header", "path", "root", "origin"])
+def test_a_sign_in_is_proposed_where_the_server_wants_one(
+    ann: Client, mcp_server: StartServer, authorization_server: StartAuthorizationServer, metadata: Any
+) -> None:
+    server = mcp_server()
+    protect(server, authorization_server(), metadata=metadata)
+    chosen, sentence = proposed(ann.post(ADD, {**BARE, "server_url": server.url}))
+    assert chosen == "oauth"
+    assert sentence.startswith("This server wants a sign-in. ")
+    assert "lets us register by ourselves" in sentence
+
+
+def test_no_registration_is_promised_where_no_document_says_so(
+    ann: Client, mcp_server: StartServer, authorization_server: StartAuthorizationServer
+) -> None:
+    server = mcp_server()
+    protect(server, authorization_server(), metadata="none")
+    chosen, sentence = proposed(ann.post(ADD, {**BARE, "server_url": server.url}))
+    assert chosen == "api_key"
+    assert "register" not in sentence
+
+
+def test_what_was_entered_stays_and_the_next_submission_saves(
+    ann: Client, acme: House, mcp_server: StartServer
+) -> None:
+    entered = {**BARE, "server_url": mcp_server().url, "call_timeout": "77", "tool_prefix": "shop", "send_trace": "on"}
+    form = ann.post(ADD, entered).context["adminform"].form
+    assert [form[name].value() for name in ("call_timeout", "tool_prefix")] == ["77", "shop"]
+    assert form["name"].value() == "127.0.0.1"
+    assert form["send_trace"].value() == "on"
+    saved = ann.post(ADD, {**entered, "authorization": "none", "name": "Shop"})
+    assert saved.status_code == 302
+    connection = acme.tenant.connections.get()
+    assert (connection.authorization, connection.slug, connection.call_timeout) == ("none", "shop", 77)
+
+
+def test_a_person_may_choose_another_method(ann: Client, acme: House, mcp_server: StartServer) -> None:
+    entered = {**BARE, "server_url": mcp_server().url}
+    ann.post(ADD, entered)
+    ann.post(ADD, {**entered, "name": "Shop", "authorization": "oauth"})
+    assert acme.tenant.connections.get().authorization == "oauth"
+
+
+def test_a_name_that_was_entered_is_kept(ann: Client, mcp_server: StartServer) -> None:
+    answer = ann.post(ADD, {**BARE, "name": "Our shop", "server_url": mcp_server().url})
+    assert answer.context["adminform"].form["name"].value() == "Our shop"
+
+
+def test_a_server_that_does_not_answer_is_told_and_nothing_is_proposed(ann: Client) -> None:
+    answer = ann.post(ADD, {**BARE, "server_url": "http://127.0.0.1:9/mcp"})
+    chosen, sentence = proposed(answer)
+    assert (chosen, answer.context["look"]["good"]) == ("", False)
+    assert sentence
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://ann:pw@127.0.0.1:9/mcp", "@"),
+        ("npx -y @acme/mcp-server", "command"),
+        ("<http://127.0.0.1:9/mcp>", "The address in what was entered is http://127.0.0.1:9/mcp."),
+        ("https://YOUR_HOST/mcp", "placeholder"),
+        ("", "required"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_the_only_mistake(ann: Client, url: str, words: str) -> None:
+    answer = ann.post(ADD, {**BARE, "server_url": url})
+    errors = answer.context["adminform"].form.errors
+    assert set(errors) == {"server_url"}
+    assert words in errors["server_url"][0]
+
+
+def test_a_secret_that_was_entered_names_its_method(ann: Client, acme: House, mcp_server: StartServer) -> None:
+    server = mcp_server()
+    entered = {**BARE, "server_url": server.url, "name": "Shop", "api_key": "key-of-acme"}
+    assert ann.post(ADD, entered).status_code == 302
+    assert acme.tenant.connections.get().authorization == "api_key"
+    assert not server.requests
+    both = ann.post(ADD, {**entered, "name": "Wiki", "headers": "X-Key: key-of-acme"})
+    assert "Choose the method that is meant" in both.context["adminform"].form.errors["authorization"][0]
+    nameless = ann.post(ADD, {**entered, "name": ""})
+    assert "required" in nameless.context["adminform"].form.errors["name"][0]
+
+
+def test_no_secret_goes_to_a_server_that_is_only_looked_at(ann: Client, mcp_server: StartServer) -> None:
+    server = mcp_server()
+    ann.post(ADD, {**BARE, "server_url": server.url, "extra_headers": "X-Team: m4rk-0123456789"})
+    assert server.requests
+    assert not any("m4rk" in str(request) for request in server.requests)
+
+
+def test_the_script_of_the_form_is_told_the_same(ann: Client, mcp_server: StartServer) -> None:
+    server = mcp_server()
+    server.rules[:] = [asks_for_api_key]
+    shown = ann.post(LOOK, {"server_url": server.url, "authorization": ""}).content.decode()
+    assert '<div id="look" data-method="api_key" data-name="127.0.0.1">' in shown
+    assert "names no sign-in server" in shown
+
+
+def test_who_may_not_add_a_connection_makes_us_ask_nobody(
+    acme: House, reviewer: User, signed_in: SignedIn, mcp_server: StartServer
+) -> None:
+    server = mcp_server()
+    for user in (acme.member, acme.auditor, reviewer):
+        assert signed_in(user).post(ADD, {**BARE, "server_url": server.url}).status_code == 403
+    assert not server.requests
+
+
+def test_from_the_address_to_the_sign_in_in_three_steps(scene: StartScene) -> None:
+    scene = scene()
+    scene.connection.delete()
+    answer = scene.client.post(ADD, {**BARE, "server_url": scene.server.url})
+    form = answer.context["adminform"].form
+    data = {name: form[name].value() for name in ("server_url", "authorization", "name")} | {"enabled": "on"}
+    assert scene.client.post(ADD, data).status_code == 302
+    scene.connection = scene.house.tenant.connections.get()
+    scene.sign_in()
+    scene.probe()
+    assert scene.connection.headline == "connected"
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("mcp.linear.app", "Linear"),
+        ("mcp.notion.com", "Notion"),
+        ("api.githubcopilot.com", "Githubcopilot"),
+        ("orders.acme-tools.example", "Acme tools"),
+        ("mcp.shop.co.uk", "Shop"),
+        ("example.com", "Example"),
+        ("mcp.example", "Mcp"),
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("intranet", "intranet"),
+    ],
+)
+def test_a_name_is_made_of_the_host(host: str, name: str) -> None:
+    assert names.of_host(host) == name

@@ -147,19 +147,21 @@ class Access:
 
     def _record_challenge(self, error: mcp_client.Challenged) -> None:
         scopes = challenges.missing_scopes(error.www_authenticate)
-        unexplained = isinstance(error, mcp_client.Forbidden) and not challenges.parse(error.www_authenticate)
+        forbidden = isinstance(error, mcp_client.Forbidden)
         if self.bearer is None:
             _discover_sign_in(self.connection)
         elif scopes:
             feedback.scopes_missing(self.bearer.sign_in_id, scopes)
-        elif unexplained:  # the token was read, and its account may not do this: no other token helps
+        elif forbidden and not challenges.parse(
+            error.www_authenticate
+        ):  # the token was read, and its account may not do this: no other token helps
             self._record_forbidden(error)
             return
         else:
             feedback.refused(self.bearer.sign_in_id)
             flow.discover_again(self.connection.pk)  # not in the background: the report shows what was found
         credential_state.settle(self.connection)
-        if unexplained and self.connection.credential_state == CredentialState.MISSING:
+        if forbidden and self.connection.credential_reason in discovering.NOWHERE:
             self._record_forbidden(error)  # nobody can sign in there
 
     def _record_forbidden(self, error: mcp_client.Challenged) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from django.utils import timezone
 
@@ -37,8 +37,13 @@ def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.S
         timeout=(tool and tool.call_timeout) or connection.call_timeout,
         idle_timeout=(tool and tool.idle_timeout) or connection.idle_timeout,
         max_bytes=connection.max_answer,
+        as_task=tool is not None and _runs_only_as_task(tool.approved_definition or {}),
         tenant=str(connection.tenant_id),
     )
+
+
+def _runs_only_as_task(definition: dict[str, Any]) -> bool:
+    return (definition.get("execution") or {}).get("taskSupport") == "required"
 
 
 def with_bearer(server: mcp_client.Server, bearer: Bearer | None) -> mcp_client.Server:

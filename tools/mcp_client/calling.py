@@ -92,6 +92,8 @@ async def _call(
         "name": name,
         "arguments": arguments.fragment if isinstance(arguments, RawJson) else arguments,
     }
+    if server.as_task and server.era == "legacy":
+        params["task"] = {"ttl": round(server.timeout * 1000)}
     further = _carried(answers) if answers is not None and server.era == "modern" else {}
     for _ in range(MOST_REPEATS + 1):
         reply = await exchange(
@@ -176,4 +178,6 @@ def _outcome(server: Server, reply: Reply) -> ToolResult | Questions | Task:
             return questions.of_result(raw)
         if raw.get("resultType") == results.TASK:
             return results.new_task(raw)
+    elif server.as_task and isinstance(raw.get("task"), dict):
+        return results.new_task(results.of_2025_11(raw["task"]))
     return results.tool_result(raw, reply.large)

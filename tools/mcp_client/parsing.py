@@ -13,7 +13,8 @@ from tools.mcp_client.shapes import Server
 from tools.payloads import dividing, exact
 from tools.payloads.raw_json import is_small
 
-WITH_CONTENT: Final = frozenset({"tools/call", "tasks/get"})  # whose answers may be large, and have numbers of a tool
+# Whose answers may be large, and have numbers of a tool.
+WITH_CONTENT: Final = frozenset({"tools/call", "tasks/get", "tasks/result"})
 LISTING: Final = "tools/list"
 _READ_SECONDS: Final = 10.0  # of CPU time, for the largest answer
 

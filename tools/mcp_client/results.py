@@ -41,6 +41,18 @@ def new_task(raw: Mapping[str, Any]) -> Task:
     return _task(raw, "working")
 
 
+def of_2025_11(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task as 2025-11-25 writes it, where it was new, in the words of the extension that it became."""
+    return {**raw, "pollIntervalMs": raw.get("pollInterval"), "ttlMs": raw.get("ttl")}
+
+
+def task_of_2025_11(raw: Mapping[str, Any], task_id: str) -> Task:
+    """Read the state of a task of 2025-11-25, which is without its outcome; what it asks is not known here."""
+    if raw.get("taskId") != task_id:
+        raise BadAnswer("The server answered with the state of another task.")
+    return _task(of_2025_11(raw), cast("TaskStatus", raw.get("status")))
+
+
 def task(raw: Mapping[str, Any], task_id: str, large: bytes = b"") -> Task:
     """Read the state of a task from `tasks/get`, its result or error as if the call had been synchronous."""
     if raw.get("taskId") != task_id:

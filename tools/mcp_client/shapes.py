@@ -33,6 +33,7 @@ class Server:
     max_bytes: int = 10_000_000
     tenant: str = ""  # whose share of separate processes and of the budget its work uses
     pinned: bool = False  # whether a person has chosen the era, and no other one is tried
+    as_task: bool = False  # whether the tool that is called runs only as a task, in the era of handshakes
     owner: str = field(default="", compare=False)  # whose session it is: what the server remembers, only they see
 
 

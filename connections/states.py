@@ -38,6 +38,7 @@ class ToolsState(TextChoices):
     NEVER_LISTED = "never_listed", "Never listed"
     IN_SYNC = "in_sync", "In sync"
     TO_REVIEW = "changes_to_review", "Changes to review"
+    SET_ASIDE = "set_aside", "All set aside"
     FAILED = "failed", "Listing failed"
 
 
@@ -165,6 +166,7 @@ _NEXT_STEPS = {
     "not_http": "Check the server URL and its port: what answers there is not a web server.",
     "private_address": "Use an address that is reachable over the internet.",
     # tools
+    "all_set_aside": "Open Tools: each tool says why it cannot be used, for the server's owner to mend it.",
     "tools_set_aside": "Open Tools: each tool that cannot be used says why, for the server's owner to mend it.",
     "tools_to_review": "Open Tools, look at what is new or changed, and approve what may be used.",
     "quota_reached": "Delete what your organization does not need, or ask the platform's staff for more.",

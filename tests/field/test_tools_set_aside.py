@@ -86,6 +86,42 @@ def test_tools_that_are_mended_or_gone_are_counted_no_more(
     assert connection.tools_sentence == "1 tool waits for review.", "it was never approved"
 
 
+BROKEN: dict[str, list[dict[str, Any]]] = {
+    "a type that is none": [{"name": "a", "inputSchema": {"type": "object", "properties": {"b": {"type": "strin"}}}}],
+    "a schema that leads elsewhere": [{"name": "a", "inputSchema": {"type": "object", "$ref": "https://x.example/s"}}],
+    "a name that is too long": [{"name": "x" * 200, "inputSchema": {"type": "object"}}],
+    "several of them": [
+        {"name": "a", "inputSchema": {"type": "object", "properties": {"b": {"type": 7}}}},
+        {"name": "y" * 200, "inputSchema": {"type": "object"}},
+    ],
+}
+
+
+@pytest.mark.parametrize("tools", BROKEN.values(), ids=BROKEN.keys())
+def test_a_connection_without_a_tool_that_can_be_used_is_not_just_connected(
+    acme: House, api: Api, mcp_server: StartServer, probed: Probed, signed_in: SignedIn, tools: list[dict[str, Any]]
+) -> None:
+    server = mcp_server("modern")
+    server.rules.append(only_on("tools/list", says({"resultType": "complete", "tools": tools})))
+    connection = acme.connection("Orders", server.url)
+    assert probed(connection).outcome == "passed"
+    count = len(tools)
+    assert (connection.headline, connection.tools_state, connection.tools_reason) == (
+        "action_required", "set_aside", "all_set_aside",
+    )  # fmt: skip
+    assert connection.tools_sentence == f"Set aside because they cannot be used: {count} of {count} tools."
+    assert connection.next_step.startswith("Open Tools: each tool says why it cannot be used")
+    shown = api.as_(acme.member_token(acme.admin)).get(f"/v1/connections/{connection.pk}").json()
+    assert (shown["status"], shown["tools"]["reason"]) == ("action_required", "all_set_aside")
+    browser = signed_in(acme.admin)
+    assert connection.tools_sentence in browser.get("/admin/").content.decode()
+    page = browser.get(f"/admin/connections/connection/{connection.pk}/change/").content.decode()
+    assert f">Set aside because they cannot be used: {count}</a>" in page
+    server.rules.pop()
+    probed(connection)
+    assert connection.tools_state == "changes_to_review", "the tools that came since wait for a person"
+
+
 PHP: dict[str, Any] = {
     "name": "weather",
     "description": "The weather of a city.",

@@ -119,11 +119,12 @@ def refresh_state(connection: Connection) -> None:
     """Derive the tools state from what waits for review or is set aside; after a listing and after each approval."""
     tools = connection.tools.all()
     waiting, broken = tools.to_review().count(), tools.broken().count()
-    aside = ""
+    listed, aside = connection.tools.filter(gone_at=None).count(), ""
     if broken:
-        listed = connection.tools.filter(gone_at=None).count()
         aside = f"Set aside because they cannot be used: {broken} of {listed} tools."
-    if waiting:
+    if broken and broken == listed:
+        connection.set_tools_state(ToolsState.SET_ASIDE, "all_set_aside", aside)
+    elif waiting:
         sentence = f"{waiting} tool waits for review." if waiting == 1 else f"{waiting} tools wait for review."
         connection.set_tools_state(ToolsState.TO_REVIEW, "tools_to_review", f"{sentence} {aside}".strip())
     else:

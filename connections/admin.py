@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from csp.decorators import csp_update
 from django.apps import apps
@@ -135,11 +135,15 @@ class ConnectionAdmin(TenantAdmin):
         return f"{connection.protocol_version} ({connection.era})" if connection.era else ""
 
     @admin.display(description="tools")
-    def tools(self, connection: Any) -> str:
-        """Show how many tools are in use, how many wait and how many cannot be used."""
+    def tools(self, connection: Any) -> SafeString:
+        """Show how many tools are in use, how many wait and how many cannot be used, which leads to these."""
         waiting = f", {connection.tools_to_review} to review" if connection.tools_to_review else ""
-        aside = f", {connection.tools_set_aside} set aside" if connection.tools_set_aside else ""
-        return f"{connection.tools_in_use} in use{waiting}{aside}"
+        aside = SafeString()
+        if connection.tools_set_aside:
+            only = urlencode({"connection__id__exact": str(connection.pk), "availability": "broken"})
+            url = f"{reverse('admin:tools_tool_changelist')}?{only}"
+            aside = format_html(', <a href="{}">{} set aside</a>', url, connection.tools_set_aside)
+        return format_html("{} in use{}{}", connection.tools_in_use, waiting, aside)
 
     @admin.display(description="last checked", ordering="probed_at")
     def checked(self, connection: Connection) -> str:

@@ -230,7 +230,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
                 self.add_error("name", ValidationError("This field is required.", code="required"))
         elif "server_url" not in self.errors:
             self.is_open = True
-            self.add_error("authorization", ValidationError("Choose a method.", code="method_open"))
+            self.add_error("authorization", ValidationError("Choose a method.", code="required"))
 
     def _name_is_taken(self, tenant: Tenant, name: str) -> bool:
         # The same comparison as the database's constraint, so that the constraint is never violated.

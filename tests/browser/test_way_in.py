@@ -76,7 +76,7 @@ def test_the_button_appears_when_the_check_ends_and_leads_through_the_sign_in(
     page.get_by_role("button", name="Add and check").click()
     button = page.get_by_role("button", name="Use OAuth and sign in")
     expect(button).to_be_visible(timeout=30_000)
-    expect(page.locator("#way-in")).to_contain_text("what is stored for that is removed: API key.")
+    expect(page.locator("#way-in")).to_contain_text("What is stored for API key is removed then: API key.")
     ann.shoot("wanted", tmp_path)
     fits(ann)
     button.click()

@@ -35,13 +35,15 @@ def test_the_status_counts_what_is_set_aside_and_the_page_leads_there(
     assert connection.next_step.startswith("Open Tools: each tool that cannot be used says why")
 
     browser = signed_in(acme.admin)
-    assert "7 in use, 4 set aside" in browser.get("/admin/connections/connection/").content.decode()
+    counted = browser.get("/admin/connections/connection/").content.decode()
+    assert re.search(r'7 in use, <a href="/admin/tools/tool/\?[^"]+availability=broken">4 set aside</a>', counted)
     page = browser.get(f"/admin/connections/connection/{connection.pk}/change/").content.decode()
     assert "Set aside because they cannot be used: 4 of 11 tools." in page
     assert "Set aside: inputSchema: The schema is invalid" in page
     (link,) = re.findall(r'href="([^"]+)">Set aside because they cannot be used: 4</a>', page)
     listed = browser.get(link.replace("&amp;", "&")).content.decode()
     assert "orders__broken" in listed
+    assert "Set aside: inputSchema: The schema is invalid" in listed
     assert "orders__echo" not in listed
     live = browser.get(f"/admin/tools/probe/report/{connection.pk}/").json()["tools"]
     assert (live["set_aside"], live["set_aside_url"]) == (4, link.replace("&amp;", "&"))

@@ -116,8 +116,8 @@ class ToolAdmin(TenantAdmin):
 
     @admin.display(description="description")
     def about(self, tool: Tool) -> str:
-        """Show the beginning of the description."""
-        return visible(tool.description[:120])
+        """Show the beginning of the description, or why the tool cannot be used."""
+        return visible(tool.availability.sentence if tool.broken else tool.description[:120])
 
     # --- one tool ---
 

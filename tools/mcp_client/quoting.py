@@ -36,7 +36,8 @@ def sentence_of(said: str) -> str:
     """Return a sentence with words that `quoted` has returned, in one line; "" for none."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in said).split())
     rest = "…" if len(line) > MOST_IN_A_SENTENCE else ""
-    return f"In the server's own words: “{line[:MOST_IN_A_SENTENCE]}{rest}”." if line else ""
+    end = "" if line.endswith((".", "!", "?")) and not rest else "."
+    return f"In the server's own words: “{line[:MOST_IN_A_SENTENCE]}{rest}”{end}" if line else ""
 
 
 def without_secrets(text: str, server: Server, *, instead: str = LEFT_OUT) -> str:

@@ -82,7 +82,7 @@ def test_one_button_leads_from_another_method_through_the_sign_in(
     assert scene.connection.credential_sentence.startswith(WANTED)
     assert scene.connection.next_step.startswith("Press Use OAuth and sign in.")
     assert offers(scene) == ["Use OAuth and sign in"]
-    assert ("is removed: " in page_of(scene)) == (method != "none")
+    assert ("is removed then: " in page_of(scene)) == (method != "none")
 
     answer = scene.press(OFFERED)
     scene.connection.refresh_from_db()
@@ -101,7 +101,7 @@ def test_what_becomes_of_a_stored_secret_is_said_before_and_after(scene: StartSc
     scene.probe()
     assert "It refuses the API key that is stored." in scene.connection.credential_sentence
     shown = " ".join(page_of(scene).split())
-    assert "changes from API key, so what is stored for that is removed: API key." in shown
+    assert "What is stored for API key is removed then: API key." in shown
     scene.press(OFFERED)
     assert "The authorization method is OAuth now. Removed: API key." in scene.said()
     assert KEY not in page_of(scene)
@@ -229,7 +229,7 @@ def test_one_button_leads_from_oauth_to_an_open_server(scene: StartScene, more: 
     scene.press("check-sign-in")
     assert scene.state == ("missing", "sign_in_not_needed"), "asked again, it is still so"
 
-    assert "what is stored for that is removed: Client secret." in " ".join(page_of(scene).split())
+    assert "What is stored for OAuth is removed then: Client secret." in " ".join(page_of(scene).split())
     assert scene.press(OFFERED)["Location"].endswith("/change/")
     assert "Removed: Client secret." in scene.said()[-1]
     assert AuditEvent.objects.filter(action="connection.changed").get().data["secrets"] == [

@@ -389,15 +389,6 @@ class AuditEventAdmin(ReadOnlyAdmin):
     list_filter = [TenantFilter, "at"]
     search_fields = ["actor", "action", "object_label", "object_id", "request_id"]
     fields = [
-        "at",
-        "actor",
-        "tenant",
-        "action",
-        "object_type",
-        "object_id",
-        "object_label",
-        "outcome",
-        "data",
-        "request_id",
-    ]
+        "at", "actor", "tenant", "action", "object_type", "object_id", "object_label", "outcome", "data", "request_id",
+    ]  # fmt: skip
     show_full_result_count = False

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0002_a_server_may_be_busy'),
+        ('connections', '0003_all_tools_may_be_set_aside'),
     ]
 
     operations = [

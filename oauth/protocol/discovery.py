@@ -161,7 +161,9 @@ class MetadataDiscovery:
     def _knock(
         self, headers: Mapping[str, str], message: dict[str, Any]
     ) -> Generator[MetadataRequest, MetadataResponse, tuple[MetadataResponse, Challenge | None]]:
-        request = MetadataRequest(self._asked, "The MCP server, without a token", "POST", headers, orjson.dumps(message))
+        request = MetadataRequest(
+            self._asked, "The MCP server, without a token", "POST", headers, orjson.dumps(message)
+        )
         response = yield request
         if response.trouble:
             self._note(request, response, response.trouble, good=False)

@@ -14,7 +14,7 @@ from connections import audit
 from connections.models import AuditEvent, Connection, Membership, Notice, Tenant, User
 from tests.conftest import House
 from tools.calls import contents
-from tools.models import AccessToken, Assignment, Call, Consent, OwnerNotice, Probe, StoredContent, Tool
+from tools.models import AccessToken, Assignment, Call, Consent, McpSession, OwnerNotice, Probe, StoredContent, Tool
 
 MARK = "acme-only"  # stands in every row of acme that is shown anywhere
 
@@ -33,6 +33,7 @@ class Estate:
     call: Call
     event: AuditEvent
     notice: Notice
+    session: McpSession
 
 
 def settle(house: House, mark: str = MARK) -> Estate:
@@ -66,7 +67,13 @@ def settle(house: House, mark: str = MARK) -> Estate:
     StoredContent.objects.bulk_create(contents.sealed(call.pk, call.tenant_id, [piece]))
     event = audit.record(house.admin, "connection.created", connection, tenant=house.tenant)
     notice = Notice.objects.create(connection=connection, reason="sign_in_ended", sentence=mark)
-    return Estate(connection, tool, probe, assignment, token, own_token, consent, call, event, notice)
+    session = McpSession(
+        tenant=house.tenant, assignment=assignment, connection=connection, name=f"{mark}-job", revision=1,
+        server_key=f"{connection.pk}/1", opened_at=now, used_at=now, idle_until=now,
+    )  # fmt: skip
+    session.sealed_session = session.seal({"id": "x", "version": "", "cookies": {}, "url": "", "headers": []})
+    session.save()
+    return Estate(connection, tool, probe, assignment, token, own_token, consent, call, event, notice, session)
 
 
 def rows(house: House, estate: Estate) -> dict[type[Model], Model]:
@@ -82,6 +89,7 @@ def rows(house: House, estate: Estate) -> dict[type[Model], Model]:
         AccessToken: estate.own_token,
         Call: estate.call,
         Notice: estate.notice,
+        McpSession: estate.session,
     }
 
 

@@ -10,7 +10,7 @@ from django.db.models import Model
 
 from connections.models import AuditEvent, Connection, Membership, Notice, Tenant, User
 from tests.connections.estate import Estate
-from tools.models import AccessToken, Assignment, Call, Probe, Tool
+from tools.models import AccessToken, Assignment, Call, McpSession, Probe, Tool
 
 CAST = ("superuser", "admin", "member", "auditor", "rival", "reviewer", "nobody")
 # Addresses that speak of no row.
@@ -49,6 +49,12 @@ PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
         "add": (200, 200, 403, 403, 200, 403, 302),
         "change": (200, 200, 200, 200, 404, 404, 302),
         "delete": (200, 200, 403, 403, 404, 404, 302),
+    },
+    McpSession: {
+        "changelist": (200, 200, 200, 200, 200, 403, 302),
+        "add": (403, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 200, 200, 404, 404, 302),
+        "delete": (403, 403, 403, 403, 404, 404, 302),
     },
     Call: {
         "changelist": (200, 200, 403, 200, 200, 403, 302),
@@ -111,6 +117,7 @@ BUTTONS = {
     "tools_assignment_withdraw": (403, 302, 403, 403, 404, 404, 302),
     "tools_assignment_seen": (403, 302, 403, 403, 404, 404, 302),
     "tools_accesstoken_revoke": (302, 302, 404, 404, 404, 404, 302),
+    "tools_mcpsession_end": (302, 302, 403, 403, 404, 404, 302),
     "tools_call_approve": (302, 302, 404, 403, 404, 404, 302),
     "tools_call_refuse": (302, 302, 404, 403, 404, 404, 302),
     "tools_call_answer": (302, 302, 404, 403, 404, 404, 302),
@@ -158,6 +165,7 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
         "tools_assignment_withdraw": (f"{assignment}/withdraw/", {"consent": str(estate.consent.pk)}),
         "tools_assignment_seen": (f"{assignment}/seen/", {}),
         "tools_accesstoken_revoke": (f"/admin/tools/accesstoken/{estate.own_token.pk}/revoke/", {}),
+        "tools_mcpsession_end": (f"/admin/tools/mcpsession/{estate.session.pk}/end/", {}),
         "tools_call_approve": (f"{call}/approve/", {}),
         "tools_call_refuse": (f"{call}/refuse/", {"reason": "x"}),
         "tools_call_answer": (f"{call}/answer/", {"action": "decline"}),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
@@ -35,7 +37,7 @@ class SessionAdmin(ReadOnlyAdmin):
     ]
     list_filter = [TenantFilter, "connection", "assignment"]
     list_select_related = ["assignment", "connection"]
-    search_fields = ["name", "assignment__name"]
+    search_fields = ["name"]
     fields = ["name", "assignment", "connection", "opened_at", "used_at", "idle_until", "calls"]
     actions = ["end_chosen"]
 
@@ -53,13 +55,17 @@ class SessionAdmin(ReadOnlyAdmin):
         return [path("<path:object_id>/end/", end, name="tools_mcpsession_end"), *super().get_urls()]
 
     def end_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """End one session and go back to its connection."""
-        session = self.get_object(request, unquote(object_id))
-        if session is None or not self._may_end(request, session):
+        """End one session, unless it has ended meanwhile, and go back to its connection."""
+        try:
+            session = get_object_or_404(super().get_queryset(request), pk=UUID(unquote(object_id)))
+        except ValueError as error:
+            raise Http404 from error
+        if not self._may_end(request, session):
             raise PermissionDenied
-        back = reverse("admin:connections_connection_change", args=[session.connection_id])
         self._end(request, McpSession.objects.filter(pk=session.pk))
-        return HttpResponseRedirect(back)
+        gone = session.connection_id is None
+        there = reverse("admin:connections_connection_change", args=[session.connection_id]) if not gone else "../.."
+        return HttpResponseRedirect(there)
 
     @admin.action(description="End")
     def end_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0005_sessions_at_servers'),
+        ('connections', '0006_sessions_at_servers'),
         ('tools', '0001_initial'),
     ]
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from tests.conftest import House
 from tools.calls import contents
-from tools.models import Call, StoredContent, Tool
+from tools.models import Call, McpSession, StoredContent, Tool
 
 pytestmark = pytest.mark.django_db
 
@@ -53,6 +53,14 @@ def world(acme: House, rival: House) -> World:
     )  # fmt: skip
     piece = contents.Piece(1, "text/plain", b"much", "d" * 64)
     StoredContent.objects.bulk_create(contents.sealed(call.pk, call.tenant_id, [piece]))
+    now = timezone.now()
+    session = McpSession(
+        tenant=acme.tenant, assignment=owner, connection=connection, name=tool.public_name, revision=1,
+        server_key=f"{connection.pk}/1", opened_at=now, used_at=now, idle_until=now,
+    )  # fmt: skip
+    kept = {"id": "x", "version": "2025-11-25", "cookies": {}, "url": "https://localhost", "headers": []}
+    session.sealed_session = session.seal(kept)
+    session.save()
     tokens: dict[str, str | None] = {
         "owner": acme.token(owner),
         "teammate": acme.token(teammate),
@@ -78,6 +86,9 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "v1/calls/<uuid:id>/events"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/calls/<uuid:id>"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/calls/<uuid:id>/contents/<int:number>"): {"owner": 200, "teammate": 404, "rival": 404},
+    ("GET", "v1/sessions"): {"owner": 200, "teammate": 200, "rival": 200},
+    ("DELETE", "v1/sessions"): {"owner": 404, "teammate": 404, "rival": 404},
+    ("DELETE", "v1/sessions/<path:name>"): {"owner": 204, "teammate": 404, "rival": 404},
     ("GET", "v1/quotas"): dict.fromkeys(
         ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200
     ),

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0002_a_server_may_be_busy'),
+        ('connections', '0005_a_secret_in_the_address'),
     ]
 
     operations = [

@@ -6,9 +6,12 @@ import json
 import logging
 import logging.config
 import re
+import sys
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from uuid_utils.compat import uuid7
 
@@ -23,8 +26,12 @@ _TALKATIVE = ("httpcore2", "httpx2", "hpack", "asyncio", "mcp", "kombu", "amqp",
 _GOOD_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
+# These tell of each task that is sent, taken and done, several every second. What fails they tell at ERROR.
+_ROUTINE = ("celery.beat", "celery.worker.strategy", "celery.app.trace", "celery.worker.request", "psycopg.pool")
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, request id, exception."""
+    """One JSON object per line: time, level, logger, message, request id, facts (`connections.telling`), exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
@@ -36,9 +43,29 @@ class JsonFormatter(logging.Formatter):
         }
         if request_id.get():
             line["request_id"] = request_id.get()
+        line |= getattr(record, "facts", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """The same for a terminal: the facts come last, as words with values."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text."""
+        facts = {"request_id": request_id.get()} if request_id.get() else {}
+        facts |= getattr(record, "facts", {})
+        return " ".join([super().format(record), *(f"{name}={value}" for name, value in facts.items())])
+
+
+def formatter() -> logging.Formatter:
+    """Return the formatter that the settings ask for; `uvicorn.json` has it for uvicorn's parent process."""
+    return _formatter(settings.LOGGING["format"])
+
+
+def _formatter(name: str) -> logging.Formatter:
+    return TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s") if name == "text" else JsonFormatter()
 
 
 class _Discreet(logging.Filter):
@@ -65,22 +92,36 @@ def _without_query(value: Any) -> Any:
 
 def configure(options: dict[str, str]) -> None:
     """Apply `{"level": ..., "format": "json" | "text"}` to the root logger, as Django's LOGGING_CONFIG."""
-    text = {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    level = logging.getLevelName(options["level"])
+    routine = logging.WARNING if level > logging.DEBUG else logging.DEBUG
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {"line": text if options["format"] == "text" else {"()": JsonFormatter}},
+            "formatters": {"line": {"()": _formatter, "name": options["format"]}},
             "filters": {"discreet": {"()": _Discreet}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["discreet"]}},
             "root": {"handlers": ["stderr"], "level": options["level"]},
             "loggers": {
                 **{name: {"level": "WARNING"} for name in _TALKATIVE},
-                "uvicorn.error": {"filters": ["discreet"]},  # it may have a handler of its own
+                **{name: {"level": routine} for name in _ROUTINE},
+                "uvicorn": {"handlers": [], "propagate": True},  # it sets itself up before it loads the product
+                "uvicorn.error": {"filters": ["discreet"], "handlers": [], "propagate": True},
                 **{name: {"handlers": [], "level": logging.CRITICAL + 1, "propagate": False} for name in _ACCESS},
             },
         }
     )
+    if options["format"] == "json":
+        logging.captureWarnings(True)
+        sys.excepthook = _log_uncaught
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what ends the process, as one line like everything else; Ctrl-C is no error."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        logging.getLogger("duvo").critical("The process ends by an error.", exc_info=(kind, error, trace))
 
 
 def new_request_id(offered: str | None) -> str:

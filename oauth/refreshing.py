@@ -24,6 +24,7 @@ from django.utils import timezone
 from connections import audit, deleting, egress, metrics, shares
 from connections.errors import DuvoError
 from connections.models import Connection, Grant, Sharing
+from connections.telling import tell
 from connections.threads import in_thread
 from oauth import credential_state, discovering, registering, sign_in_notices, token_endpoint
 from oauth.errors import NeedsSignIn, OAuthError, ProviderRefused, ProviderUnavailable
@@ -184,7 +185,9 @@ async def _as_holder(sign_in: SignIn) -> Bearer:
         renewal = await in_thread(_prepare, sign_in)
         tokens = await _ask(renewal)
     except DuvoError as failure:
-        metrics.count("token_refreshes", outcome="refused" if isinstance(failure, ProviderRefused) else "failed")
+        outcome = "refused" if isinstance(failure, ProviderRefused) else "failed"
+        metrics.count("token_refreshes", outcome=outcome)
+        tell(logger, "Tokens were not renewed.", sign_in=sign_in.pk, outcome=outcome, code=failure.code)
         await in_thread(_failed, sign_in, failure)
         if isinstance(failure, ProviderRefused) and await in_thread(_is_over, sign_in):
             raise NeedsSignIn(_why(await in_thread(_row, sign_in.pk))) from failure

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import logging
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 
@@ -27,6 +28,9 @@ from connections.states import (
     in_order,
     next_step,
 )
+from connections.telling import tell
+
+logger = logging.getLogger(__name__)
 
 
 class Authorization(models.TextChoices):
@@ -311,9 +315,14 @@ class Connection(models.Model):
             f"{which}_reason": reason[:60],
             f"{which}_sentence": sentence[:300],
         }
-        if getattr(self, f"{which}_state") != state:
+        was = getattr(self, f"{which}_state")
+        if was != state:
             changed[f"{which}_since"] = now
-        self.record(**changed)
+        if self.record(**changed) and was != state:
+            tell(
+                logger, "A connection's state has moved.", connection=self.pk, tenant=self.tenant_id, of=which,
+                was=str(was), state=str(state), code=reason[:60],
+            )  # fmt: skip
 
     def record(self, **found: Any) -> bool:
         """Store what was found out about the server; False if the connection's settings were changed meanwhile.

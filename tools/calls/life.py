@@ -208,6 +208,7 @@ async def _run_queued(call_id: UUID) -> None:
     call = await in_thread(Call.objects.filter(pk=call_id, state=CallState.QUEUED).first)
     if call is None:
         return
+    request_id.set(call.request_id)  # of the request that asked for it: what the logs say of this run is found by it
     try:
         run = await in_thread(_prepared, call)
         await arguments_.check_later(run.arguments, run.offer.checker, tenant=run.tenant_id)

@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from connections import deleting, metrics, offload, sealing
 from connections.errors import DuvoError
+from connections.telling import tell
 from connections.threads import in_thread
 from tools import mcp_client
 from tools.calls import contents, ledger, limits, spans, stream_questions, tracing, watching
@@ -177,6 +178,7 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
             # Here, so that it goes to Redis together with the release of the slot.
             limits.add_stored(run.tenant_id, len(text) + sum(content.size for content in stored))
             metrics.call_ended(state, "web" if run.sent else "queue", seconds)
+            _tell_end(run, outcome, seconds)
         elif (call := await in_thread(Call.objects.filter(pk=run.call_id).first)) is not None:
             return await in_thread(report_of, call)
     except ledger.LedgerUnavailable as failure:
@@ -188,6 +190,14 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
     await _learn(run, response, seconds)
     told = session_of(run.session_name, restarted=run.restarted.is_set())
     return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error, session=told)
+
+
+def _tell_end(run: Run, outcome: ledger.Outcome, seconds: float) -> None:
+    tell(
+        logger, "A call has ended.", call=run.call_id, tenant=run.tenant_id, connection=run.offer.connection_id,
+        tool=run.offer.tool_id, attempt=run.attempt, outcome=str(outcome.state), code=outcome.error_code,
+        seconds=round(seconds, 3),
+    )  # fmt: skip
 
 
 async def _stored(run: Run, result: Json) -> StoredResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -13,11 +14,16 @@ from uuid_utils.compat import uuid7
 
 from connections import metrics, sealing
 from connections.models import Connection, Tenant
+from connections.telling import tell
 from tools.models.assignments import AccessToken, Assignment
 from tools.models.call_states import FINAL_STATES, MOST_ATTEMPTS, OPEN_STATES, UNDER_WAY, AskedIn, CallState
 from tools.models.catalog import Tool
 from tools.payloads import exact
 from tools.payloads.raw_json import Json, read
+
+_MOST_TOLD = 200  # calls of one step, each with its line in the logs
+
+logger = logging.getLogger(__name__)
 
 
 class CallQuerySet(models.QuerySet["Call"]):
@@ -59,9 +65,12 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     def queue_again(self, now: datetime) -> int:
         """Move these running calls back to the queue, one attempt further; that they may have been sent stays true."""
-        return self.filter(state=CallState.RUNNING).update(
+        moved = self.filter(state=CallState.RUNNING).update(
             state=CallState.QUEUED, attempts=F("attempts") + 1, started_at=None, lease_until=now
         )
+        if moved:
+            tell(logger, "Calls whose process died are queued again.", calls=moved)
+        return moved
 
     def approve(self, by: str, now: datetime) -> int:
         """Move these calls from awaiting approval to the queue."""
@@ -100,11 +109,18 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     def end(self, state: CallState, code: str, sentence: str, now: datetime, **more: Any) -> int:
         """Move these calls to a final state without a result, unless they have ended; return how many were moved."""
+        known = list(self.filter(finished_at=None).order_by().values_list("pk", "tenant", "request_id")[:_MOST_TOLD])
         ended = self.filter(finished_at=None).update(
             state=state, error_code=code, error_sentence=sentence[:300], finished_at=now,
             lease_until=None, waits_until=None, poll_at=None, **more,
         )  # fmt: skip
         metrics.count("calls", ended, outcome=state, placement=metrics.OTHER)  # no run ended them
+        if ended:  # of two that end the same call at this moment, one tells it
+            for call, tenant, request_id in known[:ended]:
+                tell(
+                    logger, "A call has ended without a run.", call=call, tenant=tenant, outcome=str(state), code=code,
+                    request_id=request_id,
+                )  # fmt: skip
         return ended
 
 

@@ -8,6 +8,15 @@ from typing import Any
 from duvo.environment import Environment
 from duvo.variables import SQLITE
 
+# libpq's: a network that swallows packets is given up as soon as one that refuses them; sockets of Unix ignore all.
+CLOCKS_OF_A_CONNECTION = {
+    "connect_timeout": 3,  # seconds
+    "tcp_user_timeout": 10_000,  # milliseconds that sent bytes may stay without acknowledgement
+    "keepalives_idle": 10,  # seconds
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+}
+
 
 def database(env: Environment) -> dict[str, Any]:
     """Return the entry of `DATABASES`; makes the folder of an SQLite file."""
@@ -27,7 +36,10 @@ def _sqlite(address: dict[str, Any]) -> dict[str, Any]:
 
 def _postgresql(env: Environment) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "pool": {"min_size": 0, "max_size": env.database_pool_size, "timeout": 10},
+        # Who waits for a connection hears within three seconds that there is none. The pool would double its pauses for
+        # minutes while the database is away; so it gives up quickly, and the next one who asks tries anew.
+        "pool": {"min_size": 0, "max_size": env.database_pool_size, "timeout": 2.5, "reconnect_timeout": 2},
+        **CLOCKS_OF_A_CONNECTION,
         "prepare_threshold": 5,  # for statements that are bound at the server: those of the call path
         **env.database_url["OPTIONS"],  # what the URL says, as `?sslmode=verify-full`
     }

@@ -25,11 +25,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.shortcuts import render
 from rest_framework.permissions import SAFE_METHODS
 
+from connections import outages
 from connections.clients import address_of, share_of
 from connections.context import WHOSE, acting_for
 from connections.egress.loop import release_database, while_waiting
 from connections.errors import TooManyTries
 from connections.models import Role
+from duvo import database_failures
+from duvo.addresses import OPERATIONS  # they are answered also when the process is busy
 from tools.api import problems
 from tools.callers import recognize, token_digest
 from tools.calls import limits
@@ -39,7 +42,6 @@ PATIENCE = 15.0  # seconds that a page waits for a slot: a person prefers a slow
 MOST_WAITING = 1_000  # pages
 MOST_WAITING_ALIKE = 100  # pages, of one organization's people or programs, or of one address
 _COUNTED = frozenset({"admin", "admin's program"})
-OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics"})  # they say how the process is, also when it is busy
 HELP = "/help/"  # its pages are drawn already, and ask no database
 _KNOWN_FOR = 600  # seconds
 _PART = 1  # of ten slots, for one organization: they share one interpreter with calls
@@ -186,7 +188,12 @@ class PagesMiddleware:
             response: HttpResponseBase = await self.get_response(request)
             return response
         slots = self._slots.setdefault(asyncio.get_running_loop(), Slots())
-        whose = await self._whose_token(request) or self._whose.get(_browser(request))
+        try:
+            whose = await self._whose_token(request) or self._whose.get(_browser(request))
+        except DatabaseFailed as failure:
+            if outages.is_away(failure):  # the page would wait for it once more
+                return database_failures.away(request)
+            whose = None
         bounds = self._bounds(request, whose)
         try:
             await slots.acquire(bounds, patience=PATIENCE)
@@ -233,7 +240,7 @@ class PagesMiddleware:
         digest = token_digest(request.headers.get("Authorization"))
         try:
             principal = await recognize(digest, request) if digest else None
-        except (DatabaseFailed, TooManyTries):
+        except TooManyTries:
             return None
         if principal is None:
             return None

@@ -59,7 +59,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "duvo.try_later.TryLaterMiddleware",
-    "duvo.statement_timeouts.StatementTimeoutMiddleware",
+    "duvo.database_failures.DatabaseFailureMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 

@@ -19,10 +19,11 @@ from django.http import HttpRequest, HttpResponse
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.views import APIView
 
-from connections import offload
+from connections import offload, outages
 from connections.clients import header_of
 from connections.context import WHOSE, request_id
 from connections.errors import DuvoError
+from connections.telling import tell
 from connections.threads import in_thread
 from tools.api import prefer, problems, sessions
 from tools.api.authentication import IsAssignment
@@ -74,9 +75,13 @@ class AsyncView(APIView):
                 return self._turned_away(await principals.get(digest or "")) or _unauthenticated()
             return _unauthenticated()
         except DuvoError as error:
+            tell(logger, "A request was refused.", code=error.code, cause=_name_of(error.__cause__))
             return refuse(error)
-        except DatabaseFailed:
-            logger.exception("The database does not answer")
+        except DatabaseFailed as failure:
+            if outages.is_away(failure):  # once more for each request: without where it was found out
+                tell(logger, "A request was refused: the database does not answer.", logging.ERROR)
+            else:
+                logger.exception("The database fails")
             return refuse(LedgerUnavailable("The database does not answer. Try again in a moment."))
         except Exception:
             logger.exception("A call failed inside")
@@ -235,6 +240,10 @@ async def _followed(request: HttpRequest, call: Call, principal: Principal) -> H
     wait = preference.wait if preference and not preference.respond_async else 0
     report = await life.follow(call, wait=wait, by=principal.token_id)
     return answer(call_json(report), 200, {"Preference-Applied": preference.applied()} if preference else {})
+
+
+def _name_of(cause: BaseException | None) -> str:
+    return type(cause).__name__ if cause is not None else ""
 
 
 def _unauthenticated() -> HttpResponse:

@@ -24,7 +24,7 @@ from uuid import UUID
 import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from connections import sealing, statement_timeouts
+from connections import outages, sealing, statement_timeouts
 from connections.errors import DuvoError
 from tools.models import Call, StoredContent
 from tools.models.call_states import OPEN_STATES
@@ -142,12 +142,15 @@ class _Writer:
             try:
                 overtaken = _commit(rows)
             except (InterfaceError, OperationalError) as failure:
-                if statement_timeouts.expired(failure):  # it would wait as long again
+                if statement_timeouts.expired(failure) or outages.was_waited_for(
+                    failure
+                ):  # it would wait as long again
                     raise
                 connection.close()  # the database was restarted, say: a new connection may do
                 overtaken = _commit(rows, again=True)
         except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to get the error
-            if len(entries) > 1 and not statement_timeouts.expired(error):  # one bad row must not take the others down
+            hopeless = statement_timeouts.expired(error) or outages.is_away(error)
+            if len(entries) > 1 and not hopeless:  # one bad row must not take the others down
                 for entry in entries:
                     self._write([entry])
             else:

@@ -1,0 +1,59 @@
+"""The answers when the database does not answer, or took too long: 503 with a sentence instead of 500."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils.deprecation import MiddlewareMixin
+
+from connections import outages, statement_timeouts
+from tools.api import problems
+from tools.calls.ledger import LedgerUnavailable
+
+RETRY_AFTER = "5"  # seconds
+ON_A_PAGE = (
+    "There is too much to look through in the time that a page may take. Narrow the list with a filter or a shorter "
+    "period, or try again in a moment."
+)
+SENTENCE = "The database took too long. Ask for less at a time, or try again in a moment."
+AWAY_ON_A_PAGE = (
+    "The database does not answer, so this page cannot be shown and nothing was changed. Nothing is lost. Try again in "
+    "a moment; if it goes on, tell the staff of the platform."
+)
+AWAY = "The database does not answer. Try again in a moment."
+
+
+class DatabaseFailureMiddleware(MiddlewareMixin):
+    """Answers 503 when a statement timed out or the database is away, for the API as a problem (RFC 9457)."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Return the answer; None for every other exception."""
+        return answer_to(request, exception)
+
+
+def answer_to(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
+    """Return the answer to an error of the database that is nobody's fault here; None for every other error."""
+    if error is None:
+        return None
+    if outages.is_away(error):
+        return away(request)
+    if statement_timeouts.expired(error):
+        return _answer(request, ("database_busy", SENTENCE), ("This took too long", ON_A_PAGE))
+    return None
+
+
+def away(request: HttpRequest) -> HttpResponse:
+    """Return the answer that the database does not answer."""
+    return _answer(request, (LedgerUnavailable.code, AWAY), ("The database does not answer", AWAY_ON_A_PAGE))
+
+
+def _answer(request: HttpRequest, for_programs: tuple[str, str], for_people: tuple[str, str]) -> HttpResponse:
+    if request.path.startswith("/v1/"):
+        body = problems.problem(503, *for_programs)
+        answer: HttpResponse = JsonResponse(body, status=503, content_type=problems.CONTENT_TYPE)
+    else:
+        heading, sentence = for_people
+        answer = render(request, "wait.html", {"heading": heading, "sentence": sentence}, status=503)
+    answer["Retry-After"] = RETRY_AFTER
+    answer["Cache-Control"] = "no-store"
+    return answer

@@ -16,7 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # What `check --deploy` judges: settings as in production, with secrets made for this one run.
 DEPLOY = SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))') \
 	SEAL_KEYS=$$($(PYTHON) -c 'import base64, secrets; print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())') \
-	PUBLIC_URL=https://duvo.example.com DATABASE_URL=sqlite:///:memory: EMAIL_HOST=mail.example.com
+	PUBLIC_URL=https://localhost DATABASE_URL=sqlite:///:memory: EMAIL_HOST=mail.example.com \
+	TRUST_FORWARDED_PROTO=true TRUSTED_PROXIES=127.0.0.1 ENV_FILE=/dev/null
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test suite smoke faults load neighbours conformance check format bench lock clean

@@ -49,3 +49,18 @@ def clients_are_told_apart(**_: Any) -> list[CheckMessage]:
             id="connections.W003",
         )
     ]
+
+
+@register(Tags.security, deploy=True)
+def the_proxy_is_believed(**_: Any) -> list[CheckMessage]:
+    """Warn when TLS is to end at a proxy that is not believed."""
+    if not settings.SECURE_SSL_REDIRECT or settings.SECURE_PROXY_SSL_HEADER is not None:
+        return []
+    return [
+        Warning(
+            "PUBLIC_URL is https and TRUST_FORWARDED_PROTO is not set, so behind a proxy that ends TLS each page "
+            "redirects to itself.",
+            hint="Set TRUST_FORWARDED_PROTO=true, and have the proxy overwrite X-Forwarded-Proto.",
+            id="connections.W004",
+        )
+    ]

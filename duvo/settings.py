@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+
 from csp.constants import NONE, SELF
 from django.conf import global_settings
+from django.core.exceptions import ImproperlyConfigured
 from kombu import Queue
 
 from duvo.databases import database
 from duvo.environment import BASE_DIR, read_environment
 
+STARTUP_FAILURE = 3
 LONGEST_CALL = 3600  # seconds; the cap of a connection's call timeout, and what Celery's visibility must outlive
 
-env = read_environment()
+try:
+    env = read_environment()
+except ImproperlyConfigured as fault:
+    # One line instead of a traceback. By this status uvicorn knows that starting the process again is of no use.
+    print(fault, file=sys.stderr)  # noqa: T201 - there is no logging without settings
+    raise SystemExit(STARTUP_FAILURE) from None
 
 DEBUG = env.debug
 SECRET_KEY = env.secret_key
@@ -47,6 +56,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "duvo.addresses.AddressMiddleware",
     "duvo.caching.KeepPrivateMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
@@ -131,7 +141,7 @@ SERVESTATIC_USE_FINDERS = not STATIC_ROOT.exists()
 
 _https = PUBLIC_URL.startswith("https://")
 SECURE_SSL_REDIRECT = _https
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]  # asked inside a network, past the proxy
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.trust_forwarded_proto else None
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 # What the other hosts of this domain do is its owner's to say: a proxy in front can say more.

@@ -9,23 +9,25 @@ import argparse
 import ctypes
 import hashlib
 import os
-import secrets
 import signal
 import socket
 import sys
 import tempfile
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from django.conf import settings
 from dotenv import dotenv_values
+
+from duvo import new_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEFAULT_DATA = BASE_DIR / "var"
 DEMO_DATA = DEFAULT_DATA / "demo"
 DEFAULT_PORT = 8000
 LONGEST_SOCKET_PATH = 107  # bytes; sun_path of unix(7) without its closing zero
+WITHOUT_SETTINGS = {"new_env", "make_seal_key"}  # what they print is needed before there are any
 SERVING = {"up", "demo", "runserver"}  # commands that begin web processes or workers
 PR_SET_PDEATHSIG = 1
 
@@ -41,7 +43,10 @@ def prepare(argv: list[str]) -> None:
     command = argv[1] if len(argv) > 1 else ""
     if command not in SERVING:  # a migration or a rotation of keys takes as long as it takes
         os.environ |= {"DATABASE_STATEMENT_TIMEOUT": "0", "DATABASE_LOCK_TIMEOUT": "0"}
-    if command in {"up", "demo"} and not {"-h", "--help"} & set(argv):
+    if command in WITHOUT_SETTINGS:
+        settings.configure(INSTALLED_APPS=["duvo.apps.DuvoConfig"])
+    elif command in {"up", "demo"} and not {"-h", "--help"} & set(argv):
+        _leave_the_file_to_compose()
         options = _options(argv[2:])
         if options.data is None and options.once:
             argv.append("--temporary")
@@ -136,8 +141,7 @@ def _secrets(data: Path) -> dict[str, str]:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return {name: value or "" for name, value in dotenv_values(path).items()}
-    seal_key = urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    made = {"SECRET_KEY": secrets.token_urlsafe(50), "SEAL_KEYS": seal_key}
+    made = {"SECRET_KEY": new_settings.secret_key(), "SEAL_KEYS": new_settings.seal_key()}
     with os.fdopen(descriptor, "w") as file:
         file.write("# Made once. Without SEAL_KEYS the stored credentials cannot be opened again.\n")
         file.writelines(f"{name}={value}\n" for name, value in made.items())
@@ -145,7 +149,17 @@ def _secrets(data: Path) -> dict[str, str]:
 
 
 def _is_set(name: str) -> bool:
-    return name in os.environ or name in dotenv_values(BASE_DIR / ".env")
+    return name in os.environ or name in _from_file()
+
+
+def _from_file() -> dict[str, str | None]:
+    return dotenv_values(os.environ.get("ENV_FILE", BASE_DIR / ".env"), interpolate=False)
+
+
+def _leave_the_file_to_compose() -> None:
+    """Let this process and its children read nothing from a `.env` that is compose.yaml's."""
+    if "POSTGRES_PASSWORD" in _from_file():
+        os.environ["ENV_FILE"] = os.devnull
 
 
 def _set(environment: dict[str, str]) -> None:

@@ -1,17 +1,21 @@
 """How one variable of the environment is read: django-environ, with each value taken exactly as it is written.
 
 The functions are casts for its schemes. Each returns the value, or raises `Unusable` with the rest of a sentence that
-begins with the variable's name. No such sentence shows the value, because the value may be a secret.
+begins with the variable's name. No such sentence shows the value, because the value may be a secret; `environment.py`
+puts it in front where it is none.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from base64 import urlsafe_b64decode
+import ssl
+from base64 import b64decode
 from collections.abc import Callable, Mapping
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urlparse, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlparse, urlsplit
 
 import environ
 
@@ -19,6 +23,8 @@ T = TypeVar("T")
 
 POSTGRESQL = "django.db.backends.postgresql"
 SQLITE = "django.db.backends.sqlite3"
+NEW_KEY = "make one with `manage.py make_seal_key`"
+_HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
 DATABASE_SCHEMES = {"postgresql", "postgres", "pgsql", "sqlite"}
 NOT_A_DATABASE = (
     "is not an address such as postgresql://duvo:password@db.example.com/duvo or sqlite:////srv/duvo.sqlite3; "
@@ -87,20 +93,34 @@ def flag(text: str) -> bool:
     raise Unusable("is neither true nor false")
 
 
-def whole(text: str) -> int:
-    """Return the whole number in `text`; raises Unusable."""
-    try:
-        return int(text)
-    except ValueError:
-        raise Unusable("is not a whole number") from None
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return the cast for a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or not least <= number <= most:
+            raise Unusable(f"is not a whole number from {least} to {most}")
+        return number
+
+    return read
 
 
-def seconds(text: str) -> int:
-    """Return the whole number in `text`, 0 or more; raises Unusable."""
-    number = whole(text)
-    if number < 0:
-        raise Unusable("is less than 0")
-    return number
+port = whole(1, 65_535)
+
+
+def one_of(*words: str, change: Callable[[str], str]) -> Callable[[str], str]:
+    """Return the cast for one of these words, whose spelling is made theirs by `change`."""
+
+    def read(text: str) -> str:
+        word = change(text.strip())
+        if word not in words:
+            raise Unusable(f"is none of {', '.join(words)}")
+        return word
+
+    return read
 
 
 def several(cast: Callable[[str], T], entry: str = "entry") -> Callable[[str], list[T]]:
@@ -129,31 +149,104 @@ def network(text: str) -> str:
 def seal_key(text: str) -> str:
     """Return `text` if it is a key of 256 bits or more in URL-safe base64; raises Unusable."""
     try:
-        long_enough = len(urlsafe_b64decode(text)) >= 32  # noqa: PLR2004 - 256 bits
+        key = b64decode(text, altchars=b"-_", validate=True)
     except ValueError:
-        raise Unusable("is not URL-safe base64; make one with `manage.py make_seal_key`") from None
-    if not long_enough:
-        raise Unusable("is shorter than 32 bytes; make one with `manage.py make_seal_key`")
+        fault = f"is not URL-safe base64: it has {len(text)} characters, where a key of 256 bits has 44"
+        raise Unusable(f"{fault}; {NEW_KEY}") from None
+    if len(key) < 32:  # noqa: PLR2004 - 256 bits
+        raise Unusable(f"is shorter than 32 bytes: a character may have been lost; {NEW_KEY}")
     return text
 
 
-def web_address(text: str) -> str:
-    """Return `text` without slashes at its end if it is an http(s) address; raises Unusable."""
+def origin(text: str) -> str:
+    """Return `text` without slashes at its end if it is scheme and host of a web address; raises Unusable."""
+    parts = _web_address(text)
+    if parts is None or parts.username is not None:
+        raise Unusable("is not a web address such as https://duvo.example.com")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise Unusable("has something after its host; the product needs a host of its own: https://duvo.example.com")
+    return text.rstrip("/")
+
+
+def public_address(text: str) -> str:
+    """Return `text` without slashes at its end if the product can be reached there outside debug; raises Unusable."""
+    address = origin(text)
+    parts = urlsplit(address)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise Unusable("must begin with https://")
+    return address
+
+
+def is_loopback(name: str) -> bool:
+    """Whether this host is the machine itself."""
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def document(text: str) -> str:
+    """Return `text` if a client ID metadata document can be at such an address; raises Unusable."""
+    parts = _web_address(text)
+    if parts is None or parts.username is not None or parts.fragment or not parts.path.strip("/"):
+        raise Unusable("is not the web address of a document such as https://duvo.example.com/client.json")
+    return text
+
+
+def _web_address(text: str) -> SplitResult | None:
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable:
-        raise Unusable("is not a web address such as https://duvo.example.com")
-    return text.rstrip("/")
+        return None
+    return parts if usable and text.isprintable() and " " not in text else None
+
+
+def host(text: str) -> str:
+    """Return `text` if it is the name of a host, or a wildcard for several; raises Unusable."""
+    if not _HOST.fullmatch(text):
+        raise Unusable("is not the name of a host, without scheme and port, such as duvo.example.com")
+    return text
 
 
 def redis_address(text: str) -> str:
     """Return `text` if Redis or Valkey can be at such an address; raises Unusable."""
-    if not text.startswith(("redis://", "rediss://", "unix://")):
-        raise Unusable("is not an address such as redis://…, rediss://… or unix:///path")
+    expected = "is not an address such as redis://:password@valkey:6379/0, rediss://… or unix:///path"
+    try:
+        parts = urlsplit(text.replace("#", "%23"))
+        network = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
+        usable = network and (parts.path.strip("/") or "0").isdecimal()
+        usable = usable or (parts.scheme == "unix" and len(parts.path) > 1)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Unusable(f"{expected}; write / and ? in a password as %2F and %3F")
     return text
+
+
+def certificates(text: str) -> Path:
+    """Return the file in `text` if it holds certificates in PEM; raises Unusable."""
+    try:
+        ssl.create_default_context(cafile=text)
+    except (OSError, ValueError):
+        raise Unusable("is not a file that can be read and holds certificates in PEM") from None
+    return Path(text)
+
+
+def folder(text: str) -> Path:
+    """Return the folder in `text` if this process may write into it; raises Unusable."""
+    path = Path(text)
+    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+        raise Unusable("is not a folder that exists and that this process may write into")
+    return path
+
+
+def touchable(text: str) -> Path:
+    """Return the file in `text` if this process may make it or change it; raises Unusable."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise Unusable("is not a file that this process may write")
+    return path
 
 
 def sender(text: str) -> str:

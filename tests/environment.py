@@ -10,6 +10,7 @@ import base64
 import os
 from typing import Any
 
+os.environ["ENV_FILE"] = os.devnull  # a developer's .env, or compose.yaml's, says nothing here
 os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 40)
 os.environ.setdefault("SEAL_KEYS", base64.urlsafe_b64encode(b"only-for-tests-seal-key-32-bytes").decode())
 os.environ.setdefault("PUBLIC_URL", "http://127.0.0.1")

@@ -7,17 +7,20 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from connections import checks
-from duvo import stack
+from duvo import stack, variables
+from duvo.databases import CLOCKS_OF_A_CONNECTION
 from duvo.environment import SCHEME, Environment, read_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +28,7 @@ GOOD = {
     "SECRET_KEY": "k" * 50,
     "SEAL_KEYS": base64.urlsafe_b64encode(b"s" * 32).decode(),
     "PUBLIC_URL": "https://duvo.example.com",
-    "DATABASE_URL": "sqlite:///:memory:",
+    "DATABASE_URL": "postgresql://duvo@db.example.com/duvo",
 }
 
 
@@ -66,7 +69,8 @@ def test_a_process_without_settings_does_not_start_and_names_each(copy: Path) ->
         env={"PATH": os.environ["PATH"]}, cwd=copy, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert outcome.returncode != 0
-    assert all(name in outcome.stderr.splitlines()[-1] for name in ("SECRET_KEY", "SEAL_KEYS", "PUBLIC_URL"))
+    assert len(outcome.stderr.splitlines()) == 1
+    assert all(name in outcome.stderr for name in ("SECRET_KEY", "SEAL_KEYS", "PUBLIC_URL"))
 
 
 def database_options(copy: Path, address: str, **more: str) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def database_options(copy: Path, address: str, **more: str) -> dict[str, Any]:
 
 def test_what_the_address_of_the_database_asks_for_is_kept(copy: Path) -> None:
     options = database_options(copy, "postgres://duvo@db.example.com/duvo?sslmode=verify-full&options=-c%20jit%3Doff")
-    assert sorted(options) == ["options", "pool", "prepare_threshold", "sslmode"]
+    assert options.keys() - CLOCKS_OF_A_CONNECTION == {"options", "pool", "prepare_threshold", "sslmode"}
     assert options["options"] == "-c statement_timeout=30s -c lock_timeout=10s -c jit=off"
 
 
@@ -118,27 +122,74 @@ def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable
         ({"SEAL_KEYS": "c2hvcnQ="}, "key 1 is shorter than 32 bytes"),
         ({"SEAL_KEYS": "ZGVidWctb25seS1zZWFsLWtleS1ub3QtZm9yLXByb2Q="}, "SEAL_KEYS holds a default"),
         ({"PUBLIC_URL": None}, "PUBLIC_URL is missing"),
-        ({"PUBLIC_URL": "duvo.example.com"}, "PUBLIC_URL is not a web address"),
-        ({"PUBLIC_URL": "http://duvo.example.com"}, "PUBLIC_URL must begin with https://"),
-        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS has a wildcard"),
-        ({"ALLOWED_HOSTS": "duvo.example.com,.example.com"}, "ALLOWED_HOSTS has a wildcard"),
-        ({"DEBUG": "perhaps"}, "DEBUG"),
-        ({"PROBE_INTERVAL": "often"}, "PROBE_INTERVAL"),
-        ({"EGRESS_ALLOWED_NETWORKS": "10.0.0.0/99"}, "EGRESS_ALLOWED_NETWORKS"),
-        ({"TRUSTED_PROXIES": "proxy.example.com"}, "TRUSTED_PROXIES"),
+        ({"PUBLIC_URL": "duvo.example.com"}, "PUBLIC_URL=duvo.example.com is not a web address"),
+        (
+            {"PUBLIC_URL": "https://duvo.example.com/duvo"},
+            "example.com/duvo has something after its host",
+        ),
+        ({"PUBLIC_URL": "https://duvo.example.com?x=1"}, "has something after its host"),
+        ({"PUBLIC_URL": "https://duvo.example.com:99999"}, "is not a web address"),
+        ({"PUBLIC_URL": "https://x:hunter2@duvo.example.com"}, "PUBLIC_URL is not a web address"),
+        ({"PUBLIC_URL": "http://duvo.example.com"}, "PUBLIC_URL=http://duvo.example.com must begin with https://"),
+        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS=* has a wildcard"),
+        ({"ALLOWED_HOSTS": "duvo.example.com,.example.com"}, "example.com has a wildcard"),
+        ({"ALLOWED_HOSTS": "other.example.com"}, "lacks the host of PUBLIC_URL, duvo.example.com"),
+        ({"ALLOWED_HOSTS": "duvo.example.com:8000"}, "has a fault: entry 1 is not the name of a host, without scheme"),
+        ({"ALLOWED_HOSTS": "https://duvo.example.com"}, "has a fault: entry 1 is not the name of a host"),
+        ({"DEBUG": "perhaps"}, "DEBUG=perhaps is neither true nor false"),
+        ({"PROBE_INTERVAL": "often"}, "PROBE_INTERVAL=often is not a whole number from 1 to 86400"),
+        ({"PROBE_INTERVAL": "0"}, "PROBE_INTERVAL=0 is not a whole number from 1 to 86400"),
+        ({"CALL_LEASE": "0"}, "CALL_LEASE=0 is not a whole number from 2 to 3600"),
+        ({"CALL_LEASE": "-30"}, "CALL_LEASE=-30 is not a whole number"),
+        ({"DATABASE_POOL_SIZE": "0"}, "DATABASE_POOL_SIZE=0 is not a whole number from 1 to 1000"),
+        ({"DATABASE_URL": None}, "DATABASE_URL is missing or SQLite, which is for trying out on one machine"),
+        ({"DATABASE_URL": "sqlite:////srv/duvo.sqlite3"}, "DATABASE_URL is missing or SQLite"),
+        ({"DATABASE_URL": "mysql://duvo:hunter2@db/duvo"}, "DATABASE_URL is not an address such as postgresql://"),
+        ({"EGRESS_CA_FILE": "/no/such/file"}, "EGRESS_CA_FILE=/no/such/file is not a file that can be read"),
+        ({"EGRESS_CA_FILE": str(Path(__file__))}, "and holds certificates in PEM"),
+        ({"RESULT_FOLDER": "/no/such/folder"}, "RESULT_FOLDER=/no/such/folder is not a folder that exists"),
+        ({"RESULT_FOLDER": str(Path(__file__))}, "is not a folder that exists and that this process may write into"),
+        ({"HEARTBEAT_FILE": "/no/such/folder/x"}, "HEARTBEAT_FILE=/no/such/folder/x is not a file"),
+        ({"EGRESS_ALLOWED_PORTS": "443,70000"}, "entry 2 is not a whole number from 1 to 65535"),
+        ({"EMAIL_PORT": "0"}, "EMAIL_PORT=0 is not a whole number from 1 to 65535"),
+        (
+            {"EMAIL_HOST": "smtp://mail.example.com:25"},
+            "mail.example.com:25 is not the name of a host",
+        ),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT=xml is none of json, text"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL=LOUD is none of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+        ({"OAUTH_CLIENT_METADATA_URL": "duvo.example.com/client.json"}, "is not the web address of a document"),
+        ({"OAUTH_CLIENT_METADATA_URL": "https://duvo.example.com"}, "is not the web address of a document"),
+        ({"SEALKEY": "x"}, "Unknown setting SEALKEY: did you mean SEAL_KEYS?"),
+        ({"SEAL_KEY": "x"}, "Unknown setting SEAL_KEY: did you mean SEAL_KEYS?"),
+        ({"SECRETKEY": "x"}, "Unknown setting SECRETKEY: did you mean SECRET_KEY?"),
+        ({"REDISURL": "x"}, "Unknown setting REDISURL: did you mean REDIS_URL?"),
+        ({"ALLOWED_HOST": "x"}, "Unknown setting ALLOWED_HOST: did you mean ALLOWED_HOSTS?"),
+        ({"SEAL_KEYS": GOOD["SEAL_KEYS"][:-2] + "="}, "it has 43 characters, where a key of 256 bits has 44"),
+        ({"SEAL_KEYS": GOOD["SEAL_KEYS"].replace("N", "!", 1)}, "key 1 is not URL-safe base64"),
+        ({"SEAL_KEYS": f"{GOOD['SEAL_KEYS']},{GOOD['SEAL_KEYS'][1:]}"}, "SEAL_KEYS has a fault: key 2 is not"),
+        ({"REDIS_URL": "cache.example.com:6379"}, "REDIS_URL is not an address such as redis://"),
+        ({"REDIS_URL": "redis://"}, "REDIS_URL is not an address"),
+        ({"REDIS_URL": "redis://cache:99999/0"}, "REDIS_URL is not an address"),
+        ({"REDIS_URL": "redis://cache/main"}, "REDIS_URL is not an address"),
+        ({"EGRESS_ALLOWED_NETWORKS": "10.0.0.0/99"}, "EGRESS_ALLOWED_NETWORKS=10.0.0.0/99 has a fault: entry 1 is not"),
+        ({"TRUSTED_PROXIES": "proxy.example.com"}, "TRUSTED_PROXIES=proxy.example.com has a fault"),
         ({"DATABSE_URL": "sqlite:///x"}, "Unknown setting DATABSE_URL: did you mean DATABASE_URL?"),
         ({"EMAIL_PORT": "smtp"}, "EMAIL_PORT"),
         ({"DATABASE_LOCK_TIMEOUT": "-1"}, "DATABASE_LOCK_TIMEOUT"),
         ({"DATABASE_STATEMENT_TIMEOUT": "long"}, "DATABASE_STATEMENT_TIMEOUT"),
         ({"EMAIL_HOST_USR": "x"}, "Unknown setting EMAIL_HOST_USR: did you mean EMAIL_HOST_USER?"),
-        ({"DEFAULT_FROM_EMAIL": "duvo"}, "DEFAULT_FROM_EMAIL is not an address"),
+        ({"DEFAULT_FROM_EMAIL": "duvo"}, "DEFAULT_FROM_EMAIL=duvo is not an address"),
         ({"DEFAULT_FROM_EMAIL": "duvo@example.com\nBcc: x@example.com"}, "DEFAULT_FROM_EMAIL is not an address"),
         ({"PUBLIC_ULR": "https://x"}, "Unknown setting PUBLIC_ULR: did you mean PUBLIC_URL?"),
-        ({"EGRESS_ALLOWED_PORTS": "443,https"}, "EGRESS_ALLOWED_PORTS has a fault: entry 2 is not a whole number"),
+        (
+            {"EGRESS_ALLOWED_PORTS": "443,https"},
+            "PORTS=443,https has a fault: entry 2 is not a whole",
+        ),
         ({"SEAL_KEYS": "a"}, "SEAL_KEYS has a fault: key 1 is not URL-safe base64"),
-        ({"PUBLIC_URL": "https://[duvo"}, "PUBLIC_URL is not a web address"),
+        ({"PUBLIC_URL": "https://[duvo"}, "PUBLIC_URL=https://[duvo is not a web address"),
         ({"REDIS_URL": "http://cache.example.com"}, "REDIS_URL is not an address"),
-        ({"DATABASE_URL": ""}, "DATABASE_URL is not an address"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is missing or SQLite"),
     ],
 )
 def test_bad_settings_do_not_start_and_are_named(
@@ -161,7 +212,7 @@ def test_all_faults_come_in_one_message(start: Callable[..., Environment]) -> No
     sentences = str(fault.value).removeprefix("The environment is not usable. ").split("; ")
     assert [sentence for sentence in sentences if "password" not in sentence] == [
         "Unknown setting DATABSE_URL: did you mean DATABASE_URL?",
-        "EMAIL_PORT is not a whole number",
+        "EMAIL_PORT=smtp is not a whole number from 1 to 65535",
         "SECRET_KEY is missing",
         "SEAL_KEYS is missing",
         "PUBLIC_URL is missing",
@@ -177,8 +228,7 @@ def test_a_value_is_taken_as_it_is_written(start: Callable[..., Environment], en
     secret = value + "s" * 40
     assert start(EMAIL_HOST_PASSWORD=value, SECRET_KEY=secret).email_host_password == value
     assert start(EMAIL_HOST_PASSWORD=value, SECRET_KEY=secret).secret_key == secret
-    assert start(RESULT_FOLDER=value).result_folder == Path(value)
-    assert start(ALLOWED_HOSTS=f"{value},b").allowed_hosts == [value, "b"]
+    assert start(EMAIL_HOST_USER=value).email_host_user == value
     env_file.write_text(f"METRICS_TOKEN={value}\n")
     assert start().metrics_token == value
 
@@ -204,11 +254,14 @@ def test_a_name_in_the_file_that_is_not_ours_is_refused(start: Callable[..., Env
 
 
 def test_what_nothing_is_said_of_has_its_default(start: Callable[..., Environment]) -> None:
-    environment = start(RESULT_FOLDER="", EGRESS_ALLOWED_PORTS=" 443 ,, 9443,", EMAIL_USE_TLS="Off")
+    environment = start(
+        RESULT_FOLDER="", CALL_LEASE="", DEBUG="", EGRESS_ALLOWED_PORTS=" 443 ,, 9443,", EMAIL_USE_TLS="Off"
+    )
     assert environment.result_folder is None
     assert environment.egress_allowed_ports == [443, 9443]
     assert (environment.email_use_tls, environment.trust_forwarded_proto, environment.debug) == (False, False, False)
-    assert start(DATABASE_URL=None).database_url["NAME"] == str(ROOT / "var" / "duvo.sqlite3")
+    here = start(DATABASE_URL=None, PUBLIC_URL="http://127.0.0.1:8000")
+    assert here.database_url["NAME"] == str(ROOT / "var" / "duvo.sqlite3")
 
 
 @pytest.mark.parametrize(
@@ -220,6 +273,107 @@ def test_the_address_of_redis_is_handed_on_as_it_is(start: Callable[..., Environ
 
 def test_the_environment_shows_none_of_its_secrets(start: Callable[..., Environment]) -> None:
     assert "hunter2" not in repr(start(EMAIL_HOST_PASSWORD="hunter2"))
+
+
+def test_what_is_good_is_taken_in_any_spelling(start: Callable[..., Environment], tmp_path: Path) -> None:
+    environment = start(
+        LOG_LEVEL="info", LOG_FORMAT="Text", ALLOWED_HOSTS="Duvo.Example.com,localhost,[::1],10.0.0.7,worker_1",
+        PUBLIC_URL="https://duvo.example.com:8443/", RESULT_FOLDER=str(tmp_path), EGRESS_CA_FILE=certifi_file(),
+        OAUTH_CLIENT_METADATA_URL="https://www.example.com/duvo.json", HEARTBEAT_FILE=str(tmp_path / "new"),
+        DATABASE_STATEMENT_TIMEOUT="0",
+    )  # fmt: skip
+    assert (environment.log_level, environment.log_format) == ("INFO", "text")
+    assert environment.public_url == "https://duvo.example.com:8443"
+    assert environment.result_folder == tmp_path
+
+
+def certifi_file() -> str:
+    return str(ssl.get_default_verify_paths().cafile or certifi.where())
+
+
+def test_what_compose_reads_of_the_same_file_is_nobodys_fault(
+    start: Callable[..., Environment], env_file: Path
+) -> None:
+    env_file.write_text("POSTGRES_PASSWORD=x\nVALKEY_PASSWORD=y\nPOSTGRES_IMAGE=postgres:18\nCOMPOSE_PROJECT_NAME=d\n")
+    assert start().public_url == "https://duvo.example.com"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["manage.py", "migrate"],
+        ["-m", "celery", "--quiet", "--app", "duvo", "worker"],
+        ["-m", "celery", "--quiet", "--app", "duvo", "beat"],
+        [
+            "-m",
+            "uvicorn",
+            "duvo.asgi:application",
+            "--log-config",
+            "duvo/uvicorn.json",
+            "--workers",
+            "2",
+            "--port",
+            "1",
+        ],
+        ["-m", "uvicorn", "duvo.asgi:application"],
+    ],
+)
+def test_every_process_says_in_one_line_what_is_wrong_and_ends(copy: Path, command: list[str]) -> None:
+    outcome = subprocess.run(
+        [sys.executable, *command],
+        env={"PATH": os.environ["PATH"], **GOOD, "CALL_LEASE": "0", "LOG_FORMAT": "xml"},
+        cwd=copy, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert outcome.returncode != 0
+    said = "CALL_LEASE=0 is not a whole number from 2 to 3600; LOG_FORMAT=xml is none of json, text"
+    assert outcome.stderr.splitlines() == [f"The environment is not usable. {said}"]
+    assert outcome.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "address", ["https://duvo.example.com/", "https://[2001:db8::1]:8443", "http://127.0.0.1:8000"]
+)
+def test_one_command_prints_settings_with_which_the_product_starts(
+    start: Callable[..., Environment], env_file: Path, copy: Path, address: str
+) -> None:
+    printed = without_settings(copy, "new_env", address)
+    assert printed.returncode == 0, printed.stderr
+    env_file.write_text(printed.stdout)
+    environment = start(**dict.fromkeys(GOOD, None))
+    assert environment.public_url == address.rstrip("/")
+    assert environment.trust_forwarded_proto == address.startswith("https")
+    assert f"POSTGRES_PASSWORD={environment.database_url['PASSWORD']}\n" in printed.stdout
+    again = without_settings(copy, "new_env", address).stdout
+    assert not set(secrets_in(printed.stdout)) & set(secrets_in(again))
+
+
+def secrets_in(text: str) -> list[str]:
+    lines = [line.partition("=") for line in text.splitlines()]
+    return [value for name, _, value in lines if re.fullmatch(r"\w+_(KEYS?|PASSWORD|TOKEN)", name)]
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"), [("duvo", "is not a web address"), ("http://x.y", "must begin with https")]
+)
+def test_no_settings_are_printed_for_an_address_that_cannot_be_used(copy: Path, address: str, fault: str) -> None:
+    printed = without_settings(copy, "new_env", address)
+    assert printed.returncode != 0
+    assert printed.stdout == ""
+    assert f"PUBLIC_URL={address} {fault}" in printed.stderr
+
+
+def test_a_seal_key_is_made_without_settings_and_also_with_wrong_ones(copy: Path) -> None:
+    for given in ({}, {"SEAL_KEYS": "lost"}):
+        made = without_settings(copy, "make_seal_key", **given)
+        assert made.returncode == 0, made.stderr
+        assert variables.seal_key(made.stdout.strip())
+
+
+def without_settings(copy: Path, *command: str, **given: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *command],
+        env={"PATH": os.environ["PATH"], **given}, cwd=copy, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
 
 def test_debug_needs_no_secrets(start: Callable[..., Environment]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from duvo import processes, stack
+from duvo import new_settings, processes, stack
 
 PATIENCE = 120  # seconds; a start takes 5 on an idle machine
 
@@ -147,6 +147,18 @@ def test_what_is_set_in_the_environment_is_respected(tmp_path: Path, monkeypatch
     stack.prepare(["manage.py", "up", "--data", str(tmp_path)])
     assert os.environ["DATABASE_URL"] == "postgresql://somewhere/duvo"
     assert os.environ["REDIS_URL"] == f"unix://{tmp_path}/valkey.sock"
+
+
+def test_the_file_of_compose_is_left_to_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names a public host, TLS and passwords, none of which this command has."""
+    (tmp_path / ".env").write_text(new_settings.env_file("https://duvo.example.com"))
+    monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
+    for name in ("SECRET_KEY", "PUBLIC_URL", "DATABASE_URL", "ALLOWED_HOSTS"):
+        monkeypatch.delenv(name, raising=False)
+    stack.prepare(["manage.py", "up", "--data", str(tmp_path)])
+    assert os.environ["ENV_FILE"] == os.devnull
+    assert os.environ["PUBLIC_URL"] == "http://127.0.0.1:8000"
+    assert os.environ["DATABASE_URL"] == f"sqlite:///{tmp_path}/duvo.sqlite3"
 
 
 def test_once_works_in_a_folder_and_on_a_port_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

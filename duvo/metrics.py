@@ -19,6 +19,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from connections import egress, metrics
+from connections.models import Connection
+from duvo import health
 from tools.calls import limits
 from tools.models import Call
 from tools.models.call_states import OPEN_STATES, CallState
@@ -26,7 +28,7 @@ from tools.models.call_states import OPEN_STATES, CallState
 _PATIENCE = 2.0  # seconds
 _COUNTERS = {
     "calls": "Calls that have ended.",
-    "limit_refusals": "Calls that a limit or an open circuit did not let in.",
+    "limit_refusals": "Requests of callers that a limit or an open circuit refused.",
     "probes": "Checks of connections that have ended.",
     "sign_ins": "People who signed in, failed to, or had to wait.",
     "token_refreshes": "Tokens that were to be renewed.",
@@ -45,12 +47,8 @@ def show(request: HttpRequest) -> HttpResponse:
         return HttpResponse(
             "Send the METRICS_TOKEN as a bearer token.\n", status=401, headers={"WWW-Authenticate": "Bearer"}
         )
-    try:
-        families = [*_counted(), *_now()]
-    except (redis.RedisError, DatabaseError):
-        return HttpResponse("The metrics cannot be read now.\n", status=503)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Given(families))
+    registry.register(_Given([*_health(), *_counted(), *_now()]))
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(registry), content_type=content_type)
 
@@ -65,11 +63,29 @@ class _Given(Collector):
         return self._families
 
 
+def _health() -> list[Metric]:
+    state = health.now()
+    works = GaugeMetricFamily("duvo_up", "Whether this part of the product works (1) or not (0).", labels=["part"])
+    for name, up in state.parts.items():
+        works.add_metric([name], float(up))
+    ages = GaugeMetricFamily(
+        "duvo_heartbeat_age_seconds", "How long ago such a process last showed that it works.", labels=["process"]
+    )
+    for name, age in state.ages.items():
+        if age is not None:
+            ages.add_metric([name], age)
+    return [works, ages]
+
+
 def _counted() -> list[Metric]:
-    with redis.Redis.from_url(
-        settings.REDIS_URL, socket_connect_timeout=_PATIENCE, socket_timeout=_PATIENCE, decode_responses=True
-    ) as client:
-        kept: dict[str, str] = client.hgetall(metrics.HASH)
+    """Return what was counted; nothing while Redis does not answer, which `duvo_up` says."""
+    try:
+        with redis.Redis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=_PATIENCE, socket_timeout=_PATIENCE, decode_responses=True
+        ) as client:
+            kept: dict[str, str] = client.hgetall(metrics.HASH)
+    except (redis.RedisError, OSError):
+        return []
     families: list[Metric] = []
     for name, documentation in _COUNTERS.items():
         family = CounterMetricFamily(f"duvo_{name}", documentation, labels=list(metrics.LABELS[name]))
@@ -98,15 +114,28 @@ def _durations(kept: dict[str, str]) -> Metric:
 
 
 def _now() -> list[Metric]:
+    """Return what the database says; only what Redis says of breakers while it does not answer."""
+    try:
+        rows = _rows() if health.now().parts["database"] else []
+    except DatabaseError:
+        rows = []
+    return [*rows, *_breakers()]
+
+
+def _rows() -> list[Metric]:
     open_calls = Call.objects.filter(finished_at=None)
     by_state = dict(open_calls.values_list("state").annotate(Count("pk")))
     in_flight = GaugeMetricFamily("duvo_calls_open", "Calls that have not ended.", labels=["state"])
     for state in OPEN_STATES:
         in_flight.add_metric([state.value], by_state.get(state.value, 0))
     oldest = open_calls.filter(state=CallState.QUEUED).aggregate(Min("created_at"))["created_at__min"]
-    age = (timezone.now() - oldest).total_seconds() if oldest else 0.0
+    now = timezone.now()
+    age = (now - oldest).total_seconds() if oldest else 0.0
     waiting = GaugeMetricFamily("duvo_queue_oldest_seconds", "How long the oldest queued call has waited.", value=age)
-    return [in_flight, waiting, *_breakers()]
+    overdue = GaugeMetricFamily(
+        "duvo_checks_overdue", "Connections whose check is overdue.", value=Connection.objects.overdue(now).count()
+    )
+    return [in_flight, waiting, overdue]
 
 
 def _breakers() -> list[Metric]:

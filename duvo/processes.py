@@ -50,7 +50,7 @@ class Program:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def programs(*, port: int, data: Path) -> list[Program]:
+def programs(*, port: int) -> list[Program]:
     """Return what serves pages and works, without Valkey."""
     python = sys.executable
     web = ["uvicorn", "duvo.asgi:application", "--host", HOST, "--port", str(port), "--loop", "uvloop"]
@@ -66,7 +66,7 @@ def programs(*, port: int, data: Path) -> list[Program]:
     workers = {
         name: [*celery, *worker, "--queues", name, *pool, "--hostname", f"{name}@%h"] for name, pool in pools.items()
     }
-    beat = [*celery, "beat", "--schedule", str(data / "beat-schedule")]
+    beat = [*celery, "beat"]
     children = {"web": web, **workers, "beat": beat}
     return [Program(name, [python, "-m", *command]) for name, command in children.items()]
 
@@ -107,7 +107,7 @@ async def running(*, port: int, data: Path, more: Iterable[Program] = ()) -> Asy
             address = stack.socket_path(data)
             await tree.start(Program("valkey", valkey.command(socket_path=address, data=data), dies_by=signal.SIGTERM))
             await tree.unless_stopped(_until(lambda: valkey.answers(address), "Valkey"))
-        for program in (*programs(port=port, data=data), *more):
+        for program in (*programs(port=port), *more):
             await tree.start(program)
         await tree.unless_stopped(_until(lambda: _healthy(port), "The web process"))
         yield tree

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 
+from celery.beat import BeatLazyFunc
 from csp.constants import NONE, SELF
 from django.conf import global_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -35,6 +37,7 @@ DATABASE_STATEMENT_TIMEOUT = env.database_statement_timeout
 DATABASE_LOCK_TIMEOUT = env.database_lock_timeout
 CALL_LEASE = env.call_lease  # seconds without a sign of life after which a call's process counts as dead
 METRICS_TOKEN = env.metrics_token
+HEARTBEAT_FILE = env.heartbeat_file  # touched by beat and workers, for the health check of their container
 OAUTH_CLIENT_METADATA_URL = env.oauth_client_metadata_url or f"{PUBLIC_URL}/v1/oauth/mcp/client.json"
 
 INSTALLED_APPS = [
@@ -237,6 +240,8 @@ CELERY_TASK_ROUTES = {
     "oauth.tell_who_left": {"queue": "housekeeping"},
     "connections.dispatch_notices": {"queue": "housekeeping"},
     "connections.forget_sessions": {"queue": "housekeeping"},
+    "duvo.show_housekeeping": {"queue": "housekeeping"},
+    "duvo.show_probes": {"queue": "probes"},
     "tools.probe_connection": {"queue": "probes"},
     "tools.poll_task": {"queue": "probes"},
     "tools.cancel_task": {"queue": "probes"},
@@ -254,7 +259,16 @@ CELERY_TASK_ANNOTATIONS = {"tools.purge_calls": {"soft_time_limit": 3300, "time_
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+CELERY_BEAT_SCHEDULER = "duvo.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
+    # Kept for a while in a queue that is full: it moves all the same.
+    "show-housekeeping": {
+        "task": "duvo.show_housekeeping",
+        "schedule": 10.0,
+        "kwargs": {"sent_at": BeatLazyFunc(time.time)},
+        "options": {"expires": 120},
+    },
+    "show-probes": {"task": "duvo.show_probes", "schedule": 10.0, "options": {"expires": 120}},
     "dispatch-probes": {"task": "tools.dispatch_probes", "schedule": 5.0, "options": {"expires": 5}},
     "dispatch-renewals": {"task": "oauth.dispatch_renewals", "schedule": 5.0, "options": {"expires": 5}},
     "forget-old-sign-ins": {"task": "oauth.forget_old", "schedule": 3600.0, "options": {"expires": 3600}},

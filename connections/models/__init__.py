@@ -18,6 +18,7 @@ from connections.models.connection import (
     TokenAuth,
 )
 from connections.models.credential import Credential
+from connections.models.heartbeats import Heartbeat
 from connections.models.notices import Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
 
@@ -30,6 +31,7 @@ __all__ = [
     "Credential",
     "Era",
     "Grant",
+    "Heartbeat",
     "Membership",
     "Notice",
     "NoticeQuerySet",

@@ -89,6 +89,7 @@ class SessionCalls(models.TextChoices):
     ONE_AT_A_TIME = "one_at_a_time", "One at a time"
 
 
+OVERDUE = timedelta(minutes=2)  # a running worker starts a check within seconds, after an outage within a minute or so
 SLUG_LENGTH = names.PREFIX_LENGTH
 
 
@@ -103,6 +104,10 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
     def due(self, now: datetime) -> ConnectionQuerySet:
         """Return the connections in use whose next probe is due, the longest waiting first."""
         return self.in_use().filter(next_probe_at__lte=now).order_by("next_probe_at")
+
+    def overdue(self, now: datetime) -> ConnectionQuerySet:
+        """Return those in use whose next probe should have begun a while ago, so that their states may be old."""
+        return self.due(now - OVERDUE)
 
     def free_slug(self, name: str) -> str:
         """Return a short name for another of these connections, from which its tools' names are made."""

@@ -9,7 +9,9 @@ from django import template
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 
+from connections.ages import ago
 from connections.models import Authorization, Connection, Notice, Tenant, User
 from connections.notices import notices
 from connections.states import NOT_LET_IN, Headline, headline, next_step
@@ -65,12 +67,17 @@ def attention(context: dict[str, Any]) -> dict[str, Any]:
     counts = Counter[Headline]()
     for group in states:
         counts[group.headline] += group.total
+    now = timezone.now()
+    overdue = Connection.objects.filter(tenant__in=tenants).overdue(now)
+    oldest = overdue.values_list("next_probe_at", flat=True).first()
     return {
         "user": user,
         "items": items,
+        "overdue": overdue.count() if oldest else 0,
+        "overdue_since": ago(oldest, now) if oldest else "",
         "more": total - len(items),
         "several": everywhere or len(user.roles) > 1,
-        "all_connected": counts.keys() <= {Headline.CONNECTED, Headline.DISABLED},
+        "all_connected": not oldest and counts.keys() <= {Headline.CONNECTED, Headline.DISABLED},
         "counts": [f"{counts[word]} {word.label.lower()}" for word in Headline if counts[word]],
     }
 

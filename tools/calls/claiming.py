@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,7 +20,7 @@ from django.conf import settings
 from django.db import Error as DatabaseFailed
 from django.utils import timezone
 
-from connections import egress
+from connections import egress, heartbeats
 from connections.context import acting_for
 from connections.threads import in_thread
 from tools.calls import life, pubsub
@@ -42,6 +43,7 @@ class Claimer:
         self._stopping = False
         self._soon = asyncio.Event()
         self._work: Future[None] | None = None
+        self._shown = 0.0
 
     def start(self) -> None:
         """Begin to take calls."""
@@ -74,6 +76,7 @@ class Claimer:
     async def _claim(self) -> bool:
         """Start the calls whose turn it is; return whether there were any."""
         if self._held.total() >= self._turns.slots:
+            await self._show()
             return False
         keep = timedelta(seconds=settings.CALL_LEASE)
         try:
@@ -84,12 +87,21 @@ class Claimer:
         except Exception:  # else the worker would go on without ever taking a call again
             logger.exception("Queued calls could not be looked for; trying again.")
             return False
+        await self._show()
         for tenant, call_id in taken:
             self._held[tenant] += 1
             task = asyncio.create_task(self._make(tenant, call_id))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return bool(taken)
+
+    async def _show(self) -> None:
+        """Show every few seconds that this worker looks for calls."""
+        if time.monotonic() - self._shown < heartbeats.EVERY / 2:
+            return
+        self._shown = time.monotonic()
+        await asyncio.to_thread(heartbeats.note_quickly, "calls")  # Redis must not hold up the threads for queries
+        await in_thread(heartbeats.note_in_database, {"calls": timezone.now()})
 
     async def _make(self, tenant: UUID, call_id: UUID) -> None:
         try:

@@ -170,7 +170,8 @@ def add_stored(tenant_id: UUID, size: int) -> None:
 async def acquire(bounds: Bounds, *, lease: float, counted: bool = False, size: int = 0) -> Slot:
     """Take a slot for `lease` seconds and a token of each rate, of the assignment's only if it was not `counted`.
 
-    `size` is how many bytes the call adds to what is stored; a call that was `counted` has added them before.
+    `size` is how many bytes the call adds to what is stored; a call that was `counted` has added them before, and what
+    refuses it is no refusal of a caller: a worker tries again until there is a slot.
 
     Raises LimitReached or CircuitOpen; then nothing was taken.
     """
@@ -186,7 +187,7 @@ async def acquire(bounds: Bounds, *, lease: float, counted: bool = False, size: 
     except asyncio.CancelledError:
         release(slot, BreakerSignal.NEITHER)  # sent after the request, which may be on its way
         raise
-    _raise_refusal(refusal)
+    _raise_refusal(refusal, told=not counted)
     return slot
 
 
@@ -219,11 +220,13 @@ def _bound(limit: int | None) -> int:
     return -1 if limit is None else limit
 
 
-def _raise_refusal(refusal: Any) -> None:
+def _raise_refusal(refusal: Any, *, told: bool = True) -> None:
+    """Raise what a refusal says; it is counted if a caller is told so."""
     if not refusal:  # 0, or None when Redis did not answer
         return
     code, seconds, number, next_try = refusal
-    metrics.count("limit_refusals", limit=code)
+    if told:
+        metrics.count("limit_refusals", limit=code)
     raise _refused(code, seconds, number, next_try)
 
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from connections.ages import ago
 from connections.models import Connection
+from connections.models.connection import OVERDUE
 from tools.definitions.difference import visible
 from tools.models import Probe, Tool
 
@@ -74,6 +75,11 @@ def _progress(connection: Connection, now: datetime, *, running: bool, waiting: 
         return "A check is running."
     if not waiting:
         return ""
+    if now - connection.next_probe_at > OVERDUE:
+        return (
+            f"The check is overdue: it should have begun {ago(connection.next_probe_at, now)}, but no worker has taken "
+            "it up yet. What is shown here may be out of date. It starts by itself as soon as a worker does."
+        )
     if now - connection.next_probe_at > SLOW_START:
         return (
             f"A check was asked for {ago(connection.next_probe_at, now)}, but no worker has taken it up yet. "

@@ -68,8 +68,7 @@ def test_what_runs_as_the_help_page_says_prints_no_secret_and_names_itself_nowhe
     port = free_port()
     processes.start(*web, "--port", str(port))
     for words in workers:
-        if "worker" in words:  # beat writes its schedule where it stands
-            processes.start(*words)
+        processes.start(*words)
     for task in ("connections.forget_sessions", "no.such_task"):
         current_app.send_task(task, kwargs={"marked": MARK}, queue=queue_of(workers))
     with httpx2.Client(
@@ -109,6 +108,11 @@ def queue_of(workers: list[list[str]]) -> str:
     """A queue that one of the commands serves."""
     options = [words[at + 1] for words in workers for at, word in enumerate(words) if word in {"-Q", "--queues"}]
     return options[-1].partition(",")[0]
+
+
+def test_no_two_workers_share_a_name() -> None:
+    names = [words[words.index("-n") + 1] for words in commands() if "worker" in words]
+    assert len({name.partition("@")[0] for name in names}) == len(names) == 3
 
 
 VARIANTS = """

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +13,7 @@ import yaml
 from django.test import Client
 
 from duvo import health, stack
+from duvo.environment import SCHEME
 
 pytestmark = pytest.mark.smoke
 
@@ -50,6 +55,38 @@ def test_nobody_reads_the_broker_without_its_password() -> None:
     assert ":${VALKEY_PASSWORD:?}@" in services()["web"]["environment"]["REDIS_URL"]
 
 
+def test_every_setting_is_handed_on() -> None:
+    """One that is left out would be dropped without a word; DEBUG is for no container."""
+    for name in ("web", "worker-calls", "worker-probes", "worker-housekeeping", "beat", "migrate"):
+        assert SCHEME.keys() - services()[name]["environment"].keys() == {"DEBUG"}, name
+
+
+def test_every_container_tells_whether_it_works() -> None:
+    for name, service in services().items():
+        assert ("test" in service["healthcheck"]) == (name != "migrate"), name
+
+
+def test_no_log_fills_the_disk() -> None:
+    for name, service in services().items():
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+
+
+def test_the_health_check_of_a_worker_is_its_sign_of_life(tmp_path: Path) -> None:
+    command = services()["beat"]["healthcheck"]["test"][1].replace("$$", "$")
+    sign = tmp_path / "heartbeat"
+
+    def healthy() -> bool:
+        environment = os.environ | {"HEARTBEAT_FILE": str(sign)}
+        return subprocess.run(["sh", "-c", command], env=environment, check=False).returncode == 0
+
+    assert not healthy()
+    sign.touch()
+    assert healthy()
+    old = time.time() - 120
+    os.utime(sign, (old, old))
+    assert not healthy()
+
+
 def test_what_strangers_ask_is_asked_of_the_database_once_a_second(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
@@ -58,7 +95,7 @@ def test_what_strangers_ask_is_asked_of_the_database_once_a_second(db: None, mon
         return True
 
     monkeypatch.setattr(health, "_database", database)
-    health._checks.cache_clear()
+    health.now.cache_clear()
     assert [Client().get("/readyz").status_code for _ in range(30)] == [200] * 30
     assert len(asked) < 30
-    health._checks.cache_clear()
+    health.now.cache_clear()

@@ -194,13 +194,13 @@ def test_every_process_shows_itself_and_an_idle_product_is_silent(
 ) -> None:
     touched = tmp_path / "heartbeat"
     processes._environment |= {"HEARTBEAT_FILE": str(touched), "LOG_FORMAT": "json", "LOG_LEVEL": "info"}
-    processes.start("celery", "--quiet", "--app", "duvo", "beat")
+    beat = processes.start("celery", "--quiet", "--app", "duvo", "beat")
     for name in ("housekeeping", "probes"):
         processes.start(
             "celery", "--quiet", "--app", "duvo", "worker", "--queues", name, "--concurrency", "1",
             "--hostname", f"{name}@%h", "--without-gossip", "--without-mingle",
         )  # fmt: skip
-    start_worker()
+    calls = start_worker()
     until(lambda: kept.hlen(heartbeats.HASH) == len(heartbeats.NAMES), "a process shows no sign of life")
     until(lambda: Heartbeat.objects.count() == len(heartbeats.NAMES), "a process has written no row")
     assert touched.exists()
@@ -211,6 +211,17 @@ def test_every_process_shows_itself_and_an_idle_product_is_silent(
     assert len(said) <= 3, said  # fewer than ten a minute
     for line in lines(tmp_path):
         assert json.loads(line)["message"]
+    for process in (beat, calls):
+        process.kill()
+        process.wait()
+    until(lambda: degraded() == ["beat", "calls"], "nobody sees what has stopped")
+    processes.start("celery", "--quiet", "--app", "duvo", "beat")
+    start_worker()
+    until(lambda: degraded() == [], "nobody sees what is back")
+
+
+def degraded() -> list[str]:
+    return list(ready()[1]["degraded"])
 
 
 def lines(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ COPY oauth oauth
 COPY tools tools
 COPY templates templates
 # Static files are the same in every deployment; DEBUG holds for this one command.
-RUN DEBUG=true python manage.py collectstatic --noinput && python -m compileall -q .
+RUN DEBUG=true DATABASE_URL=sqlite:///:memory: python manage.py collectstatic --noinput && python -m compileall -q .
 
 USER duvo
 EXPOSE 8000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 from celery.beat import BeatLazyFunc
 from csp.constants import NONE, SELF
@@ -104,13 +105,11 @@ DATABASES = {"default": database(env)}
 DATABASE_POOL_SIZE = env.database_pool_size  # pages take at most half of it
 
 # Where contents go that are too large for a result; without the storage `results` they stay in the database.
+STORAGES: dict[str, dict[str, Any]] = {**global_settings.STORAGES}
 if env.result_folder is not None:
-    STORAGES = {
-        **global_settings.STORAGES,
-        "results": {
-            "BACKEND": "django.core.files.storage.FileSystemStorage",
-            "OPTIONS": {"location": env.result_folder, "base_url": None, "file_permissions_mode": 0o600},
-        },
+    STORAGES["results"] = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": env.result_folder, "base_url": None, "file_permissions_mode": 0o600},
     }
 
 # --- people and pages -----------------------------------------------------------------------------------------------
@@ -139,8 +138,12 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
-STATICFILES_DIRS = [BASE_DIR / "duvo" / "static"]
-SERVESTATIC_USE_FINDERS = not STATIC_ROOT.exists()
+# Collected files carry a hash in their names, so that browsers keep them for ever, and lie there compressed.
+_collected = not DEBUG and (STATIC_ROOT / "staticfiles.json").exists()
+if _collected or sys.argv[1:2] == ["collectstatic"]:
+    STORAGES["staticfiles"] = {"BACKEND": "servestatic.storage.CompressedManifestStaticFilesStorage"}
+SERVESTATIC_KEEP_ONLY_HASHED_FILES = True
+SERVESTATIC_USE_FINDERS = not _collected
 
 _https = PUBLIC_URL.startswith("https://")
 SECURE_SSL_REDIRECT = _https

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,24 @@ def test_what_strangers_ask_is_asked_of_the_database_once_a_second(db: None, mon
     assert [Client().get("/readyz").status_code for _ in range(30)] == [200] * 30
     assert len(asked) < 30
     health.now.cache_clear()
+
+
+def test_static_files_are_collected_once_with_a_hash_and_compressed(tmp_path: Path) -> None:
+    """As the image has them; what a browser has fetched it keeps until the file is another one."""
+    for name in ("manage.py", "duvo", "connections", "oauth", "tools", "templates"):
+        source = stack.BASE_DIR / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / name)
+    ran = subprocess.run(
+        [sys.executable, "manage.py", "collectstatic", "--noinput"], cwd=tmp_path, capture_output=True, text=True,
+        env={"PATH": os.environ["PATH"], "DEBUG": "true", "DATABASE_URL": "sqlite:///:memory:"}, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "Found another file" not in ran.stdout + ran.stderr
+    assert not (tmp_path / "var").exists()
+    hashed = list((tmp_path / "staticfiles" / "duvo").glob("theme.*.css"))
+    assert len(hashed) == 1
+    assert Path(f"{hashed[0]}.gz").exists()
+    assert not (tmp_path / "staticfiles" / "duvo" / "theme.css").exists()

@@ -23,6 +23,7 @@ from typing import Final
 from cachetools import TTLCache, cached
 from django.conf import settings
 from django.db import Error as DatabaseFailed
+from django.db import transaction
 from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
@@ -139,7 +140,8 @@ def _from_redis() -> dict[str, datetime] | None:
 
 def _from_database() -> dict[str, datetime] | None:
     try:
-        return dict(Heartbeat.objects.values_list("name", "at"))
+        with transaction.atomic():  # a page may be in one, which is not to fail with this
+            return dict(Heartbeat.objects.values_list("name", "at"))
     except DatabaseFailed:
         return None
 

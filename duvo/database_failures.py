@@ -17,8 +17,8 @@ ON_A_PAGE = (
 )
 SENTENCE = "The database took too long. Ask for less at a time, or try again in a moment."
 AWAY_ON_A_PAGE = (
-    "The database does not answer, so this page cannot be shown. Nothing that was stored is lost. Try again in a moment, "
-    "and look first whether what you last changed was saved. If it goes on, tell the staff of the platform."
+    "The database does not answer, so this page cannot be shown. Nothing that was stored is lost. Try again in a "
+    "moment, and look first whether what you last changed was saved. If it goes on, tell the staff of the platform."
 )
 AWAY = "The database does not answer. Try again in a moment."
 

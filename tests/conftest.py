@@ -84,6 +84,7 @@ def _nothing_remembered() -> None:
 
     callers.forget()
     offers.forget()
+    heartbeats.seen.cache_clear()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2
 import psycopg
@@ -18,6 +21,7 @@ from duvo import stack
 from tests.processes import Processes, StartWeb
 from tests.servers import postgres
 
+PAUSE = 8.0  # seconds
 OUTAGE = 20.0  # seconds; by then the pauses of a pool that doubles them are 16 seconds long
 SOON = 3.0  # seconds
 BUSY = 2.0  # seconds more, on a busy machine
@@ -48,27 +52,56 @@ def test_everybody_is_told_soon_and_everything_is_back_soon(
         for path, headers, status in asked:
             assert http.get(path, headers=headers).status_code == status, path
         cluster.stop()
-        gone = time.monotonic()
-        time.sleep(1.5)  # what a process knows of a token is a second old
-        while time.monotonic() - gone < OUTAGE:
-            for path, headers, _ in asked:
-                began = time.monotonic()
-                answer = http.get(path, headers=headers)
-                assert time.monotonic() - began < SOON + BUSY, path
-                assert answer.status_code == 503, (path, answer.text)
-                if path == "/readyz":
-                    assert answer.json()["checks"]["database"] is False
-                elif path.startswith("/v1/"):
-                    assert answer.json()["code"] == "ledger_unavailable"
-                    assert answer.json()["detail"].startswith("The database does not answer.")
-                else:
-                    assert "The database does not answer" in answer.text
-                    assert answer.headers["retry-after"] == "5"
+        nobody_waits(http, asked, OUTAGE)
         cluster.start()
-        back = time.monotonic()
-        while http.get("/readyz").status_code != 200 or http.get("/v1/tools", headers=bearer).status_code != 401:
-            assert time.monotonic() - back < 5 + BUSY, "the database is back, and the product is not"
-            time.sleep(0.1)
+        everything_is_back(http, bearer)
+        with stopped(cluster):  # it still takes connections, and says nothing
+            nobody_waits(http, asked, PAUSE)
+        everything_is_back(http, bearer)
+
+
+Asked = list[tuple[str, dict[str, str], int]]
+
+
+def nobody_waits(http: httpx2.Client, asked: Asked, seconds: float) -> None:
+    gone = time.monotonic()
+    time.sleep(1.5)  # what a process knows of a token is a second old
+    while time.monotonic() - gone < seconds:
+        for path, headers, _ in asked:
+            began = time.monotonic()
+            answer = http.get(path, headers=headers)
+            assert time.monotonic() - began < SOON + BUSY, path
+            assert answer.status_code == 503, (path, answer.text)
+            if path == "/readyz":
+                assert answer.json()["checks"]["database"] is False
+            elif path.startswith("/v1/"):
+                assert answer.json()["code"] == "ledger_unavailable"
+                assert answer.json()["detail"].startswith("The database does not answer.")
+            else:
+                assert "The database does not answer" in answer.text
+                assert answer.headers["retry-after"] == "5"
+
+
+def everything_is_back(http: httpx2.Client, bearer: dict[str, str]) -> None:
+    back = time.monotonic()
+    while http.get("/readyz").status_code != 200 or http.get("/v1/tools", headers=bearer).status_code != 401:
+        assert time.monotonic() - back < 5 + BUSY, "the database is back, and the product is not"
+        time.sleep(0.1)
+
+
+@contextmanager
+def stopped(cluster: postgres.Cluster) -> Iterator[None]:
+    """Keep every process of the server from running, as a paused container does."""
+    parent = cluster._process.pid
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    processes = [parent, *map(int, children)]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
 
 
 def made_of(error: Exception, cause: Exception) -> Exception:

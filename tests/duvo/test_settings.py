@@ -74,7 +74,8 @@ def test_a_process_without_settings_does_not_start_and_names_each(copy: Path) ->
 
 
 def database_options(copy: Path, address: str, **more: str) -> dict[str, Any]:
-    printing = "import json; from duvo import settings; print(json.dumps(settings.DATABASES['default']['OPTIONS']))"
+    printing = "import json; from duvo.settings import DATABASES as all; "
+    printing += "print(json.dumps(all['default']['OPTIONS'], default=str))"
     printed = subprocess.run(
         [sys.executable, "-c", printing],
         env={"PATH": os.environ["PATH"], **GOOD, "DATABASE_URL": address, **more},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django import template
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -43,6 +44,8 @@ class States(NamedTuple):
     reachability: str
     tools: str
     total: int
+    overdue: int  # of them, those whose check should have begun a while ago
+    oldest: datetime | None
 
     @property
     def headline(self) -> Headline:
@@ -59,7 +62,8 @@ def attention(context: dict[str, Any]) -> dict[str, Any]:
     user = person(request)
     everywhere = user.is_superuser or user.is_reviewer
     tenants = Tenant.objects.all() if everywhere else tenants_of(user)
-    states = _states(tenants)
+    now = timezone.now()
+    states = _states(tenants, now)
     notified, broken = _notices(user, tenants), _broken(tenants, states)
     total = notified.count() + broken.count()
     items = [_of_notice(notice, user) for notice in notified[:SHOWN]]
@@ -67,13 +71,11 @@ def attention(context: dict[str, Any]) -> dict[str, Any]:
     counts = Counter[Headline]()
     for group in states:
         counts[group.headline] += group.total
-    now = timezone.now()
-    overdue = Connection.objects.filter(tenant__in=tenants).overdue(now)
-    oldest = overdue.values_list("next_probe_at", flat=True).first()
+    oldest = min((group.oldest for group in states if group.oldest), default=None)
     return {
         "user": user,
         "items": items,
-        "overdue": overdue.count() if oldest else 0,
+        "overdue": sum(group.overdue for group in states),
         "overdue_since": ago(oldest, now) if oldest else "",
         "more": total - len(items),
         "several": everywhere or len(user.roles) > 1,
@@ -82,10 +84,14 @@ def attention(context: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _states(tenants: QuerySet[Tenant]) -> list[States]:
+def _states(tenants: QuerySet[Tenant], now: datetime) -> list[States]:
     names = ("enabled", "credential_state", "reachability_state", "tools_state")
     rows = Connection.objects.filter(tenant__in=tenants).order_by().values_list(*names)
-    return [States(*row) for row in rows.annotate(total=Count("pk"))]
+    late = Q(pk__in=Connection.objects.overdue(now))
+    counted = rows.annotate(
+        total=Count("pk"), overdue=Count("pk", filter=late), oldest=Min("next_probe_at", filter=late)
+    )
+    return [States(*row) for row in counted]
 
 
 def _notices(user: User, tenants: QuerySet[Tenant]) -> QuerySet[Notice]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from connections.models import Connection, Notice, User
 from oauth import tasks
@@ -45,6 +47,20 @@ def test_when_all_is_well_it_says_so_with_counts(acme: House, signed_in: SignedI
     text = start(signed_in(acme.admin))["text"]
     assert "All connections work" in text
     assert "2 connected, 1 disabled" in text
+
+
+def test_checks_that_are_overdue_are_said_to_whose_they_are(acme: House, rival: House, signed_in: SignedIn) -> None:
+    acme.connection("Orders", **READY)
+    acme.connection("Stock", **READY, next_probe_at=timezone.now() - timedelta(minutes=9))
+    acme.connection("Old", enabled=False, next_probe_at=timezone.now() - timedelta(minutes=90))
+    rival.connection("Theirs", **READY)
+    text = start(signed_in(acme.admin))["text"]
+    assert "The check of one connection is overdue: it should have begun 9 minutes ago." in text
+    assert "All connections work" not in text
+    assert "All connections work" in start(signed_in(rival.admin))["text"]
+    Connection.objects.filter(name="Orders").update(next_probe_at=timezone.now() - timedelta(minutes=20))
+    text = start(signed_in(acme.admin))["text"]
+    assert "The checks of 2 connections are overdue: the oldest should have begun 20 minutes ago." in text
 
 
 def test_a_house_without_connections_is_told_nothing(acme: House, signed_in: SignedIn) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
@@ -38,21 +40,21 @@ def answer_to(request: HttpRequest, error: BaseException | None) -> HttpResponse
     if outages.is_away(error):
         return away(request)
     if statement_timeouts.expired(error):
-        return _answer(request, ("database_busy", SENTENCE), ("This took too long", ON_A_PAGE))
+        return _answer(request, problems.problem(503, "database_busy", SENTENCE), "This took too long", ON_A_PAGE)
     return None
 
 
 def away(request: HttpRequest) -> HttpResponse:
     """Return the answer that the database does not answer."""
-    return _answer(request, (LedgerUnavailable.code, AWAY), ("The database does not answer", AWAY_ON_A_PAGE))
+    problem = problems.problem(503, LedgerUnavailable.code, AWAY)
+    return _answer(request, problem, "The database does not answer", AWAY_ON_A_PAGE)
 
 
-def _answer(request: HttpRequest, for_programs: tuple[str, str], for_people: tuple[str, str]) -> HttpResponse:
+def _answer(request: HttpRequest, problem: dict[str, Any], heading: str, sentence: str) -> HttpResponse:
+    """Return the problem to a program, and a page with the heading and the sentence to a person."""
     if request.path.startswith("/v1/"):
-        body = problems.problem(503, *for_programs)
-        answer: HttpResponse = JsonResponse(body, status=503, content_type=problems.CONTENT_TYPE)
+        answer: HttpResponse = JsonResponse(problem, status=503, content_type=problems.CONTENT_TYPE)
     else:
-        heading, sentence = for_people
         answer = render(request, "wait.html", {"heading": heading, "sentence": sentence}, status=503)
     answer["Retry-After"] = RETRY_AFTER
     answer["Cache-Control"] = "no-store"

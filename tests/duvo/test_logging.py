@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from connections.context import request_id
 from connections.states import ReachabilityState
 from connections.telling import tell
 from duvo.logging import JsonFormatter, TextFormatter
@@ -107,7 +108,10 @@ def test_a_state_has_a_line_when_it_moves_and_none_when_it_stays(acme: House, li
 def test_facts_are_words_with_values_on_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     tell(logging.getLogger("duvo.test"), "It has ended.", call="c1", seconds=1.5, code="")
-    assert TextFormatter("%(message)s").format(caplog.records[-1]) == "It has ended. call=c1 seconds=1.5"
+    before = request_id.set("r1")
+    written = TextFormatter("%(message)s").format(caplog.records[-1])
+    request_id.reset(before)
+    assert written == "It has ended. request_id=r1 call=c1 seconds=1.5"
 
 
 LINES = """

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0002_a_server_may_be_busy'),
+        ('connections', '0006_sessions_at_servers'),
     ]
 
     operations = [

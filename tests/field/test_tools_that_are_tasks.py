@@ -94,3 +94,21 @@ def test_tools_that_run_otherwise_are_not_made_tasks(begun: Begin, support: Any)
     tasks = OldTasks(support=support)
     begun(tasks)
     assert "task" not in tasks.asked[0]
+
+
+def test_a_task_is_polled_and_cancelled_in_the_session_of_its_call(
+    acme: House, api: Api, mcp_server: StartServer, probed: Callable[[Connection], Probe]
+) -> None:
+    server = mcp_server("legacy")
+    server.rules.append(OldTasks(polls=2).rule)
+    probed(acme.connection("Orders", server.url))
+    api.as_(acme.token()).call("orders__report", {}, headers={"Prefer": "wait=1", "Duvo-Session": "job-1"})
+    call = looked(Call.objects.get())
+    polling.cancel(call.pk)
+    used = {
+        request.rpc_method: request.headers["mcp-session-id"]
+        for request in server.requests
+        if request.rpc_method in {"tools/call", "tasks/get", "tasks/cancel"}
+    }
+    assert len(used) == 3
+    assert len(set(used.values())) == 1

@@ -101,8 +101,9 @@ def _run_of(call: Call) -> Run:
     server = replace(offer.server, timeout=min(offer.server.timeout, _REQUEST_TIMEOUT))
     started_at = call.started_at or call.created_at
     return Run(
-        call.pk, call.tenant_id, call.created_at, started_at, replace(offer, server=server), {}, attempt=call.attempts
-    )
+        call.pk, call.tenant_id, call.created_at, started_at, replace(offer, server=server), {}, attempt=call.attempts,
+        session_name=call.session_name,
+    )  # fmt: skip
 
 
 async def _ask(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None) -> Task:
@@ -113,7 +114,7 @@ async def _ask(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None)
                 await mcp_client.update_task(server, handle["id"], answers)
             except mcp_client.RpcError as error:  # the task may have ended meanwhile: then its outcome counts
                 refusal = error
-        task = await mcp_client.get_task(server, handle["id"])
+        task = await mcp_client.get_task(server, handle["id"], runs.session_of_run(run))
         if refusal is not None and task.status in ("working", "input_required"):
             raise refusal
         return task

@@ -95,7 +95,7 @@ async def _perform(run: Run) -> Report:
                 run.call_id, run.attempt, seal=run.seal, slot=run.slot, caller=run.token_id, hang_up=run.asks
             ) as alive,
         ):
-            response = await _ask(run, alive, _session_of(run, alive), span.traceparent)
+            response = await _ask(run, alive, session_of_run(run, alive), span.traceparent)
             kept = await _stored(run, _as_answered(response)) if isinstance(response, ToolResult) else None
             if isinstance(response, ToolResult) and response.is_error:
                 span.failed("tool_error")
@@ -284,11 +284,13 @@ async def _ask(run: Run, alive: watching.Running, session: CallSession, tracepar
     return response
 
 
-def _session_of(run: Run, alive: watching.Running) -> CallSession:
+def session_of_run(run: Run, alive: watching.Running | None = None) -> CallSession:
+    """Return the session of a run at a server that remembers; `alive` while its tool is called."""
     offer = run.offer
     return CallSession(
         run.call_id, run.tenant_id, offer.connection_id, UUID(offer.server.owner), run.session_name,
-        idle=offer.session_idle, one_at_a_time=offer.one_at_a_time, alive=alive, asked=partial(_hang_up, run),
+        idle=offer.session_idle, one_at_a_time=offer.one_at_a_time and alive is not None, alive=alive,
+        asked=partial(_hang_up, run),
     )  # fmt: skip
 
 
@@ -346,7 +348,9 @@ async def cancel_task(run: Run, task_id: str) -> None:
     """Send `tasks/cancel`; errors are ignored, and the server then finishes a task that nobody wants."""
     with suppress(DuvoError):
         await ask_with_fresh_token(
-            run.offer.server, run.offer.bearer, lambda server: mcp_client.cancel_task(server, task_id)
+            run.offer.server,
+            run.offer.bearer,
+            lambda server: mcp_client.cancel_task(server, task_id, session_of_run(run)),
         )
 
 

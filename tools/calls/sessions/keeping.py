@@ -97,8 +97,12 @@ class Here:
 
     async def _beat(self) -> None:
         while self.joined:
-            with suppress(DatabaseFailed):
+            try:
                 await self._beat_once()
+            except DatabaseFailed:
+                logger.debug("The sessions could not be looked at; trying again.")
+            except Exception:  # else their streams would be read by nobody from now on
+                logger.exception("The sessions could not be looked at; trying again.")
             await asyncio.sleep(BEAT)
 
     async def _beat_once(self) -> None:

@@ -45,7 +45,7 @@ class CallSession:
     name: str
     idle: timedelta
     one_at_a_time: bool
-    alive: watching.Running
+    alive: watching.Running | None
     asked: Callable[[], None] = field(default=lambda: None)  # called when a person is asked through another process
     restarted: bool = False
     joined: Joined | None = None
@@ -115,12 +115,14 @@ class CallSession:
         assert joined is not None and session.stream is not None  # noqa: S101, PT018 - a session with an id was joined
         joined.calls.add(self.call_id)
         joined.begun += 1
-        self.alive.pause = _Pause(clock, self.asked)
+        if self.alive is not None:
+            self.alive.pause = _Pause(clock, self.asked)
         try:
             with session.stream.deliver_to(requests, clock):
                 yield
         finally:
-            self.alive.pause = None
+            if self.alive is not None:
+                self.alive.pause = None
             joined.calls.discard(self.call_id)
 
     async def _wait_for_turn(self, joined: Joined) -> None:

@@ -53,6 +53,7 @@ class Bench:
         """Measure what differs from the plainest call, with many callers."""
         rows: list[tuple[str, load.Round, str, int, int]] = [
             ("legacy, 128 B", product.call("legacy", SMALL), SMALL, MANY, CALLS // 12),
+            ("in a session, 128 B", product.call("session", SMALL), SMALL, MANY, CALLS // 12),
             ("modern, 64 KB", product.call("modern", LARGE), LARGE, MANY, CALLS // 12),
             ("async and followed", product.call_and_follow("modern", SMALL), SMALL, 1, CALLS // 300),
             ("async and followed", product.call_and_follow("modern", SMALL), SMALL, MANY, CALLS // 30),

@@ -14,7 +14,7 @@ FAST = 10_000_000  # calls per minute: no limit is reached, and each one is aske
 
 
 def make(server_url: str) -> str:
-    """Make the tables, a connection to the server in each era, and an assignment; return its token."""
+    """Make the tables, connections to the server in each era and with sessions, and an assignment; return its token."""
     from django.core.management import call_command
 
     from connections.models import Connection, Era, Tenant
@@ -23,9 +23,15 @@ def make(server_url: str) -> str:
 
     call_command("migrate", verbosity=0)
     tenant = Tenant.objects.create(name="acme", max_concurrency=PLENTY)
-    for era in (Era.MODERN, Era.LEGACY):
+    remembering = server_url.replace("/mcp", "/remembers")
+    servers = [
+        ("modern", Era.MODERN, server_url),
+        ("legacy", Era.LEGACY, server_url),
+        ("session", Era.LEGACY, remembering),
+    ]
+    for name, era, url in servers:
         connection = Connection.objects.create(
-            tenant=tenant, name=era.value, slug=era.value, server_url=server_url, era_choice=era,
+            tenant=tenant, name=name, slug=name, server_url=url, era_choice=era,
             max_concurrency=PLENTY, max_rate=FAST, send_trace=True,
         )  # fmt: skip
         report = probing.probe(connection.pk)

@@ -1,13 +1,14 @@
 """A raw MCP echo server of both eras with next to no cost of its own: `python -m tests.servers.echo --port N`.
 
 With `--port 0` it takes a free port; its first line of output is the URL. With `--hang-up` it closes the connection
-after each answer.
+after each answer. At the path `/remembers` it keeps sessions (2025-11-25).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from secrets import token_hex
 from typing import Any
 
 import orjson
@@ -43,7 +44,7 @@ class Echo(asyncio.Protocol):
                 return
             body = self._buffer[end + 4 : end + 4 + length]
             self._buffer = self._buffer[end + 4 + length :]
-            self._transport.write(respond(body))
+            self._transport.write(respond(body, remembers=head.startswith(b"post /remembers ")))
 
 
 class HangingUp(Echo):
@@ -55,8 +56,8 @@ class HangingUp(Echo):
             self._transport.close()
 
 
-def respond(body: bytes) -> bytes:
-    """Return the whole HTTP response to one request body."""
+def respond(body: bytes, *, remembers: bool = False) -> bytes:
+    """Return the whole HTTP response to one request body; a handshake that it `remembers` begins a session."""
     if not body:
         return b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n"
     request = orjson.loads(body)
@@ -64,7 +65,11 @@ def respond(body: bytes) -> bytes:
         return b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
     answer = {"jsonrpc": "2.0", "id": request.get("id"), **outcome(request["method"], request.get("params") or {})}
     written = orjson.dumps(answer)
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    session = (
+        b"mcp-session-id: %b\r\n" % token_hex().encode() if remembers and request["method"] == "initialize" else b""
+    )
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b" % (
+        session,
         len(written),
         written,
     )

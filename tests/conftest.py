@@ -29,6 +29,10 @@ pytest_plugins = ["tests.servers.fixtures", "tests.live", "tests.processes", "te
 
 MADE_BY_MIGRATIONS = {"django_content_type", "auth_permission"}
 PASSWORD = "correct horse battery staple"
+# Who waits in vain is told after 2.5 s that the database does not answer; a busy machine may take longer. The product's
+# own processes, with which that is tested, keep their patience.
+if pool := settings.DATABASES["default"].get("OPTIONS", {}).get("pool"):
+    pool["timeout"] = 30
 
 
 @dataclass
@@ -106,7 +110,7 @@ def _quick_clients() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _all_processes_seem_to_run() -> None:
     """Pages say what does not run, and in most tests nothing does; Redis is of this process alone."""
     tomorrow = (timezone.now() + timedelta(days=1)).isoformat()

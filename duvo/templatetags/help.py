@@ -22,6 +22,7 @@ HELP: Final = {
     "assignment": ("connect-a-server", "assignments", "Assignments"),
     "call": ("connect-a-server", "calls-approvals-and-questions", "Calls, approvals and questions"),
     "probe": ("connect-a-server", "what-a-check-does", "What a check does"),
+    "mcpsession": ("connect-a-server", "servers-that-remember", "Servers that remember"),
     "accesstoken": ("calls-over-rest", "tokens", "Tokens"),
 }
 

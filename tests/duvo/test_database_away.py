@@ -24,7 +24,7 @@ from tests.servers import postgres
 PAUSE = 8.0  # seconds
 OUTAGE = 20.0  # seconds; by then the pauses of a pool that doubles them are 16 seconds long
 SOON = 3.0  # seconds
-BUSY = 2.0  # seconds more, on a busy machine
+BUSY = 6.0  # seconds more, on a busy machine
 TOKEN = f"duvo_{'x' * 43}"
 
 

@@ -15,6 +15,7 @@ OF_STRANGERS = {
     "oauth.forget_abandoned",
     "oauth.discover_again",
     "tools.cancel_task",
+    "tools.end_session",
     "tools.poll_task",
     "tools.mail_owner",
     "tools.probe_connection",

@@ -20,6 +20,7 @@ TOOLS = {
     "product_image",
     "place_order",
     "cancel_order",
+    "put_into_cart",
     "export_ledger",
 }
 

@@ -56,7 +56,7 @@ class Schema(AutoSchema):
             problems |= _LIST
         if self.method in {"POST", "PATCH"} and self.get_request_serializer() is not None:
             problems |= _WITH_A_BODY
-        if self.method != "GET" or "/tools" in self.path or "/calls" in self.path:
+        if self.method != "GET" or any(part in self.path for part in ("/tools", "/calls", "/sessions")):
             problems[403] = "This token may not do this, or a quota is reached."
         if self.method != "GET" or "/calls/" in self.path:
             problems[429] = _LIMITED

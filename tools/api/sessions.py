@@ -59,8 +59,9 @@ class Sessions(ListAPIView[McpSession]):
 
     @extend_schema(operation_id="sessions_end_own", responses={204: None})
     def delete(self, request: Request) -> Response:
-        """End the assignment's own session at every connection; their servers are told."""
-        return _ended(request, "")
+        """End the assignment's own session at every connection, if it has any; their servers are told."""
+        _end(request, "")
+        return Response(status=204)
 
 
 class NamedSession(APIView):
@@ -71,11 +72,11 @@ class NamedSession(APIView):
     @extend_schema(operation_id="sessions_end", responses={204: None})
     def delete(self, request: Request, name: str) -> Response:
         """End the sessions of this name at every connection; their servers are told."""
-        return _ended(request, name)
+        if not _end(request, name):
+            raise NotFound
+        return Response(status=204)
 
 
-def _ended(request: Request, name: str) -> Response:
+def _end(request: Request, name: str) -> int:
     mine: Any = McpSession.objects.filter(assignment=assignment_of(request), name=name)
-    if not ending.end(mine, SessionEnd.PROGRAM):
-        raise NotFound
-    return Response(status=204)
+    return ending.end(mine, SessionEnd.PROGRAM)

@@ -87,7 +87,7 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "v1/calls/<uuid:id>"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/calls/<uuid:id>/contents/<int:number>"): {"owner": 200, "teammate": 404, "rival": 404},
     ("GET", "v1/sessions"): {"owner": 200, "teammate": 200, "rival": 200},
-    ("DELETE", "v1/sessions"): {"owner": 404, "teammate": 404, "rival": 404},
+    ("DELETE", "v1/sessions"): {"owner": 204, "teammate": 204, "rival": 204},
     ("DELETE", "v1/sessions/<path:name>"): {"owner": 204, "teammate": 404, "rival": 404},
     ("GET", "v1/quotas"): dict.fromkeys(
         ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200

@@ -76,7 +76,8 @@ def test_what_is_stored_is_sealed(open_shop: OpenShop) -> None:
     shop.call("long")
     stored = StoredContent.objects.all()
     assert len(stored) == 2
-    assert all("rter" not in content.sealed for content in stored)
+    plain = [base64.b64encode(LONG.encode()).decode()[:40], LONG[:40]]
+    assert not [words for words in plain if any(words in content.sealed for content in stored)]
 
 
 def test_a_small_result_stands_as_it_is(shop: Shop) -> None:

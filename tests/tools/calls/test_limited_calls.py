@@ -12,7 +12,7 @@ from django.utils import timezone
 from connections.errors import Unreachable
 from connections.models import Tenant
 from tests.servers import kinds
-from tests.tools.conftest import Shop
+from tests.tools.conftest import Shop, eventually
 from tools.calls import life, limits, offers, outcomes
 from tools.calls.limits import BreakerSignal
 from tools.models import Assignment, Call
@@ -83,10 +83,7 @@ def test_a_server_that_is_down_is_left_alone_and_then_tried_by_one(shop: Shop, m
     assert "Retry-After" in paused.headers
     assert shop.server.count("tools/call") == asked
     shop.server.behave(kinds.only_modern)
-    deadline = 50
-    while shop.call("echo", {"text": "x"}).status_code != 200:
-        deadline -= 1
-        assert deadline
+    eventually(lambda: shop.call("echo", {"text": "x"}).status_code == 200, "the server is asked again")
 
 
 def test_a_tools_own_errors_and_refusals_pause_nothing(shop: Shop) -> None:

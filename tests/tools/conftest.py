@@ -14,6 +14,7 @@ from connections.models import Connection
 from tests.conftest import House
 from tests.live import Api
 from tests.servers import kinds
+from tests.servers.remembering import RememberingBox, remembering
 from tests.servers.running import McpServer
 from tests.servers.toolbox import Toolbox, furnished
 from tools.calls import offers
@@ -83,6 +84,17 @@ def open_shop(
 def shop(open_shop: OpenShop) -> Shop:
     """A shop with one tool for every kind of answer."""
     return open_shop()
+
+
+@pytest.fixture
+def box() -> RememberingBox:
+    return remembering()
+
+
+@pytest.fixture
+def cart(open_shop: OpenShop, box: RememberingBox) -> Shop:
+    """A connection to a server with a cart for each session."""
+    return open_shop(box, kind="legacy")
 
 
 def eventually(found: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

@@ -24,6 +24,7 @@ from connections import egress, heartbeats
 from connections.context import acting_for
 from connections.threads import in_thread
 from tools.calls import life, pubsub
+from tools.calls.sessions import keeping
 from tools.calls.turns import Turns
 
 POLL_EVERY = 1.0  # seconds
@@ -64,6 +65,7 @@ class Claimer:
 
     async def _claim_until_stopped(self) -> None:
         listening = asyncio.ensure_future(pubsub.listen_for_queued(self._soon.set))
+        keeping.here().stay()  # there is always a worker, whatever becomes of the web processes
         while not self._stopping:
             self._soon.clear()
             if not await self._claim():

@@ -1,6 +1,7 @@
 """Publishes transitions of calls to other processes through Redis, so that those who wait for one read its row at once.
 
-A second channel wakes the workers when a call is queued.
+A second channel wakes the workers when a call is queued. And as subscriptions end with a process, they say which of
+those that read streams have died.
 
 It only makes waits shorter: what is not received is found by the next query for the rows.
 """
@@ -8,7 +9,7 @@ It only makes waits shorter: what is not received is found by the next query for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cache
 from typing import Final
@@ -21,6 +22,7 @@ from redis.exceptions import RedisError
 
 CHANNEL: Final = "duvo:calls"
 QUEUED: Final = "duvo:calls:queued"
+READER: Final = "duvo:reader:"
 _PATIENCE: Final = 0.5  # seconds that Redis may take
 _AGAIN: Final = 2.0  # seconds after which Redis is tried again
 
@@ -50,6 +52,43 @@ async def listen(callback: Callable[[UUID], None]) -> None:
 async def listen_for_queued(callback: Callable[[], None]) -> None:
     """Call `callback` each time that calls have been queued, until this is cancelled."""
     await _listen(QUEUED, lambda _: callback())
+
+
+async def attend(reader: UUID) -> None:
+    """Have others see that this reader is alive, until this is cancelled or the process dies."""
+    await _listen(f"{READER}{reader}", lambda _: None)
+
+
+class RollCall:
+    """Sees at once which readers have died, for one that is alive and attends itself."""
+
+    def __init__(self, me: UUID) -> None:
+        """Ask nothing yet."""
+        self._me = me
+        self.attended: set[UUID] = set()
+        self._client = AsyncRedis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=_PATIENCE, socket_timeout=_PATIENCE
+        )
+
+    async def died(self, others: Collection[UUID]) -> set[UUID]:
+        """Return those of the others that attended before and no longer do; nobody as long as Redis does not answer."""
+        asked = [self._me, *others]
+        try:
+            counts = await self._client.pubsub_numsub(*(f"{READER}{one}" for one in asked))
+        except (RedisError, OSError):
+            counts = []
+        present = {one for one, (_, subscribers) in zip(asked, counts, strict=False) if subscribers}
+        if self._me not in present:  # Redis was started anew, or away: it knows of nobody
+            self.attended.clear()
+            return set()
+        died = self.attended.intersection(others) - present
+        self.attended = present
+        return died
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        with suppress(RedisError, OSError):
+            await self._client.aclose()
 
 
 async def _listen(channel: str, callback: Callable[[bytes], None]) -> None:

@@ -30,6 +30,7 @@ MOST_ASKED: Final = 128 * 1024  # bytes of one message
 MOST_SORTED: Final = 16  # questions at once of which it is found out whose they are
 MOST_MISSES: Final = 3  # failures in a row after which no stream is opened in this session
 _BRIEF: Final = 2.0  # seconds; a stream that ended sooner counts as a failure
+_AT_ONCE: Final = 0.1  # seconds; who pings on the stream must not find nobody
 _SHORTEST_RETRY: Final = 1.0  # seconds
 _LONGEST_RETRY: Final = 30.0
 _DOUBT_SECONDS: Final = 60.0  # in which the tool of an abandoned call may still ask
@@ -65,8 +66,8 @@ class ServerStream:
     """
 
     __slots__ = (
-        "_calls", "_doubt_until", "_elsewhere", "_head", "_headers", "_held", "_last_call", "_misses", "_nobody",
-        "_refused", "_replies", "_retired", "_size", "_sorting", "_task", "_timer", "_waits",
+        "_calls", "_conflicts", "_doubt_until", "_elsewhere", "_head", "_headers", "_held", "_last_call", "_misses",
+        "_nobody", "_refused", "_replies", "_retired", "_size", "_sorting", "_task", "_timer", "_waits",
     )  # fmt: skip
 
     def __init__(self, replies: Replies, version: str, session_id: str) -> None:
@@ -82,7 +83,7 @@ class ServerStream:
         self._head = asyncio.Event()  # not set as long as calls should wait for the answer's head
         self._waits = True
         self._refused = self._retired = False
-        self._misses = 0
+        self._misses = self._conflicts = 0
         self._size = self._sorting = 0
         self._last_call = self._doubt_until = 0.0
 
@@ -191,15 +192,17 @@ class ServerStream:
         try:
             while not self._refused:
                 began = loop.time()
-                await self._listen(decoder, head)
+                status = await self._listen(decoder, head)
                 head.set()
+                # Who has read the stream until now may not have gone yet.
+                self._conflicts = self._conflicts + 1 if self._held and status == HTTPStatus.CONFLICT else 0
                 # A server that says when to reconnect wants to be polled: a short stream is no failure then.
-                missed = loop.time() - began < _BRIEF and decoder.retry is None
+                missed = loop.time() - began < _BRIEF and decoder.retry is None and not self._conflicts
                 self._misses = self._misses + 1 if missed else 0
                 self._refused = self._refused or self._misses >= MOST_MISSES
                 if not (self._calls or self._held) or self._size > self._replies.server.max_bytes:
                     return
-                await asyncio.sleep(min(max(decoder.retry or 0, _SHORTEST_RETRY), _LONGEST_RETRY))
+                await asyncio.sleep(self._pause(decoder.retry))
                 decoder = sse.Decoder(decoder.last_id, decoder.retry)
         finally:
             head.set()
@@ -207,7 +210,16 @@ class ServerStream:
                 self._task = None
                 self._close()
 
-    async def _listen(self, decoder: sse.Decoder, head: asyncio.Event) -> None:
+    def _pause(self, retry: float | None) -> float:
+        """Return the seconds until the stream is asked for again."""
+        if self._conflicts:
+            return min(_AT_ONCE * 2.0 ** min(self._conflicts - 1, 20), _LONGEST_RETRY)
+        if retry is None and not self._misses:
+            return _AT_ONCE
+        return min(max(retry or 0, _SHORTEST_RETRY), _LONGEST_RETRY)
+
+    async def _listen(self, decoder: sse.Decoder, head: asyncio.Event) -> int:
+        """Read the stream to its end; return the status of a server that refuses it, else 200."""
         try:
             response = await egress.pool().handle_async_request(self._request(decoder.last_id))
             try:
@@ -221,10 +233,12 @@ class ServerStream:
                 await response.aclose()
         except UnexpectedStatus as refusal:
             self._refused = refusal.status not in _TEMPORARY and refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR
+            return refusal.status
         except (NotStreamableHttp, BadAnswer):
             self._refused = True
         except _BROKEN:
-            return
+            pass
+        return HTTPStatus.OK
 
     def _request(self, last_id: bytes) -> httpcore2.Request:
         route = wire.route_to(self._replies.server)

@@ -16,26 +16,14 @@ from tests.conftest import House
 from tests.live import Api
 from tests.processes import StartWeb, StartWorker
 from tests.servers import kinds
-from tests.servers.remembering import RememberingBox, remembering
+from tests.servers.remembering import RememberingBox
 from tests.tools.conftest import OpenShop, Shop, eventually
 from tools.calls.sessions import ending, opening
 from tools.mcp_client import sessions as in_process
 from tools.models import Assignment, Call, McpSession
-from tools.models.call_states import CallState
 from tools.models.sessions import SessionEnd
 
 ASYNC = {"Prefer": "respond-async"}
-
-
-@pytest.fixture
-def box() -> RememberingBox:
-    return remembering()
-
-
-@pytest.fixture
-def cart(open_shop: OpenShop, box: RememberingBox) -> Shop:
-    """A connection to a server with a cart for each session."""
-    return open_shop(box, kind="legacy")
 
 
 def put(api: Api, thing: str, name: str | None = None, **headers: str) -> str:
@@ -179,18 +167,6 @@ def test_a_session_outlives_each_process(cart: Shop, start_web: StartWeb) -> Non
     second.kill()
     assert put(Api(third.base, cart.api.token), "c") == "a, b, c"
     assert len(set(used(cart))) == 1
-
-
-def test_a_stream_whose_reader_dies_is_read_by_another_process(cart: Shop, start_web: StartWeb) -> None:
-    first, second = start_web(), start_web()
-    put(Api(first.base, cart.api.token), "a")
-    put(Api(second.base, cart.api.token), "b")
-    assert streams(cart) == 1
-    first.kill()
-    eventually(lambda: streams(cart) == 2, "the stream is opened again")
-    (row,) = McpSession.objects.all()
-    assert put(Api(second.base, cart.api.token), "c") == "a, b, c"
-    assert McpSession.objects.get().holder == row.holder
 
 
 def streams(shop: Shop) -> int:
@@ -454,41 +430,3 @@ def test_waiting_for_the_turn_counts_and_can_be_cancelled(one_at_a_time: Shop, b
     assert ended(shop.api, first)["state"] == "succeeded"
     assert put(shop.api, "d") == "a, d"
     assert box.order == ["a"]
-
-
-# --- what the server asks on the session's own stream ---
-
-
-def test_a_question_reaches_the_call_that_another_process_makes(
-    cart: Shop, start_web: StartWeb, box: RememberingBox
-) -> None:
-    cart.set(idle_timeout=3)
-    first, second = (Api(start_web().base, cart.api.token) for _ in range(2))
-    put(first, "a")  # its process reads the stream from now on
-    asked = second.call("orders__ask")
-    assert asked.status_code == 202, asked.text
-    body = asked.json()
-    assert body["state"] == "input_required"
-    (question,) = body["input_required"]["requests"].items()
-    assert question[1]["message"] == "What shall be put in?"
-    assert not eventually_ended(body["id"], 5), "the clock stands still meanwhile"
-    answers = {"responses": {question[0]: {"action": "accept", "content": {"name": "pear"}}}}
-    done = second.post(f"/v1/calls/{body['id']}/input", answers, headers={"Prefer": "wait=30"})
-    assert done.json()["content"][0]["text"] == "a, accept pear"
-
-
-def eventually_ended(call_id: str, seconds: float) -> bool:
-    try:
-        eventually(lambda: Call.objects.get(pk=call_id).finished, "ended", seconds)
-    except AssertionError:
-        return False
-    return True
-
-
-def test_with_calls_in_two_processes_nobody_is_asked(cart: Shop, start_web: StartWeb) -> None:
-    first, second = (Api(start_web().base, cart.api.token) for _ in range(2))
-    put(first, "a")
-    running = linger(first, "b", 4, Prefer="wait=0").json()["id"]
-    eventually(lambda: Call.objects.filter(pk=running, state=CallState.RUNNING).exists(), "it runs")
-    assert said(second.call("orders__ask")).endswith("cancel None")
-    assert ended(first, running)["state"] == "succeeded"

@@ -19,7 +19,8 @@ from tests.servers.running import McpServer
 from tests.tools.mcp_client.test_elicitation import PATIENCE, Person, answered, at, elicits, ends, until
 from tools import mcp_client
 from tools.mcp_client import Questions, Response, server_stream
-from tools.mcp_client.server_requests import MOST_REPLIES
+from tools.mcp_client.handshake import open_session
+from tools.mcp_client.server_requests import MOST_REPLIES, ServerRequests
 
 NAMED = {"action": "accept", "content": {"name": "Ann"}}
 ASKED = asking.form("What is your name?", asking.ONE_NAME)["params"]
@@ -159,6 +160,51 @@ async def test_a_refusal_that_may_pass_is_tried_at_the_next_calls_but_not_for_ev
     for _ in range(6):
         await echo(server)
     assert (streams_of(server), server.executions("echo")) == (server_stream.MOST_MISSES, 6)
+
+
+async def test_a_stream_that_somebody_else_still_reads_is_asked_for_until_it_is_free(
+    mcp_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_stream, "_AT_ONCE", 0.001)
+    server, aside = with_aside(mcp_server)
+    refuses = kinds.answers(409)
+    taken = iter([refuses] * 6)
+
+    async def conflict(*more: Any) -> bool:
+        rule = next(taken, None)
+        return rule is not None and await rule(*more)
+
+    server.rules.insert(0, on_get(conflict))
+    session = await open_session(at(server))
+    assert session.stream is not None
+    session.stream.share(Alone())
+    session.stream.hold()
+    await until(lambda: aside.opened)
+    assert streams_of(server) == 7
+    session.stream.end()
+
+
+async def test_a_stream_that_the_server_ends_is_asked_for_at_once_where_somebody_has_to_read_it(
+    mcp_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_stream, "_BRIEF", 0.0)  # as if each had lasted for long
+    monkeypatch.setattr(server_stream, "_SHORTEST_RETRY", 2 * PATIENCE)
+    server, aside = with_aside(mcp_server)
+    session = await open_session(at(server))
+    assert session.stream is not None
+    session.stream.share(Alone())
+    session.stream.hold()
+    for times in (1, 2, 3):
+        await until(lambda times=times: len(aside.opened) == times)  # type: ignore[misc]
+        aside.hang_up()
+    session.stream.end()
+
+
+class Alone:
+    """No other process makes calls in the session."""
+
+    async def running(self) -> list[ServerRequests] | None:
+        return []
 
 
 async def test_a_stream_that_ends_at_once_is_given_up(mcp_server: StartServer) -> None:

@@ -2,30 +2,32 @@
 
 As long as there are any it says twice a second that it is alive, writes down which were used, leaves those that have
 ended, and reads the GET streams of those whose reader has died: a server that pings there and finds nobody gives a
-session up within seconds. One process at a time reads a stream; if it is only slow, the server refuses the second one
-(409).
+session up within seconds. Redis says at once who has died, as its subscription ends with it; without Redis it takes two
+seconds. One process at a time reads a stream; if it is only slow, the server refuses the second one (409).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 from weakref import WeakKeyDictionary
 
 from django.db import Error as DatabaseFailed
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from connections.egress.loop import close_with_the_loop
 from connections.errors import SealBroken
 from connections.threads import in_thread
+from tools.calls import pubsub
 from tools.calls.sessions.elsewhere import CallsElsewhere
 from tools.mcp_client import KeptSession, Server
 from tools.mcp_client.handshake import Session
@@ -33,7 +35,9 @@ from tools.models import McpSession, StreamReader
 
 BEAT = 0.5  # seconds
 ALIVE = timedelta(seconds=2)  # that a process counts as alive after a beat
+ROLL_CALL_EVERY = 0.05  # seconds; a server that pings every 3 s loses one session in 60 meanwhile
 _TOUCH_EVERY = 2.0  # seconds
+_NOBODY_EVERY = 2.0  # seconds between two looks whether anybody reads streams
 _ADOPTED_AT_ONCE = 50
 
 logger = logging.getLogger(__name__)
@@ -58,7 +62,10 @@ class Here:
         """Join nothing yet."""
         self.id = uuid4()
         self.joined: dict[UUID, Joined] = {}
-        self._beating: asyncio.Task[None] | None = None
+        self.others: set[UUID] = set()  # who else reads streams
+        self._stays = False  # also without a session
+        self._task: asyncio.Task[None] | None = None
+        self._soon = asyncio.Event()
         self._touched = 0.0
         self._end: object = None
 
@@ -90,20 +97,52 @@ class Here:
 
         return calls
 
+    def stay(self) -> None:
+        """Take streams over from now on even if this process has joined no session itself."""
+        self._stays = True
+        self._start()
+
     def _start(self) -> None:
-        if self._beating is None or self._beating.done():
-            self._beating = asyncio.get_running_loop().create_task(self._beat(), context=Context())
+        self._soon.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._beat(), context=Context())
             self._end = self._end or close_with_the_loop(self.resign)
 
     async def _beat(self) -> None:
-        while self.joined:
-            try:
-                await self._beat_once()
-            except DatabaseFailed:
-                logger.debug("The sessions could not be looked at; trying again.")
-            except Exception:  # else their streams would be read by nobody from now on
-                logger.exception("The sessions could not be looked at; trying again.")
-            await asyncio.sleep(BEAT)
+        calling = asyncio.get_running_loop().create_task(self._call_roll())
+        try:
+            while self.joined or self._stays:
+                self._soon.clear()
+                try:
+                    await (self._beat_once() if self.joined else self._look_for_others())
+                except DatabaseFailed:
+                    logger.debug("The sessions could not be looked at; trying again.")
+                except Exception:  # else their streams would be read by nobody from now on
+                    logger.exception("The sessions could not be looked at; trying again.")
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._soon.wait(), BEAT if self.joined or self.others else _NOBODY_EVERY)
+        finally:
+            calling.cancel()
+            await asyncio.wait([calling])
+
+    async def _call_roll(self) -> None:
+        """Attend, and take over the streams of others as soon as they no longer do."""
+        attending = asyncio.get_running_loop().create_task(pubsub.attend(self.id))
+        roll = pubsub.RollCall(self.id)
+        try:
+            while True:
+                if self.others and (died := await roll.died(self.others)):
+                    with suppress(DatabaseFailed):
+                        self._read(await in_thread(_take_over, self.id, died))
+                await asyncio.sleep(ROLL_CALL_EVERY if self.others else BEAT)
+        finally:
+            attending.cancel()
+            await asyncio.wait([attending])
+            await roll.close()
+
+    async def _look_for_others(self) -> None:
+        self.others, adopted = await in_thread(lambda: (_others(self.id), _adopt(self.id)))
+        self._read(adopted)
 
     async def _beat_once(self) -> None:
         loop = asyncio.get_running_loop()
@@ -114,11 +153,14 @@ class Here:
             for one in self.joined.values():
                 one.begun = 0
         asked = list(self.joined)
-        live, adopted = await in_thread(_exchange, self.id, asked, used)
+        live, self.others, adopted = await in_thread(_exchange, self.id, asked, used)
         for session_id in set(asked) - live.keys():
             self.leave(session_id)
         for session_id, holder in live.items():
             self._read_or_not(session_id, holder)
+        self._read(adopted)
+
+    def _read(self, adopted: Sequence[McpSession]) -> None:
         for row in adopted:
             with suppress(SealBroken):
                 self.join(row, opened_of(row).server)
@@ -136,14 +178,15 @@ class Here:
 
     async def resign(self) -> None:
         """Leave every session; another process reads their streams at once."""
-        if not self.joined:
-            return
+        read, self._stays = bool(self.joined), False
         for session_id in list(self.joined):
             self.leave(session_id)
-        beating, self._beating = self._beating, None
-        if beating is not None:
-            beating.cancel()
-            await asyncio.wait([beating])
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if not read:
+            return
         with suppress(DatabaseFailed):
             await in_thread(lambda: StreamReader.objects.filter(pk=self.id).update(alive_until=timezone.now() - ALIVE))
 
@@ -199,16 +242,36 @@ def to_keep(server: Server, session: KeptSession) -> dict[str, Any]:
 
 def _exchange(
     reader: UUID, joined: Sequence[UUID], used: Sequence[tuple[UUID, int, timedelta]]
-) -> tuple[dict[UUID, UUID | None], list[McpSession]]:
-    """Write what this process has to say; return who reads which joined session, and those it reads from now on."""
+) -> tuple[dict[UUID, UUID | None], set[UUID], list[McpSession]]:
+    """Write what this process has to say.
+
+    Return who reads which joined session, who else reads streams, and the sessions that this one reads from now on.
+    """
     now = timezone.now()
-    if not StreamReader.objects.filter(pk=reader).update(alive_until=now + ALIVE):
-        StreamReader.objects.create(id=reader, alive_until=now + ALIVE)
+    say_alive(reader, now)
     for session_id, begun, idle in used:
         row = McpSession.objects.live().filter(pk=session_id)
         row.update(used_at=now, idle_until=now + idle, calls=F("calls") + begun)
     live = dict(McpSession.objects.live().valid().filter(pk__in=joined).values_list("pk", "holder")) if joined else {}
-    return live, _adopt(reader)
+    return live, _others(reader), _adopt(reader)
+
+
+def say_alive(reader: UUID, now: datetime) -> None:
+    """Write down that a reader is alive; who holds a stream without having said so has no successor."""
+    me = StreamReader(id=reader, alive_until=now + ALIVE)
+    StreamReader.objects.bulk_create([me], update_conflicts=True, unique_fields=["id"], update_fields=["alive_until"])
+
+
+def _others(reader: UUID) -> set[UUID]:
+    """Return who else reads streams."""
+    alive = StreamReader.objects.filter(alive_until__gte=timezone.now()).exclude(pk=reader)
+    return set(alive.values_list("pk", flat=True))
+
+
+def _take_over(reader: UUID, died: Collection[UUID]) -> list[McpSession]:
+    """Take over streams of readers that have died a moment ago."""
+    StreamReader.objects.filter(pk__in=died).update(alive_until=timezone.now() - ALIVE)
+    return _adopt(reader)
 
 
 def _adopt(reader: UUID) -> list[McpSession]:
@@ -217,10 +280,14 @@ def _adopt(reader: UUID) -> list[McpSession]:
     if not dead:
         return []
     orphans = McpSession.objects.live().valid().filter(holder__in=dead, opened_at__isnull=False)
-    adopted: list[McpSession] = []
-    for session_id in list(orphans.values_list("pk", flat=True)[:_ADOPTED_AT_ONCE]):
-        if orphans.filter(pk=session_id).update(holder=reader):
-            adopted.extend(McpSession.objects.filter(pk=session_id))
+    with transaction.atomic():
+        # What another process takes at this moment is passed over: all of them are here at once.
+        adopted = list(orphans.select_for_update(skip_locked=True, of=("self",), no_key=True)[:_ADOPTED_AT_ONCE])
+        if adopted:
+            say_alive(reader, timezone.now())
+            McpSession.objects.filter(pk__in=[row.pk for row in adopted]).update(holder=reader)
+    for row in adopted:
+        row.holder = reader
     if not adopted and not McpSession.objects.live().filter(holder__in=dead).exists():
         StreamReader.objects.filter(pk__in=dead, alive_until__lt=timezone.now() - ALIVE).delete()
     return adopted

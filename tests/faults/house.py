@@ -1,7 +1,7 @@
 """The product as it runs in production, on databases of its own, with a server that counts: something to break.
 
-Web processes, workers and the sweeper's worker are real processes. Beat is a thread here that sends its one message
-every second instead of every half minute, also while the broker is away.
+Web processes, workers and the sweeper's worker are real processes. Beat is a thread here that sends its messages every
+second instead of every half minute, also while the broker is away.
 """
 
 from __future__ import annotations
@@ -105,15 +105,19 @@ class House:
         self.token = self.tokens[0]
         self.web = self.start_web()
         self.start_worker("housekeeping", threads=1)
-        stopping = threading.Event()
-        sweeper = threading.Thread(target=self._sweep_until, args=(stopping,), name="beat", daemon=True)
-        sweeper.start()
-        self._until_end.callback(sweeper.join)
-        self._until_end.callback(stopping.set)
+        self.beat("tools.sweep_calls")
 
     def close(self) -> None:
         """End everything."""
         self._until_end.close()
+
+    def beat(self, *tasks: str) -> None:
+        """Have these tasks run every second from now on."""
+        stopping = threading.Event()
+        sweeper = threading.Thread(target=self._beat_until, args=(stopping, tasks), name="beat", daemon=True)
+        sweeper.start()
+        self._until_end.callback(sweeper.join)
+        self._until_end.callback(stopping.set)
 
     def start(self, *command: str, **more: Any) -> Process:
         """Run a module of Python, with a log of its own."""
@@ -171,14 +175,14 @@ class House:
         with process.stdout as told:
             return Server(told.readline().decode().strip())
 
-    def _sweep_until(self, stopping: threading.Event) -> None:
+    def _beat_until(self, stopping: threading.Event, tasks: tuple[str, ...]) -> None:
         beat = Celery("beat", broker=self.broker.url.replace("unix://", "redis+socket://", 1))
         while not stopping.wait(SWEEP):
             with suppress(Exception), beat.connection_for_write() as connection:  # also while the broker is away
-                beat.send_task(
-                    "tools.sweep_calls", queue="housekeeping", expires=5, connection=connection, retry=False,
-                    ignore_result=True,
-                )  # fmt: skip
+                for task in tasks:
+                    beat.send_task(
+                        task, queue="housekeeping", expires=5, connection=connection, retry=False, ignore_result=True
+                    )
 
 
 @dataclass
@@ -198,6 +202,10 @@ class Web:
     def get(self, path: str, **headers: str) -> httpx2.Response:
         with self._client(timeout=PATIENCE) as http:
             return http.get(path, headers=headers)
+
+    def request(self, method: str, path: str) -> httpx2.Response:
+        with self._client(timeout=PATIENCE) as http:
+            return http.request(method, path)
 
     def call(self, tool: str, arguments: dict[str, Any], **headers: str) -> httpx2.Response:
         """Call a tool; `idempotency_key` and `prefer` become headers."""

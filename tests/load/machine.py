@@ -39,6 +39,16 @@ def cpu_seconds(pid: int) -> float:
     return _spent(Path(f"/proc/{pid}/stat"))[1]
 
 
+def below(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have."""
+    found: list[int] = []
+    for path in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                found += [child, *below(child)]
+    return found
+
+
 def _busy() -> float:
     user, nice, system, _idle, _waiting, *interrupts_and_stolen = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]

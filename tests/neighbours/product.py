@@ -13,7 +13,7 @@ import httpx2
 
 from duvo import processes, stack
 from tests.faults.house import HOST, Process, eventually, kill
-from tests.load.machine import peak_memory
+from tests.load.machine import below, peak_memory
 from tests.neighbours.plan import Keys
 
 CHECK_EVERY = 30  # seconds; what an attack leaves behind is checked again during it
@@ -69,16 +69,16 @@ class Product:
     def stop(self) -> None:
         """End every process, also those that workers have started."""
         for process in self._programs.values():
-            below = _below(process.pid)
+            children = below(process.pid)
             kill(process)
-            for pid in below:
+            for pid in children:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
     def look(self) -> int:
         """Note how much memory each program has taken; return that of the largest process in MB."""
         for name, process in self._programs.items():
-            for pid in (process.pid, *_below(process.pid)):
+            for pid in (process.pid, *below(process.pid)):
                 with suppress(OSError, IndexError):  # it ended meanwhile
                     self.peaks[name] = max(self.peaks.get(name, 0), peak_memory(pid))
         return max(self.peaks.values(), default=0)
@@ -98,13 +98,3 @@ class Product:
         ):
             return http.get("/healthz").status_code == 200
         return False
-
-
-def _below(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that these have."""
-    found: list[int] = []
-    for path in Path("/proc").glob(f"{pid}/task/*/children"):
-        with suppress(OSError):
-            for child in map(int, path.read_text().split()):
-                found += [child, *_below(child)]
-    return found

@@ -85,9 +85,12 @@ def scene(
     """`scene(dcr=False, connection={...}, protected={...})`: options go to the authorization server."""
 
     def start(
-        connection: dict[str, Any] | None = None, protected: dict[str, Any] | None = None, **options: Any
+        connection: dict[str, Any] | None = None,
+        protected: dict[str, Any] | None = None,
+        kind: str = "dual",
+        **options: Any,
     ) -> Scene:
-        server, auth = mcp_server(), authorization_server(**options)
+        server, auth = mcp_server(kind), authorization_server(**options)
         protect(server, auth, **(protected or {}))
         row = acme.connection(
             url=server.url, authorization="oauth", credential_state="needs_sign_in", **(connection or {})

@@ -20,9 +20,11 @@ from oauth.tasks import forget_abandoned
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.test_sign_in import CALLBACK, secret
+from tests.servers.aside import Aside
 from tests.servers.authorization.protection import protect
 from tests.servers.authorization.server import approve
 from tests.servers.kinds import answers
+from tests.tools.conftest import eventually
 from tools.calls import offers
 
 
@@ -90,6 +92,22 @@ def test_a_call_that_is_refused_with_401_is_made_once_more_with_a_new_token(scen
     assert answer.status_code == 200
     assert (refreshes(scene), scene.server.executions("echo")) == (1, 1)
     assert scene.state == ("ready", "")
+
+
+def test_between_calls_the_server_of_a_session_is_answered_with_the_renewed_token(scene: StartScene, api: Api) -> None:
+    scene = ready(scene(kind="legacy"))
+    scene.server.rules.append(aside := Aside())
+    assert called(scene, api).status_code == 200
+    eventually(lambda: aside.opened, "the stream is open")
+    attend(scene)
+    newest = f"Bearer {scene.sign_in_row.tokens().access_token}"
+
+    def answered_with_the_newest() -> bool:
+        aside.say(b'data: {"jsonrpc":"2.0","id":1,"method":"ping"}\n\n')
+        replies = [one for one in scene.server.requests if isinstance(one.message, dict) and "result" in one.message]
+        return bool(replies) and replies[-1].headers["authorization"] == newest
+
+    eventually(answered_with_the_newest, "the server is answered with the renewed token")
 
 
 def test_a_server_that_refuses_every_token_moves_the_state(scene: StartScene, api: Api) -> None:

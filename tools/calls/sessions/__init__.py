@@ -3,6 +3,7 @@
     of_call      one call's view of its session: the current one, a lost one, whose turn it is
     opening      a session is opened once over all processes, and found by each before each call
     keeping      what a process has joined: it says that it is alive, and reads their streams
+    credentials  with which its server is asked between calls
     elsewhere    what a server asks on such a stream for a call that another process makes
     ending       idle, ended, crowded out, outdated: the server is told
 

@@ -11,7 +11,6 @@ had. To the server of a disabled connection nothing is sent: it is left to give 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -21,10 +20,8 @@ from django.utils import timezone
 
 from connections import egress, shares
 from connections.errors import DuvoError, SealBroken
-from connections.models import Authorization, Connection
-from oauth import refreshing
+from tools.calls.sessions.credentials import as_today
 from tools.calls.sessions.keeping import opened_of
-from tools.catalog.upstream import server_for, with_bearer
 from tools.mcp_client import Server, end_session
 from tools.models import McpSession
 from tools.models.sessions import McpSessionQuerySet, SessionEnd
@@ -105,14 +102,6 @@ def _server_of(row: McpSession) -> Server | None:
     if connection is None or not McpSession.objects.as_opened().filter(pk=row.pk).exists():
         return as_last_asked
     try:
-        return _as_today(row, connection)
+        return as_today(row, connection)
     except DuvoError:
         return as_last_asked
-
-
-def _as_today(row: McpSession, connection: Connection) -> Server:
-    server = replace(server_for(connection), era="legacy")
-    if connection.authorization != Authorization.OAUTH:
-        return server
-    owner = row.assignment.owner_id if row.assignment is not None else None
-    return with_bearer(server, refreshing.held(connection, owner))

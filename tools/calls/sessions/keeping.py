@@ -28,6 +28,7 @@ from connections.egress.loop import close_with_the_loop
 from connections.errors import SealBroken
 from connections.threads import in_thread
 from tools.calls import pubsub
+from tools.calls.sessions import credentials
 from tools.calls.sessions.elsewhere import CallsElsewhere
 from tools.mcp_client import KeptSession, Server
 from tools.mcp_client.handshake import Session
@@ -37,6 +38,7 @@ BEAT = 0.5  # seconds
 ALIVE = timedelta(seconds=2)  # that a process counts as alive after a beat
 ROLL_CALL_EVERY = 0.05  # seconds; a server that pings every 3 s loses one session in 60 meanwhile
 _TOUCH_EVERY = 2.0  # seconds
+_RENEW_EVERY = 5.0  # seconds
 _NOBODY_EVERY = 2.0  # seconds between two looks whether anybody reads streams
 _ADOPTED_AT_ONCE = 50
 
@@ -53,6 +55,7 @@ class Joined:
     headers: tuple[tuple[str, str], ...] = field(repr=False)  # the last ones that were stored
     calls: set[UUID] = field(default_factory=set)  # under way here
     begun: int = 0  # calls that are not written down yet
+    generation: int = 0  # of the token with which the server is asked between calls
 
 
 class Here:
@@ -66,7 +69,7 @@ class Here:
         self._stays = False  # also without a session
         self._task: asyncio.Task[None] | None = None
         self._soon = asyncio.Event()
-        self._touched = 0.0
+        self._touched = self._renewed = 0.0
         self._end: object = None
 
     def join(self, row: McpSession, server: Server, session: Session | None = None) -> Joined:
@@ -159,6 +162,19 @@ class Here:
         for session_id, holder in live.items():
             self._read_or_not(session_id, holder)
         self._read(adopted)
+        if loop.time() - self._renewed >= _RENEW_EVERY:
+            self._renewed = loop.time()
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Answer servers with the newest token also where no call has brought it: old ones expire."""
+        read = [one for one in self.joined.values() if one.session.stream is not None and one.session.stream.held]
+        signed_in = {one.id: one.generation for one in read if "@" in one.session.server.key}
+        newer = await in_thread(credentials.renewed, signed_in) if signed_in else {}
+        for session_id, (server, generation) in newer.items():
+            if (joined := self.joined.get(session_id)) is not None:
+                joined.generation = generation
+                joined.session.replies.server = server
 
     def _read(self, adopted: Sequence[McpSession]) -> None:
         for row in adopted:

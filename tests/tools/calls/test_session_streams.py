@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -62,19 +61,37 @@ def test_a_reader_that_redis_no_longer_sees_is_succeeded_long_before_its_beat_is
     assert McpSession.objects.get().holder != other
 
 
+def test_a_reader_that_redis_sees_may_be_late_with_its_beats_but_not_for_ever(cart: Shop) -> None:
+    put(cart.api, "a")
+    other, attends = uuid4(), Redis.from_url(settings.REDIS_URL).pubsub()
+    late = StreamReader.objects.create(id=other, alive_until=timezone.now() + timedelta(hours=1))
+    attends.subscribe(f"{pubsub.READER}{other}")
+    McpSession.objects.update(holder=other)
+    eventually(lambda: seen(other) and not reads(), "this process has seen the other one")
+    for _ in range(4):
+        StreamReader.objects.filter(pk=late.pk).update(alive_until=timezone.now() - timedelta(seconds=3))
+        before = own_beat(other)
+        eventually(lambda before=before: own_beat(other) > before, "another beat")  # type: ignore[misc]
+    assert McpSession.objects.get().holder == other
+    StreamReader.objects.filter(pk=late.pk).update(alive_until=timezone.now() - timedelta(minutes=1))
+    eventually(reads, "the stream is read here again")
+    attends.close()
+
+
 def reads() -> bool:
     """Whether this process reads the stream of a session."""
     joined = [one for here in keeping.everywhere().values() for one in list(here.joined.values())]
     return any(one.session.stream is not None and one.session.stream.held for one in joined)
 
 
+def own_beat(other: UUID) -> datetime:
+    """Until when this process says that it is alive."""
+    return StreamReader.objects.exclude(pk=other).latest("alive_until").alive_until
+
+
 def seen(reader: UUID) -> bool:
-    """Whether this process knows of a reader, and had the time to call the roll."""
-    for here in keeping.everywhere().values():
-        if reader in here.others:
-            time.sleep(10 * keeping.ROLL_CALL_EVERY)
-            return True
-    return False
+    """Whether this process has seen that a reader attends."""
+    return any(here.roll is not None and reader in here.roll.attended for here in keeping.everywhere().values())
 
 
 async def test_redis_that_is_started_anew_has_killed_nobody(settings: Any) -> None:

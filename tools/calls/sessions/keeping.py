@@ -36,6 +36,7 @@ from tools.models import McpSession, StreamReader
 
 BEAT = 0.5  # seconds
 ALIVE = timedelta(seconds=2)  # that a process counts as alive after a beat
+LATE = timedelta(seconds=10)  # that its beats may be late as long as Redis sees it: a busy machine is no death
 ROLL_CALL_EVERY = 0.05  # seconds; a server that pings every 3 s loses one session in 60 meanwhile
 _TOUCH_EVERY = 2.0  # seconds
 _RENEW_EVERY = 5.0  # seconds
@@ -66,6 +67,7 @@ class Here:
         self.id = uuid4()
         self.joined: dict[UUID, Joined] = {}
         self.others: set[UUID] = set()  # who else reads streams
+        self.roll: pubsub.RollCall | None = None
         self._stays = False  # also without a session
         self._task: asyncio.Task[None] | None = None
         self._soon = asyncio.Event()
@@ -131,20 +133,24 @@ class Here:
     async def _call_roll(self) -> None:
         """Attend, and take over the streams of others as soon as they no longer do."""
         attending = asyncio.get_running_loop().create_task(pubsub.attend(self.id))
-        roll = pubsub.RollCall(self.id)
+        self.roll = roll = pubsub.RollCall(self.id)
         try:
             while True:
                 if self.others and (died := await roll.died(self.others)):
                     with suppress(DatabaseFailed):
-                        self._read(await in_thread(_take_over, self.id, died))
-                await asyncio.sleep(ROLL_CALL_EVERY if self.others else BEAT)
+                        self._read(await in_thread(_take_over, self.id, died, self._attended))
+                await asyncio.sleep(ROLL_CALL_EVERY if self.others and roll.attended else BEAT)
         finally:
             attending.cancel()
             await asyncio.wait([attending])
             await roll.close()
 
+    @property
+    def _attended(self) -> set[UUID]:
+        return set(self.roll.attended) if self.roll is not None else set()
+
     async def _look_for_others(self) -> None:
-        self.others, adopted = await in_thread(lambda: (_others(self.id), _adopt(self.id)))
+        self.others, adopted = await in_thread(lambda: (_others(self.id), _adopt(self.id, self._attended)))
         self._read(adopted)
 
     async def _beat_once(self) -> None:
@@ -156,7 +162,7 @@ class Here:
             for one in self.joined.values():
                 one.begun = 0
         asked = list(self.joined)
-        live, self.others, adopted = await in_thread(_exchange, self.id, asked, used)
+        live, self.others, adopted = await in_thread(_exchange, self.id, asked, used, self._attended)
         for session_id in set(asked) - live.keys():
             self.leave(session_id)
         for session_id, holder in live.items():
@@ -257,7 +263,7 @@ def to_keep(server: Server, session: KeptSession) -> dict[str, Any]:
 
 
 def _exchange(
-    reader: UUID, joined: Sequence[UUID], used: Sequence[tuple[UUID, int, timedelta]]
+    reader: UUID, joined: Sequence[UUID], used: Sequence[tuple[UUID, int, timedelta]], attended: Collection[UUID]
 ) -> tuple[dict[UUID, UUID | None], set[UUID], list[McpSession]]:
     """Write what this process has to say.
 
@@ -269,7 +275,7 @@ def _exchange(
         row = McpSession.objects.live().filter(pk=session_id)
         row.update(used_at=now, idle_until=now + idle, calls=F("calls") + begun)
     live = dict(McpSession.objects.live().valid().filter(pk__in=joined).values_list("pk", "holder")) if joined else {}
-    return live, _others(reader), _adopt(reader)
+    return live, _others(reader), _adopt(reader, attended)
 
 
 def say_alive(reader: UUID, now: datetime) -> None:
@@ -280,19 +286,21 @@ def say_alive(reader: UUID, now: datetime) -> None:
 
 def _others(reader: UUID) -> set[UUID]:
     """Return who else reads streams."""
-    alive = StreamReader.objects.filter(alive_until__gte=timezone.now()).exclude(pk=reader)
+    alive = StreamReader.objects.filter(alive_until__gte=timezone.now() - LATE).exclude(pk=reader)
     return set(alive.values_list("pk", flat=True))
 
 
-def _take_over(reader: UUID, died: Collection[UUID]) -> list[McpSession]:
+def _take_over(reader: UUID, died: Collection[UUID], attended: Collection[UUID]) -> list[McpSession]:
     """Take over streams of readers that have died a moment ago."""
     StreamReader.objects.filter(pk__in=died).update(alive_until=timezone.now() - ALIVE)
-    return _adopt(reader)
+    return _adopt(reader, attended)
 
 
-def _adopt(reader: UUID) -> list[McpSession]:
-    """Take over streams whose reader has died."""
-    dead = list(StreamReader.objects.filter(alive_until__lt=timezone.now()).values_list("pk", flat=True))
+def _adopt(reader: UUID, attended: Collection[UUID]) -> list[McpSession]:
+    """Take over streams whose reader has died: its beats are over, and Redis does not see it."""
+    now = timezone.now()
+    over = StreamReader.objects.filter(alive_until__lt=now)
+    dead = list(over.exclude(pk__in=attended, alive_until__gte=now - LATE).values_list("pk", flat=True))
     if not dead:
         return []
     orphans = McpSession.objects.live().valid().filter(holder__in=dead, opened_at__isnull=False)

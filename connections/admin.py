@@ -339,6 +339,11 @@ class MembershipAdmin(TenantAdmin):
     search_fields = ["user__username"]
     actions = None  # one by one: each removal asks whether an admin is left
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Show what a person is mailed about to those who may change it."""
+        may_change = obj is None or self.has_change_permission(request, obj)
+        return ["user", "tenant", "role", *(["unmailed"] if may_change else [])]
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Fix the person and the organization of an existing membership."""
         return ["user", "tenant"] if obj else []

@@ -23,7 +23,7 @@ from connections.columns import stamp
 from connections.errors import DuvoError
 from connections.forms import OrganizationForm
 from connections.forms.fields import NameField
-from connections.models import Tenant
+from connections.models import Matter, Tenant
 from connections.notices import webhooks
 from connections.tenancy import TenantAdmin, person
 
@@ -55,7 +55,8 @@ class OrganizationAdmin(TenantAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show the webhook's URL, which may itself be a secret, only to those who may change it."""
         may_change = obj is None or self.has_change_permission(request, obj)
-        return ["name", "webhook_url" if may_change else "webhook", *_BOUNDS]
+        webhook = ["webhook_url", "unposted"] if may_change else ["webhook"]
+        return ["name", *webhook, *_BOUNDS]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Only say whether there is a webhook where its URL is not shown; quotas are the platform's."""
@@ -159,6 +160,8 @@ class OrganizationAdmin(TenantAdmin):
                 # Calls belong to the app `tools`, which may not be imported here; the organization leads to them.
                 waiting = tenant.calls.filter(waits_until__isnull=False, finished_at=None)
                 waiting.update(waits_until=F("waits_until") + pause)
+                told = Matter.objects.open().filter(connection__tenant=tenant, until__isnull=False)
+                told.update(until=F("until") + pause)
                 tenant.calls.filter(state="queued", finished_at=None).update(lease_until=timezone.now())
                 self.audit(request, "resumed", tenant)
         return self._to_its_page(request, tenant, "Resumed: everything goes on.", messages.SUCCESS)

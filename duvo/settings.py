@@ -250,6 +250,7 @@ CELERY_TASK_ROUTES = {
     "tools.cancel_task": {"queue": "probes"},
     "tools.end_session": {"queue": "probes"},
     "tools.mail_owner": {"queue": "probes"},
+    "tools.deliver_bulletin": {"queue": "probes"},
     "oauth.attend_sign_in": {"queue": "probes"},
     "oauth.forget_abandoned": {"queue": "probes"},
     "oauth.discover_again": {"queue": "probes"},
@@ -281,6 +282,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-calls": {"task": "tools.sweep_calls", "schedule": 10.0, "options": {"expires": 10}},
     "forget-sessions": {"task": "connections.forget_sessions", "schedule": 3600.0, "options": {"expires": 3600}},
     "dispatch-owner-mail": {"task": "tools.dispatch_owner_mail", "schedule": 60.0, "options": {"expires": 60}},
+    "dispatch-bulletins": {"task": "tools.dispatch_bulletins", "schedule": 10.0, "options": {"expires": 10}},
     "count-open-calls": {"task": "tools.count_open_calls", "schedule": 10.0, "options": {"expires": 10}},
     "purge-calls": {"task": "tools.purge_calls", "schedule": 3600.0, "options": {"expires": 3600}},
 }

@@ -10,27 +10,33 @@ import logging
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
 from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 
 from connections import egress
 from connections.errors import DuvoError
-from connections.models import Connection, User
+from connections.models import Connection, Kind, User
+from connections.states import ReachabilityState, ToolsState
 from tests import reading
 from tests.conftest import House
 from tests.live import Api
 from tests.servers import kinds
-from tests.servers.fixtures import StartServer
+from tests.servers.fixtures import StartReceiver, StartServer
+from tests.servers.mail import MailServer
 from tests.servers.running import Incoming, McpServer, Receive, Send
 from tests.servers.toolbox import Result, furnished, schema, text
+from tests.telling import tell
 from tools import mcp_client
 from tools.calls import offers
 from tools.catalog import upstream
-from tools.models import Assignment
+from tools.models import Assignment, Call
+from tools.models.call_states import CallState
 
 SECRETS = {kind: f"m4rk-{kind}-0123456789" for kind in ("api-key", "header", "extra-header")}
 ARGUMENT, RESULT, FAILURE = "m4rk-argument-0123456789", "m4rk-result-0123456789", "m4rk-failure-0123456789"
@@ -201,6 +207,38 @@ def test_the_api_shows_a_call_only_to_the_assignment_that_made_it(estate: Estate
     assert any(RESULT in answer for answer in own)
     assert not [secret for secret in estate.secrets if secret in "".join(own)]
     assert [estate.leaks(problem) for problem in estate.problems] == [[] for _ in estate.problems]
+
+
+def test_nothing_that_people_are_told_holds_a_marker(
+    estate: Estate, api: Api, mail_server: MailServer, webhook_receiver: StartReceiver, mcp_server: StartServer
+) -> None:
+    """One mail and one message of each kind: calls that wait, tools to review, servers that are away and back."""
+    tenant, receiver = estate.house.tenant, webhook_receiver()
+    tenant.webhook_url = receiver.url
+    tenant.save()
+    secret = tenant.make_webhook_secret()
+    asking, one, *_ = rows = list(Connection.objects.order_by("pk"))
+    for state in (CallState.AWAITING_APPROVAL, CallState.INPUT_REQUIRED):
+        call = Call(tenant=tenant, connection=asking, assignment=estate.calling, tool_name="orders__echo", state=state)
+        call.sealed_arguments = call.seal({"text": ARGUMENT})
+        call.asked_in, call.sealed_question = "result", call.seal({"requests": {"x": {"message": ARGUMENT}}})
+        call.waits_until = timezone.now() + timedelta(hours=1)
+        call.save()
+    one.set_tools_state(ToolsState.TO_REVIEW, "tools_to_review", FAILURE)
+    for row in rows:
+        row.set_reachability(ReachabilityState.UNREACHABLE, "rpc_error", FAILURE)
+        Connection.objects.filter(pk=row.pk).update(probe_failures=3)
+    tell(minutes=10)
+    for row in rows:
+        row.set_reachability(ReachabilityState.REACHABLE, "", FAILURE)
+    tell(minutes=10)
+    kinds_told = {message["type"] for message in receiver.messages}
+    assert kinds_told == {kind.value for kind in Kind} - {Kind.SIGN_IN.value}
+    assert len(mail_server.taken) == len(kinds_told)
+    assert receiver.verified(secret) == [True] * len(kinds_told)
+    said = [str(message) for _, message in mail_server.taken]
+    said += [f"{request.headers} {request.body.decode()}" for request in receiver.requests]
+    assert [estate.leaks(text) + [secret] * (secret in text) for text in said] == [[] for _ in said]
 
 
 def test_nothing_that_is_written_down_holds_a_marker(

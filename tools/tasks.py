@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from connections import deleting, shares, statement_timeouts
 from connections.checking import CHECKS
-from connections.models import Tenant
-from tools.calls import acting, life, owner_mail, polling, pubsub, retention, usage
+from connections.models import Bulletin, Tenant
+from connections.notices import delivering, matters
+from tools.calls import acting, awaited, life, owner_mail, polling, pubsub, retention, usage
 from tools.calls.sessions import ending as session_ends
 from tools.catalog import probing
 from tools.models import Call, McpSession, OwnerNotice
@@ -19,6 +20,7 @@ from tools.models import Call, McpSession, OwnerNotice
 POLLS = shares.Work(task="tools.poll_task", dispatcher="tools.dispatch_task_polls")
 CANCELS = shares.Work(task="tools.cancel_task", dispatcher="tools.dispatch_task_polls")
 SESSION_ENDS = shares.Work(task="tools.end_session", dispatcher="tools.dispatch_session_ends")
+BULLETINS = shares.Work(task="tools.deliver_bulletin", dispatcher="tools.dispatch_bulletins")
 _CANCEL_TRIES = 12  # the pause doubles each time: thousands that wait must not delay other tasks
 
 
@@ -97,6 +99,27 @@ def mail_owner(*, notice_id: str) -> None:
     """Mail an owner what somebody did in their name."""
     with acting.MAILS.held(notice_id), deleting.may_vanish(OwnerNotice.objects.filter(pk=notice_id)):
         owner_mail.deliver(UUID(notice_id))
+
+
+@shared_task(name="tools.dispatch_bulletins")
+def dispatch_bulletins() -> None:
+    """Find what people are to be told, gather it into bulletins, and enqueue those that are due."""
+    now = timezone.now()
+    awaited.watch(now)
+    matters.watch_connections(now)
+    matters.gather(now)
+    for bulletin_id in matters.due(now, BULLETINS):
+        deliver_bulletin.apply_async(kwargs={"bulletin_id": str(bulletin_id)}, expires=shares.WAITS)
+
+
+@shared_task(name="tools.deliver_bulletin", acks_late=True, reject_on_worker_lost=True)
+def deliver_bulletin(*, bulletin_id: str) -> None:
+    """Mail one bulletin and send it to the webhook, without the calls that somebody has just decided or answered."""
+    rows = Bulletin.objects.filter(pk=bulletin_id)
+    with BULLETINS.held(bulletin_id), deleting.may_vanish(rows):
+        for bulletin in rows:
+            awaited.resolve(bulletin.kind, timezone.now(), bulletin.pk)
+        delivering.deliver_bulletin(UUID(bulletin_id))
 
 
 @shared_task(name="tools.purge_calls")

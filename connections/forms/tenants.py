@@ -22,7 +22,7 @@ from connections.context import acting_for
 from connections.errors import DuvoError
 from connections.forms.fields import NameField
 from connections.forms.shown import ShownForm
-from connections.models import Membership, Role, Tenant, User
+from connections.models import Kind, Membership, Role, Tenant, User
 
 
 class TenantForm(ShownForm):
@@ -66,9 +66,20 @@ def _quota(label: str, **more: Any) -> forms.IntegerField:
     return forms.IntegerField(label=label, min_value=0, max_value=10_000_000, required=False, **more)
 
 
+class KindsField(forms.MultipleChoiceField):
+    """Kinds of messages that somebody wants to be told nothing about."""
+
+    def __init__(self, label: str, help_text: str) -> None:
+        """Show each kind with a check box."""
+        super().__init__(
+            label=label, help_text=help_text, choices=Kind.choices, required=False, widget=forms.CheckboxSelectMultiple
+        )
+
+
 class OrganizationForm(ShownForm):
     """An organization's name, the webhook of its own systems, and the limits of its calls."""
 
+    unposted = KindsField("Send the webhook nothing about", "What is not marked is sent.")
     retention_days = forms.IntegerField(
         label="Days that calls are kept", min_value=1, max_value=3650,
         help_text="1 to 3650. Calls that ended longer ago are deleted for good, with their arguments and results; "
@@ -97,13 +108,13 @@ class OrganizationForm(ShownForm):
     class Meta:
         model = Tenant
         fields = [
-            "name", "webhook_url", "retention_days", "decision_hours", "max_token_days", "max_concurrency",
+            "name", "webhook_url", "unposted", "retention_days", "decision_hours", "max_token_days", "max_concurrency",
             "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_sessions",
             "max_stored",
         ]  # fmt: skip
         field_classes = {"name": NameField}
         help_texts = {
-            "webhook_url": "We send a signed message there when a sign-in will end or has died. Leave blank for none."
+            "webhook_url": "We send a signed message there when something needs your people. Leave blank for none."
         }
 
     def clean(self) -> dict[str, Any]:
@@ -139,9 +150,13 @@ class MembershipForm(ShownForm):
 
     LAST_ADMIN = "This is the organization's only admin. Make somebody else an admin first."
 
+    unmailed = KindsField(
+        "Mail them nothing about", "Admins are mailed what is not marked; members only what is about their own sign-in."
+    )
+
     class Meta:
         model = Membership
-        fields = ["user", "tenant", "role"]
+        fields = ["user", "tenant", "role", "unmailed"]
 
     def clean_role(self) -> str:
         """Return the role; raises ValidationError when nobody could change the organization any more."""

@@ -19,19 +19,23 @@ from connections.models.connection import (
 )
 from connections.models.credential import Credential
 from connections.models.heartbeats import Heartbeat
-from connections.models.notices import Notice, NoticeQuerySet
+from connections.models.notices import OF_CALLS, Bulletin, Kind, Matter, Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
 
 __all__ = [
     "ACTING",
+    "OF_CALLS",
     "AuditEvent",
     "Authorization",
+    "Bulletin",
     "Connection",
     "ConnectionQuerySet",
     "Credential",
     "Era",
     "Grant",
     "Heartbeat",
+    "Kind",
+    "Matter",
     "Membership",
     "Notice",
     "NoticeQuerySet",

@@ -1,8 +1,9 @@
-"""Notices to people about what needs them."""
+"""What people are told: notices about one sign-in each, and bulletins about whatever else needs somebody."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
@@ -10,7 +11,58 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from connections.models.connection import Connection
-from connections.models.people import User
+from connections.models.people import Tenant, User
+
+
+class Kind(models.TextChoices):
+    """What can be told about; a person, and an organization for its webhook, may leave out some."""
+
+    SIGN_IN = "connection.sign_in", "Sign-ins that will end or have ended"
+    AWAITING_APPROVAL = "call.awaiting_approval", "Calls that wait for an approval"
+    INPUT_REQUIRED = "call.input_required", "Calls that wait for an answer"
+    TOOLS_TO_REVIEW = "tools.to_review", "Tools that wait for a review"
+    UNREACHABLE = "connection.unreachable", "Connections that cannot be reached"
+    RECOVERED = "connection.recovered", "Connections that can be reached again"
+
+
+OF_CALLS = (Kind.AWAITING_APPROVAL, Kind.INPUT_REQUIRED)
+
+
+class Delivery(models.Model):
+    """How far a message has come: to whom it was mailed, whether the webhook took it, and when it is tried next."""
+
+    deliver_at = models.DateTimeField(null=True)  # when it is to be sent; None when nothing is left to send
+    attempts = models.PositiveSmallIntegerField(default=0)
+    emailed_to = models.JSONField(default=list)  # keys of users
+    emailed_at = models.DateTimeField("mailed", null=True)
+    delivered_at = models.DateTimeField("webhook taken", null=True)
+    trouble = models.CharField(max_length=300, blank=True)  # why the last try failed
+
+    class Meta:
+        abstract = True
+
+    def claim(self, now: datetime, until: datetime) -> bool:
+        """Take the lease to send it `until` then; False if it is taken, or nothing is to be sent."""
+        mine = self._rows().due(now).filter(pk=self.pk)
+        if not mine.order_by().update(deliver_at=until, attempts=F("attempts") + 1):
+            return False
+        self.attempts += 1
+        return True
+
+    def mark_emailed(self, person: User) -> None:
+        """Record that this person needs no more mail about it."""
+        self.emailed_to = [*self.emailed_to, person.pk]
+        self.save(update_fields=["emailed_to"])
+
+    def record_try(self, trouble: str, again_at: datetime | None) -> None:
+        """Record how the try went, and when the next one is unless it came to be over meanwhile."""
+        self.trouble = trouble[:300]
+        self.save(update_fields=["trouble", "emailed_at", "delivered_at"])
+        self._rows().filter(pk=self.pk, deliver_at__isnull=False).update(deliver_at=again_at)
+
+    @classmethod
+    def _rows(cls) -> Any:
+        return cls._default_manager
 
 
 class NoticeQuerySet(models.QuerySet["Notice"]):
@@ -30,7 +82,7 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
         return self.open().update(resolved_at=now, deliver_at=None)
 
 
-class Notice(models.Model):
+class Notice(Delivery):
     """A notice about a sign-in that will end or has ended; open until the sign-in works again."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -41,12 +93,6 @@ class Notice(models.Model):
     until = models.DateTimeField("ends", null=True)
     created_at = models.DateTimeField(default=timezone.now)
     resolved_at = models.DateTimeField(null=True)
-    deliver_at = models.DateTimeField(null=True)  # when it is to be sent; None when nothing is left to send
-    attempts = models.PositiveSmallIntegerField(default=0)
-    emailed_to = models.JSONField(default=list)  # keys of users
-    emailed_at = models.DateTimeField("mailed", null=True)
-    delivered_at = models.DateTimeField("webhook taken", null=True)
-    trouble = models.CharField(max_length=300, blank=True)  # why the last try failed
 
     objects = NoticeQuerySet.as_manager()
 
@@ -72,21 +118,83 @@ class Notice(models.Model):
     def __str__(self) -> str:
         return f"{self.reason} of {self.connection}"
 
-    def claim(self, now: datetime, until: datetime) -> bool:
-        """Take the lease to send it `until` then; False if it is taken, or nothing is to be sent."""
-        mine = Notice.objects.due(now).filter(pk=self.pk)
-        if not mine.order_by().update(deliver_at=until, attempts=F("attempts") + 1):
-            return False
-        self.attempts += 1
-        return True
 
-    def mark_emailed(self, person: User) -> None:
-        """Record that this person needs no more mail about it."""
-        self.emailed_to = [*self.emailed_to, person.pk]
-        self.save(update_fields=["emailed_to"])
+class BulletinQuerySet(models.QuerySet["Bulletin"]):
+    """Sets of bulletins."""
 
-    def record_try(self, trouble: str, again_at: datetime | None) -> None:
-        """Record how the try went, and when the next one is unless the notice was resolved meanwhile."""
-        self.trouble = trouble[:300]
-        self.save(update_fields=["trouble", "emailed_at", "delivered_at"])
-        Notice.objects.open().filter(pk=self.pk).update(deliver_at=again_at)
+    def due(self, now: datetime) -> BulletinQuerySet:
+        """Return those that are to be sent, the longest waiting first."""
+        return self.filter(tenant__suspended_at=None, deliver_at__lte=now).order_by("deliver_at")
+
+
+class Bulletin(Delivery):
+    """One message to an organization about all matters of one kind that had come up by then."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="bulletins")
+    kind = models.CharField(max_length=30, choices=Kind)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = BulletinQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["deliver_at"], condition=Q(deliver_at__isnull=False), name="bulletin_due"),
+            models.Index(fields=["tenant", "kind", "-created_at"], name="bulletin_last"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.tenant}"
+
+
+class MatterQuerySet(models.QuerySet["Matter"]):
+    """Sets of matters."""
+
+    def open(self) -> MatterQuerySet:
+        """Return those that are still so."""
+        return self.filter(resolved_at=None)
+
+    def untold(self) -> MatterQuerySet:
+        """Return those that are still so and in no bulletin yet, of connections that anybody is told about."""
+        return self.open().filter(bulletin=None, connection__enabled=True, connection__tenant__suspended_at=None)
+
+    def resolve(self, now: datetime) -> int:
+        """Resolve those that are open: they are done, and no bulletin names them any more."""
+        return self.open().update(resolved_at=now)
+
+
+class Matter(models.Model):
+    """One thing that people are told about in a bulletin; open until it is done. Only names, nothing that was said."""
+
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="matters")
+    kind = models.CharField(max_length=30, choices=Kind)
+    call_id = models.UUIDField(null=True)  # calls belong to the app `tools`, which may not be imported here
+    name = models.CharField(max_length=64, blank=True)  # of the call's tool
+    caller = models.CharField(max_length=100, blank=True)  # the name of the call's assignment
+    server = models.CharField(max_length=300, blank=True)  # scheme, host and port of what is not reached
+    until = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    resolved_at = models.DateTimeField(null=True)
+    bulletin = models.ForeignKey(Bulletin, null=True, on_delete=models.SET_NULL, related_name="matters")
+
+    objects = MatterQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        indexes = [models.Index(fields=["kind"], condition=Q(resolved_at=None), name="matter_open")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["connection", "kind"],
+                condition=Q(resolved_at=None, call_id=None),
+                name="a_matter_of_a_connection_is_open_once",
+            ),
+            models.UniqueConstraint(
+                fields=["call_id", "kind"],
+                condition=Q(resolved_at=None, call_id__isnull=False),
+                name="a_matter_of_a_call_is_open_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.connection}"

@@ -86,6 +86,7 @@ class Tenant(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     webhook_url = models.CharField("webhook URL", max_length=2048, blank=True)
     sealed_webhook_secret = models.TextField(blank=True, editable=False)
+    unposted = models.JSONField(default=list, db_default=[])  # kinds that its webhook is not told about
     max_concurrency = models.PositiveIntegerField("concurrent calls", default=1_000)
     decision_hours = models.PositiveSmallIntegerField("hours to decide or answer", default=24)
     retention_days = models.PositiveSmallIntegerField("days that calls are kept", default=30)
@@ -193,6 +194,7 @@ class Membership(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    unmailed = models.JSONField(default=list, db_default=[])  # kinds that this person gets no mail about
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

@@ -1,6 +1,7 @@
 """Telling people what needs them: on the start page, by mail and by the organization's webhook.
 
-`notices` opens and resolves them, `delivering` sends them to people, `webhooks` signs and sends (Standard Webhooks),
-and `pages` is their list in the admin. `oauth.sign_in_notices` decides what is a notice about a sign-in. Begin with
-`notices`.
+`notices` opens and resolves those about sign-ins, each told on its own; `letters` has their words, `pages` is their
+list in the admin, and `oauth.sign_in_notices` decides what is one. `matters` opens and resolves everything else and
+gathers it into bulletins, whose words are in `bulletins`; `tools.calls.awaited` finds the calls. `delivering` sends
+both to people, and `webhooks` signs and sends (Standard Webhooks). Begin with `notices`.
 """

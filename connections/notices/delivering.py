@@ -1,4 +1,4 @@
-"""Delivering a notice: a mail to each person who has to know, and one webhook message to the organization.
+"""Delivering notices and bulletins: a mail to each person who has to know, and one webhook message.
 
 What fails is tried again, eight times over about a day; whoever has got it does not get it twice.
 """
@@ -14,15 +14,13 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core import mail
-from django.db.models import Q
-from django.urls import reverse
 from django.utils import timezone
 
 from connections import audit
 from connections.errors import DuvoError
-from connections.models import Notice, Role, User
-from connections.notices import notices, webhooks
-from connections.states import next_step
+from connections.models import Bulletin, Notice, User
+from connections.notices import bulletins, letters, webhooks
+from connections.notices.letters import Letter
 
 MOST_TRIES = 8
 _LEASE = timedelta(minutes=5)
@@ -39,10 +37,7 @@ def deliver(notice_id: UUID) -> None:
     now = timezone.now()
     if notice is None or not notice.claim(now, now + _LEASE):
         return
-    troubles = [sentence for sentence in (_mail(notice), _post(notice)) if sentence]
-    again_at = _again_at(notice, timezone.now()) if troubles else None
-    notice.record_try(" ".join(troubles), again_at)
-    if troubles and again_at is None:
+    if _send(notice, letters.of(notice)):
         connection = notice.connection
         audit.record(
             "system", "connection.notice_not_delivered", connection, tenant=connection.tenant, outcome=notice.reason,
@@ -50,49 +45,56 @@ def deliver(notice_id: UUID) -> None:
         )  # fmt: skip
 
 
-def page_of(notice: Notice) -> str:
-    """Return the address of the page where something can be done about it."""
-    return f"{settings.PUBLIC_URL}{reverse('admin:connections_connection_change', args=[notice.connection_id])}"
+def deliver_bulletin(bulletin_id: UUID) -> None:
+    """Send a bulletin, in the same way, about those of its matters that are still so; nothing when there are none."""
+    bulletin = Bulletin.objects.select_related("tenant").filter(pk=bulletin_id).first()
+    now = timezone.now()
+    if bulletin is None or not bulletin.claim(now, now + _LEASE):
+        return
+    letter = bulletins.letter(bulletin)
+    if letter is None:
+        bulletin.record_try("", None)
+    elif _send(bulletin, letter):
+        audit.record(
+            "system", "tenant.bulletin_not_delivered", bulletin.tenant, tenant=bulletin.tenant, outcome=bulletin.kind,
+            mailed=bulletin.emailed_at is not None, webhook_taken=bulletin.delivered_at is not None,
+        )  # fmt: skip
 
 
-def _again_at(notice: Notice, now: datetime) -> datetime | None:
-    if notice.attempts >= MOST_TRIES:
+def _send(row: Notice | Bulletin, letter: Letter) -> bool:
+    """Mail and post what is still to be sent; True if that failed and is now given up."""
+    troubles = [sentence for sentence in (_mail(row, letter), _post(row, letter)) if sentence]
+    again_at = _again_at(row, timezone.now()) if troubles else None
+    row.record_try(" ".join(troubles), again_at)
+    return bool(troubles) and again_at is None
+
+
+def _again_at(row: Notice | Bulletin, now: datetime) -> datetime | None:
+    if row.attempts >= MOST_TRIES:
         return None
-    return now + _FIRST_PAUSE * (3.0 ** (notice.attempts - 1) * _spread.uniform(0.9, 1.1))
+    return now + _FIRST_PAUSE * (3.0 ** (row.attempts - 1) * _spread.uniform(0.9, 1.1))
 
 
-# --- mail ---
-
-
-def _mail(notice: Notice) -> str:
+def _mail(row: Notice | Bulletin, letter: Letter) -> str:
     """Mail everybody who has no mail yet; return what went wrong, "" if nothing did."""
-    if notice.emailed_at is not None or settings.EMAIL_BACKEND == settings.NO_MAIL:
+    if row.emailed_at is not None or settings.EMAIL_BACKEND == settings.NO_MAIL:
         return ""
-    waiting = [person for person in _readers(notice) if person.pk not in notice.emailed_to]
+    waiting = [person for person in letter.readers if person.pk not in row.emailed_to]
     try:
         with mail.get_connection() as backend:
-            missed = [person for person in waiting if not _mailed(notice, person, backend)]
+            missed = [person for person in waiting if not _mailed(row, letter, person, backend)]
     except (SMTPException, OSError):
         return "The mail server cannot be reached."
     if missed:
         return f"The mail server did not take the mail to {len(missed)} of {len(waiting)} people."
-    notice.emailed_at = timezone.now()
+    row.emailed_at = timezone.now()
     return ""
 
 
-def _readers(notice: Notice) -> list[User]:
-    """Return the organization's admins, and whose sign-in it is."""
-    tenant = notice.connection.tenant
-    who = Q(memberships__tenant=tenant, memberships__role=Role.ADMIN)
-    if notice.owner_id is not None:
-        who |= Q(pk=notice.owner_id, memberships__tenant=tenant)
-    return list(User.objects.filter(who, is_active=True).exclude(email="").distinct().order_by("pk"))
-
-
-def _mailed(notice: Notice, person: User, backend: Any) -> bool:
+def _mailed(row: Notice | Bulletin, letter: Letter, person: User, backend: Any) -> bool:
     """Mail one person; return True if there is nothing left to do for them, also when their address cannot work."""
     message = mail.EmailMessage(
-        _subject(notice), _text(notice, person), to=[person.email], connection=backend,
+        letter.subject, letter.text_for(person), to=[person.email], connection=backend,
         headers={"Auto-Submitted": "auto-generated"},
     )  # fmt: skip
     try:
@@ -105,76 +107,20 @@ def _mailed(notice: Notice, person: User, backend: Any) -> bool:
         logger.warning("The address of user %s is not one", person.pk)
     except (SMTPException, OSError):
         return False
-    notice.mark_emailed(person)
+    row.mark_emailed(person)
     return True
 
 
-def _subject(notice: Notice) -> str:
-    connection = notice.connection
-    phrase = notices.about(notice.reason).phrase
-    if notice.until is not None and notice.reason == "sign_in_ends":
-        phrase = f"the sign-in ends at {_moment(notice.until)}"
-    return f"{_line(connection.name)} ({_line(connection.tenant.name)}): {phrase}"
-
-
-def _text(notice: Notice, person: User) -> str:
-    connection = notice.connection
-    organization = _line(connection.tenant.name)
-    mine = notice.owner_id == person.pk
-    facts = {
-        "Connection": _line(connection.name),
-        "Organization": organization,
-        "Sign-in": ("your own" if mine else _line(notice.owner.get_username())) if notice.owner else "",
-        "What happens" if notice.until else "What happened": notice.sentence,
-        "Ends": _moment(notice.until) if notice.until else "",
-        "What to do": next_step(notice.reason),
-    }
-    lines = [f"{name}: {value}" for name, value in facts.items() if value]
-    why = "it is your own sign-in" if mine else f"you are an admin of {organization}"
-    return "\n".join([*lines, "", page_of(notice), "", f"You get this mail because {why}.", ""])
-
-
-def _moment(when: datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M} UTC"
-
-
-def _line(name: str) -> str:
-    """Return a name that somebody chose in one line, without anything invisible."""
-    return " ".join("".join(character if character.isprintable() else " " for character in name).split())
-
-
-# --- webhook ---
-
-
-def _post(notice: Notice) -> str:
+def _post(row: Notice | Bulletin, letter: Letter) -> str:
     """Send the webhook message if it is still to be sent; return what went wrong, "" if nothing did."""
-    tenant = notice.connection.tenant
-    if notice.delivered_at is not None or not tenant.webhook_url or not tenant.sealed_webhook_secret:
+    tenant = letter.tenant
+    if row.delivered_at is not None or not tenant.webhook_url or not tenant.sealed_webhook_secret:
+        return ""
+    if letter.kind in tenant.unposted:
         return ""
     try:
-        webhooks.send(
-            tenant,
-            message_id=str(notice.pk),
-            kind=notices.about(notice.reason).kind,
-            at=notice.created_at,
-            data=_data(notice),
-        )
+        webhooks.send(tenant, message_id=str(row.pk), kind=letter.type, at=row.created_at, data=letter.data)
     except DuvoError as failure:
         return f"Webhook: {failure.sentence}"
-    notice.delivered_at = timezone.now()
+    row.delivered_at = timezone.now()
     return ""
-
-
-def _data(notice: Notice) -> dict[str, Any]:
-    connection = notice.connection
-    return {
-        "organization": connection.tenant.name,
-        "connection_id": str(connection.pk),
-        "connection_name": connection.name,
-        "member": notice.owner.get_username() if notice.owner else None,
-        "reason": notice.reason,
-        "sentence": notice.sentence,
-        "next_step": next_step(notice.reason),
-        "until": notice.until.isoformat() if notice.until else None,
-        "admin_url": page_of(notice),
-    }

@@ -18,7 +18,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from connections import audit, shares
-from connections.models import Connection, Notice, NoticeQuerySet, User
+from connections.models import Bulletin, Connection, Matter, Notice, NoticeQuerySet, User
 
 DELIVERIES = shares.Work(task="connections.deliver_notice", dispatcher="connections.dispatch_notices")
 KEPT_FOR = timedelta(days=90)
@@ -122,8 +122,10 @@ def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
 
 
 def forget_old(now: datetime) -> None:
-    """Delete what was resolved more than 90 days ago."""
+    """Delete what was resolved more than 90 days ago, and the bulletins that told of nothing else."""
     Notice.objects.filter(resolved_at__lt=now - KEPT_FOR).delete()
+    Matter.objects.filter(resolved_at__lt=now - KEPT_FOR).delete()
+    Bulletin.objects.filter(created_at__lt=now - KEPT_FOR, deliver_at=None, matters=None).delete()
 
 
 def _send(tenant_id: UUID, notice_id: UUID) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.servers import kinds
 from tests.servers.authorization.server import AuthorizationServer
+from tests.servers.mail import MailServer, serving
 from tests.servers.receiver import Receiver, answer
 from tests.servers.running import Host, McpServer
 from tests.servers.toolbox import Toolbox
@@ -38,6 +39,15 @@ def authorization_server(settings: Any) -> Iterator[StartAuthorizationServer]:
     host = Host()
     yield lambda **options: AuthorizationServer(**options).start(host)
     host.close()
+
+
+@pytest.fixture
+def mail_server(settings: Any) -> Iterator[MailServer]:
+    """Have mails sent to a real server of this test."""
+    with serving() as server:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_TLS = "127.0.0.1", server.port, False
+        yield server
 
 
 @pytest.fixture

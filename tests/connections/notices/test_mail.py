@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 from django.utils import timezone
 
@@ -12,17 +9,9 @@ from connections.models import Notice, User
 from tests.conftest import PASSWORD
 from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.test_notices import deliver, dies
-from tests.servers.mail import MailServer, serving
+from tests.servers.mail import MailServer
 
 A, B, C = "admin@acme.example", "b@acme.example", "c@acme.example"
-
-
-@pytest.fixture
-def mail_server(settings: Any) -> Iterator[MailServer]:
-    with serving() as server:
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_TLS = "127.0.0.1", server.port, False
-        yield server
 
 
 @pytest.fixture

@@ -77,3 +77,25 @@ def test_an_admin_sets_a_webhook_copies_its_secret_and_tests_it(
     assert secret not in page.content()
     clean(ann)
     ann.shoot("organization", tmp_path)
+
+
+@pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (375, "dark")])
+def test_an_admin_sees_how_much_waits_and_chooses_what_mails_are_about(
+    acme: House, visit: Visit, width: int, colours: str, tmp_path: Path
+) -> None:
+    acme.connection(
+        "Stock", reachability_state="reachable", tools_state="changes_to_review", tools_sentence="1 is new."
+    )
+    ann = visit(acme.admin, width=width, colours=colours)
+    page, membership = ann.page, acme.membership(acme.admin)
+    ann.open(f"/admin/connections/membership/{membership.pk}/change/")
+    page.get_by_label("Tools that wait for a review").check()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    clean(ann)
+    ann.shoot("member", tmp_path)
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("link", name="1 waiting for you").click()
+    expect(page.get_by_role("link", name="Stock")).to_be_visible()
+    clean(ann)
+    membership.refresh_from_db()
+    assert membership.unmailed == ["tools.to_review"]

@@ -143,7 +143,7 @@ def test_twenty_are_shown_and_the_rest_counted(
     for number in range(12):
         acme.connection(f"Far {number}", reachability_state="unreachable")
     client = signed_in(acme.admin)
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(15):
         page = start(client)
     assert (len(page["items"]), page["more"]) == (20, 7)
     assert "and 7 more in" in page["text"]

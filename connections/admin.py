@@ -14,8 +14,8 @@ from django.contrib.auth.admin import UserAdmin as StockUserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Case, Count, IntegerField, OuterRef, QuerySet, Subquery, When
+from django.db.models.functions import Coalesce, Greatest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, resolve, reverse
 from django.utils.html import format_html
@@ -25,34 +25,17 @@ from django.views.decorators.http import require_POST
 from connections import checking, redirects
 from connections.ages import ago
 from connections.columns import shown_address, stamp
+from connections.filters import HeadlineFilter, TenantFilter
 from connections.forms import SHOWN, ConnectionForm, MembershipForm, NewUserForm, Superseded, UserForm
 from connections.models import AuditEvent, Authorization, Connection, Era, Membership, Notice, Tenant, User
 from connections.notices.pages import NoticeAdmin
 from connections.organizations import OrganizationAdmin
-from connections.states import Headline
-from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, SuperuserAdmin, TenantAdmin, TenantFilter, person
+from connections.states import TROUBLE, shows
+from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, SuperuserAdmin, TenantAdmin, person
 
 admin.site.unregister(Group)
 admin.site.register(Tenant, OrganizationAdmin)
 admin.site.register(Notice, NoticeAdmin)
-
-
-class HeadlineFilter(admin.SimpleListFilter):
-    """By the one word that the list shows."""
-
-    title = "status"
-    parameter_name = "status"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        """Return every word."""
-        return [(str(value), str(label)) for value, label in Headline.choices]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow the list."""
-        value = self.value()
-        if not value:
-            return queryset
-        return queryset.showing(Headline(value)) if value in Headline.values else queryset.none()  # type: ignore[attr-defined]
 
 
 class EraFilter(admin.SimpleListFilter):
@@ -96,6 +79,18 @@ class ConnectionAdmin(TenantAdmin):
         }
         annotated: QuerySet[Any] = super().get_queryset(request).annotate(**counts, shown_address=shown_address())
         return annotated
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        """Let those who see the connections of all organizations search by organization, too."""
+        others = ["tenant__name"] if person(request).sees_every_organization else []
+        return [*self.search_fields, *others]
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Begin with the newest trouble for those who look after all organizations, with the name for others."""
+        if not person(request).sees_every_organization:
+            return super().get_ordering(request)
+        moved = Greatest("credential_since", "reachability_since", "tools_since")
+        return [Case(When(shows(*TROUBLE), then=moved)).desc(nulls_last=True), "name"]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Name the organization only to those who see several."""

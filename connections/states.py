@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from django.db.models import TextChoices
+from itertools import product
+
+from django.db.models import Q, TextChoices
 
 
 class CredentialState(TextChoices):
@@ -54,6 +56,9 @@ class Headline(TextChoices):
     DISABLED = "disabled", "Disabled"
 
 
+TROUBLE = (Headline.ACTION_REQUIRED, Headline.UNREACHABLE, Headline.UNSUPPORTED)  # what needs a person
+
+
 def headline(*, enabled: bool, credential: str, reachability: str, tools: str) -> Headline:
     """Return the word for these states (values of the choices above); the most pressing fact wins."""
     if not enabled:
@@ -71,6 +76,28 @@ def headline(*, enabled: bool, credential: str, reachability: str, tools: str) -
     if tools == ToolsState.IN_SYNC:
         return Headline.CONNECTED
     return Headline.CHECKING if tools == ToolsState.NEVER_LISTED else Headline.ACTION_REQUIRED
+
+
+def shows(*words: Headline) -> Q:
+    """Return the condition that the headline is one of these words; the rules are asked, not repeated in SQL."""
+    fitting: dict[tuple[bool, str, frozenset[str]], list[str]] = {}
+    for enabled, reachability, credential in product([True, False], ReachabilityState, CredentialState):
+        tools = frozenset(
+            state.value
+            for state in ToolsState
+            if headline(enabled=enabled, credential=credential, reachability=reachability, tools=state) in words
+        )
+        if tools:
+            fitting.setdefault((enabled, reachability.value, tools), []).append(credential.value)
+    matching = Q(pk__in=[])
+    for (enabled, reached, tools), credentials in fitting.items():
+        matching |= Q(
+            enabled=enabled,
+            reachability_state=reached,
+            credential_state__in=credentials,
+            tools_state__in=sorted(tools),
+        )
+    return matching
 
 
 NOT_REACHED = frozenset({ReachabilityState.UNREACHABLE, ReachabilityState.UNSUPPORTED, ReachabilityState.BUSY})

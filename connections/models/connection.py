@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
-from itertools import product
 from typing import Any
 
 from django.db import models
@@ -118,20 +117,6 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
             ending = f"-{number}"
             slug, number = f"{base[: SLUG_LENGTH - len(ending)].rstrip('-')}{ending}", number + 1
         return slug
-
-    def showing(self, word: Headline) -> ConnectionQuerySet:
-        """Return the connections whose headline is this word; the rules are asked, not repeated in SQL."""
-        matching = Q(pk__in=[])
-        for enabled, *states in product([True, False], CredentialState, ReachabilityState, ToolsState):
-            credential, reachability, tools = states
-            if word == headline(enabled=enabled, credential=credential, reachability=reachability, tools=tools):
-                matching |= Q(
-                    enabled=enabled,
-                    credential_state=credential,
-                    reachability_state=reachability,
-                    tools_state=tools,
-                )
-        return self.filter(matching)
 
 
 class Connection(models.Model):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from connections.columns import stamp
-from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, TenantFilter
+from connections.filters import TenantFilter
+from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin
 
 
 class NoticeAdmin(ReadOnlyAdmin):

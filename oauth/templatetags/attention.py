@@ -15,11 +15,10 @@ from django.utils import timezone
 from connections.ages import ago
 from connections.models import Authorization, Connection, Notice, Tenant, User
 from connections.notices import notices
-from connections.states import NOT_LET_IN, Headline, headline, next_step
+from connections.states import NOT_LET_IN, TROUBLE, Headline, headline, next_step
 from connections.tenancy import ADMINS_AND_AUDITORS, person, tenants_of
 
 SHOWN = 20
-_TROUBLE = (Headline.ACTION_REQUIRED, Headline.UNREACHABLE, Headline.UNSUPPORTED)
 _SOON = frozenset({"sign_in_ends", "refresh_failing", "insufficient_scope", "signer_left"})
 
 register = template.Library()
@@ -115,7 +114,7 @@ def _broken(tenants: QuerySet[Tenant], states: list[States]) -> QuerySet[Connect
     noticed = Q(Exists(Notice.objects.open().filter(connection=OuterRef("pk"), owner=None)))
     for group in states:
         word = group.headline
-        if word not in _TROUBLE:
+        if word not in TROUBLE:
             continue
         same_states = Q(
             enabled=group.enabled,

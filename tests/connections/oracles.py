@@ -121,9 +121,12 @@ def filters(model: type[Model], user: User, ids: Sequence[object]) -> list[str]:
     page, asked = admin.site.get_model_admin(model), []
     for entry in page.get_list_filter(request):
         if callable(entry):
-            asked += [f"{entry.parameter_name}={value}" for value in (*ids, "1", "unknown", "usable")]
+            asked += [
+                f"{entry.parameter_name}={value}" for value in (*ids, "1", "", "acme", "unknown", "usable", "attention")
+            ]
         else:
             asked += [f"{entry}__id__exact={value}" for value in ids]
+            asked += [f"{entry}_name={value}" for value in ("acme", "rival", "only", "")]
             asked += [f"{entry}{end}" for end in ("__isnull=True", "__isnull=False", "__exact=1", "__in=1", "=1")]
     return asked
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from connections.forms import NAME_TAKEN
 from connections.models import AuditEvent, Connection, Credential, User
-from connections.states import CredentialState, Headline, ReachabilityState, ToolsState
+from connections.states import CredentialState, Headline, ReachabilityState, ToolsState, shows
 from tests.conftest import House
 from tools.models import Probe, Tool
 
@@ -154,7 +154,7 @@ def test_the_filter_by_status_agrees_with_the_headline_in_every_state(acme: Hous
     ]  # fmt: skip
     Connection.objects.bulk_create(rows)
     for word in Headline:
-        shown = set(Connection.objects.showing(word).values_list("name", flat=True))
+        shown = set(Connection.objects.filter(shows(word)).values_list("name", flat=True))
         assert shown == {row.name for row in Connection.objects.all() if row.headline == word}
 
 

@@ -18,10 +18,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from connections.columns import stamp
+from connections.filters import TenantFilter
 from connections.forms import TenantForm
 from connections.forms.fields import NameField
 from connections.quotas import ASSIGNMENTS, QuotaReached, take
-from connections.tenancy import TenantFilter, only_tenant, person
+from connections.tenancy import only_tenant, person
 from tools.admin.consents import ConsentAdmin
 from tools.admin.token_forms import TokenForm, revoke, revoked_message, show_once
 from tools.calls import acting

@@ -20,7 +20,8 @@ from django.views.decorators.http import require_GET
 
 from connections.columns import stamp
 from connections.errors import SealBroken
-from connections.tenancy import TenantFilter, person
+from connections.filters import TenantFilter
+from connections.tenancy import person
 from tools.admin.decisions import DecisionAdmin, RefusalForm
 from tools.admin.rendering import blocks_of, is_whole, readable
 from tools.admin.timeline import hints_of, timeline_of

@@ -20,8 +20,9 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from connections.columns import stamp
+from connections.filters import TenantFilter
 from connections.models import Connection
-from connections.tenancy import ReadOnlyAdmin, TenantAdmin, TenantFilter, person
+from connections.tenancy import ReadOnlyAdmin, TenantAdmin, person
 from tools.admin.descriptions import DescriptionForm
 from tools.admin.placement import PlacementForm
 from tools.catalog import listing

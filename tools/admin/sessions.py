@@ -17,7 +17,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from connections.columns import stamp
-from connections.tenancy import ReadOnlyAdmin, TenantFilter
+from connections.filters import TenantFilter
+from connections.tenancy import ReadOnlyAdmin
 from tools.models import McpSession
 from tools.models.sessions import McpSessionQuerySet, SessionEnd
 

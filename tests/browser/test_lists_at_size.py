@@ -1,0 +1,45 @@
+"""The lists of a large platform in a browser: the first row is seen at once, and the filters can be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from connections.models import Tenant, User
+from tests.browser.conftest import Visit
+from tests.connections import crowd
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (375, "dark")])
+def test_the_first_row_is_above_the_fold(
+    superuser: User, visit: Visit, width: int, colours: str, tmp_path: Path
+) -> None:
+    crowd.gather(205, 1_358)
+    root = visit(superuser, width=width, colours=colours)
+    for place in ("connections/connection", "tools/tool"):
+        root.open(f"/admin/{place}/")
+        row = root.page.locator("#result_list tbody tr").first
+        expect(row).to_be_visible()
+        box = row.bounding_box()
+        assert box is not None
+        if width == 1280:
+            assert box["y"] + box["height"] <= 900, place
+        assert root.complaints == []
+        assert root.violations() == []
+        root.complaints.clear()
+        root.shoot(place.partition("/")[2], tmp_path)
+    root.open("/admin/connections/connection/?status=attention")
+    some = Tenant.objects.get(name="Company 004")
+    root.page.get_by_label("By organization").select_option(str(some.pk))
+    root.page.get_by_role("button", name="Show").first.click()
+    expect(root.page.locator("#result_list tbody tr").first).to_contain_text("Server ")
+    assert "status=attention" in root.page.url
+    root.open("/admin/tools/tool/")
+    root.page.get_by_label("By connection").fill("Server 0007")
+    root.page.get_by_label("By connection").press("Enter")
+    expect(root.page.locator("#result_list tbody tr")).to_have_count(1)
+    root.shoot("searched", tmp_path)

@@ -29,7 +29,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 
-from connections import audit, deleting, history, lookups
+from connections import audit, changes, deleting, history, lookups
 from connections.models import AuditEvent, Role, Tenant, User
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ else:
 EVERY_ROLE = frozenset(Role)
 ADMINS = frozenset({Role.ADMIN})
 ADMINS_AND_AUDITORS = frozenset({Role.ADMIN, Role.AUDITOR})
-HISTORY_LENGTH = 200  # events shown on one page
 LONGEST_SEARCH = 200  # characters
 NOTHING_CHOSEN = "None of what you chose is here any more. Nothing was changed."
 
@@ -198,9 +197,20 @@ class ClosedAdmin(_ModelAdmin):
         self.audit(request, "created", obj)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
-        """Record which fields were changed."""
-        changes = [entry.get("changed", {}) for entry in message] if isinstance(message, list) else []
-        self.audit(request, "changed", obj, fields=[field for change in changes for field in change.get("fields", [])])
+        """Record which fields were changed, and their values before and after as far as everybody may read them."""
+        entries = [entry.get("changed", {}) for entry in message] if isinstance(message, list) else []
+        values = {name: what for entry in entries for name, what in entry.get("values", {}).items()}
+        fields = [field for entry in entries for field in entry.get("fields", [])]
+        self.audit(request, "changed", obj, fields=fields, **({"changes": values} if values else {}))
+
+    def construct_change_message(
+        self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return what was changed, with the values."""
+        message: list[dict[str, Any]] = super().construct_change_message(request, form, formsets, add)
+        if message and "changed" in message[0] and not add:
+            message[0]["changed"]["values"] = changes.of(form, form.changed_data)
+        return message
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:  # type: ignore[override]
         """Record that the rows were deleted."""
@@ -220,7 +230,7 @@ class ClosedAdmin(_ModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": f"History of {row}",
-            "lines": history.lines_of(events[:HISTORY_LENGTH], self.opts),
+            **history.page_of(row, events, request.GET),
             "object": row,
             "opts": self.opts,
         }

@@ -22,7 +22,7 @@ from django.db import transaction
 from django.db.models import Model, Value
 from django.db.models.functions import Lower
 
-from connections import audit, checking, names, quotas
+from connections import audit, changes, checking, names, quotas
 from connections.forms.address import AddressFields
 from connections.forms.fields import NameField, seconds
 from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_IS_TRUSTED, WHAT_SIGN_INS_HANG_ON, OAuthFields
@@ -286,10 +286,12 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
                 if name not in {*_NO_SETTINGS, *Kind.values, *(f"remove_{k}" for k in Kind)}
             ]
             verb = "created" if self.before is None else "changed"
-            trusted = {name: self.cleaned_data[name] or "no" for name in WHAT_IS_TRUSTED if name in fields}
+            told: dict[str, Any] = {name: self.cleaned_data[name] or "no" for name in WHAT_IS_TRUSTED if name in fields}
+            if self.before is not None:
+                told["changes"] = changes.of(self, fields, self.before)
             audit.record(
                 self.user, f"connection.{verb}", connection, tenant=tenant, fields=fields, secrets=changed_secrets,
-                **trusted,
+                **told,
             )  # fmt: skip
             checking.request_check(connection)
         return connection

@@ -186,7 +186,7 @@ class SecretFields(forms.Form):
             if used and entered:
                 row = self.stored.get(kind) or Credential(connection=connection, kind=kind)
                 row.set(entered, by=self.user)
-                changed.append(f"{kind} set")
+                changed.append(f"{kind} {'replaced' if kind in self.stored else 'set'}")
             elif kind in self.stored and (not used or self.cleaned_data.get(f"remove_{kind}")):
                 self.stored[kind].delete()
                 changed.append(f"{kind} removed")

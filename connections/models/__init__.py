@@ -1,6 +1,7 @@
 """Who may reach what, with which secret.
 
     User ─── Membership(role) ─── Tenant ──┬── Connection ─── Credential (one row per secret)
+                                           │            └── StateMove (when its states moved)
                                            └── AuditEvent (append-only)
 
 The tenant is stored once, on its own rows; every query starts from it (`tenant.connections`).
@@ -19,6 +20,7 @@ from connections.models.connection import (
 )
 from connections.models.credential import Credential
 from connections.models.heartbeats import Heartbeat
+from connections.models.moves import StateMove
 from connections.models.notices import OF_CALLS, Bulletin, Kind, Matter, Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
 
@@ -42,6 +44,7 @@ __all__ = [
     "Role",
     "SessionCalls",
     "Sharing",
+    "StateMove",
     "Tenant",
     "TokenAuth",
     "User",

@@ -305,10 +305,11 @@ class Connection(models.Model):
             f"{which}_reason": reason[:60],
             f"{which}_sentence": sentence[:300],
         }
-        was = getattr(self, f"{which}_state")
+        was, since = getattr(self, f"{which}_state"), getattr(self, f"{which}_since")
         if was != state:
             changed[f"{which}_since"] = now
         if self.record(**changed) and was != state:
+            self.state_moves.note(which, was, state, reason[:60], sentence[:300], since)
             tell(
                 logger, "A connection's state has moved.", connection=self.pk, tenant=self.tenant_id, of=which,
                 was=str(was), state=str(state), code=reason[:60],

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from connections import audit
 from connections.models import User
+from connections.states import ReachabilityState
 from tests.browser.conftest import Visit
 from tests.conftest import House, found
 
@@ -24,6 +25,9 @@ def test_history_is_read_as_words(
     audit.record(acme.admin, "connection.created", orders, tenant=acme.tenant)
     audit.record(acme.admin, "connection.changed", orders, tenant=acme.tenant, fields=changed, secrets=["api_key set"])
     audit.record("system", "connection.sign_in_ended", orders, tenant=acme.tenant, outcome="refused", reason="too dear")
+    told = {"changes": {"name": ["Orders", "Orders EU"], "call_timeout": [300, 60]}}
+    audit.record(acme.admin, "connection.changed", orders, tenant=acme.tenant, **told)
+    orders.set_reachability(ReachabilityState.UNREACHABLE, "connect_timeout", "It did not accept the connection.")
     ann = visit(acme.admin, width=width, colours=colours)
     ann.open(f"/admin/connections/connection/{orders.pk}/history/")
     expect(ann.page.locator("#change-history")).to_contain_text("name, server URL, calls per minute, grant")

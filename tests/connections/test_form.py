@@ -274,7 +274,9 @@ def test_each_save_leaves_an_audit_event_that_names_fields_and_no_secret(acme: H
     saved(acme, connection, name="Orders 2", api_key=f"{SECRET}-2")
     made, changed = AuditEvent.objects.order_by("at")
     assert (made.action, made.actor, made.tenant) == ("connection.created", "admin@acme.example", acme.tenant)
-    assert changed.data == {"fields": ["name"], "secrets": ["api_key set"]}
+    assert changed.data == {
+        "fields": ["name"], "secrets": ["api_key replaced"], "changes": {"name": ["Orders", "Orders 2"]},
+    }  # fmt: skip
     assert SECRET not in f"{made.data} {changed.data}"
 
 

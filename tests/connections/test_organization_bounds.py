@@ -34,7 +34,8 @@ def test_an_admin_sets_how_long_calls_are_kept_and_wait_and_it_is_audited(acme: 
     assert bounds(acme) == (7, 48, 1000)
     event = AuditEvent.objects.get(action="tenant.changed")
     assert event.actor == acme.admin.username
-    assert event.data == {"fields": ["Days that calls are kept", "Hours to decide or answer"]}
+    assert event.data["fields"] == ["Days that calls are kept", "Hours to decide or answer"]
+    assert event.data["changes"] == {"retention_days": [30, 7], "decision_hours": [24, 48]}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0007_heartbeats'),
+        ('connections', '0008_bulletins'),
     ]
 
     operations = [

@@ -50,6 +50,11 @@ def carry_out(work: Callable[[], Value]) -> Value:
     raise AssertionError  # the last try returns or raises
 
 
+def waited_for_each_other(error: BaseException) -> bool:
+    """Whether the database has ended a transaction because it and another one waited for each other."""
+    return _sqlstate(error) in _DEADLOCKS
+
+
 def carry_out_beside(work: Callable[[], Value]) -> Value:
     """Run in a transaction what a deletion may wait for while it waits for the deletion: that costs another try."""
     for left in reversed(range(_TRIES)):

@@ -24,7 +24,7 @@ from uuid import UUID
 import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from connections import outages, sealing, statement_timeouts
+from connections import deleting, outages, sealing, statement_timeouts
 from connections.errors import DuvoError
 from tools.models import Call, StoredContent
 from tools.models.call_states import OPEN_STATES
@@ -146,8 +146,11 @@ class _Writer:
                     failure
                 ):  # it would wait as long again
                     raise
-                connection.close()  # the database was restarted, say: a new connection may do
-                overtaken = _commit(rows, again=True)
+                if deleting.waited_for_each_other(failure):
+                    overtaken = deleting.carry_out_beside(lambda: _commit(rows, again=True))
+                else:
+                    connection.close()  # the database was restarted, say: a new connection may do
+                    overtaken = _commit(rows, again=True)
         except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to get the error
             hopeless = statement_timeouts.expired(error) or outages.is_away(error)
             if len(entries) > 1 and not hopeless:  # one bad row must not take the others down

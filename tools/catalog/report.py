@@ -40,7 +40,9 @@ SLOW_START = timedelta(seconds=15)  # a running worker starts a check within a s
 def report_of(connection: Connection, now: datetime) -> dict[str, Any]:
     """Return the headline, the three states, the next step, the latest check and the tools of a connection."""
     probe = connection.probes.first()
-    running = probe is not None and probe.outcome == Probe.Outcome.RUNNING
+    # Also between the lease and its report, and where the report has ended since the connection's row was read.
+    leased = connection.probe_lease_until is not None and connection.probe_lease_until > now
+    running = leased or (probe is not None and probe.outcome == Probe.Outcome.RUNNING)
     waiting = connection.enabled and not running and connection.next_probe_at <= now
     return {
         "headline": {"code": connection.headline.value, "label": connection.headline.label},

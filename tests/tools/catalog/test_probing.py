@@ -16,6 +16,7 @@ from tests.conftest import House
 from tests.servers.fixtures import StartServer
 from tests.servers.kinds import TOKEN, answers, only_legacy
 from tools.catalog import access, probing
+from tools.catalog.report import report_of
 from tools.models import Probe
 
 Probed = Callable[[Connection], Probe]
@@ -291,3 +292,12 @@ def test_a_check_whose_process_died_is_due_again_when_its_lease_is_over(acme: Ho
     assert probing._claim(connection.pk) is not None
     assert probing.due(timezone.now()) == []
     assert probing.due(timezone.now() + probing.LEASE) == [connection.pk]
+
+
+def test_a_check_that_has_just_begun_is_shown_as_running(acme: House) -> None:
+    connection = acme.connection()
+    now = timezone.now()
+    connection.probe_lease_until, connection.next_probe_at = now + timedelta(minutes=2), now + timedelta(minutes=2)
+    report = report_of(connection, now)
+    assert report["live"]
+    assert report["progress"] == "A check is running."

@@ -101,6 +101,10 @@ class Program:
         say(f"POST {path}: {answer.status_code} {answer.text[:500]}")
         return answer
 
+    def disable(self, connection: str) -> None:
+        """Disable a connection, which closes the stream of its session: the suite waits until nobody is connected."""
+        self._http.patch(f"/connections/{connection}", json={"enabled": False}).raise_for_status()
+
     def checked(self, connection: str, since: str | None = None) -> Json:
         """Wait for a check that ended after `since` and left nothing open, and return the connection."""
         deadline = time.monotonic() + PATIENCE
@@ -176,6 +180,7 @@ class Visit:
                 before = self.admin.get(f"/connections/{connection['id']}")
                 if self.sign_in_while_asked(before) is before:
                     break
+        self.admin.disable(connection["id"])
 
     def call(self, name: str, arguments: Json) -> httpx2.Response:
         answer = self.assignment.post(f"/tools/{name}/call", {"arguments": arguments})

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
 from django.conf import settings
 from django.utils import timezone
 from redis import Redis
 
 from tests.live import Api
 from tests.processes import StartWeb, StartWorker
-from tests.servers import valkey
 from tests.servers.remembering import RememberingBox
 from tests.tools.calls.test_sessions import ended, linger, put, said, streams
 from tests.tools.conftest import Shop, eventually
@@ -93,40 +89,6 @@ def own_beat(other: UUID) -> datetime:
 def seen(reader: UUID) -> bool:
     """Whether this process has seen that a reader attends."""
     return any(here.roll is not None and reader in here.roll.attended for here in keeping.everywhere().values())
-
-
-async def test_redis_that_is_started_anew_has_killed_nobody(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pubsub, "_PATIENCE", 30.0)  # who asks in vain sees no death: the beats decide then
-    with valkey.broker() as broker:
-        settings.REDIS_URL = broker.url
-        me, other, third = uuid4(), uuid4(), uuid4()
-        attending = [asyncio.ensure_future(pubsub.attend(one)) for one in (me, other, third)]
-        roll = pubsub.RollCall(me)
-
-        await both_attend(roll, other, third)
-        broker.stop()
-        assert await roll.died({other, third}) == set()
-        broker.start()
-        await both_attend(roll, other, third)
-        attending[1].cancel()
-        for _ in range(3_000):
-            if died := await roll.died({other, third}):
-                break
-            await asyncio.sleep(0.01)
-        assert died == {other}
-        assert await roll.died({other, third}) == set()
-        for task in attending:
-            task.cancel()
-        await asyncio.gather(*attending, return_exceptions=True)
-        await roll.close()
-
-
-async def both_attend(roll: pubsub.RollCall, *others: UUID) -> None:
-    """Return when Redis sees both; nobody dies meanwhile."""
-    async with asyncio.timeout(30):
-        while not roll.attended.issuperset(others):
-            assert await roll.died(others) == set()
-            await asyncio.sleep(0.01)
 
 
 # --- what the server asks there ---

@@ -3,7 +3,15 @@
 import django.db.models.deletion
 import django.utils.timezone
 import uuid_utils.compat
+from importlib import import_module
+
 from django.db import migrations, models
+
+
+def keep(apps, schema_editor):
+    """SQLite makes the table anew for a new column, and forgets its triggers."""
+    if schema_editor.connection.vendor == "sqlite":
+        import_module("tools.migrations.0001_initial").keep(apps, schema_editor)
 
 
 class Migration(migrations.Migration):
@@ -31,6 +39,7 @@ class Migration(migrations.Migration):
             name='session_restarted',
             field=models.BooleanField(db_default=False),
         ),
+        migrations.RunPython(keep, migrations.RunPython.noop),
         migrations.CreateModel(
             name='McpSession',
             fields=[

@@ -32,7 +32,7 @@ PASSWORD = "correct horse battery staple"
 # Who waits in vain is told after 2.5 s that the database does not answer; a busy machine may take longer. The product's
 # own processes, with which that is tested, keep their patience.
 if pool := settings.DATABASES["default"].get("OPTIONS", {}).get("pool"):
-    pool["timeout"] = 30
+    pool["timeout"] = 10
 
 
 @dataclass

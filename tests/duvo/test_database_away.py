@@ -24,7 +24,7 @@ from tests.servers import postgres
 PAUSE = 8.0  # seconds
 OUTAGE = 20.0  # seconds; by then the pauses of a pool that doubles them are 16 seconds long
 SOON = 3.0  # seconds
-BUSY = 6.0  # seconds more, on a busy machine
+BUSY = 2.0  # seconds more, on a busy machine
 TOKEN = f"duvo_{'x' * 43}"
 
 
@@ -68,9 +68,7 @@ def nobody_waits(http: httpx2.Client, asked: Asked, seconds: float) -> None:
     time.sleep(1.5)  # what a process knows of a token is a second old
     while time.monotonic() - gone < seconds:
         for path, headers, _ in asked:
-            began = time.monotonic()
-            answer = http.get(path, headers=headers)
-            assert time.monotonic() - began < SOON + BUSY, path
+            answer = told_soon(http, path, headers)
             assert answer.status_code == 503, (path, answer.text)
             if path == "/readyz":
                 assert answer.json()["checks"]["database"] is False
@@ -80,6 +78,16 @@ def nobody_waits(http: httpx2.Client, asked: Asked, seconds: float) -> None:
             else:
                 assert "The database does not answer" in answer.text
                 assert answer.headers["retry-after"] == "5"
+
+
+def told_soon(http: httpx2.Client, path: str, headers: dict[str, str]) -> httpx2.Response:
+    """Return an answer that came soon: what a machine does beside this is no fault of the product, once or twice."""
+    for _ in range(3):
+        began = time.monotonic()
+        answer = http.get(path, headers=headers)
+        if time.monotonic() - began < SOON + BUSY:
+            return answer
+    pytest.fail(f"nobody hears soon at {path}")
 
 
 def everything_is_back(http: httpx2.Client, bearer: dict[str, str]) -> None:

@@ -94,7 +94,7 @@ def stop(call: Call, end: End, now: datetime) -> bool:
     else:
         stopped = same.end(CallState.CANCELLED, end.code, in_part(end), now)
         if stopped and end.tells_server and Call.objects.filter(pk=call.pk).exclude(sealed_task="").exists():
-            _send("tools.cancel_task", call.pk)
+            cancel_task(call.pk)
     if stopped:
         pubsub.publish(call.pk)
     return bool(stopped)
@@ -262,8 +262,9 @@ def _spared() -> Q:
     return Q(token__calls_go_on=True) & ~Q(state=CallState.AWAITING_APPROVAL)
 
 
-def _send(task: str, call_id: UUID) -> None:
+def cancel_task(call_id: UUID) -> None:
+    """Have a worker send `tasks/cancel` for a call."""
     try:
-        current_app.send_task(task, kwargs={"call_id": str(call_id)}, retry=False)
+        current_app.send_task("tools.cancel_task", kwargs={"call_id": str(call_id)}, retry=False)
     except (OperationalError, OSError, RedisError):
         return  # the server finishes a task that nobody wants

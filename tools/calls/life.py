@@ -20,13 +20,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from celery import current_app
 from django.conf import settings
 from django.db import IntegrityError
 from django.db.models import Q
 from django.utils import timezone
-from kombu.exceptions import OperationalError
-from redis import RedisError
 from uuid_utils.compat import uuid7
 
 from connections import deleting, egress
@@ -161,7 +158,7 @@ def cancel(call: Call) -> None:
     nobodys = row.filter(Q(lease_until=None) | Q(state=CallState.QUEUED))
     if nobodys.end(CallState.CANCELLED, CallCancelled.code, CallCancelled().sentence, now):
         if row.exclude(sealed_task="").exists():
-            _send("tools.cancel_task", call.pk)
+            ending.cancel_task(call.pk)
         return
     pubsub.publish(call.pk)
 
@@ -397,10 +394,3 @@ async def _give_back(slot: limits.Slot | None, follower: limits.FollowerSlot | N
 
 def _lease() -> timedelta:
     return timedelta(seconds=settings.CALL_LEASE)
-
-
-def _send(task: str, call_id: UUID) -> None:
-    try:
-        current_app.send_task(task, kwargs={"call_id": str(call_id)}, retry=False)
-    except (OperationalError, OSError, RedisError):
-        return  # the server finishes a task that nobody wants

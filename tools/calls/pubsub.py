@@ -99,8 +99,6 @@ async def _listen(channel: str, callback: Callable[[bytes], None]) -> None:
                 async for message in subscription.listen():
                     if message["type"] == "message":
                         callback(message["data"])
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            raise asyncio.CancelledError  # a connection that could not be closed must not hide it
         await asyncio.sleep(_AGAIN)
 
 

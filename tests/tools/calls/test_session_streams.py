@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -11,6 +13,7 @@ from redis import Redis
 
 from tests.live import Api
 from tests.processes import StartWeb, StartWorker
+from tests.servers import valkey
 from tests.servers.remembering import RememberingBox
 from tests.tools.calls.test_sessions import ended, linger, put, said, streams
 from tests.tools.conftest import Shop, eventually
@@ -89,6 +92,45 @@ def own_beat(other: UUID) -> datetime:
 def seen(reader: UUID) -> bool:
     """Whether this process has seen that a reader attends."""
     return any(here.roll is not None and reader in here.roll.attended for here in keeping.everywhere().values())
+
+
+async def test_redis_that_is_started_anew_has_killed_nobody(settings: Any) -> None:
+    with valkey.broker() as broker:
+        settings.REDIS_URL = broker.url
+        me, other, third = uuid4(), uuid4(), uuid4()
+        roll = pubsub.RollCall(me)
+        lasting = [asyncio.create_task(pubsub.attend(one)) for one in (me, third)]
+        try:
+            assert await died_after(roll, other, {third}) == {other}
+            broker.stop()
+            assert await roll.died({other, third}) == set()
+            broker.start()
+            assert await died_after(roll, other, {third}) == {other}
+        finally:
+            for task in lasting:
+                task.cancel()
+            await asyncio.wait(lasting)
+            await roll.close()
+
+
+async def died_after(roll: pubsub.RollCall, other: UUID, lasting: set[UUID]) -> set[UUID]:
+    """Have another reader attend and die until Redis says so, and return who has died.
+
+    While subscriptions come back, as after a start of Redis, a death may be missed: then the beats say so.
+    """
+    readers = {other, *lasting}
+    async with asyncio.timeout(60):
+        while True:
+            attending = asyncio.create_task(pubsub.attend(other))
+            while not roll.attended.issuperset(readers):
+                assert not lasting & await roll.died(readers)
+                await asyncio.sleep(0.01)
+            attending.cancel()
+            await asyncio.wait([attending])
+            for _ in range(100):
+                if died := await roll.died(readers):
+                    return died
+                await asyncio.sleep(0.01)
 
 
 # --- what the server asks there ---

@@ -278,7 +278,8 @@ async def _ask(run: Run, alive: watching.Running, session: CallSession, tracepar
     finally:
         if session.restarted:
             run.restarted.set()
-            await in_thread(partial(run.rows().update, session_restarted=True))
+            with suppress(DatabaseFailed):  # the caller who waits is told all the same
+                await in_thread(partial(run.rows().update, session_restarted=True))
     if moved.is_set():  # the next check finds out what else is new
         await _note(run, mcp_client.EraChanged())
     return response

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from connections.models import Connection
@@ -18,7 +19,7 @@ from tests.processes import StartWeb, StartWorker
 from tests.servers import kinds
 from tests.servers.remembering import RememberingBox
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools.calls.sessions import ending, opening
+from tools.calls.sessions import ending, of_call, opening
 from tools.mcp_client import sessions as in_process
 from tools.models import Assignment, Call, McpSession
 from tools.models.sessions import SessionEnd
@@ -346,6 +347,36 @@ def test_a_server_that_does_not_answer_is_told_three_times(cart: Shop, monkeypat
             ending.tell(session_id)
     assert deleted(cart).count(used(cart)[0]) == 3
     assert McpSession.objects.get().sealed_session == ""
+
+
+def test_who_ends_many_sessions_does_not_wait_for_every_slow_server(
+    cart: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        put(cart.api, "x", name)
+    monkeypatch.setattr(in_process, "COURTESY_TIMEOUT", 1.0)
+    monkeypatch.setattr(ending, "PATIENCE", 0.5)
+    cart.server.rules.insert(0, kinds.hangs)
+    assert ending.end(McpSession.objects.all(), SessionEnd.PROGRAM) == 3
+    assert len(set(deleted(cart)) & set(used(cart))) == 1
+    del cart.server.rules[0]
+    for session_id in ending.due(timezone.now()):
+        ending.tell(session_id)
+    assert len(set(deleted(cart)) & set(used(cart))) == 3
+
+
+def test_a_database_that_goes_away_with_the_session_leaves_nothing_unknown(
+    cart: Shop, box: RememberingBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> None:
+        raise OperationalError("gone")
+
+    put(cart.api, "a")
+    restart(cart, 404)
+    monkeypatch.setattr(of_call, "_forget", away)
+    answer = cart.api.call("orders__put", {"thing": "b"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "session_unavailable")
+    assert box.executions["put"] == 1
 
 
 # --- how many there may be ---

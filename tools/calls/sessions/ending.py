@@ -11,6 +11,7 @@ had. To the server of a disabled connection nothing is sent: it is left to give 
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -26,6 +27,7 @@ from tools.mcp_client import Server, end_session
 from tools.models import McpSession
 from tools.models.sessions import McpSessionQuerySet, SessionEnd
 
+PATIENCE: Final = 5.0  # seconds that who ends sessions waits for their servers
 _AT_ONCE: Final = 500
 _MOST_TRIES: Final = 3
 _TELLING: Final = timedelta(seconds=60)  # after which an attempt to tell a server counts as lost
@@ -75,13 +77,20 @@ def tell(session_id: UUID) -> None:
 
 
 def end(sessions: McpSessionQuerySet, reason: SessionEnd) -> int:
-    """End these sessions and tell their servers, which takes seconds at most; return how many there were."""
+    """End these sessions and tell their servers, which takes seconds at most; return how many there were.
+
+    Servers that others have kept waiting too long are told a moment later, by a worker.
+    """
     now = timezone.now()
     ids = list(sessions.live().filter(opened_at__isnull=False).values_list("pk", flat=True))
     chosen = McpSession.objects.filter(pk__in=ids)
     ended = chosen.end(reason, now)
     chosen.update(due_at=now + _TELLING)
-    for session_id in ids:
+    begun = time.monotonic()
+    for number, session_id in enumerate(ids):
+        if time.monotonic() - begun > PATIENCE:
+            McpSession.objects.filter(pk__in=ids[number:]).exclude(sealed_session="").update(due_at=now)
+            break
         tell(session_id)
     return ended
 

@@ -88,7 +88,10 @@ class CallSession:
         """End the session's row; raises SessionLost for a named one."""
         if self.joined is None:
             return
-        await in_thread(_forget, self.joined.id)
+        try:
+            await in_thread(_forget, self.joined.id)
+        except DatabaseFailed as failure:
+            raise SessionUnavailable from failure
         keeping.here().leave(self.joined.id)
         if session is self.fresh:  # there was nothing to remember
             return

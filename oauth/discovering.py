@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -34,6 +35,7 @@ _NO_SERVER = "no_authorization_server"
 NOT_NEEDED = "sign_in_not_needed"
 NOWHERE = frozenset({_NO_SERVER, NOT_NEEDED})  # there is no sign-in server
 _SHORTEST_SECRET = 12  # characters; a shorter text may be part of a URL by chance
+_COURTESY = 2.0  # seconds to end a session of the server
 WHOLE_TIMEOUT = 25.0  # seconds for all of them: a person waits
 _PKCE_ASSUMED = Step(
     "PKCE with S256",
@@ -272,6 +274,8 @@ async def _fetch(request: MetadataRequest, headers: Mapping[str, str], left: flo
             )
         except DuvoError as error:
             return MetadataResponse(trouble=error.sentence)
+        if session := answer.headers.get("mcp-session-id"):
+            await _end_session(url, {**headers, "mcp-session-id": session}, ends - clock())
         target = _target(url, answer) if request.method == "GET" else ""
         if not target:
             came_from = url if hop else ""
@@ -281,6 +285,12 @@ async def _fetch(request: MetadataRequest, headers: Mapping[str, str], left: flo
             return MetadataResponse(answer.status, leads_to=egress.origin(target) or "which has no address")
         url = target
     return MetadataResponse(trouble="It has moved more than three times.")
+
+
+async def _end_session(url: str, headers: Mapping[str, str], left: float) -> None:
+    """Tell a server of the handshake era that the session which it opened for the look is over (2025-11-25)."""
+    with contextlib.suppress(DuvoError):  # a courtesy: such a server forgets the session by itself later
+        await egress.fetch("DELETE", url, headers=headers, timeout=min(_COURTESY, max(left, 0.0)), head_only=True)
 
 
 def _target(url: str, answer: egress.Answer) -> str:

@@ -18,7 +18,7 @@ from tests.oauth.protocol.test_discovery import CHALLENGE, HINT, MCP, document, 
 from tests.oauth.test_callback import changed, refused
 from tests.oauth.test_sign_in import works
 from tests.servers.authorization.server import approve
-from tests.servers.fixtures import StartReceiver
+from tests.servers.fixtures import StartReceiver, StartServer
 from tests.servers.kinds import respond
 from tests.servers.running import Incoming, Receive, Rule, Send
 
@@ -250,6 +250,14 @@ def test_a_redirect_of_the_mcp_server_itself_is_not_followed(scene: StartScene) 
     discovering.discover(discovering.Settings(scene.server.url, headers={"x-api-key": "s3cret-of-acme"}))
     assert all("x-api-key" not in request.headers for request in scene.server.requests if request.path != "/mcp")
     assert all(request.path != "/other" for request in scene.server.requests)
+
+
+def test_a_session_that_the_server_opened_for_the_look_is_ended(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    conclusion = discovering.discover(discovering.Settings(server.url, headers={"x-team": "acme"}))
+    assert conclusion.entrance.status == 200
+    ends = [request.headers for request in server.requests if request.method == "DELETE"]
+    assert [(end["mcp-session-id"], end["x-team"]) for end in ends] == [(server.sessions[0], "acme")]
 
 
 # --- members that cannot be read --------------------------------------------------------------------------------------

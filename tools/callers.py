@@ -6,6 +6,7 @@ tokens, because each costs a query. A token that was valid lately is looked up e
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from tools.models import AccessToken
 from tools.models.assignments import digest_of
 
 UNKNOWN_AT_ONCE = 20  # unknown tokens that one address may try in this process; after them one a second
+SLOWED_DOWN_FOR = 1.0  # seconds
+MOST_SLOWED_DOWN = 500  # at once in this process; others are refused at once
 _NOTE_USE_EVERY = timedelta(minutes=1)
 _TOKEN = re.compile(r"duvo_[A-Za-z0-9_-]{43}")
 
@@ -72,6 +75,7 @@ principals: LoadingCache[str, Principal | None] = LoadingCache(_load, seconds=1.
 _good_lately: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=3600.0)  # by digest
 _lock = threading.Lock()
 _tries = Local()
+_slowed_down = 0
 
 
 def is_accepted(principal: Principal | None) -> bool:
@@ -88,14 +92,20 @@ def token_digest(header: str | None) -> str | None:
 async def recognize(digest: str, request: HttpRequest) -> Principal | None:
     """Return the principal of a token by its digest, or None if the token is unknown or no longer valid.
 
-    Raises TooManyTries after too many unknown tokens from the address of the request.
+    Raises TooManyTries after too many unknown tokens from the address of the request, and a second later: who guesses
+    without a pause would take the processor by being refused.
     """
     try:
         return principals.get_cached(digest)
     except KeyError:
+        pass
+    try:
         with _counted(digest, request) as found:
             found.append(await principals.get(digest))
         return found[0]
+    except TooManyTries:
+        await _slow_down()
+        raise
 
 
 def recognize_sync(digest: str, request: HttpRequest) -> Principal | None:
@@ -113,6 +123,16 @@ def forget() -> None:
     principals.clear()
     _good_lately.clear()
     _tries.clear()
+
+
+async def _slow_down() -> None:
+    global _slowed_down  # noqa: PLW0603 - of this process's one event loop
+    if _slowed_down < MOST_SLOWED_DOWN:
+        _slowed_down += 1
+        try:
+            await asyncio.sleep(SLOWED_DOWN_FOR)
+        finally:
+            _slowed_down -= 1
 
 
 @contextmanager

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection
+from django.test import RequestFactory
 
 from tests.conftest import House
 from tests.live import Api
 from tools import callers
 from tools.callers import UNKNOWN_AT_ONCE
 from tools.models import AccessToken
+from tools.models.assignments import digest_of
 
 pytestmark = pytest.mark.smoke
 
@@ -40,8 +44,9 @@ def made_up() -> str:
 
 @pytest.mark.parametrize("path", DOORS)
 def test_an_address_has_so_many_unknown_tokens_and_then_waits(
-    api: Api, acme: House, lookups: list[str], path: str
+    api: Api, acme: House, lookups: list[str], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(callers, "SLOWED_DOWN_FOR", 0.0)
     answers = [api.as_(made_up()).get(path) for _ in range(UNKNOWN_AT_ONCE + 20)]
     statuses = [answer.status_code for answer in answers]
     assert statuses[:UNKNOWN_AT_ONCE] == [401] * UNKNOWN_AT_ONCE
@@ -50,6 +55,18 @@ def test_an_address_has_so_many_unknown_tokens_and_then_waits(
     assert len(lookups) == len(answers) - len(refused)
     assert refused[0].json()["code"] == "too_many_tries"
     assert refused[0].headers["Retry-After"] == "1"
+
+
+async def test_who_guesses_without_a_pause_is_made_to_pause(acme: House, rf: RequestFactory, db: None) -> None:
+    request = rf.get(DOORS[1])
+    for _ in range(UNKNOWN_AT_ONCE):
+        callers._tries.charge(callers.Bucket(callers.share_of(callers.address_of(request)), UNKNOWN_AT_ONCE, 1e-6))
+    began = time.monotonic()
+    many = [callers.recognize(digest_of(made_up()), request) for _ in range(callers.MOST_SLOWED_DOWN + 1)]
+    refused = await asyncio.gather(*many, return_exceptions=True)
+    assert {type(refusal) for refusal in refused} == {callers.TooManyTries}
+    assert callers.SLOWED_DOWN_FOR <= time.monotonic() - began < 2 * callers.SLOWED_DOWN_FOR + 5
+    assert callers._slowed_down == 0
 
 
 @pytest.mark.parametrize("path", DOORS)

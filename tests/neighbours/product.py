@@ -55,7 +55,7 @@ class Product:
 
     def start(self) -> None:
         """Start every program; the web process answers when this returns."""
-        for program in processes.programs(port=self.port, data=self._folder):
+        for program in processes.programs(port=self.port):
             with (self._folder / f"{program.name}.log").open("wb") as log:
                 self._programs[program.name] = subprocess.Popen(
                     self._prefix + program.command,

@@ -48,7 +48,7 @@ def readers_that_stop(house: BrowserHouse, score: Score, rounds: int = ROUNDS //
 
 def a_long_job(house: BrowserHouse, score: Score) -> None:
     """A slow page, an approval, a cancel, a time-out and a long silence: page, cookie and references stay."""
-    job = Job(house, score, 0)
+    job = Job(house, score, 0, "long-job")  # of its own session the program may yet have to hear that it has ended
     score.pages += 1
     job.go(0)
     job.look(1)

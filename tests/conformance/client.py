@@ -94,7 +94,8 @@ class Program:
         )
 
     def get(self, path: str, **query: Any) -> Json:
-        return self._http.get(path, params=query, headers=WAITING).raise_for_status().json()
+        answer: Json = self._http.get(path, params=query, headers=WAITING).raise_for_status().json()
+        return answer
 
     def post(self, path: str, body: Json) -> httpx2.Response:
         answer = self._http.post(path, json=body, headers=WAITING)

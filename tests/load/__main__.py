@@ -8,14 +8,32 @@ from __future__ import annotations
 import resource
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from tests.faults import house
 from tests.load import in_flight, queued, waiting
 
 FILES = 4096  # the callers, the server and the web process hold a connection per call
 LEASE = 10  # seconds
-PARTS = {"in_flight": in_flight.measure, "waiting": waiting.measure, "queued": queued.measure}
+
+
+class Measured(Protocol):
+    """What a part has measured."""
+
+    def lines(self) -> list[str]:
+        """Return what to print."""
+
+    def broken_promises(self) -> list[str]:
+        """Return a sentence for each promise that was not kept."""
+
+
+PARTS: dict[str, Callable[[house.House], Measured]] = {
+    "in_flight": in_flight.measure,
+    "waiting": waiting.measure,
+    "queued": queued.measure,
+}
 
 
 def allow_files() -> None:

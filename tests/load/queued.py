@@ -70,7 +70,8 @@ class Figures:
 def measure(house: House) -> Figures:
     """Queue the calls while workers take them, kill, wait for the end, and count."""
     began = time.monotonic()
-    seen, accepted = Seen(), {}
+    seen = Seen()
+    accepted: dict[str, int] = {}
     queueing = threading.Thread(target=lambda: asyncio.run(_queue(house, seen, accepted)), name="callers")
     queueing.start()
     workers = [house.start_worker(threads=THREADS) for _ in range(WORKERS)]

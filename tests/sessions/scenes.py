@@ -87,8 +87,13 @@ def what_is_left(house: BrowserHouse, score: Score) -> None:
     assert house.browser.processes(), "a browser runs"
     jobs[1].end()
     eventually(lambda: house.browser.live() == 3, "the session that its program ended is gone at once", 5)
-    eventually(lambda: house.let_idle() or house.browser.live() == house.live() == 0, "idle sessions are gone")
+    eventually(lambda: _idle_sessions_are_gone(house), "idle sessions are gone")
     eventually(lambda: not house.browser.processes(), "the browser of ended sessions is gone")
+
+
+def _idle_sessions_are_gone(house: BrowserHouse) -> bool:
+    house.let_idle()
+    return house.browser.live() == house.live() == 0
 
 
 def _without_reader(house: BrowserHouse, score: Score, end: Callable[[], None]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.faults import house as houses
+from tests.faults.house import eventually
 from tests.faults.scene import Scene, Tally
 
 LEASE = 3  # seconds
@@ -22,9 +23,19 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[houses.House]:
 
 @pytest.fixture
 def scene(house: houses.House, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    # A scene before may have ended with the database only just back; what is broken here is broken by the scene itself.
+    eventually(house.web.reaches_the_database, "the database, for the web process")
     scene = Scene(house)
     yield scene
     scene.end(request.config.stash[_tally])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and "scene" in getattr(item, "fixturenames", ()):
+        item.config.stash[_tally].failed.add(item.nodeid)
+    return report
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -199,6 +199,9 @@ class Web:
             return http.get("/healthz").status_code == 200
         return False
 
+    def reaches_the_database(self) -> bool:
+        return self.get("/readyz?require=database").status_code == 200
+
     def get(self, path: str, **headers: str) -> httpx2.Response:
         with self._client(timeout=PATIENCE) as http:
             return http.get(path, headers=headers)

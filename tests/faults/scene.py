@@ -57,9 +57,13 @@ class Row:
 
 @dataclass
 class Tally:
-    """What became of calls: a lost one has no row, or no execution behind its success; a stuck one has no end."""
+    """What became of calls: a lost one has no row, or no execution behind its success; a stuck one has no end.
+
+    A scene has failed when anything else was not as it should be.
+    """
 
     scenes: int = 0
+    failed: set[str] = field(default_factory=set)
     calls: int = 0
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
@@ -71,7 +75,7 @@ class Tally:
 
     def __str__(self) -> str:
         counts = f"{len(self.lost)} lost, {len(self.doubled)} doubled, {len(self.stuck)} stuck"
-        return f"faults: {self.scenes} scenes, {self.calls} calls: {counts}"
+        return f"faults: {self.scenes} scenes, of which {len(self.failed)} failed; {self.calls} calls: {counts}"
 
 
 class Scene:

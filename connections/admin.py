@@ -1,4 +1,4 @@
-"""The pages of organizations, people, connections and the audit trail."""
+"""The pages of connections and of the audit trail; those of organizations and people have modules of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.contrib.auth.admin import UserAdmin as StockUserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
@@ -26,12 +25,13 @@ from connections import checking, redirects
 from connections.ages import ago
 from connections.columns import shown_address, stamp
 from connections.filters import HeadlineFilter, TenantFilter
-from connections.forms import SHOWN, ConnectionForm, MembershipForm, NewUserForm, Superseded, UserForm
-from connections.models import AuditEvent, Authorization, Connection, Era, Membership, Notice, Tenant, User
+from connections.forms import SHOWN, ConnectionForm, Superseded
+from connections.models import AuditEvent, Authorization, Connection, Era, Notice, Tenant
 from connections.notices.pages import NoticeAdmin
 from connections.organizations import OrganizationAdmin
+from connections.people import members  # noqa: F401 - registers its pages
 from connections.states import TROUBLE, shows
-from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, SuperuserAdmin, TenantAdmin, person
+from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, TenantAdmin, person
 
 admin.site.unregister(Group)
 admin.site.register(Tenant, OrganizationAdmin)
@@ -183,6 +183,8 @@ class ConnectionAdmin(TenantAdmin):
 
         Then nothing is saved yet: the person sees which method fits the server, and may choose another one.
         """
+        if elsewhere := self.without_organization(request):
+            return elsewhere
         if request.method == "POST" and not request.POST.get("authorization"):
             form = self.get_form(request)(request.POST)
             if not form.is_valid() and form.is_open:
@@ -320,64 +322,6 @@ class ConnectionAdmin(TenantAdmin):
 def _count(tools: QuerySet[Any]) -> Coalesce:
     counted = tools.filter(connection=OuterRef("pk")).order_by().values("connection").annotate(count=Count("pk"))
     return Coalesce(Subquery(counted.values("count"), output_field=IntegerField()), 0)
-
-
-@admin.register(Membership)
-class MembershipAdmin(TenantAdmin):
-    """Who belongs to an organization, and in which role."""
-
-    form = MembershipForm
-    list_display = ["user", "tenant", "role", stamp("created_at", "since")]
-    list_display_links = ["user"]
-    list_filter = [TenantFilter, "role"]
-    list_select_related = ["user", "tenant"]
-    search_fields = ["user__username"]
-    actions = None  # one by one: each removal asks whether an admin is left
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Show what a person is mailed about to those who may change it."""
-        may_change = obj is None or self.has_change_permission(request, obj)
-        return ["user", "tenant", "role", *(["unmailed"] if may_change else [])]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Fix the person and the organization of an existing membership."""
-        return ["user", "tenant"] if obj else []
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Let superusers add members."""
-        return person(request).is_superuser
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
-        """Remove a member, unless nobody could change the organization any more."""
-        try:
-            return super().delete_view(request, object_id, extra_context)
-        except ValidationError as refusal:
-            self.message_user(request, refusal.message, messages.ERROR)
-            return HttpResponseRedirect(reverse("admin:connections_membership_change", args=[unquote(object_id)]))
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Remove the member; raises ValidationError for the last admin."""
-        if obj.is_last_admin():
-            raise ValidationError(MembershipForm.LAST_ADMIN, code="last_admin")
-        super().delete_model(request, obj)
-
-
-@admin.register(User)
-class UserAdmin(SuperuserAdmin, StockUserAdmin):  # type: ignore[type-arg]
-    """People of the platform; what they see follows from their memberships."""
-
-    form = UserForm
-    add_form = NewUserForm
-    fieldsets = (
-        (None, {"fields": ("username", "password")}),
-        ("Person", {"fields": ("first_name", "last_name", "email")}),
-        ("Platform", {"fields": ("is_active", "is_reviewer", "is_superuser")}),
-        ("Dates", {"fields": ("last_login", "date_joined")}),
-    )
-    readonly_fields = ("last_login", "date_joined")
-    list_display = ("username", "email", "is_reviewer", "is_superuser", "is_active")
-    list_filter = ("is_reviewer", "is_superuser", "is_active")
-    filter_horizontal = ()
 
 
 @admin.register(AuditEvent)

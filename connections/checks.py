@@ -30,7 +30,7 @@ def mail_is_sent(**_: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "EMAIL_HOST is not set, so nobody gets a mail when a sign-in ends or has died.",
+            "EMAIL_HOST is not set, so nobody is mailed: neither what needs them, nor an invitation.",
             hint="Set EMAIL_HOST to a mail server that takes the product's mails.",
             id="connections.W002",
         )

@@ -8,15 +8,16 @@ from celery import shared_task
 from django.utils import timezone
 
 from connections import deleting, shares
-from connections.models import Notice
+from connections.models import Invitation, Notice
 from connections.notices import delivering, notices
 from connections.sessions import SessionStore
 
 
 @shared_task(name="connections.forget_sessions")
 def forget_sessions() -> None:
-    """Delete the sessions that are over."""
+    """Delete the sessions that are over, and invitations that were taken or have expired long ago."""
     SessionStore.clear_expired()
+    Invitation.objects.forget_old(timezone.now())
 
 
 @shared_task(name="connections.dispatch_notices")

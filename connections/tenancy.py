@@ -26,6 +26,7 @@ from django.db.models import Field, ForeignKey, ManyToManyField, Model, QuerySet
 from django.forms import BooleanField, ModelChoiceField, ModelMultipleChoiceField
 from django.forms import Field as FormField
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 
@@ -288,6 +289,20 @@ class TenantAdmin(ClosedAdmin):
             return any(role in roles for role in user.roles.values())
         tenant = self.tenant_of(row)
         return tenant is not None and user.roles.get(tenant.pk) in roles
+
+    def without_organization(self, request: HttpRequest) -> HttpResponse | None:
+        """Lead a superuser to the page that founds an organization while there is none that the row could belong to."""
+        if self.tenant_path == "pk" or not person(request).is_superuser or Tenant.objects.exists():
+            return None
+        what = self.opts.verbose_name_plural
+        messages.info(request, f"There is no organization yet, and {what} belong to one. It needs only a name.")
+        return redirect("start")
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show or save the form of a new row."""
+        return self.without_organization(request) or super().add_view(request, form_url, extra_context)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Show the section in the menu to those who see a page of it."""

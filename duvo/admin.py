@@ -11,18 +11,19 @@ from django.contrib.admin.views.main import ERROR_FLAG
 from django.contrib.auth.forms import AuthenticationForm
 from django.db import DataError
 from django.http import HttpRequest, HttpResponseRedirect
+from django.shortcuts import redirect
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, URLResolver
 
 from connections import statement_timeouts
 from connections.logins import note_wrong_password
-from connections.models import User
+from connections.models import Tenant, User
 from connections.passwords import take_a_try
 from connections.tenancy import person
 
 SAFE = {"GET", "HEAD"}
 PAGES = [
-    "Connection", "Tenant", "Membership", "User", "AuditEvent",
+    "Connection", "Tenant", "Membership", "Invitation", "User", "AuditEvent",
     "Notice", "Tool", "Assignment", "Call", "Probe", "AccessToken",
 ]  # fmt: skip
 
@@ -43,6 +44,12 @@ class DuvoAdminSite(AdminSite):
         if not (isinstance(user, User) and user.is_active):
             return False
         return user.is_superuser or user.is_reviewer or bool(user.roles)
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Show the start page; a superuser of an installation without any organization founds one first."""
+        if person(request).is_superuser and not Tenant.objects.exists():
+            return redirect("start")
+        return super().index(request, extra_context)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Change one's own password; raises TooManyTries when the old one was wrong too often."""

@@ -29,6 +29,7 @@ FOLDER: Final = Path(settings.BASE_DIR) / "templates" / "help"
 # In the order in which people need them.
 NAMES: Final = (
     "connect-a-server",
+    "people-and-sign-in",
     "building-custom-connections",
     "calls-over-rest",
     "errors",

@@ -11,7 +11,7 @@ HEADER = """\
 # Keep this file secret, and SEAL_KEYS apart from backups of the database: without them no stored credential opens.
 """
 OPTIONAL = """
-# Without a mail server nobody is told by mail that a sign-in ends.
+# Without a mail server nobody is mailed: neither what needs them, nor an invitation.
 # EMAIL_HOST=mail.{host}
 # EMAIL_HOST_USER=
 # EMAIL_HOST_PASSWORD=

@@ -11,6 +11,7 @@ from duvo import document, health, help_pages, metrics
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", include("connections.people.urls")),
     path("", include("oauth.urls")),
     path("admin/", admin.site.urls),
     path("v1/", include("tools.api.urls")),

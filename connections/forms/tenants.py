@@ -24,6 +24,8 @@ from connections.forms.fields import NameField
 from connections.forms.shown import ShownForm
 from connections.models import Kind, Membership, Role, Tenant, User
 
+LAST_ADMIN = "This is the organization's only admin. Make somebody else an admin first."
+
 
 class TenantForm(ShownForm):
     """A form of a row that belongs to a tenant; it asks which one only where there is a choice, and never again."""
@@ -45,13 +47,14 @@ class TenantForm(ShownForm):
         elif isinstance(field := self.fields.get("tenant"), forms.ModelChoiceField):
             field.queryset = tenancy.tenants_of(self.user, tenancy.ADMINS)
             field.empty_label = "Choose an organization"
+            field.error_messages["required"] = "Choose the organization that it is to belong to."
             if self.user.sees_every_organization:
                 field.label_from_instance = attrgetter("told_apart")  # type: ignore[method-assign,assignment]
 
     def _get_validation_exclusions(self) -> set[str]:
         # Uniqueness within the tenant is checked although the tenant is not asked for.
         excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
-        return excluded - {"tenant"}
+        return excluded if self.instance.tenant_id is None else excluded - {"tenant"}
 
 
 class KeptNumber(forms.IntegerField):
@@ -117,11 +120,19 @@ class OrganizationForm(ShownForm):
             "webhook_url": "We send a signed message there when something needs your people. Leave blank for none."
         }
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Show a new organization's numbers, which may be left as they are, or left out."""
+        super().__init__(*args, **kwargs)
+        if not self.is_change:
+            for name, field in self.fields.items():
+                if isinstance(field, forms.IntegerField):
+                    field.required, field.initial = False, getattr(self.instance, name)
+
     def clean(self) -> dict[str, Any]:
-        """Keep the quotas that were left blank."""
+        """Keep the numbers that were left blank."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        for name in self.fields.keys() & cleaned.keys():
-            if name.startswith("max_") and cleaned[name] is None:
+        for name, field in self.fields.items():
+            if isinstance(field, forms.IntegerField) and name in cleaned and cleaned[name] is None:
                 cleaned[name] = getattr(self.instance, name)
         return cleaned
 
@@ -148,8 +159,6 @@ class OrganizationForm(ShownForm):
 class MembershipForm(ShownForm):
     """A member's role; an organization keeps at least one admin."""
 
-    LAST_ADMIN = "This is the organization's only admin. Make somebody else an admin first."
-
     unmailed = KindsField(
         "Mail them nothing about", "Admins are mailed what is not marked; members only what is about their own sign-in."
     )
@@ -157,12 +166,13 @@ class MembershipForm(ShownForm):
     class Meta:
         model = Membership
         fields = ["user", "tenant", "role", "unmailed"]
+        error_messages = {"tenant": {"required": "Choose the organization that the person is to belong to."}}
 
     def clean_role(self) -> str:
         """Return the role; raises ValidationError when nobody could change the organization any more."""
         role = str(self.cleaned_data["role"])
         if role != Role.ADMIN and self.instance.is_last_admin():
-            raise ValidationError(self.LAST_ADMIN, code="last_admin")
+            raise ValidationError(LAST_ADMIN, code="last_admin")
         return role
 
 
@@ -194,4 +204,6 @@ class NewUserForm(AdminUserCreationForm):  # type: ignore[type-arg]
 
     class Meta(AdminUserCreationForm.Meta):
         model = User
+        fields = ("username", "email")
         field_classes = {"username": UserNameField}
+        help_texts = {"email": "Where the person is told what needs them, and gets a new password."}

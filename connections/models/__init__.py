@@ -2,6 +2,7 @@
 
     User ─── Membership(role) ─── Tenant ──┬── Connection ─── Credential (one row per secret)
                                            │            └── StateMove (when its states moved)
+                                           ├── Invitation (who is to become a member)
                                            └── AuditEvent (append-only)
 
 The tenant is stored once, on its own rows; every query starts from it (`tenant.connections`).
@@ -20,6 +21,7 @@ from connections.models.connection import (
 )
 from connections.models.credential import Credential
 from connections.models.heartbeats import Heartbeat
+from connections.models.invitations import Invitation
 from connections.models.moves import StateMove
 from connections.models.notices import OF_CALLS, Bulletin, Kind, Matter, Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
@@ -36,6 +38,7 @@ __all__ = [
     "Era",
     "Grant",
     "Heartbeat",
+    "Invitation",
     "Kind",
     "Matter",
     "Membership",

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
 from django.db import IntegrityError, models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
@@ -29,6 +29,7 @@ class User(AbstractUser):
         help_text="May see the connections of all organizations with their status, read-only.",
     )
     password_changed_at = models.DateTimeField(null=True, editable=False)  # older API tokens are not valid
+    sessions_ended = models.PositiveIntegerField(default=0, db_default=0, editable=False)  # how often all at once
 
     @property
     def sees_every_organization(self) -> bool:
@@ -54,6 +55,15 @@ class User(AbstractUser):
     @cached_property
     def _roles_stored(self) -> list[tuple[UUID, str, datetime | None]]:
         return list(self.memberships.values_list("tenant", "role", "tenant__suspended_at"))
+
+    def end_sessions(self) -> None:
+        """Sign the person out of every browser at once."""
+        User.objects.filter(pk=self.pk).update(sessions_ended=F("sessions_ended") + 1)
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """Return what a session has to know to go on: it follows from the password, and from how often all ended."""
+        own: str = super()._get_session_auth_hash(secret)  # type: ignore[misc] # Django's own, unknown to its stubs
+        return f"{own}.{self.sessions_ended}" if self.sessions_ended else own
 
     def set_unusable_password(self) -> None:
         """Remove the password, which counts as a change of it."""
@@ -214,4 +224,4 @@ class Membership(models.Model):
             return False
         # The lock makes two admins who remove each other queue; callers are in the admin's transaction.
         Tenant.objects.select_for_update(no_key=True).get(pk=self.tenant_id)
-        return not self.tenant.memberships.filter(role=Role.ADMIN).exclude(pk=self.pk).exists()
+        return not self.tenant.memberships.filter(role=Role.ADMIN, user__is_active=True).exclude(pk=self.pk).exists()

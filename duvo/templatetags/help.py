@@ -14,8 +14,9 @@ register = template.Library()
 HELP: Final = {
     "connection": ("connect-a-server", "", "Connect a server"),
     "tenant": ("connect-a-server", "your-organization", "Your organization"),
-    "membership": ("connect-a-server", "people", "People"),
-    "user": ("connect-a-server", "people", "People"),
+    "membership": ("people-and-sign-in", "inviting", "People and sign-in"),
+    "invitation": ("people-and-sign-in", "inviting", "People and sign-in"),
+    "user": ("people-and-sign-in", "roles", "Roles"),
     "auditevent": ("security", "who-may-do-what", "Who may do what"),
     "notice": ("connect-a-server", "when-a-sign-in-ends", "When a sign-in ends"),
     "tool": ("connect-a-server", "tools-and-their-review", "Tools and their review"),

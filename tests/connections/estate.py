@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 
 from connections import audit
-from connections.models import AuditEvent, Connection, Membership, Notice, Tenant, User
+from connections.models import AuditEvent, Connection, Invitation, Membership, Notice, Tenant, User
 from tests.conftest import House
 from tools.calls import contents
 from tools.models import AccessToken, Assignment, Call, Consent, McpSession, OwnerNotice, Probe, StoredContent, Tool
@@ -34,6 +34,8 @@ class Estate:
     event: AuditEvent
     notice: Notice
     session: McpSession
+    invitation: Invitation
+    taken: Invitation
 
 
 def settle(house: House, mark: str = MARK) -> Estate:
@@ -73,7 +75,16 @@ def settle(house: House, mark: str = MARK) -> Estate:
     )  # fmt: skip
     session.sealed_session = session.seal({"id": "x", "version": "", "cookies": {}, "url": "", "headers": []})
     session.save()
-    return Estate(connection, tool, probe, assignment, token, own_token, consent, call, event, notice, session)
+    invitation, taken = (
+        Invitation(tenant=house.tenant, email=f"{mark}{number}@example.com", accepted_at=at, invited_by=house.admin)
+        for number, at in ((1, None), (2, now))
+    )
+    for row in (invitation, taken):
+        row.new_key(now)
+        row.save()
+    return Estate(
+        connection, tool, probe, assignment, token, own_token, consent, call, event, notice, session, invitation, taken
+    )
 
 
 def rows(house: House, estate: Estate) -> dict[type[Model], Model]:
@@ -90,6 +101,7 @@ def rows(house: House, estate: Estate) -> dict[type[Model], Model]:
         Call: estate.call,
         Notice: estate.notice,
         McpSession: estate.session,
+        Invitation: estate.invitation,
     }
 
 

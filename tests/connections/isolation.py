@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.db.models import Model
 
-from connections.models import AuditEvent, Connection, Membership, Notice, Tenant, User
+from connections.models import AuditEvent, Connection, Invitation, Membership, Notice, Tenant, User
 from tests.connections.estate import Estate
 from tools.models import AccessToken, Assignment, Call, McpSession, Probe, Tool
 
@@ -80,6 +80,12 @@ PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
         "change": (200, 200, 200, 200, 404, 404, 302),
         "delete": (200, 200, 403, 403, 404, 404, 302),
     },
+    Invitation: {
+        "changelist": (200, 200, 403, 200, 200, 403, 302),
+        "add": (200, 200, 403, 403, 200, 403, 302),
+        "change": (200, 200, 404, 200, 404, 404, 302),
+        "delete": (403, 403, 404, 403, 404, 404, 302),
+    },
     AuditEvent: {
         "changelist": (200, 200, 403, 200, 200, 403, 302),
         "add": (403, 403, 403, 403, 403, 403, 302),
@@ -107,6 +113,8 @@ BUTTONS = {
     "connections_tenant_webhook_test": (302, 302, 403, 403, 404, 404, 302),
     "connections_tenant_suspend": (302, 403, 403, 403, 404, 404, 302),
     "connections_tenant_resume": (302, 403, 403, 403, 404, 404, 302),
+    "connections_invitation_send": (302, 302, 404, 403, 404, 404, 302),
+    "connections_invitation_withdraw": (302, 302, 404, 403, 404, 404, 302),
     "tools_tool_approve": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_policy": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_description": (302, 302, 403, 403, 404, 403, 302),
@@ -149,6 +157,9 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
         # Suspended in the middle of the table, others could not press what they may.
         "connections_tenant_suspend": (f"{organization}/suspend/", {"reason": ""}),
         "connections_tenant_resume": (f"{organization}/resume/", {}),
+        "connections_invitation_send": (f"/admin/connections/invitation/{estate.invitation.pk}/send/", {}),
+        # Once withdrawn the row is gone, and the others could not press what they may; this one stays as it is.
+        "connections_invitation_withdraw": (f"/admin/connections/invitation/{estate.taken.pk}/withdraw/", {}),
         "tools_tool_approve": (f"/admin/tools/tool/{estate.tool.pk}/approve/", {"digest": "d" * 64}),
         "tools_tool_policy": (f"/admin/tools/tool/{estate.tool.pk}/policy/", {"policy": "deny"}),
         "tools_tool_description": (

@@ -34,7 +34,8 @@ HOPS = 4  # relations on the way from a list to a column
 COLUMNS = 2  # asked for at the end of each way
 # The columns that no page shows of a row that is seen; sealed ones are added.
 NEVER_SHOWN = {
-    "connections.user": ["password", "first_name", "last_name", "last_login", "date_joined"],
+    "connections.user": ["password", "last_login", "date_joined", "sessions_ended"],
+    "connections.invitation": ["digest", "for_staff"],
     "tools.accesstoken": ["digest"],
     "tools.call": ["body_digest", "traceparent"],
 }

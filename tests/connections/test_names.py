@@ -159,7 +159,7 @@ def test_nothing_is_unique_over_all_organizations_but_what_chance_or_staff_chose
     """What is unique tells who takes it that somebody has it: only within one organization, or by who sees all."""
     ours_or_random = {
         ("connections", "Tenant", "slug"), ("connections", "User", "username"), ("tools", "AccessToken", "digest"),
-        ("oauth", "PendingAuthorization", "state_digest"),
+        ("oauth", "PendingAuthorization", "state_digest"), ("connections", "Invitation", "digest"),
     }  # fmt: skip
     found_over_all = set()
     for model in apps.get_models():

@@ -12,7 +12,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from connections.models import AuditEvent, Connection, Tenant, User
+from connections.models import AuditEvent, Connection, Invitation, Tenant, User
 from connections.tenancy import ClosedAdmin, SuperuserAdmin, TenantAdmin
 from tests.conftest import House
 from tests.connections.estate import MARK, Estate, body, never_was, rows, settle
@@ -108,7 +108,7 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
     name: str, acme: House, estate: Estate, cast: dict[str, User | None], signed_in: SignedIn
 ) -> None:
     def state() -> list[Any]:
-        models: list[Any] = [Connection, Tenant, Tool, AccessToken, Call, AuditEvent]
+        models: list[Any] = [Connection, Tenant, Tool, AccessToken, Call, AuditEvent, Invitation]
         return [list(model.objects.order_by("pk").values()) for model in models]
 
     before = state()
@@ -125,7 +125,8 @@ OF_A_ROW = [
     "change", "history", "delete", "check", "use-address", "approve", "policy", "description", "placement", "tokens",
     "revoke",
     "webhook-secret", "consent", "withdraw", "seen", "suspend", "resume",
-    "webhook-test", "refuse", "answer", "cancel", "end", "life", "contents", "contents/1", "",
+    "webhook-test", "refuse", "answer", "cancel", "end", "life", "contents", "contents/1", "send",
+    "withdraw", "",
 ]  # fmt: skip
 
 

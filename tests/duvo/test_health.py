@@ -137,11 +137,11 @@ def test_metrics_tell_the_same(pulse: Callable[..., None], acme: House) -> None:
 
 def test_a_database_that_lacks_a_migration_is_not_ready(pulse: Callable[..., None]) -> None:
     health._migrated.clear()
-    MigrationRecorder(connection).record_unapplied("connections", "0009_state_moves")
+    MigrationRecorder(connection).record_unapplied("connections", "0010_invitations")
     forget()
     status, said = ready()
     assert (status, said["degraded"]) == (503, ["migrations"])
-    MigrationRecorder(connection).record_applied("connections", "0009_state_moves")
+    MigrationRecorder(connection).record_applied("connections", "0010_invitations")
     forget()
     assert ready()[0] == 200
 

@@ -38,7 +38,7 @@ def prepare(argv: list[str]) -> None:
     """Set the environment of the embedded default where it applies, and write `--port` and `--data` out in `argv`.
 
     It applies to `up` and `demo`; to other commands only where nothing is configured and `up` has already left its
-    secrets, so that `manage.py createsuperuser` finds the database of `make up`, and a server without settings refuses.
+    secrets, so that `manage.py start` finds the database of `make up`, and a server without settings refuses.
     """
     command = argv[1] if len(argv) > 1 else ""
     if command not in SERVING:  # a migration or a rotation of keys takes as long as it takes

@@ -7,11 +7,13 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth import get_user_model
+from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from connections import statement_timeouts
+from connections.people import starting
 from duvo import processes, stack
 
 
@@ -41,11 +43,11 @@ class Command(BaseCommand):
 
     async def _serve(self, port: int, data: Path) -> None:
         self.stdout.write("Starting…")
-        newcomer = not await get_user_model().objects.aexists()
+        first = await sync_to_async(starting.first_address)(timezone.now())
         async with processes.running(port=port, data=data) as tree:
             self.stdout.write(f"\nReady at http://{processes.HOST}:{port}/admin/ — Ctrl-C stops it.")
-            if newcomer:
-                self.stdout.write("Nobody can sign in yet: make yourself a user with `manage.py createsuperuser`.")
+            if first:
+                self.stdout.write(f"\nNobody is here yet. Open this address to begin; it works once:\n\n    {first}\n")
             self.stdout.flush()
             await tree.until_stopped()
         self.stdout.write("Stopped.")

@@ -6,7 +6,8 @@ DuvoError                 every error of the product; carries a stable code and 
 ├── Unreachable           DNS, TCP, TLS or HTTP failed on the way; `.sent` says if the request may have left
 ├── TryLater              somebody has to wait; `.retry_after` says how many seconds
 │   ├── TooManyTries      a password or a token was wrong too often
-│   └── TooBusy           too many people sign in at this moment
+│   ├── TooBusy           too many people sign in at this moment
+│   └── SealKeyUnknown    it was sealed with a key that this process does not have, and another one has
 └── SealBroken            a sealed secret cannot be opened with the keys at hand
     └── SecretOfAnotherServer  it was entered for another server than the one it would go to
 """
@@ -75,6 +76,16 @@ class TooBusy(TryLater):
     """Too many people sign in at this moment."""
 
     code = "too_busy"
+
+
+class SealKeyUnknown(TryLater):
+    """What is stored was sealed with a key that this process does not know yet. Try again in a moment."""
+
+    code = "seal_key_unknown"
+
+    def __init__(self) -> None:
+        """Take nothing: the next try may reach a process that has the key."""
+        super().__init__(retry_after=3)
 
 
 class SealBroken(DuvoError):

@@ -28,6 +28,7 @@ from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
+from connections import key_holders, sealing
 from connections.models import Heartbeat
 
 EVERY: Final = 10.0  # seconds from one to the next
@@ -75,7 +76,10 @@ def note(name: str, at: datetime | None = None) -> None:
 
 
 def note_quickly(name: str, at: datetime | None = None) -> None:
-    """Write it into Redis and touch the file only; never fails, and takes a second at most."""
+    """Write it into Redis and touch the file only; never fails, and takes a second at most.
+
+    Whoever seals shows its keys with it.
+    """
     moment = at or timezone.now()
     with suppress(OSError):
         if settings.HEARTBEAT_FILE is not None:
@@ -84,6 +88,9 @@ def note_quickly(name: str, at: datetime | None = None) -> None:
         _redis(settings.REDIS_URL).hset(HASH, name, moment.isoformat())
     except (RedisError, OSError) as error:
         logger.debug("The sign of life of %s could not be written: %s", name, type(error).__name__)
+    else:
+        if name != "beat":
+            key_holders.note(name, sealing.key_ids())
 
 
 def note_in_database(moments: Mapping[str, datetime]) -> None:

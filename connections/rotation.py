@@ -13,7 +13,7 @@ from django.apps import apps
 from django.db.models import Model, Q, QuerySet
 
 from connections import sealed_files, sealing
-from connections.errors import SealBroken
+from connections.errors import SealBroken, SealKeyUnknown
 
 _AT_ONCE = 200
 
@@ -77,7 +77,7 @@ def _reseal(model: type[Model], row: Model, field: str) -> bool:
     context: str = row.seal_context  # type: ignore[attr-defined]
     try:
         after = sealing.seal_bytes(sealing.unseal_bytes(before, context=context), context=context)
-    except SealBroken:
+    except (SealBroken, SealKeyUnknown):
         return False
     model._default_manager.filter(pk=row.pk, **{field: before}).update(**{field: after})  # noqa: SLF001
     return True
@@ -93,7 +93,7 @@ def _reseal_file(model: type[Model], row: Model, field: str) -> bool:
     context: str = row.seal_context  # type: ignore[attr-defined]
     try:
         data = sealed_files.read(before, context=context)
-    except SealBroken:
+    except (SealBroken, SealKeyUnknown):
         return False
     after = sealed_files.write(before.rpartition("-")[0], data, context=context)
     model._default_manager.filter(pk=row.pk, **{field: before}).update(**{field: after})  # noqa: SLF001

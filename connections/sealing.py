@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
@@ -21,9 +22,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django_cryptography.utils.crypto import FernetBytes, InvalidToken
 
-from connections.errors import SealBroken
+from connections import key_holders
+from connections.errors import SealBroken, SealKeyUnknown
 
 _VERSION = "v1"
+_KEY_ID = re.compile("[0-9a-f]{8}")
 _MAC_BYTES = 32
 _TIME_BYTES = 8
 
@@ -62,7 +65,7 @@ def seal(value: Any, *, context: str) -> str:
 
 
 def unseal(sealed: str, *, context: str) -> Any:
-    """Return the value; raises SealBroken when key, context or content do not fit."""
+    """Return the value; raises as `unseal_bytes`."""
     return json.loads(unseal_bytes(sealed, context=context))
 
 
@@ -74,12 +77,17 @@ def seal_bytes(data: bytes, *, context: str) -> str:
 
 
 def unseal_bytes(sealed: str, *, context: str) -> bytes:
-    """Return the bytes; raises SealBroken when key, context or content do not fit."""
+    """Return the bytes; raises SealBroken when key, context or content do not fit.
+
+    Raises SealKeyUnknown when another process may have the key: while keys are rotated not all have the same.
+    """
     version, _, rest = sealed.partition(".")
     key_id, _, blob = rest.partition(".")
     key = next((key for key in _keys(tuple(settings.SEAL_KEYS)) if key.id == key_id), None)
-    if version != _VERSION or key is None:
+    if version != _VERSION or not _KEY_ID.fullmatch(key_id):
         raise SealBroken
+    if key is None:
+        raise SealBroken if key_holders.is_lost(key_id) else SealKeyUnknown
     try:
         return _fernet(key, context).decrypt(urlsafe_b64decode(blob))
     except (InvalidToken, ValueError) as error:
@@ -100,6 +108,11 @@ def same_digest(digest: str, data: bytes, *, context: str) -> bool | None:
     key_id, _, rest = digest.partition(".")
     key = next((key for key in _keys(tuple(settings.SEAL_KEYS)) if key.id == key_id), None)
     return None if key is None else hmac.compare_digest(rest, _digested(key, data, context))
+
+
+def key_ids() -> list[str]:
+    """Return the ids of SEAL_KEYS, that of the key that seals first."""
+    return [key.id for key in _keys(tuple(settings.SEAL_KEYS))]
 
 
 def sealed_with_current_key(sealed: str) -> bool:

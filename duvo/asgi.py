@@ -25,6 +25,7 @@ from django.core.handlers.asgi import ASGIRequest  # noqa: E402 - these need the
 from django.http import HttpResponse, StreamingHttpResponse  # noqa: E402
 from django.middleware.security import SecurityMiddleware  # noqa: E402
 
+from connections import key_holders, sealing  # noqa: E402
 from connections.clients import header_of  # noqa: E402
 from connections.context import WHOSE  # noqa: E402
 from connections.errors import DuvoError  # noqa: E402
@@ -57,6 +58,8 @@ _security = SecurityMiddleware(lambda _: HttpResponse())
 gc.collect()
 gc.freeze()
 gc.set_threshold(5_000, 5, 50)
+
+key_holders.keep_showing("web", sealing.key_ids)
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:

@@ -49,6 +49,7 @@ class Environment:
 
     debug: bool = _read(flag, False)
     secret_key: str = _read(str, "", secret=True)
+    secret_key_fallbacks: list[str] = _read(several(str), [], secret=True)
     seal_keys: list[str] = _read(several(variables.seal_key, "key"), [], secret=True)
     public_url: str = _read(variables.origin, "")
     allowed_hosts: list[str] = _read(several(variables.host), [])
@@ -103,6 +104,8 @@ class Environment:
             yield "SECRET_KEY", "is a default that everybody knows"
         elif 0 < len(self.secret_key) < SHORTEST_SECRET:
             yield "SECRET_KEY", f"is shorter than {SHORTEST_SECRET} characters"
+        if any(len(key) < SHORTEST_SECRET for key in self.secret_key_fallbacks):
+            yield "SECRET_KEY_FALLBACKS", f"has a key that is shorter than {SHORTEST_SECRET} characters"
         if DEBUG_SEAL_KEY in self.seal_keys:
             yield "SEAL_KEYS", "holds a default that everybody knows"
         public = urlsplit(self.public_url)

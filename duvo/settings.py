@@ -27,6 +27,7 @@ except ImproperlyConfigured as fault:
 
 DEBUG = env.debug
 SECRET_KEY = env.secret_key
+SECRET_KEY_FALLBACKS = env.secret_key_fallbacks  # they open what is signed; SECRET_KEY alone signs
 SEAL_KEYS = env.seal_keys
 PUBLIC_URL = env.public_url
 ALLOWED_HOSTS = env.allowed_hosts

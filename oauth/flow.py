@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +24,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from connections import audit, checking, egress
-from connections.errors import DuvoError
+from connections.errors import DuvoError, SealBroken
 from connections.models import Authorization, Connection, Sharing, User
 from connections.notices import notices
 from connections.states import CredentialState
@@ -96,7 +97,8 @@ def begin(
 def complete(response: AuthorizationResponse) -> Completed:
     """Finish a sign-in that `begin` started; raises CallbackRefused, ProviderRefused, ProviderUnavailable, SealBroken.
 
-    A response that does not fit is refused before the pending authorization is used up or anything is changed.
+    A response that does not fit is refused before the pending authorization is used up or anything is changed; so is
+    one that only another process can complete (SealKeyUnknown).
     """
     now = timezone.now()
     pending = responses.pending_of(response, now)
@@ -105,6 +107,8 @@ def complete(response: AuthorizationResponse) -> Completed:
     vouched_for = responses.check_issuer(response, server)
     if not response.code and not response.error:
         raise CallbackRefused("The provider sent you back without a code. Press Sign in again.", code="code_missing")
+    if response.code:
+        _check_keys(pending, server)
     if not pending.consume(now):
         raise responses.replayed()
     try:
@@ -286,6 +290,13 @@ def _may_help(refusal: ProviderRefused, pending: PendingAuthorization, *, by_bro
     if refusal.meaning != "invalid_scope" or not by_browser or not pending.scopes or pending.again:
         return False
     return registering.forget(pending.registration, "scopes_needed")
+
+
+def _check_keys(pending: PendingAuthorization, server: ServerMetadata) -> None:
+    """Raise SealKeyUnknown for a sign-in that another process can complete: it must not be used up here."""
+    with suppress(SealBroken, CannotSignIn):
+        pending.verifier()
+        registering.client_of(pending.registration, server)
 
 
 def _exchange(pending: PendingAuthorization, server: ServerMetadata, code: str) -> Tokens:

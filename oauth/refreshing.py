@@ -22,7 +22,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from connections import audit, deleting, egress, metrics, shares
-from connections.errors import DuvoError
+from connections.errors import DuvoError, SealKeyUnknown
 from connections.models import Connection, Grant, Sharing
 from connections.telling import tell
 from connections.threads import in_thread
@@ -139,7 +139,7 @@ async def renewed(bearer: Bearer, *, refused: bool = False) -> Bearer:
         if successor is None:
             raise
         return successor
-    except OAuthError:
+    except (OAuthError, SealKeyUnknown):
         if refused or bearer.expires_at is None or bearer.expires_at <= timezone.now():
             raise
         return bearer
@@ -184,6 +184,9 @@ async def _as_holder(sign_in: SignIn) -> Bearer:
     try:
         renewal = await in_thread(_prepare, sign_in)
         tokens = await _ask(renewal)
+    except SealKeyUnknown:  # a process that has the key renews them; this failure says nothing about the sign-in
+        await in_thread(sign_in.release)
+        raise
     except DuvoError as failure:
         outcome = "refused" if isinstance(failure, ProviderRefused) else "failed"
         metrics.count("token_refreshes", outcome=outcome)

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from connections import audit, checking, egress, names
 from connections.egress import sealed
-from connections.errors import DuvoError, SealBroken
+from connections.errors import DuvoError, SealBroken, SealKeyUnknown
 from connections.models import Authorization, Connection, Credential, Grant, User
 from connections.states import next_step
 from connections.tenancy import person
@@ -177,6 +177,8 @@ def callback(request: HttpRequest) -> HttpResponse:
     )
     try:
         completed = flow.complete(answer)
+    except SealKeyUnknown:  # the same address works in a moment: the person is asked to wait
+        raise
     except DuvoError as failure:
         return _failed(request, failure, responses.connection_of(answer))
     if completed.again_at:

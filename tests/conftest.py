@@ -17,7 +17,7 @@ from django.test.client import ClientHandler
 from django.utils import timezone
 from redis import Redis
 
-from connections import heartbeats
+from connections import heartbeats, key_holders
 from connections.models import Connection, Membership, Role, Tenant, User
 from tools.models import AccessToken, Assignment
 
@@ -113,9 +113,11 @@ def _quick_clients() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _all_processes_seem_to_run() -> None:
     """Pages say what does not run, and in most tests nothing does; Redis is of this process alone."""
+    key_holders.forget()
     tomorrow = (timezone.now() + timedelta(days=1)).isoformat()
     with Redis.from_url(settings.REDIS_URL) as client:
         client.hset(heartbeats.HASH, mapping=dict.fromkeys(heartbeats.NAMES, tomorrow))
+        client.delete(key_holders.SHOWN, key_holders.SINCE)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -142,6 +144,14 @@ def _sql_flush(_: object, __: object, tables: list[str], **___: object) -> list[
         return [trigger.format("DISABLE"), *deletes, "SET CONSTRAINTS ALL IMMEDIATE", trigger.format("ENABLE")]
     triggers = import_module("connections.migrations.0001_initial").SQLITE
     return ["DROP TRIGGER audit_events_are_append_only_delete", *deletes, triggers[1]]
+
+
+@pytest.fixture
+def no_other_keys() -> None:
+    """Every process that there is has shown its keys by now: one that nobody has is lost."""
+    with Redis.from_url(settings.REDIS_URL) as client:
+        client.set(key_holders.SINCE, 1)
+    key_holders.forget()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tools.calls import pubsub
 
 PATIENCE = 40.0  # seconds until a process answers on a busy machine
 WORKER_PATIENCE = 120.0  # a worker imports everything first
-StartWorker = Callable[[], "subprocess.Popen[bytes]"]
+StartWorker = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Web:
         self.process.wait(10)
 
 
-StartWeb = Callable[[], Web]
+StartWeb = Callable[..., Web]
 
 
 def database_url() -> str:
@@ -62,12 +62,12 @@ class Processes:
         self._environment = {"DATABASE_URL": database_url(), "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8"}
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Run a module of Python."""
+    def start(self, *command: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Run a module of Python, with settings of its own."""
         with (self._folder / f"{command[0]}{len(self.started)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
-                env=os.environ | self._environment,
+                env=os.environ | self._environment | settings,
                 stdout=log,
                 stderr=log,
                 preexec_fn=stack.dying_with_this_process(signal.SIGKILL),
@@ -115,10 +115,10 @@ def start_worker(processes: Processes) -> StartWorker:
     command = ["celery", "--quiet", "--app", "duvo", "worker", "--queues", "calls"]
     command += ["--pool", "threads", "--concurrency", "8", "--without-gossip", "--without-mingle"]
 
-    def start() -> subprocess.Popen[bytes]:
+    def start(**own: str) -> subprocess.Popen[bytes]:
         with Redis.from_url(settings.REDIS_URL) as redis:
             at_work = redis.pubsub_numsub(pubsub.QUEUED)[0][1]
-            worker = processes.start(*command)
+            worker = processes.start(*command, **own)
             deadline = time.monotonic() + WORKER_PATIENCE
             while redis.pubsub_numsub(pubsub.QUEUED)[0][1] == at_work:
                 assert worker.poll() is None, "the worker has ended"
@@ -133,7 +133,7 @@ def start_worker(processes: Processes) -> StartWorker:
 def start_web(processes: Processes) -> StartWeb:
     """Start web processes on this test's database; each answers when it is returned."""
 
-    def start() -> Web:
+    def start(**own: str) -> Web:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -147,7 +147,7 @@ def start_web(processes: Processes) -> StartWeb:
             "--log-level",
             "warning",
         ]
-        web = Web(processes.start(*command), f"http://127.0.0.1:{port}")
+        web = Web(processes.start(*command, **own), f"http://127.0.0.1:{port}")
         deadline = time.monotonic() + PATIENCE
         with httpx2.Client(trust_env=False, verify=NO_TLS, base_url=web.base) as http:
             while True:

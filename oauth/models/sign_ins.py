@@ -195,6 +195,10 @@ class SignIn(models.Model):
         same.filter(ended_at=None).update(ended_because=because)
         same.update(failures=F("failures") + 1, renew_at=until, not_before=until, lease=None, lease_until=None)
 
+    def release(self) -> None:
+        """Give the lease back without having asked the provider."""
+        SignIn.objects.filter(pk=self.pk, generation=self.generation).update(lease=None, lease_until=None)
+
     def schedule(self, when: datetime | None) -> None:
         """Set when beat handles the sign-in next."""
         SignIn.objects.filter(pk=self.pk, generation=self.generation, ended_at=None).update(renew_at=when)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,10 @@ from django.apps import apps
 from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
+from redis import Redis
 
-from connections import rotation, sealing
-from connections.errors import SealBroken
+from connections import key_holders, rotation, sealing
+from connections.errors import SealBroken, SealKeyUnknown
 from connections.models import Credential
 from tests.conftest import House
 
@@ -52,7 +55,7 @@ def test_a_seal_in_which_one_bit_changed_does_not_open(position: int, bit: int) 
         sealing.unseal(f"{version}.{key}.{base64.urlsafe_b64encode(raw).decode()}", context="here")
 
 
-@pytest.mark.parametrize("text", ["", "v1", "v1..", "v1.00000000.AAAA", "v2.x.y", "plain text", "v1.x.é"])
+@pytest.mark.parametrize("text", ["", "v1", "v1..", "v1.0000000.AAAA", "v2.x.y", "plain text", "v1.x.é"])
 def test_what_is_no_seal_does_not_open(text: str) -> None:
     with pytest.raises(SealBroken):
         sealing.unseal(text, context="here")
@@ -119,3 +122,41 @@ def test_every_column_that_holds_seals_is_rotated() -> None:
         if field.name.startswith("sealed") and hasattr(field, "column")
     }
     assert columns == set(rotation.sealed_columns())
+
+
+def test_a_key_that_is_unknown_here_may_be_another_processes(settings: Any, old_key: None) -> None:
+    sealed = sealing.seal("s3cret", context="here")
+    settings.SEAL_KEYS = [NEW]
+    with pytest.raises(SealKeyUnknown):
+        sealing.unseal(sealed, context="here")
+
+
+def test_a_key_that_nobody_has_shown_is_lost(settings: Any, old_key: None, no_other_keys: None) -> None:
+    sealed = sealing.seal("s3cret", context="here")
+    old = sealing.key_ids()
+    settings.SEAL_KEYS = [NEW]
+    with pytest.raises(SealBroken):
+        sealing.unseal(sealed, context="here")
+    key_holders.note("web", [*sealing.key_ids(), *old])
+    key_holders.forget()
+    with pytest.raises(SealKeyUnknown):
+        sealing.unseal(sealed, context="here")
+    with pytest.raises(SealBroken):
+        sealing.unseal("v1.00000000.AAAA", context="here")
+
+
+def test_no_key_counts_as_lost_while_redis_is_away(settings: Any, old_key: None, tmp_path: Path) -> None:
+    settings.REDIS_URL = f"unix://{tmp_path}/nobody.sock"
+    key_holders.note("web", sealing.key_ids())
+    assert key_holders.seen() is None
+    assert not key_holders.is_lost("00000000")
+
+
+def test_what_a_process_showed_an_hour_ago_is_forgotten(settings: Any, no_other_keys: None) -> None:
+    with Redis.from_url(settings.REDIS_URL) as client:
+        client.zadd(key_holders.SHOWN, {"web gone 01234567": time.time() - key_holders.REMEMBERED - 1})
+    key_holders.note("web", ["89abcdef", "01234568"])
+    [holder] = key_holders.seen() or []
+    assert (holder.kind, holder.keys) == ("web", ("89abcdef", "01234568"))
+    assert key_holders.at_work([holder], time.time()) == [holder]
+    assert key_holders.at_work([holder], time.time() + key_holders.AT_WORK) == []

@@ -53,6 +53,21 @@ def test_sessions_live_on_while_the_seal_keys_are_rotated(acme: House, signed_in
     assert not is_in(browser)
 
 
+def test_sessions_live_on_while_the_key_that_signs_them_is_changed(
+    acme: House, signed_in: SignedIn, settings: Any
+) -> None:
+    old, new = settings.SECRET_KEY, "n" * 50
+    browser = signed_in(acme.admin)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = old, [new]
+    assert is_in(browser)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = new, [old]
+    assert is_in(browser)  # and is signed anew
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = new, []
+    assert is_in(browser)
+    settings.SECRET_KEY = "a" * 50
+    assert not is_in(browser)
+
+
 def test_a_session_ends_twelve_hours_after_its_last_use(acme: House, signed_in: SignedIn) -> None:
     browser = signed_in(acme.admin)
     assert timedelta(hours=11, minutes=59) < Session.objects.get().expire_date - timezone.now() <= timedelta(hours=12)

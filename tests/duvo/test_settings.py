@@ -119,6 +119,7 @@ def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable
         ({"SECRET_KEY": "short"}, "SECRET_KEY is shorter than 32 characters"),
         ({"SECRET_KEY": "django-insecure-" + "x" * 40}, "SECRET_KEY is a default that everybody knows"),
         ({"SECRET_KEY": "debug-only-secret-key-that-no-production-may-use"}, "SECRET_KEY is a default"),
+        ({"SECRET_KEY_FALLBACKS": f"{'f' * 40},short"}, "SECRET_KEY_FALLBACKS has a key that is shorter than 32"),
         ({"SEAL_KEYS": None}, "SEAL_KEYS is missing"),
         ({"SEAL_KEYS": "c2hvcnQ="}, "key 1 is shorter than 32 bytes"),
         ({"SEAL_KEYS": "ZGVidWctb25seS1zZWFsLWtleS1ub3QtZm9yLXByb2Q="}, "SEAL_KEYS holds a default"),

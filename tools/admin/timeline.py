@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from connections.ages import ago
-from connections.errors import SealBroken
+from connections.errors import SealBroken, SealKeyUnknown
 from tools.calls import offers
 from tools.definitions.difference import visible
 from tools.models import Call, CallEvent
@@ -93,7 +93,7 @@ def _is_answered(call: Call) -> bool:
 def _opened(row: Call | CallEvent) -> dict[str, Any] | None:
     try:
         return row.progress()
-    except SealBroken:
+    except (SealBroken, SealKeyUnknown):
         return None
 
 

@@ -15,7 +15,7 @@ import orjson
 from django.utils import timezone
 
 from connections import egress
-from connections.errors import SealBroken
+from connections.errors import SealBroken, SealKeyUnknown
 from connections.threads import in_thread
 from tools import mcp_client
 from tools.calls import ending, offers, pubsub
@@ -52,6 +52,8 @@ def answer_for_nobody(call: Call) -> None:
         question = call.question() or {"requests": {}}
         answer(call, {key: {"action": "cancel"} for key in question["requests"]})
     except (NotAsked, Ended, OrganizationSuspended, ToolReplaced):  # somebody was quicker, or nothing may be sent
+        return
+    except SealKeyUnknown:  # the next sweep, perhaps another process's, can open it
         return
     except SealBroken as broken:  # one row that cannot be opened must not stop the sweep of the others
         Call.objects.filter(pk=call.pk).end(CallState.OUTCOME_UNKNOWN, broken.code, broken.sentence, timezone.now())

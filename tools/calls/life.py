@@ -28,7 +28,7 @@ from uuid_utils.compat import uuid7
 
 from connections import deleting, egress
 from connections.context import acting_for, request_id
-from connections.errors import DuvoError
+from connections.errors import DuvoError, SealKeyUnknown
 from connections.threads import in_thread
 from tools.callers import Principal
 from tools.calls import acting, answering, ending, idempotency, ledger, limits, offers, pubsub, runs, watching
@@ -212,8 +212,8 @@ async def _run_queued(call_id: UUID) -> None:
         slot = await limits.acquire(run.offer.bounds, lease=settings.CALL_LEASE, counted=True)
     except OrganizationSuspended:  # its calls wait
         return
-    except LimitReached as full:
-        await in_thread(_put_off, call, full)
+    except (LimitReached, SealKeyUnknown) as cause:
+        await in_thread(_put_off, call, cause)
     except DuvoError as error:
         await in_thread(_cannot_be_made, call_id, error)
     else:
@@ -244,11 +244,11 @@ def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
     queued.end(CallState.FAILED, error.code, f"{error.sentence}{nothing}", now)
 
 
-def _put_off(call: Call, full: LimitReached) -> None:
-    """Let a queued call be tried again later; the more calls wait for the same slots, the less often each is tried."""
-    same = {"tenant": call.tenant_id} if full.code == "organization_busy" else {"connection": call.connection_id}
+def _put_off(call: Call, cause: LimitReached | SealKeyUnknown) -> None:
+    """Let a queued call be tried again later, by any worker; the more calls wait for the same, the less often each."""
+    same = {"tenant": call.tenant_id} if cause.code == "organization_busy" else {"connection": call.connection_id}
     waiting = Call.objects.filter(state=CallState.QUEUED, finished_at=None, **same)[:_MOST_COUNTED].count()
-    seconds = max(full.retry_after or 1.0, waiting / _TRIES) * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
+    seconds = max(cause.retry_after or 1.0, waiting / _TRIES) * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
     queued = Call.objects.filter(pk=call.pk, state=CallState.QUEUED)
     queued.update(lease_until=timezone.now() + timedelta(seconds=seconds))
 

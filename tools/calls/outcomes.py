@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from connections.errors import DuvoError, Refused, Unreachable
+from connections.errors import DuvoError, Refused, SealKeyUnknown, Unreachable
 from oauth.errors import OAuthError, ProviderUnavailable
 from oauth.protocol import challenges
 from tools import mcp_client
@@ -123,6 +123,9 @@ def as_result(error: CallError | None) -> bytes:
 def _outcome_of(failure: DuvoError) -> tuple[CallState, CallError]:
     if isinstance(failure, CallError):
         return next((state for state, kind in _ERRORS.items() if isinstance(failure, kind)), CallState.FAILED), failure
+    if isinstance(failure, SealKeyUnknown):
+        sentence = f"{failure.sentence} The tool has not run."
+        return CallState.FAILED, ConnectionNotReady(sentence, code=failure.code, retry_after=failure.retry_after)
     if isinstance(failure, OAuthError):
         retry_after = 15 if isinstance(failure, ProviderUnavailable) else None
         sentence = f"The connection is not signed in: {failure.sentence}"

@@ -12,8 +12,10 @@ from uuid import UUID
 from django.conf import settings
 from django.utils import timezone
 
+from connections.errors import SealKeyUnknown
 from connections.threads import in_thread
 from tools.calls import watching
+from tools.errors import OutcomeUnknown
 from tools.mcp_client import Questions
 from tools.models.call_states import AskedIn
 from tools.models.calls import CallQuerySet
@@ -61,6 +63,9 @@ def sealed(seal: Callable[[Any], str], questions: Questions) -> str:
 
 def _take_answers(row: CallQuerySet) -> Responses:
     call = row.first()
-    given = (call.answers() if call is not None else None) or {}
+    try:
+        given = (call.answers() if call is not None else None) or {}
+    except SealKeyUnknown as unknown:  # the server waits for them, and no other process can give them
+        raise OutcomeUnknown("The answers could not be opened: the tool may have run.") from unknown
     row.go_on()
     return given

@@ -18,7 +18,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from connections import egress, metrics, redirects, shares
-from connections.errors import DuvoError, SealBroken
+from connections.errors import DuvoError, SealBroken, SealKeyUnknown
 from connections.models import Connection
 from connections.quotas import QuotaReached
 from connections.states import CredentialState, ReachabilityState, ToolsState
@@ -33,7 +33,9 @@ LEASE = timedelta(minutes=3)  # longer than Celery lets a process check
 KEPT_PROBES = 100  # per connection
 _FIRST_RETRY = 60  # seconds
 _LONGEST_RETRY = 3600  # seconds
+_SOON = 20.0  # seconds
 _INTERRUPTED = "interrupted"  # the reason of a check that died, or that nobody wanted any more
+_NOT_THE_SERVERS = frozenset({_INTERRUPTED, SealKeyUnknown.code})  # reasons that say nothing about the server
 _AT_ONCE = 100  # dispatched per tick, so that not everything starts at once after an outage
 
 
@@ -114,14 +116,16 @@ def _is_wanted(connection: Connection) -> bool:
 def _release(connection: Connection, report: Probe) -> None:
     now = timezone.now()
     failures = 0 if report.outcome == Probe.Outcome.PASSED else connection.probe_failures + 1
-    if report.reason == _INTERRUPTED:  # which says nothing about the server
+    if report.reason in _NOT_THE_SERVERS:
         failures = connection.probe_failures
     row = Connection.objects.filter(pk=connection.pk)
     row.update(probe_lease_until=None, probe_failures=failures, probed_at=now)
     # Whoever asked for a check or saved settings while this one ran gets another one right away.
     unasked, same = row.filter(next_probe_at=connection.next_probe_at), Q(revision=connection.revision)
     unasked.exclude(same).update(next_probe_at=now)
-    unasked.filter(same).update(next_probe_at=now + timedelta(seconds=next_delay(failures)))
+    unknown = report.reason == SealKeyUnknown.code  # perhaps not to the next process that checks it
+    soon = _SOON if unknown else next_delay(failures)
+    unasked.filter(same).update(next_probe_at=now + timedelta(seconds=soon))
 
 
 def _forget_old_reports(connection: Connection) -> None:
@@ -168,7 +172,7 @@ def _discover(access: Access, report: Probe) -> None:
         report.add_stage("protocol", "passed", "The server answers over HTTP.", clock.milliseconds)
         _not_let_in(access, report, error)
         raise
-    except (OAuthError, CheckStopped) as error:
+    except (OAuthError, CheckStopped, SealKeyUnknown) as error:
         report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
         raise
     except DuvoError as error:
@@ -194,7 +198,7 @@ def _list_tools(access: Access, report: Probe) -> None:
     except mcp_client.Challenged as error:
         _not_let_in(access, report, error)
         raise
-    except (OAuthError, CheckStopped) as error:
+    except (OAuthError, CheckStopped, SealKeyUnknown) as error:
         report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
         raise
     except DuvoError as error:

@@ -45,7 +45,7 @@ def test_a_queued_call_of_a_deleted_assignment_fails_unsent(acme: House) -> None
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_queued_call_whose_arguments_no_key_opens_fails_unsent(acme: House) -> None:
+def test_a_queued_call_whose_arguments_no_key_opens_fails_unsent(acme: House, no_other_keys: None) -> None:
     call = queued(acme, sealed_arguments="v1.00000000.AAAA")
     life.resume(call.pk)
     call.refresh_from_db()

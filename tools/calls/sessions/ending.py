@@ -20,7 +20,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from connections import egress, shares
-from connections.errors import DuvoError, SealBroken
+from connections.errors import DuvoError, SealBroken, SealKeyUnknown
 from tools.calls.sessions.credentials import as_today
 from tools.calls.sessions.keeping import opened_of
 from tools.mcp_client import Server, end_session
@@ -69,6 +69,8 @@ def tell(session_id: UUID) -> None:
         answered = server is None or egress.run(end_session(server, opened_of(row).session))
     except SealBroken:
         answered = True  # nobody can end it any more
+    except SealKeyUnknown:
+        answered = False  # a process that has the key tells the server
     same = McpSession.objects.filter(pk=row.pk)
     if answered or row.tries + 1 >= _MOST_TRIES:
         same.update(sealed_session="", due_at=None)

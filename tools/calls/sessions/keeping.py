@@ -25,7 +25,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from connections.egress.loop import close_with_the_loop
-from connections.errors import SealBroken
+from connections.errors import SealBroken, SealKeyUnknown
 from connections.threads import in_thread
 from tools.calls import pubsub
 from tools.calls.sessions import credentials
@@ -184,7 +184,7 @@ class Here:
 
     def _read(self, adopted: Sequence[McpSession]) -> None:
         for row in adopted:
-            with suppress(SealBroken):
+            with suppress(SealBroken, SealKeyUnknown):
                 self.join(row, opened_of(row).server)
                 self._read_or_not(row.pk, self.id)
 
@@ -240,7 +240,7 @@ class Opened:
 
 
 def opened_of(row: McpSession) -> Opened:
-    """Return what a row keeps; raises SealBroken."""
+    """Return what a row keeps; raises SealBroken and SealKeyUnknown."""
     known = row.opened()
     cookies = {name.encode("latin-1"): value.encode("latin-1") for name, value in known["cookies"].items()}
     headers = tuple((name, value) for name, value in known["headers"])

@@ -7,8 +7,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib import admin
 from django.db.models import Model
-from django.test import Client
+from django.http import HttpRequest
+from django.test import Client, RequestFactory
 
 from connections.models import AuditEvent, Connection, Membership, Tenant, User
 from tests.conftest import House, found
@@ -158,3 +160,41 @@ def test_a_button_pressed_from_another_site_does_nothing(name: str, acme: House,
     client.force_login(acme.admin)
     path, data = button(name, estate)
     assert client.post(path, data).status_code == 403
+
+
+# --- what the admin does with a set of rows, whoever has chosen them ------------------------------------------------
+
+
+def asks(user: User) -> HttpRequest:
+    request = RequestFactory().get("/")
+    request.user = user
+    return request
+
+
+@pytest.mark.parametrize("model", [Connection, Assignment])
+def test_a_deletion_of_a_set_leaves_rows_out_that_one_may_not_change(
+    model: type[Model], acme: House, rival: House, estate: Estate
+) -> None:
+    own = settle(rival, "rival-only")
+    Membership.objects.create(user=rival.admin, tenant=acme.tenant, role="member")  # who sees them, and no more
+    ours, theirs = rows(rival, own)[model], rows(acme, estate)[model]
+    admin.site.get_model_admin(model).delete_queryset(asks(rival.admin), model._default_manager.all())
+    assert not model._default_manager.filter(pk=ours.pk).exists()
+    assert model._default_manager.filter(pk=theirs.pk).exists()
+
+
+def test_no_form_offers_rows_that_one_may_not_change(acme: House, rival: House, estate: Estate) -> None:
+    """Each choice of another row, on each page of the admin: what is not offered is not accepted either."""
+    settle(rival, "rival-only")
+    request, seen = asks(rival.admin), 0
+    for model, page in admin.site._registry.items():
+        fields = [*model._meta.local_fields, *model._meta.local_many_to_many]
+        for field in (one for one in fields if one.is_relation):
+            form_field = page.formfield_for_dbfield(field, request)
+            if form_field is None or not hasattr(form_field, "queryset"):
+                continue
+            seen += 1
+            theirs = rows(acme, estate).get(form_field.queryset.model)
+            if theirs is not None:
+                assert not form_field.queryset.filter(pk=theirs.pk).exists(), f"{model.__name__}.{field.name}"
+    assert seen > 5

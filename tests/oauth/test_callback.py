@@ -251,3 +251,12 @@ def test_the_buttons_need_the_csrf_token(scene: StartScene) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(scene.house.admin)
     assert scene.press("sign-in", strict).status_code == 403
+
+
+def test_of_two_browsers_that_bring_the_same_state_at_the_same_moment_one_uses_it(scene: StartScene) -> None:
+    """Both have read the row before either has used it."""
+    scene = scene()
+    scene.depart()
+    one, other = PendingAuthorization.objects.get(), PendingAuthorization.objects.get()
+    assert one.consume(timezone.now())
+    assert not other.consume(timezone.now())

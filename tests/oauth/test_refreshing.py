@@ -15,7 +15,7 @@ from connections import egress
 from connections.models import AuditEvent, Connection, Credential, User
 from oauth import flow, refreshing, revoking
 from oauth.errors import NeedsSignIn
-from oauth.models import Registration, SignIn
+from oauth.models import Registration, SignIn, Tokens
 from oauth.tasks import forget_abandoned
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
@@ -379,3 +379,13 @@ def test_the_sign_in_of_a_person_who_was_deactivated_serves_no_call_and_is_given
     assert scene.auth.revoked == [row.tokens().refresh_token]
     assert scene.state == ("needs_sign_in", "sign_in_needed")
     assert revoking.abandoned() == []
+
+
+def test_of_two_renewals_of_the_same_generation_the_second_one_changes_nothing(scene: StartScene) -> None:
+    """Its process held the lease for too long: the tokens that somebody else has stored meanwhile stay."""
+    scene = ready(scene())
+    one, other = scene.sign_in_row, scene.sign_in_row
+    assert one.renewed(Tokens("newest", "r2", 600), timezone.now(), None)
+    assert not other.renewed(Tokens("late", "r1", 600), timezone.now(), None)
+    row = scene.sign_in_row
+    assert (row.tokens().access_token, row.generation) == ("newest", one.generation + 1)

@@ -12,7 +12,8 @@ from tests.conftest import House
 from tests.servers import kinds
 from tests.servers.asking import AskingBox, asking
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools.calls import life
+from tools.calls import answering, life
+from tools.errors import NotAsked
 from tools.models import Call
 
 NAME = {"action": "accept", "content": {"name": "Ada", "color": "red"}}
@@ -267,3 +268,23 @@ def test_answers_that_are_nested_too_deeply_or_full_of_faults_are_refused_in_few
         refused = shop.api.post(address, body)
         assert (refused.status_code, len(refused.json()["errors"])) == (422, 50)
     assert reply(shop, asked["id"], wait=0, **{key: NAME}).status_code == 200
+
+
+def test_an_answer_never_lands_on_a_later_question(open_shop: OpenShop) -> None:
+    """Neither by the id of the question that was shown, nor from who has read the row before the next one was put."""
+    shop = open_shop(asking())
+    asked = shop.call("ask_twice").json()
+    key, _ = question(asked)
+    shown, before = asked["input_required"]["id"], shop.row
+    ada, never = {"action": "accept", "content": {"name": "Ada"}}, {"action": "cancel"}
+    reply(shop, asked["id"], wait=0, **{key: ada})
+    for call in Call.objects.filter(state="queued"):
+        life.resume(call.pk)
+    later = shop.api.get(f"/v1/calls/{asked['id']}").json()
+    assert later["input_required"]["id"] != shown
+    late = shop.api.post(f"/v1/calls/{asked['id']}/input", {"responses": {question(later)[0]: never}, "id": shown})
+    assert (late.status_code, late.json()["code"]) == (409, "not_asked")
+    with pytest.raises(NotAsked):
+        answering.answer(before, {key: ada})
+    assert shop.row.state == "input_required"
+    assert shop.row.sealed_answers == ""

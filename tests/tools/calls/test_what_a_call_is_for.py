@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 
 from connections.models import Connection, User
+from connections.states import ToolsState
 from tests.conftest import House
 from tests.servers.asking import asking
 from tests.servers.fixtures import StartServer
@@ -206,3 +207,14 @@ def test_another_server_is_not_asked_for_the_task_of_the_one_before(open_shop: O
     assert state_of(call) == ("outcome_unknown", "outcome_unknown")
     assert "the tool may have run" in call.error_sentence
     assert len(other.requests) == requests
+
+
+def test_tools_of_the_old_server_are_not_callable_at_a_new_url_before_its_first_listing(
+    shop: Shop, mcp_server: StartServer
+) -> None:
+    """What was approved of the old server says nothing about the new one, though it offers the same names."""
+    other = mcp_server("modern", furnished())
+    shop.set(server_url=other.url, tools_state=ToolsState.NEVER_LISTED)
+    refused = shop.call("echo", {"text": "for the old one"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "not_checked")
+    assert other.executions("echo") == shop.server.executions("echo") == 0

@@ -81,3 +81,11 @@ def test_two_connections_never_share_a_public_name(one: str, other: str, tools: 
 def test_a_plain_name_stays_as_it_is() -> None:
     assert public_name("orders", "place_order") == "orders__place_order"
     assert json.dumps(public_name("orders", "place order")).startswith('"orders__place_order_')
+
+
+def test_a_name_that_needs_no_change_yields_to_one_that_is_taken() -> None:
+    """A tool can be named as another one's name with its hash."""
+    long = public_name("orders", "a" * 80)
+    rival = long.removeprefix("orders__")
+    assert public_name("orders", rival) == long
+    assert public_name("orders", rival, {long}) != long

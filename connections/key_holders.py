@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from cachetools import TTLCache, cached
 from django.conf import settings
@@ -72,11 +72,15 @@ def keep_showing(kind: str, keys: Callable[[], Sequence[str]]) -> None:
 def seen() -> list[Holder] | None:
     """Return who has shown itself within the last hour, None while Redis does not answer."""
     try:
-        shown = _redis(settings.REDIS_URL).zrange(SHOWN, 0, -1, withscores=True)
+        shown: Any = _redis(settings.REDIS_URL).zrange(SHOWN, 0, -1, withscores=True)
     except (RedisError, OSError):
         return None
-    parts = ((str(member).split(" "), float(at)) for member, at in shown)
-    return [Holder(kind, machine, tuple(keys.split(",")), at) for (kind, machine, keys), at in parts]
+    return [_holder(str(member), float(at)) for member, at in shown]
+
+
+def _holder(member: str, at: float) -> Holder:
+    kind, machine, keys = member.split(" ", 2)
+    return Holder(kind, machine, tuple(keys.split(",")), at)
 
 
 def at_work(holders: Sequence[Holder], now: float) -> list[Holder]:

@@ -73,6 +73,7 @@ def advice(key: Key) -> str:
 def _sealed() -> dict[str, Counter[str]]:
     """Return how many values each key has sealed, by column."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
+    columns: list[tuple[type[Model], str, Substr | Right]]
     columns = [(model, name, Substr(F(name), 4, _ID)) for model, name in rotation.sealed_columns()]
     columns += [(model, name, Right(F(name), _ID)) for model, name in rotation.sealed_file_columns()]
     for model, name, key in columns:
@@ -81,7 +82,7 @@ def _sealed() -> dict[str, Counter[str]]:
     return found
 
 
-def _counts(model: type[Model], name: str, key: Substr) -> list[tuple[str, int]]:
+def _counts(model: type[Model], name: str, key: Substr | Right) -> list[tuple[str, int]]:
     rows = model._default_manager.exclude(**{name: ""}).order_by()  # noqa: SLF001 - Django's documented name
     return list(rows.annotate(of_key=key).values_list("of_key").annotate(Count("pk")))
 

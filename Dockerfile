@@ -22,4 +22,4 @@ USER duvo
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/healthz'); exit(c.getresponse().status != 200)"]
-CMD ["uvicorn", "duvo.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--workers", "4", "--loop", "uvloop", "--http", "duvo.protocol:Protocol", "--lifespan", "off", "--log-config", "duvo/uvicorn.json", "--no-server-header", "--no-proxy-headers", "--limit-concurrency", "3000", "--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "30"]
+CMD ["python", "-m", "duvo.serve", "--host", "0.0.0.0", "--port", "8000", "--workers", "4"]

@@ -21,6 +21,7 @@ from django.core.exceptions import DisallowedHost
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "duvo.settings")
 django_application = get_asgi_application()
 
+from django.conf import settings  # noqa: E402
 from django.core.handlers.asgi import ASGIRequest  # noqa: E402 - these need the applications loaded
 from django.http import HttpResponse, StreamingHttpResponse  # noqa: E402
 from django.middleware.security import SecurityMiddleware  # noqa: E402
@@ -34,6 +35,7 @@ from duvo.bodies import Receive  # noqa: E402
 from duvo.caching import keep_private  # noqa: E402
 from duvo.logging import new_request_id  # noqa: E402
 from tools.api import calls, events, problems  # noqa: E402
+from tools.calls import closing  # noqa: E402
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -147,9 +149,11 @@ async def _no_websocket(scope: dict[str, Any], receive: Receive, send: Send) -> 
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """Answer the events of the ASGI lifespan; there is nothing to prepare."""
+    """Answer the events of the ASGI lifespan; there is nothing to prepare, and calls to be ended."""
     while True:
         kind = (await receive())["type"]
+        if kind == "lifespan.shutdown":  # also of calls that nobody waits for here
+            await closing.begin(settings.SHUTDOWN_GRACE_WEB)
         await send({"type": f"{kind}.complete"})
         if kind == "lifespan.shutdown":
             return

@@ -65,6 +65,8 @@ class Environment:
     egress_ca_file: Path | None = _read(variables.certificates, None)
     probe_interval: int = _read(whole(1, 86_400), 300)
     call_lease: int = _read(whole(2, 3600), 30)
+    shutdown_grace_web: int = _read(whole(0, 3600), 25)
+    shutdown_grace_calls: int = _read(whole(0, 3600), 280)
     result_folder: Path | None = _read(variables.folder, None)
     metrics_token: str = _read(str, "", secret=True)
     heartbeat_file: Path | None = _read(variables.touchable, None)

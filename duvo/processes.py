@@ -28,8 +28,12 @@ START_SECONDS = 120  # a busy machine with one core imports for a minute
 STOP_SECONDS = 8
 VALKEY_STOP_SECONDS = 3
 NAME_WIDTH = 11
-# Celery warns root: nothing to act upon here.
-SILENCED = "ignore:You're running the worker with superuser"
+OF_EACH = {  # what the environment of each program says
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONWARNINGS": "ignore:You're running the worker with superuser",  # Celery warns root: nothing to act upon here
+    "SHUTDOWN_GRACE_WEB": "3",  # seconds; less than STOP_SECONDS
+    "SHUTDOWN_GRACE_CALLS": "3",
+}
 
 
 class StackError(Exception):
@@ -53,9 +57,7 @@ class Program:
 def programs(*, port: int) -> list[Program]:
     """Return what serves pages and works, without Valkey."""
     python = sys.executable
-    web = ["uvicorn", "duvo.asgi:application", "--host", HOST, "--port", str(port), "--loop", "uvloop"]
-    web += ["--http", "duvo.protocol:Protocol", "--lifespan", "off", "--no-server-header", "--no-proxy-headers"]
-    web += ["--log-level", "warning", "--timeout-graceful-shutdown", "3"]
+    web = ["duvo.serve", "--host", HOST, "--port", str(port), "--workers", "1", "--quiet"]
     celery = ["celery", "--quiet", "--app", "duvo"]
     worker = ["worker", "--without-gossip", "--without-mingle"]
     pools = {
@@ -134,7 +136,7 @@ class Stack:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             cwd=stack.BASE_DIR,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": SILENCED} | program.environment,
+            env=os.environ | OF_EACH | program.environment,
             process_group=0,
             preexec_fn=stack.dying_with_this_process(program.dies_by),
         )

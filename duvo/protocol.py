@@ -1,7 +1,7 @@
 """HTTP on one connection, with a limit on everything that a client could prolong.
 
 uvicorn bounds neither the time nor the size of a request's head, nor how long and how much of an answer may stay
-unread. Name this protocol in its command: `uvicorn --http duvo.protocol:Protocol`.
+unread. `duvo.serve` names this protocol.
 
 Connections are counted by `--limit-concurrency`, beyond which everybody hears 503. Before that is reached, those that
 ask nothing are closed, the oldest first: a stranger who opens thousands of them keeps nobody out.
@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 
 import httptools
+from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from connections.context import WHOSE
@@ -79,6 +80,13 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response("The head of the request is too large.")
         else:
             self._wait_for(None if self._arrived and self._part is None else self._part or _Part.HEAD)
+
+    def shutdown(self) -> None:
+        """Go on with what is asked here, and with nothing else; calls get some seconds, and then a known end."""
+        from tools.calls import closing  # noqa: PLC0415 - uvicorn loads this module before the application
+
+        closing.begin(settings.SHUTDOWN_GRACE_WEB)
+        super().shutdown()
 
     def on_message_begin(self) -> None:
         """Begin to count the head."""

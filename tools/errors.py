@@ -28,6 +28,7 @@ CallError                 carries the HTTP status of the problem it becomes
 │   └── AnswerUnusable    it answered with what cannot be read; the tool has run
 ├── CallTimedOut          the server did not answer in time
 └── OutcomeUnknown        the tool may have run, and nobody knows its result
+    └── ProcessStopped    because the process that made the call was told to stop
 """
 
 from __future__ import annotations
@@ -272,3 +273,10 @@ class OutcomeUnknown(CallError):
     """The connection broke after the request was sent: the tool may have run. Check before you try again."""
 
     code = "outcome_unknown"
+
+
+class ProcessStopped(OutcomeUnknown):
+    """The process that made this call was stopped before the server answered: the tool may have run. Check first."""
+
+    code = "process_stopped"
+    status = HTTPStatus.SERVICE_UNAVAILABLE

@@ -25,11 +25,12 @@ FROM_OUTSIDE = {"Host": "duvo.example.com", "X-Forwarded-Proto": "https"}
 
 
 def commands() -> list[list[str]]:
-    """The servers and workers of *In production*."""
+    """The servers and workers of *In production*, as modules of Python with their options."""
     page = (stack.BASE_DIR / "templates" / "help" / "running-it.md").read_text()
     block = page.partition("## In production")[2].partition("\n    ")[2].partition("\n\n")[0]
     lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line) for line in lines if re.match(r"uvicorn |celery ", line)]
+    lines = [line.removeprefix("python -m ") for line in lines]
+    return [shlex.split(line) for line in lines if re.match(r"duvo\.serve |celery ", line)]
 
 
 def free_port() -> int:

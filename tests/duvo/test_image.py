@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from django.conf import settings
 from django.test import Client
 
 from duvo import health, stack
@@ -59,13 +60,33 @@ def test_nobody_reads_the_broker_without_its_password() -> None:
 
 def test_every_setting_is_handed_on() -> None:
     """One that is left out would be dropped without a word; DEBUG is for no container."""
-    for name in ("web", "worker-calls", "worker-probes", "worker-housekeeping", "beat", "migrate"):
+    ours = {name for name, service in services().items() if service["image"] == "duvo-connections"}
+    assert len(ours) == 8
+    for name in ours:
         assert SCHEME.keys() - services()[name]["environment"].keys() == {"DEBUG"}, name
 
 
 def test_every_container_tells_whether_it_works() -> None:
     for name, service in services().items():
         assert ("test" in service["healthcheck"]) == (name != "migrate"), name
+
+
+def test_what_stops_a_container_is_more_patient_than_the_product() -> None:
+    seconds = {"s": 1, "m": 60}
+    graces = {"web": settings.SHUTDOWN_GRACE_WEB, "worker-calls": settings.SHUTDOWN_GRACE_CALLS}
+    for name, service in services().items():
+        kind = name.removesuffix("-2")
+        if kind in graces:
+            patience = service["stop_grace_period"]
+            assert int(patience[:-1]) * seconds[patience[-1]] >= graces[kind] + 10
+
+
+def test_an_upgrade_names_every_service_of_ours_that_runs() -> None:
+    page = (stack.BASE_DIR / "templates" / "help" / "running-it.md").read_text()
+    named = page.partition("for one in ")[2].partition(";")[0].split()
+    ours = [name for name, service in services().items() if service["image"] == "duvo-connections"]
+    assert set(named) == set(ours) - {"migrate"}
+    assert named[-1] == "beat"
 
 
 def test_no_log_fills_the_disk() -> None:
@@ -122,3 +143,14 @@ def test_static_files_are_collected_once_with_a_hash_and_compressed(tmp_path: Pa
     assert len(hashed) == 1
     assert Path(f"{hashed[0]}.gz").exists()
     assert not (tmp_path / "staticfiles" / "duvo" / "theme.css").exists()
+
+
+def test_a_worker_loads_no_servers_and_no_web_frameworks_of_others() -> None:
+    """The SDK's `import mcp` would be a third of its start; see `tools/mcp_client/sdk_headers.py`."""
+    loading = "import duvo.celery, django, sys; django.setup(); from tools.calls import claiming; "
+    loading += "print([name for name in ('mcp', 'starlette', 'uvicorn', 'markdown_it') if name in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", loading], cwd=stack.BASE_DIR, capture_output=True, text=True, check=True,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "duvo.settings"},
+    )  # fmt: skip
+    assert loaded.stdout.strip() == "[]"

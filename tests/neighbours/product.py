@@ -42,7 +42,7 @@ class Product:
             "PROBE_INTERVAL": str(CHECK_EVERY),
             "LOG_LEVEL": "WARNING",
             "LOG_FORMAT": "text",
-            "PYTHONWARNINGS": processes.SILENCED,
+            "PYTHONWARNINGS": processes.OF_EACH["PYTHONWARNINGS"],
         }
 
     def furnish(self, attack: str, acme_url: str, rival_port: int) -> Keys:

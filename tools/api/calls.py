@@ -32,7 +32,7 @@ from tools.callers import Principal, principals, recognize, token_digest
 from tools.calls import acting, answering, life, tracing
 from tools.calls.ledger import LedgerUnavailable
 from tools.calls.outcomes import Report
-from tools.errors import CallerGone, CallNotFound, LimitReached, OrganizationSuspended
+from tools.errors import CallerGone, CallNotFound, LimitReached, OrganizationSuspended, ProcessStopped
 from tools.models import Call
 from tools.payloads import untrusted
 from tools.payloads.raw_json import Json, RawJson, read
@@ -292,14 +292,15 @@ def _members(body: Any, name: str, not_an_object: str, *, also: str = "") -> tup
 
 
 def _report(report: Report, headers: dict[str, str]) -> HttpResponse:
+    address = f"{settings.PUBLIC_URL}/v1/calls/{report.id}"
     if report.error is not None:
         problem, more = problems.of(report.error)
-        return answer(problem | {"call": str(report.id)}, problem["status"], headers | more)
+        location = {"Location": address} if isinstance(report.error, ProcessStopped) else {}
+        return answer(problem | {"call": str(report.id)}, problem["status"], headers | more | location)
     body = call_json(report)
     if report.finished_at is not None:
         return answer(body, 200, headers)
-    location = f"{settings.PUBLIC_URL}/v1/calls/{report.id}"
-    return answer(body, 202, headers | {"Location": location, "Retry-After": "1"})
+    return answer(body, 202, headers | {"Location": address, "Retry-After": "1"})
 
 
 def answer(body: dict[str, Any] | bytes, status: int, headers: dict[str, str] | None = None) -> HttpResponse:

@@ -99,6 +99,8 @@ async def _events(
                 seen = await watching.until(call.pk, lambda seen: seen.seq > last, HEARTBEAT, by=by)  # noqa: B023 - read at once
             except CallerGone:
                 return
+            if seen is None and watching.is_closing():  # the client connects to another process, and goes on there
+                return
             if seen is None:
                 yield b": still here\n\n"
         if time.monotonic() >= keep_at:

@@ -23,7 +23,7 @@ from django.utils import timezone
 from connections import egress, heartbeats
 from connections.context import acting_for
 from connections.threads import in_thread
-from tools.calls import life, pubsub
+from tools.calls import closing, life, pubsub
 from tools.calls.sessions import keeping
 from tools.calls.turns import Turns
 
@@ -51,7 +51,10 @@ class Claimer:
         self._work = egress.submit(self._claim_until_stopped())
 
     def stop(self, enough: Callable[[], bool]) -> None:
-        """Take no more calls; return when those under way have ended, or as soon as `enough()` is true."""
+        """Take no more calls; return when those under way have ended, or as soon as `enough()` is true.
+
+        After SHUTDOWN_GRACE_CALLS seconds those that are left are cut off.
+        """
         if self._work is None:
             return
         egress.run(self._stop_claiming())
@@ -62,6 +65,7 @@ class Claimer:
     async def _stop_claiming(self) -> None:
         self._stopping = True
         self._soon.set()
+        closing.begin(settings.SHUTDOWN_GRACE_CALLS)
 
     async def _claim_until_stopped(self) -> None:
         listening = asyncio.ensure_future(pubsub.listen_for_queued(self._soon.set))

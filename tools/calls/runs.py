@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import orjson
 from django.db import Error as DatabaseFailed
@@ -30,7 +31,7 @@ from tools.calls.outcomes import Report, as_result, breaker_signal, outcome_of, 
 from tools.calls.sessions import CallSession
 from tools.catalog import access
 from tools.catalog.upstream import ask_with_fresh_token
-from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown, SessionBusy
+from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown, ProcessStopped, SessionBusy
 from tools.mcp_client import Answers, Questions, Task, ToolResult, budget
 from tools.models import Call, StoredContent, Tool
 from tools.models.call_states import AskedIn, CallState
@@ -43,6 +44,7 @@ _SPLIT_IN_THREAD = 256 * 1024  # bytes; a larger result would hold the event loo
 _SPLIT_SECONDS = 10.0  # of CPU time, for the largest result
 
 logger = logging.getLogger(__name__)
+_under_way: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = WeakKeyDictionary()
 
 Response = ToolResult | Questions | Task
 # A result as its caller gets it, as it is stored in the row, and the rows of what is stored beside it.
@@ -82,8 +84,24 @@ class Run:
 
 async def perform(run: Run) -> Report:
     """Run a call and return its report afterwards; never raises for what a server does."""
-    with budget.account():  # what it reads counts until the outcome is stored
-        return await _perform(run)
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - calls run in tasks
+    here = _under_way.setdefault(task.get_loop(), set())
+    here.add(task)
+    try:
+        with budget.account():  # what it reads counts until the outcome is stored
+            return await _perform(run)
+    finally:
+        here.discard(task)
+
+
+async def ended_within(seconds: float) -> set[asyncio.Task[Any]]:
+    """Return the runs of this event loop that have not ended after so many seconds."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while (left := set(_under_way.get(loop, ()))) and loop.time() < until:
+        await asyncio.wait(left, timeout=until - loop.time())
+    return left
 
 
 async def _perform(run: Run) -> Report:
@@ -114,7 +132,7 @@ async def _perform(run: Run) -> Report:
         return _report_of_none(run)
     except DuvoError as error:
         failure = error
-        return await settle(run, error)
+        return await (_report_as_stored(run) if await _is_left_to_others(run, error) else settle(run, error))
     except Exception as error:
         # A bug of ours. How far the call got is not known, and the row says so at once, not only when it is swept.
         logger.exception("Call %s failed inside", run.call_id)
@@ -124,6 +142,13 @@ async def _perform(run: Run) -> Report:
         if run.slot is not None:
             limits.release(run.slot, breaker_signal(failure))
         watching.notify(run.call_id)
+
+
+async def _is_left_to_others(run: Run, error: DuvoError) -> bool:
+    """Queue a call again that this process has no time for, if it may be made again; return whether that was done."""
+    if not isinstance(error, ProcessStopped):
+        return False
+    return bool(await in_thread(lambda: run.rows().repeatable().queue_again(timezone.now())))
 
 
 async def _report_as_stored(run: Run) -> Report:

@@ -27,7 +27,7 @@ from django.utils import timezone
 
 from connections.threads import in_thread
 from tools.calls import ending, limits, pubsub
-from tools.errors import CallCancelled, CallerGone, LeaseLost
+from tools.errors import CallCancelled, CallerGone, LeaseLost, ProcessStopped
 from tools.mcp_client import LogLine, Progress
 from tools.models import Call
 from tools.models.call_states import FINAL_STATES, UNDER_WAY, CallState
@@ -88,7 +88,7 @@ class Running:
     step_after: float = 0.0
     caller: UUID | None = None  # the token of who waits for it
     hang_up: asyncio.Future[bool] | None = None  # set to False when that token is no longer valid
-    interrupted: CallCancelled | LeaseLost | None = None
+    interrupted: CallCancelled | LeaseLost | ProcessStopped | None = None
     pause: Callable[[bool], None] | None = None  # told whether its row asks a person, by whatever process
 
     def progress(self, step: Progress) -> None:
@@ -102,7 +102,7 @@ class Running:
         """Whether a question for this call may reach another process."""
         return self.pause is not None
 
-    def interrupt(self, reason: CallCancelled | LeaseLost) -> None:
+    def interrupt(self, reason: CallCancelled | LeaseLost | ProcessStopped) -> None:
         """Cancel the call's asyncio task; `running` raises the reason there."""
         if self.interrupted is None:
             self.interrupted = reason
@@ -120,6 +120,7 @@ class _Watch:
     soon: asyncio.Event = field(default_factory=asyncio.Event)
     polling: asyncio.Task[None] | None = None
     listening: asyncio.Task[None] | None = None
+    closing: bool = False  # no caller waits here any more
 
     def notify(self, call_id: UUID) -> None:
         """Have a call's row read at once, if the call matters here."""
@@ -240,16 +241,19 @@ _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictiona
 async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | None = None) -> Seen | None:
     """Return what was read of the call as soon as `enough` accepts it, whichever process runs it; None after `seconds`.
 
-    Raises CallerGone when the token `by` with which somebody waits is no longer valid.
+    A caller, who has the token `by`, gets None as soon as this process is to end. Raises CallerGone when that token is
+    no longer valid.
     """
     watch = _watch()
+    if watch.closing and by is not None:
+        return None
     entry = _Waiter(enough, asyncio.get_running_loop().create_future(), by)
     watch.waiting[call_id].append(entry)
     watch.start()
     watch.listen()
     try:
         return await asyncio.wait_for(entry.seen, seconds)
-    except TimeoutError:
+    except (TimeoutError, ProcessStopped):
         return None
     finally:
         watch.waiting[call_id].remove(entry)
@@ -257,6 +261,26 @@ async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | Non
             del watch.waiting[call_id]
             if not watch.waiting:
                 watch.soon.set()  # nobody waits any more: the coroutine may end
+
+
+def answer_callers() -> None:
+    """Let no caller wait in this event loop any more: the process ends, and others know as much."""
+    watch = _watch()
+    watch.closing = True
+    for waiter in [waiter for waiters in watch.waiting.values() for waiter in waiters if waiter.by is not None]:
+        if not waiter.seen.done():
+            waiter.seen.set_exception(ProcessStopped())
+
+
+def is_closing() -> bool:
+    """Tell whether no caller waits in this event loop any more."""
+    return _watch().closing
+
+
+def cut_off() -> None:
+    """Interrupt every call that runs in this event loop."""
+    for run in list(_watch().running.values()):
+        run.interrupt(ProcessStopped())
 
 
 def notify(call_id: UUID) -> None:

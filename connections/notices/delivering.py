@@ -61,6 +61,13 @@ def deliver_bulletin(bulletin_id: UUID) -> None:
         )  # fmt: skip
 
 
+def drop_waiting() -> int:
+    """Send nothing of what waits to be sent: its database was restored from a backup; return how much it was."""
+    said = "Not sent: the database was restored from a backup, and this may have been sent before."
+    waiting = (rows.objects.filter(deliver_at__isnull=False) for rows in (Notice, Bulletin))
+    return sum(rows.update(deliver_at=None, trouble=said) for rows in waiting)
+
+
 def _send(row: Notice | Bulletin, letter: Letter) -> bool:
     """Mail and post what is still to be sent; True if that failed and is now given up."""
     troubles = [sentence for sentence in (_mail(row, letter), _post(row, letter)) if sentence]

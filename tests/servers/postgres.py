@@ -134,6 +134,10 @@ class Cluster:
             else:
                 return
 
+    def program(self, name: str) -> Path:
+        """Return one of the programs of this version, such as pg_dump."""
+        return Path(self._programs / name)
+
     def stop(self) -> None:
         """End it at once: sessions are cut, what is left is written."""
         self._process.send_signal(signal.SIGINT)

@@ -48,6 +48,11 @@ def deliver(notice_id: UUID) -> None:
     notice.mark_mailed()
 
 
+def drop_waiting() -> int:
+    """Mail nothing of what waits to be mailed: its database was restored from a backup; return how much it was."""
+    return OwnerNotice.objects.filter(mail_at__isnull=False).update(mail_at=None)
+
+
 def _message(notice: OwnerNotice) -> mail.EmailMessage:
     assignment = notice.assignment
     organization = _line(assignment.tenant.name)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 import orjson
-from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 from mcp_types import URL_ELICITATION_REQUIRED
 
 from connections import offload
@@ -21,6 +20,7 @@ from tools.mcp_client import eras, questions, results, sessions, wire
 from tools.mcp_client.errors import EraChanged, McpError, NeedsMore, Unsendable
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Listener, Reply
+from tools.mcp_client.sdk_headers import find_invalid_x_mcp_header, x_mcp_header_map
 from tools.mcp_client.sessions import IN_THIS_PROCESS, Sessions
 from tools.mcp_client.shapes import Answers, Ask, OnProgress, Questions, Server, Task, ToolResult
 from tools.payloads.raw_json import RawJson

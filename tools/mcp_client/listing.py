@@ -8,7 +8,6 @@ from hashlib import sha256
 from typing import Any, Final
 
 import orjson
-from mcp.shared.inbound import find_invalid_x_mcp_header
 from mcp_types import SERVER_INFO_META_KEY
 
 from connections.offload import Broken, Crowded, TooMuchWork
@@ -16,6 +15,7 @@ from tools.definitions import checks, reading
 from tools.mcp_client import eras, handshake, sessions, wire
 from tools.mcp_client.calling import exchange, in_known_era
 from tools.mcp_client.errors import BadAnswer, ListingNeverEnds, ListingTooLarge
+from tools.mcp_client.sdk_headers import find_invalid_x_mcp_header
 from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
 
 MAX_PAGES: Final = 200

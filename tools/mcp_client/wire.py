@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import httpcore2
 import orjson
-from mcp.shared.inbound import encode_header_value, mcp_param_headers
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
 from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 
 from tools.mcp_client.cookies import Cookies
 from tools.mcp_client.errors import BadAnswer, Unsendable
+from tools.mcp_client.sdk_headers import encode_header_value, mcp_param_headers
 from tools.mcp_client.shapes import Server
 from tools.payloads import untrusted
 

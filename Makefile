@@ -56,6 +56,10 @@ neighbours: $(VENV)/dev.stamp ## Attack the product as a rival and as strangers,
 conformance: $(VENV)/dev.stamp ## Judge the running product by the official MCP conformance suite (downloads it once)
 	@$(PYTHON) -m tests.conformance
 
+.PHONY: deployed
+deployed: $(VENV)/dev.stamp ## Play an operator's day under 20 callers: upgrade, new keys, deaths, restore (QUICK=1 a minute)
+	@$(PYTHON) -m tests.deployed $(if $(QUICK),--quick)
+
 .PHONY: sessions
 sessions: $(VENV)/dev.stamp ## Use the real Browser, Playwright's MCP server from npm, through the running product (QUICK=1)
 	@$(PYTHON) -m tests.sessions $(if $(QUICK),--quick)

@@ -23,6 +23,7 @@ from connections.context import WHOSE
 
 HEAD_SECONDS = 20.0  # from the opening of the connection, or the first byte, to the end of a head
 BODY_SECONDS = 70.0  # to the end of a body; before, bodies.py has refused one that is too slow
+LINGER_SECONDS = 1.0  # how long a process that ends waits for requests that were on their way
 UNREAD_SECONDS = 60.0  # how long a client may take nothing of an answer
 LARGEST_HEAD = 64 * 1024  # bytes of a request line with its headers; also of what frames the parts of a body
 MOST_PIPELINED = 32  # requests that wait behind the one that is answered
@@ -52,6 +53,7 @@ class Protocol(HttpToolsProtocol):
         self._unused = 0  # bytes of which nothing came yet: of a header that has no end, say
         self._unread: asyncio.TimerHandle | None = None
         self._counted: tuple[Hashable, int] | None = None  # whose answer waits to be read, and its bytes
+        self._ending = False  # the process is to end: this connection has no other request after the next one
         # Of this server's connections those on which no request is complete; the one that is quiet longest comes first.
         self._quiet: dict[Protocol, None] = vars(self.server_state).setdefault("quiet", {})
 
@@ -82,11 +84,18 @@ class Protocol(HttpToolsProtocol):
             self._wait_for(None if self._arrived and self._part is None else self._part or _Part.HEAD)
 
     def shutdown(self) -> None:
-        """Go on with what is asked here, and with nothing else; calls get some seconds, and then a known end."""
+        """Go on with what is asked here, and with nothing else; calls get some seconds, and then a known end.
+
+        A request may be on its way over a connection that is quiet at this moment, and is answered if it comes at once.
+        """
         from tools.calls import closing  # noqa: PLC0415 - uvicorn loads this module before the application
 
         closing.begin(settings.SHUTDOWN_GRACE_WEB)
-        super().shutdown()
+        self._ending = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(LINGER_SECONDS, self._close_if_quiet)
 
     def on_message_begin(self) -> None:
         """Begin to count the head."""
@@ -111,6 +120,8 @@ class Protocol(HttpToolsProtocol):
             raise httptools.HttpParserError(message)
         self._part, self._unused = _Part.BODY, 0
         super().on_headers_complete()
+        if self._ending and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -153,6 +164,10 @@ class Protocol(HttpToolsProtocol):
                 del _unread[whose]
             self._may_be_quiet()
         super().resume_writing()
+
+    def _close_if_quiet(self) -> None:
+        if self in self._quiet:
+            self.transport.close()
 
     def _may_be_quiet(self) -> None:
         """Note that nothing is asked here any more, once the last answer is complete and on its way."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -16,21 +14,13 @@ import httpx2
 from celery import current_app
 
 from duvo import stack
+from tests.commands import commands
 from tests.conftest import House
 from tests.loopback import NO_TLS
 from tests.processes import PATIENCE, Processes
 
 MARK = "m4rker-of-a-secret"
 FROM_OUTSIDE = {"Host": "duvo.example.com", "X-Forwarded-Proto": "https"}
-
-
-def commands() -> list[list[str]]:
-    """The servers and workers of *In production*, as modules of Python with their options."""
-    page = (stack.BASE_DIR / "templates" / "help" / "running-it.md").read_text()
-    block = page.partition("## In production")[2].partition("\n    ")[2].partition("\n\n")[0]
-    lines = [line.strip() for line in block.replace("\\\n", " ").splitlines()]
-    lines = [line.removeprefix("python -m ") for line in lines]
-    return [shlex.split(line) for line in lines if re.match(r"duvo\.serve |celery ", line)]
 
 
 def free_port() -> int:

@@ -38,8 +38,8 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 @pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Connections to a server that takes twenty at a time."""
+def server() -> Iterator[uvicorn.Server]:
+    """A server that takes twenty connections at a time."""
     config = uvicorn.Config(
         application, host="127.0.0.1", port=0, http=Protocol, lifespan="off", log_config=None,
         limit_concurrency=LIMIT, proxy_headers=False,
@@ -53,6 +53,14 @@ def connect() -> Iterator[Connect]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     eventually(lambda: server.started, "the server")
+    yield server
+    server.should_exit = True
+    thread.join(20)
+
+
+@pytest.fixture
+def connect(server: uvicorn.Server) -> Iterator[Connect]:
+    """Connections to it."""
     opened: list[socket.socket] = []
 
     def open_one() -> socket.socket:
@@ -62,8 +70,6 @@ def connect() -> Iterator[Connect]:
     yield open_one
     for connection in opened:
         connection.close()
-    server.should_exit = True
-    thread.join(20)
 
 
 def ask(connection: socket.socket, whose: str = "acme", size: int = 2) -> None:
@@ -135,3 +141,30 @@ def test_what_rival_does_not_read_is_held_up_to_its_share_and_acme_reads_on(
     for connection in unread:
         connection.close()
     eventually(lambda: not protocol._unread, "nothing is counted any more")
+
+
+def test_requests_that_are_on_their_way_when_the_process_is_to_end_are_answered(
+    server: uvicorn.Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a connection that is new, or that is kept open and quiet at that moment."""
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 30.0)
+    address = server.servers[0].sockets[0].getsockname()
+    fresh, kept = connect(), connect()
+    ask(kept)
+    assert status(kept) == b"200"
+    server.should_exit = True
+    eventually(lambda: is_refused(address), "the end of listening")
+    for connection in (fresh, kept):
+        ask(connection)
+        head = connection.recv(65536).lower()
+        assert head[9:12] == b"200"
+        assert b"connection: close" in head
+        assert connection.recv(1) == b""
+
+
+def is_refused(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False

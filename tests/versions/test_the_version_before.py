@@ -17,7 +17,6 @@ from tests.versions import previous
 
 ITS_TESTS = [
     "tests/tools/calls/test_life_of_a_call.py",
-    "tests/tools/calls/test_repeats_and_cancels.py",
     "tests/tools/catalog/test_probing.py",
     "tests/oauth/test_callback.py",
 ]

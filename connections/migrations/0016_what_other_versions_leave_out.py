@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('connections', '0009_state_moves'),
+        ('connections', '0010_invitations'),
     ]
 
     operations = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ ANSWER = '{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"H
 TEXT = [{"type": "text", "text": "Hello"}]
 LONG = "a," * 40_000  # it is read in a separate process
 LONG_ANSWER = ANSWER.replace("Hello", LONG)
+SSE = f"event: message\ndata: {ANSWER}\n\n"
 RAN = "The tool has run: check what it did before you try again."
 
 
@@ -45,6 +47,17 @@ READ: dict[str, tuple[Rule, list[Any]]] = {
     "toolResult as text": (with_result('"toolResult":"Hello"'), TEXT),
     "toolResult with content": (with_result('"toolResult":{"content":"Hello"}'), TEXT),
     "toolResult as an object": (with_result('"toolResult":{"a":1}'), [{"type": "text", "text": '{"a":1}'}]),
+    "members and no content": (with_result('"temperature":20'), [{"type": "text", "text": '{"temperature":20}'}]),
+    "members beside the envelope's": (
+        with_result('"isError":false,"resultType":"complete","_meta":{"a":1},"output":"x"'),
+        [{"type": "text", "text": '{"output":"x"}'}],
+    ),
+    "members and content null": (with_result('"content":null,"a":[1]'), [{"type": "text", "text": '{"a":[1]}'}]),
+    "much and no content": (with_result(f'"out":"{LONG}"'), [{"type": "text", "text": f'{{"out":"{LONG}"}}'}]),
+    "a result in a result": (
+        with_result('"result":{"content":["a"]}'),
+        [{"type": "text", "text": '{"result":{"content":["a"]}}'}],
+    ),
     "a byte order mark": (raw("\N{BOM}" + ANSWER), TEXT),
     "NaN": (raw(ANSWER.replace('"content"', '"structuredContent":{"a":NaN,"b":[-Infinity,1]},"content"')), TEXT),
     "nan as C writes it": (raw(ANSWER.replace('"content"', '"structuredContent":[nan,-inf],"content"')), TEXT),
@@ -60,6 +73,25 @@ READ: dict[str, tuple[Rule, list[Any]]] = {
     "a coding that is none": (raw(ANSWER, coding="utf-8"), TEXT),
     "another JSON type": (raw(ANSWER, kind="application/json-rpc"), TEXT),
     "text/plain": (raw(ANSWER, kind="text/plain; charset=utf-8"), TEXT),
+    "JSON as a page": (raw(ANSWER, kind="text/html; charset=UTF-8"), TEXT),
+    "JSON as a page, after blank lines": (raw(f"\r\n\n{ANSWER}", kind="text/html"), TEXT),
+    "a stream as JSON": (raw(SSE, kind="application/json"), TEXT),
+    "a stream as JSON, in bytes": (raw(f"\n: hi\n\n{SSE}", kind="application/json; charset=utf-8", cut=1), TEXT),
+    "a stream as JSON, in gzip": (raw(SSE, kind="application/json", coding="gzip"), TEXT),
+    "a stream of data alone as JSON": (raw(f"data:{ANSWER}\n\n", kind="application/json"), TEXT),
+    "a stream with ids without a type": (raw(f"id: 1\n{SSE}", kind=""), TEXT),
+    "a stream as text": (raw(SSE, kind="text/plain; charset=utf-8"), TEXT),
+    "JSON as a stream": (raw(ANSWER, kind="text/event-stream"), TEXT),
+    "a list as a stream": (raw(f"[{ANSWER}]", kind="text/event-stream"), TEXT),
+    "JSON in lines as a stream, in bytes": (
+        raw(
+            json.dumps(json.loads(ANSWER.replace("ID", "1")), indent=1).replace('"id": 1', '"id": ID'),
+            kind="text/event-stream",
+            cut=3,
+        ),
+        TEXT,
+    ),
+    "much JSON as a stream": (raw(LONG_ANSWER, kind="text/event-stream"), [{"type": "text", "text": LONG}]),
     "a heartbeat first": (stream('data: {"type":"heartbeat"}\n\n', f"data: {ANSWER}\n\n"), TEXT),
     "noise first": (
         stream("data: ping\n\n", "data: 5\n\n", "data: {\n\n", "data: []\n\n", f"data: {ANSWER}\n\n"),
@@ -102,6 +134,8 @@ UNUSABLE: dict[str, tuple[Rule, str]] = {
     "brotli": (raw(ANSWER, coding="br"), "(br)"),
     "gzip in gzip": (raw(gzip.compress(ANSWER.encode()), coding="gzip"), "not JSON"),
     "gzip that is broken": (raw(ANSWER, coding="gzip broken"), "cannot be undone"),
+    "half a document as a stream": (raw(ANSWER[:-9], kind="text/event-stream"), "not JSON"),
+    "half an answer in a stream as JSON": (raw(f"data: {ANSWER[:-9]}\n\n", kind="application/json"), "not JSON"),
     "a stream of half an answer": (stream(f"data: {ANSWER[:-9]}\n\n"), "not JSON"),
 }
 
@@ -133,8 +167,33 @@ def test_a_stream_that_breaks_after_noise_leaves_the_outcome_open(shop: Shop) ->
     assert problem["code"] == "outcome_unknown"
 
 
-def test_a_page_instead_of_an_answer_is_told_as_that(shop: Shop) -> None:
-    shop.answers(raw("<html>Sign in</html>", kind="text/html"))
+def test_what_members_a_result_has_instead_of_content_are_its_structure(shop: Shop) -> None:
+    shop.answers(with_result('"_meta":{"a":1},"isError":false,"temperature":20.0,"wind":null'))
+    body = shop.call("echo", {"text": "x"}).json()
+    assert body["structured_content"] == {"temperature": 20.0, "wind": None}
+    assert body["is_error"] is False
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json", "text/html"])
+def test_the_cap_counts_whatever_the_framing_is_called(shop: Shop, kind: str) -> None:
+    body = ANSWER.replace("Hello", "0" * 3_000_000)
+    shop.answers(raw(body if kind != "application/json" else f"data: {body}\n\n", kind=kind))
+    problem = shop.call("echo", {"text": "x"}).json()
+    assert problem["code"] == "outcome_unknown"
+    assert "larger than 2 MB" in problem["detail"], problem
+
+
+PAGES: dict[str, Rule] = {
+    "a page": raw("<html>Sign in</html>", kind="text/html"),
+    "a script": raw("{}", kind="text/html"),
+    "a page of events": raw(SSE, kind="text/html"),
+    "a picture": raw("GIF89a", kind="image/gif"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
+def test_a_page_instead_of_an_answer_is_told_as_that(shop: Shop, page: Rule) -> None:
+    shop.answers(page)
     problem = shop.call("echo", {"text": "x"}).json()
     assert problem["code"] == "outcome_unknown"
     assert "does not speak MCP" in problem["detail"]

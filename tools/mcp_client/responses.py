@@ -13,7 +13,7 @@ import httpcore2
 
 from connections import egress
 from connections.errors import DuvoError
-from tools.mcp_client import budget, decoding, messages, parsing, quoting, refusals, sse, wire
+from tools.mcp_client import budget, decoding, framing, messages, parsing, quoting, refusals, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, ConnectionLost, NotStreamableHttp, TakenForABot
 from tools.mcp_client.messages import Fault
 from tools.mcp_client.shapes import LogLine, OnProgress, Progress, Server
@@ -26,7 +26,6 @@ MOST_LINES: Final = 100  # log notifications of one call that are told
 _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed names none
 _MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither content nor tools, such as a handshake's
 _UNCOUNTED: Final = 128 * 1024  # bytes of an answer that the budget does not count
-_UNTYPED: Final = frozenset({b"", b"text/plain", b"application/octet-stream"})  # which may be JSON all the same
 WHOLE_SECONDS: Final = 120.0  # that a large answer may take to arrive, once it has begun to
 _TOO_SOON: Final = 0.01  # of the idle timeout; to restart it for each piece of an answer costs as much as to read it
 _MOST_DIGITS: Final = 15  # of a Content-Length; one with more is ignored, as no such response is read
@@ -189,21 +188,34 @@ class ResponseReader:
                 await response.aclose()
 
     async def _read_answer(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> Reply:
-        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        kind = framing.kind_of(headers)
         if response.status >= HTTPStatus.BAD_REQUEST:
             return await self._read_refusal(response, headers)
-        if kind == b"text/event-stream":
-            return self._reply(await self._follow(response, headers))
-        if b"json" in kind:
-            return self._reply(self._among(await self._parsed(await self._collect(response, headers))))
+        if framing.is_announced(kind):
+            return self._reply(await self._message_in(response, headers, kind))
         if response.status != HTTPStatus.OK:
             raise BadAnswer("The server acknowledged a request without answering it.")
-        if kind not in _UNTYPED:
-            raise NotStreamableHttp
         try:
-            return self._reply(self._among(await self._parsed(await self._collect(response, headers))))
-        except (BadAnswer, AnswerTooLarge) as error:
+            return self._reply(await self._message_in(response, headers, kind))
+        except BadAnswer as error:
             raise NotStreamableHttp from error
+
+    async def _message_in(self, response: httpcore2.Response, headers: dict[bytes, bytes], kind: bytes) -> Any:
+        raw = aiter(response.stream)  # type: ignore[arg-type]
+        chunks = self._plain(raw, headers)
+        first = await framing.beginning(chunks, self._dropped)
+        body = framing.joined(first, chunks)
+        match framing.framing(first, kind):
+            case "stream":
+                return await self._follow(response, raw, body)
+            case "json":
+                return self._among(await self._parsed(await self._collect(body, headers)))
+        raise NotStreamableHttp
+
+    def _dropped(self, count: int) -> None:
+        self._clock.restart_idle()
+        self._size += count
+        self._check_size(self._size)
 
     def _among(self, value: Any) -> Any:
         return messages.answer_among(value, self._handle)
@@ -212,13 +224,13 @@ class ResponseReader:
         """Return the body without its compression; the caller counts its bytes."""
         return decoding.plain(body, headers.get(b"content-encoding", b""), self._server.max_bytes)
 
-    async def _collect(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> bytes:
+    async def _collect(self, body: AsyncIterator[bytes], headers: dict[bytes, bytes]) -> bytes:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and len(length) < _MOST_DIGITS and int(length) and b"content-encoding" not in headers:
             self._expected = int(length)
             self._check_size(self._expected)
         parts: list[bytes] = []
-        async for chunk in self._plain(response.stream, headers):
+        async for chunk in body:
             counted = self._counted
             await self._count_bytes(chunk)
             if self._counted and not counted:  # from now on others wait for what it holds of the budget
@@ -228,12 +240,17 @@ class ResponseReader:
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _follow(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> dict[str, Any]:
-        """Read a stream to the answer, and again from where it stopped if it may be resumed (2025-11-25)."""
+    async def _follow(
+        self, response: httpcore2.Response, raw: AsyncIterator[bytes], body: AsyncIterator[bytes]
+    ) -> dict[str, Any]:
+        """Read a stream to the answer, and again from where it stopped if it may be resumed (2025-11-25).
+
+        `body` is the response's `raw` bytes without their compression.
+        """
         decoder = sse.Decoder()
         while True:
             try:
-                message = await self._listen(response, headers, decoder)
+                message = await self._listen(response, raw, body, decoder)
             finally:
                 if self.unfinished is None:
                     await response.aclose()
@@ -244,20 +261,21 @@ class ResponseReader:
             await asyncio.sleep(_RECONNECT_AFTER if decoder.retry is None else decoder.retry)
             response = await self._reopen(decoder.last_id)
             headers = {name.lower(): value for name, value in response.headers}
+            raw = aiter(response.stream)  # type: ignore[arg-type]
+            body = self._plain(raw, headers)
             decoder = sse.Decoder(decoder.last_id, decoder.retry)
 
     async def _listen(
-        self, response: httpcore2.Response, headers: dict[bytes, bytes], decoder: sse.Decoder
+        self, response: httpcore2.Response, raw: AsyncIterator[bytes], body: AsyncIterator[bytes], decoder: sse.Decoder
     ) -> dict[str, Any] | None:
-        body = aiter(response.stream)  # type: ignore[arg-type]
         try:
-            async for chunk in self._plain(body, headers):
+            async for chunk in body:
                 self._clock.restart_idle()  # whatever it is, it is a sign of life
                 await self._count_bytes(chunk)
                 for event in decoder.feed(chunk):
                     message = await self._message(event)
                     if message is not None:
-                        self.unfinished = _linger(body, response)
+                        self.unfinished = _linger(raw, response)
                         return message
         except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
             if not decoder.last_id or not self._request.resumable:

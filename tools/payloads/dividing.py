@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from tools.payloads import untrusted
-from tools.payloads.tool_results import Unusable, content_of, is_error, meta_of, structured_of
+from tools.payloads.tool_results import Unusable, content_of, is_error, meta_of, structured_of, without_content
 
 MOST_BESIDE: Final = 256 * 1024  # bytes of a server's answer without its content
 
@@ -45,9 +45,9 @@ def divide(text: bytes, method: bytes) -> list[bytes]:
             )
         except Unusable as unusable:
             content = unusable.example  # by which the caller finds out why
-        for name in ("structuredContent", "toolResult", "_meta"):
-            holder.pop(name, None)
-        holder["content"] = content
+        rest = without_content(holder)
+        holder.clear()
+        holder.update(rest, content=content)
     beside = orjson.dumps(message)
     return [beside, large] if len(beside) <= MOST_BESIDE else [b"", b""]
 

@@ -1,7 +1,7 @@
 """The result of a tool as servers write it, read as what it says wherever that can be only one thing. Pure.
 
-The content is a list of blocks (2026-07-28, `CallToolResult`); in the field it is also null, text, one block, or the
-`toolResult` of 2024. What could be read in two ways is `Unusable`.
+The content is a list of blocks (2026-07-28, `CallToolResult`); in the field it is also null, text, one block, the
+`toolResult` of 2024, or the tool's value itself as the result. What could be read in two ways is `Unusable`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import orjson
 NOTES: Final = "duvo/notes"  # the member of `_meta` that says what was changed in reading
 NOT_FINITE: Final = "Numbers that JSON cannot hold (NaN, Infinity) were read as null."
 _ENVELOPE: Final = "io.modelcontextprotocol/serverInfo"  # who answered, in every answer: it says nothing of the result
+_NOT_THE_VALUE: Final = frozenset({"_meta", "content", "isError", "resultType", "structuredContent", "toolResult"})
 _OURS: Final = "duvo/"  # what members of `_meta` that are ours begin with
 
 
@@ -38,21 +39,27 @@ def blocks(content: Any) -> list[dict[str, Any]]:
 
 
 def content_of(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the content of a result, also one of 2024-10 (`toolResult`); raises Unusable."""
-    if "content" in result or "toolResult" not in result:
-        return blocks(result.get("content"))
-    old = result["toolResult"]
-    if isinstance(old, dict) and "content" in old:
-        return blocks(old["content"])
-    return blocks(old if old is None or isinstance(old, str) or _is_block(old) else orjson.dumps(old).decode())
+    """Return the content of a result, also of one that has no such member; raises Unusable."""
+    old = result.get("toolResult")
+    if old is not None and "content" not in result:
+        return blocks(old["content"]) if isinstance(old, dict) and "content" in old else _of_value(old)
+    value = _value_itself(result)
+    return blocks(result.get("content")) if value is None else _of_value(value)
 
 
 def structured_of(result: dict[str, Any]) -> Any:
     """Return the structured content of a result."""
     old = result.get("toolResult")
     if "content" in result or not isinstance(old, dict):
-        return result.get("structuredContent")
+        value = _value_itself(result)
+        return result.get("structuredContent") if value is None else value
     return old.get("structuredContent") if "content" in old else result.get("structuredContent", old)
+
+
+def without_content(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a result that are none of its content, of its structured content and its `_meta`."""
+    gone = {"content", "structuredContent", "toolResult", "_meta", *(_value_itself(result) or ())}
+    return {name: member for name, member in result.items() if name not in gone}
 
 
 def is_error(result: dict[str, Any]) -> bool:
@@ -86,6 +93,21 @@ def seen(value: Any) -> str:
         case dict():
             return "an object"
     return "a number"
+
+
+def _value_itself(result: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the value that a server gave as the result, without the members that hold one; None if there is none."""
+    if any(result.get(name) is not None for name in ("content", "structuredContent", "toolResult")):
+        return None
+    if isinstance(task := result.get("task"), dict) and "taskId" in task:  # of 2025-11-25: it goes on
+        return None
+    return {name: member for name, member in result.items() if name not in _NOT_THE_VALUE} or None
+
+
+def _of_value(value: Any) -> list[dict[str, Any]]:
+    return blocks(
+        value if value is None or isinstance(value, str) or _is_block(value) else orjson.dumps(value).decode()
+    )
 
 
 def _yes(flag: Any) -> bool:

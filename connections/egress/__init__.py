@@ -5,11 +5,13 @@ origin        whose server a URL leads to: what a secret is kept for
 pool, client  connections of the running event loop; https to public addresses, TLS against the URL's host name
 fetch         one whole exchange with caps on size and time
 reach         DNS, TCP and TLS only; `observe` collects their stages for a report
+plain         a body without its compression
 sealed        the part of an address that is filled in at the moment of sending
 run, submit   from synchronous code; `bounded` puts one limit over all of it
 """
 
 from connections.egress.client import Answer, Body, Transport, client, fetch
+from connections.egress.decoding import plain
 from connections.egress.loop import NotWanted, bounded, run, submit
 from connections.egress.network import PinnedBackend, Resolver, reach, resolve, tls_context
 from connections.egress.pool import GuardedPool, aclose, explained, pool
@@ -41,6 +43,7 @@ __all__ = [
     "fetch",
     "observe",
     "origin",
+    "plain",
     "pool",
     "reach",
     "resolve",

@@ -11,12 +11,15 @@ from typing import Any, cast
 import httpcore2
 import httpx2
 
-from connections.egress import urls
+from connections.egress import decoding, urls
 from connections.egress.pool import GuardedPool, explained, pool
 from connections.errors import AnswerRefused, Unreachable
 
 USER_AGENT = "Duvo-Connections/0.1"
 TIMEOUT = httpx2.Timeout(15.0, connect=10.0)  # seconds between two bytes; the whole is capped by `fetch`
+
+_OF_COMPRESSED = frozenset({b"content-encoding", b"content-length"})
+_MOST_COMPRESSED = 2 * 1024 * 1024  # bytes of a compressed body; who reads it counts what comes out
 
 
 class Body(httpx2.AsyncByteStream):
@@ -41,7 +44,7 @@ class Transport(httpx2.AsyncBaseTransport):
         self._pool = through
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Check the URL of this hop and send; an answer that is compressed against our wish is refused."""
+        """Check the URL of this hop and send; an answer that is compressed against our wish is read all the same."""
         url = httpcore2.URL(urls.check_hop(str(request.url)))
         request.headers["accept-encoding"] = "identity"
         content = cast("AsyncIterable[bytes]", request.stream)  # an asynchronous client makes no other
@@ -55,23 +58,34 @@ class Transport(httpx2.AsyncBaseTransport):
                     extensions=request.extensions,
                 )
             )
-        response = httpx2.Response(
-            answer.status, headers=answer.headers, stream=_AnswerStream(answer), extensions=answer.extensions
-        )
-        if response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
-            await response.aclose()
-            raise AnswerRefused("The server compressed its answer, which was not asked for.", code="answer_compressed")
-        return response
+        coding = dict(_lower(answer.headers)).get(b"content-encoding", b"")
+        try:
+            stream = _AnswerStream(answer, coding)
+        except AnswerRefused:
+            await answer.aclose()
+            raise
+        # What is read is neither compressed nor as long as it was.
+        headers = [pair for pair in _lower(answer.headers) if not coding or pair[0] not in _OF_COMPRESSED]
+        return httpx2.Response(answer.status, headers=headers, stream=stream, extensions=answer.extensions)
+
+
+def _lower(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value) for name, value in headers]
 
 
 class _AnswerStream(httpx2.AsyncByteStream):
-    def __init__(self, answer: httpcore2.Response) -> None:
+    def __init__(self, answer: httpcore2.Response, coding: bytes) -> None:
         self._answer = answer
+        self._plain = decoding.plain(self._chunks(), coding, _MOST_COMPRESSED)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def _chunks(self) -> AsyncIterator[bytes]:
         with explained():
             async for chunk in self._answer.aiter_stream():
                 yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._plain:
+            yield chunk
 
     async def aclose(self) -> None:
         await self._answer.aclose()

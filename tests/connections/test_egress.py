@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import select
 import socket
 import ssl
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from importlib import import_module
@@ -128,11 +130,45 @@ async def test_a_flood_is_stopped_at_the_socket_and_not_kept_in_memory() -> None
         await response.aclose()
 
 
-async def test_a_compressed_answer_is_refused() -> None:
-    async with listening(answering("200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2", b"xx")) as listener:
+def compressed(body: bytes, coding: str) -> bytes:
+    return answering(f"200 OK\r\nContent-Encoding: {coding}\r\ncontent-length: {len(body)}", body)
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"),
+    [
+        (gzip.compress(b"{}", mtime=0), "gzip"),
+        (gzip.compress(b"{}", mtime=0), "X-GZIP"),
+        (zlib.compress(b"{}"), "deflate"),
+        (zlib.compress(b"{}")[2:-4], "deflate"),
+        (b"{}", "gzip"),
+        (b"{}", "identity"),
+    ],
+)
+async def test_an_answer_that_is_compressed_against_our_wish_is_read(body: bytes, coding: str) -> None:
+    async with listening(compressed(body, coding)) as listener:
+        answer = await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/", max_bytes=100)
+    assert (answer.status, answer.body) == (200, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "code"),
+    [
+        (b"xx", "br", "answer_compressed"),
+        (b"xx", "gzip, br", "answer_compressed"),
+        (gzip.compress(b"{}", mtime=0)[:10] + b"\xff" * 40, "gzip", "answer_compressed"),
+        (gzip.compress(b"0" * 30_000_000, mtime=0), "gzip", "answer_too_large"),
+        (zlib.compress(b"0" * 30_000_000), "deflate", "answer_too_large"),
+        (gzip.compress(b"", mtime=0) * 120_000, "gzip", "answer_too_large"),
+    ],
+)
+async def test_a_compressed_answer_that_cannot_be_undone_or_grows_is_refused(
+    body: bytes, coding: str, code: str
+) -> None:
+    async with listening(compressed(body, coding)) as listener:
         with pytest.raises(egress.AnswerRefused) as refusal:
             await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/")
-        assert refusal.value.code == "answer_compressed"
+        assert refusal.value.code == code
 
 
 @pytest.mark.parametrize(

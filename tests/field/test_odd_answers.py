@@ -66,6 +66,7 @@ READ: dict[str, tuple[Rule, list[Any]]] = {
     "x-gzip": (raw(ANSWER, coding="x-gzip"), TEXT),
     "gzip in bytes": (raw(ANSWER, coding="gzip", cut=1), TEXT),
     "gzip of two members": (raw(ANSWER, coding="gzip members"), TEXT),
+    "gzip of two members in bytes": (raw(ANSWER, coding="gzip members", cut=1), TEXT),
     "gzip of much": (raw(LONG_ANSWER, coding="gzip", cut=100), [{"type": "text", "text": LONG}]),
     "deflate": (raw(ANSWER, coding="deflate"), TEXT),
     "deflate without a header": (raw(ANSWER, coding="deflate raw"), TEXT),

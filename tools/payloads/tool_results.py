@@ -105,9 +105,8 @@ def _value_itself(result: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _of_value(value: Any) -> list[dict[str, Any]]:
-    return blocks(
-        value if value is None or isinstance(value, str) or _is_block(value) else orjson.dumps(value).decode()
-    )
+    readable = value is None or isinstance(value, str) or _is_block(value)
+    return blocks(value if readable else orjson.dumps(value).decode())
 
 
 def _yes(flag: Any) -> bool:

@@ -21,17 +21,20 @@ from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.test_callback import changed
 from tests.oauth.test_sign_in import CALLBACK, retirements, works
 from tests.servers.authorization.server import approve
+from tests.servers.field.answers import packed
 from tests.servers.fixtures import StartAuthorizationServer
 from tests.servers.kinds import respond
 from tests.servers.running import Incoming, Receive, Rule, Send
 
 
-def answering(path: str, status: int, members: Any) -> Rule:
+def answering(path: str, status: int, members: Any, coding: str = "") -> Rule:
     """A rule that answers every request for this path so; members that are text are sent as they are."""
     body = members.encode() if isinstance(members, str) else json.dumps(members).encode()
+    headers = {"content_encoding": coding} if coding else {}
+    body = packed(body, coding) if coding else body
 
     async def answer(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
-        return request.path == path and await respond(send, status, body)
+        return request.path == path and await respond(send, status, body, **headers)
 
     return answer
 
@@ -48,6 +51,25 @@ def granted(authorization_server: StartAuthorizationServer) -> Callable[..., Tok
         return egress.run(token_endpoint.grant(server, client, {"grant_type": "authorization_code"}))
 
     return grant
+
+
+# --- compressed against our wish --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate"])
+def test_a_sign_in_at_a_server_that_compresses_everything_works(scene: StartScene, coding: str) -> None:
+    scene = scene()
+    auth = scene.auth
+    about = {
+        "issuer": auth.issuer, "authorization_endpoint": f"{auth.url}/authorize", "token_endpoint": f"{auth.url}/token",
+        "registration_endpoint": f"{auth.url}/register", "code_challenge_methods_supported": ["S256"],
+    }  # fmt: skip
+    auth.behave(
+        answering("/.well-known/oauth-authorization-server", 200, about, coding),
+        answering("/token", 200, {"access_token": "a", "token_type": "bearer", "scope": "tools"}, coding),
+    )
+    scene.come_back(approve(scene.depart()))
+    assert scene.state == ("ready", ""), scene.connection.credential_sentence
 
 
 # --- any 2xx ----------------------------------------------------------------------------------------------------------

@@ -196,6 +196,7 @@ _NEXT_STEPS = {
     "all_set_aside": "Open Tools: each tool says why it cannot be used, for the server's owner to mend it.",
     "tools_set_aside": "Open Tools: each tool that cannot be used says why, for the server's owner to mend it.",
     "tools_to_review": "Open Tools, look at what is new or changed, and approve what may be used.",
+    "no_tools": "Ask the server's owner whether this is the right address: the server there offers no tools.",
     "quota_reached": "Delete what your organization does not need, or ask the platform's staff for more.",
     "listing_too_large": "Ask the server's owner: it lists too many tools for one connection.",
     "listing_never_ends": "Ask the server's owner: its list of tools does not end.",

@@ -46,6 +46,12 @@ def read(definition: dict[str, Any]) -> dict[str, Any]:
     return {name: whole[name] for name in definition if name in whole}
 
 
+def tools(member: Any) -> Any:
+    """Return the list of a page's tools, also one that is left out, that Go wrote as null or PHP as an object."""
+    member = _numbered(member)
+    return [] if member is None or member == {} else member
+
+
 def _text(member: Any) -> Any:
     return member if isinstance(member, str) else None
 

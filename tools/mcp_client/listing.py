@@ -8,15 +8,17 @@ from hashlib import sha256
 from typing import Any, Final
 
 import orjson
-from mcp_types import SERVER_INFO_META_KEY
+from mcp_types import METHOD_NOT_FOUND, SERVER_INFO_META_KEY
 
 from connections.offload import Broken, Crowded, TooMuchWork
 from tools.definitions import checks, reading
 from tools.mcp_client import eras, handshake, sessions, wire
 from tools.mcp_client.calling import exchange, in_known_era
-from tools.mcp_client.errors import BadAnswer, ListingNeverEnds, ListingTooLarge
+from tools.mcp_client.errors import BadAnswer, ListingNeverEnds, ListingTooLarge, RpcError
+from tools.mcp_client.responses import Reply
 from tools.mcp_client.sdk_headers import find_invalid_x_mcp_header
 from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
+from tools.payloads.tool_results import seen
 
 MAX_PAGES: Final = 200
 MAX_TOOLS: Final = 5_000
@@ -40,16 +42,16 @@ async def list_tools(server: Server) -> Listing:
     deadline = asyncio.get_running_loop().time() + max(server.timeout, MIN_TIMEOUT)
     listed: list[Any] = []
     names: set[str] = set()
-    cursors: set[str] = set()
+    cursors: set[str | int] = set()
     size = 0
     params: dict[str, Any] = {}
     for page in range(1, MAX_PAGES + 1):
         reply = await exchange(server, "tools/list", params, deadline=deadline)
-        result = eras.settle(reply)
+        result = _settled(reply)
         size += reply.size
-        tools = result.get("tools")
+        tools = reading.tools(result.get("tools"))
         if not isinstance(tools, list):
-            raise BadAnswer("The server's list of tools is no list.")
+            raise BadAnswer(f"The server's list of tools is no list: it is {seen(tools)}.")
         cursor = _next_cursor(server, result)
         fresh = _names(tools) - names
         # A cursor that came before leads to what came before, unless the server counts the pages by itself.
@@ -69,11 +71,30 @@ async def list_tools(server: Server) -> Listing:
     raise ListingNeverEnds
 
 
-def _next_cursor(server: Server, result: dict[str, Any]) -> str | None:
-    """Return the cursor of the next page; servers of the handshake era write an empty one on the last."""
+def _settled(reply: Reply) -> dict[str, Any]:
+    """Return the result of one page; raises an `RpcError` that says so where the server has no tools at all."""
+    try:
+        return eras.settle(reply)
+    except RpcError as error:
+        if error.rpc_code == METHOD_NOT_FOUND:
+            error.code = "no_tools"
+            error.sentence = f"The server offers no tools: it does not know `tools/list` (code {METHOD_NOT_FOUND})."
+        raise
+
+
+def _next_cursor(server: Server, result: dict[str, Any]) -> str | int | None:
+    """Return the cursor of the next page, a number as it is; the last page of the handshake era may have one, too.
+
+    There it is empty, 0 or false. Raises `BadAnswer` for what cannot be sent back.
+    """
     cursor = result.get("nextCursor")
-    ends = not isinstance(cursor, str) or (not cursor and server.era == "legacy")
-    return None if ends else cursor
+    if cursor is None or cursor is False or (isinstance(cursor, int | float) and not cursor):
+        return None
+    if isinstance(cursor, float) and cursor.is_integer():
+        cursor = int(cursor)
+    if isinstance(cursor, bool) or not isinstance(cursor, str | int):
+        raise BadAnswer(f"The server's cursor to the next page of tools is no text: it is {seen(cursor)}.")
+    return None if not cursor and server.era == "legacy" else cursor
 
 
 def _names(tools: list[Any]) -> set[str]:

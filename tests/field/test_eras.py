@@ -119,6 +119,72 @@ async def test_a_handshake_is_said_in_simpler_words(mcp_server: StartServer, acc
     assert server.count("initialize") == before + 1, "what worked is remembered"
 
 
+def refuses(code: int, message: str = "Unsupported protocol version", **data: Any) -> Rule:
+    return kinds.says(error={"code": code, "message": message, "data": data})
+
+
+NAMED: dict[str, tuple[str, Rule]] = {
+    "the example of the standard": ("2024-11-05", refuses(-32602, supported=["2024-11-05"], requested="2025-11-25")),
+    "one of 2025": ("2025-03-26", refuses(-32602, supported=["2025-03-26"])),
+    "the newest of several": ("2025-06-18", refuses(-32602, supported=["2024-11-05", "2025-06-18", "2031-01-01"])),
+    "by the code of today": ("2025-03-26", refuses(-32022, supported=["2025-03-26"], requested="x")),
+    "by the code of today, June": ("2025-06-18", refuses(-32022, supported=["2025-06-18"])),
+    "in a 400 with the code of today": ("2025-03-26", kinds.answers(
+        400, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"no","data":{"supported":["2025-03-26"]}}}'
+    )),
+    "under another name": ("2024-11-05", refuses(-32602, supportedVersions=["2024-11-05"])),
+    "in words": ("2025-03-26", refuses(-32000, "Unsupported protocol version: 2025-11-25 (supported: 2025-03-26)")),
+    "in words, June": ("2025-06-18", refuses(-32602, "Bad protocol version 2025-11-25, use 2024-11-05 or 2025-06-18")),
+    "in a 400 of nobody": ("2025-06-18", kinds.answers(400, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,'
+        b'"message":"Bad Request: Unsupported protocol version (supported versions: 2025-06-18, 2025-03-26)"}}')),
+    "in a 400 of text": ("2025-03-26", kinds.answers(
+        400, b"Bad Request: Unsupported protocol version (supported versions: 2025-03-26)", content_type="text/plain"
+    )),
+    "in a 406 without a name": ("2025-06-18", kinds.answers(
+        406, b"Unsupported protocol version", content_type="text/plain"
+    )),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "refusal"), NAMED.values(), ids=NAMED.keys())
+def test_the_version_that_a_server_names_is_offered(
+    acme: House, mcp_server: StartServer, probed: Callable[[Connection], Probe], version: str, refusal: Rule
+) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, old_ways.unless(lambda params: params["protocolVersion"] == version, refusal))
+    connection = acme.connection(url=server.url)
+    report = probed(connection)
+    assert (report.outcome, connection.protocol_version) == ("passed", version), report.stages
+    before = server.count("initialize")
+    assert before <= 4
+    probed(connection)
+    assert server.count("initialize") <= before + 1, "what worked is remembered"
+
+
+@pytest.mark.parametrize("code", [-32602, -32022, -32000])
+def test_a_version_that_nobody_knows_is_named(
+    acme: House, mcp_server: StartServer, probed: Callable[[Connection], Probe], code: int
+) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, kinds.only_on("initialize", refuses(code, supported=["1.0", "let-me-in", 5, "2031-12-01"])))
+    connection = acme.connection(url=server.url)
+    assert probed(connection).reason == "unsupported_version"
+    assert connection.reachability_sentence.endswith("known here. It speaks 1.0, 2031-12-01.")
+    assert server.count("initialize") == 1
+
+
+@pytest.mark.parametrize(("answered", "told"), [("1.0", " It speaks 1.0."), ("let-me-in", ""), ("2025-12-01", "-01.")])
+def test_a_version_that_is_answered_and_not_known_is_named(
+    acme: House, mcp_server: StartServer, probed: Callable[[Connection], Probe], answered: str, told: str
+) -> None:
+    server = mcp_server("legacy")
+    result = {"protocolVersion": answered, "capabilities": {}, "serverInfo": {"name": "x"}}
+    server.rules.insert(0, kinds.only_on("initialize", kinds.says(result=result)))
+    connection = acme.connection(url=server.url)
+    assert probed(connection).reason == "unsupported_version"
+    assert connection.reachability_sentence.endswith(told or "known here."), connection.reachability_sentence
+
+
 async def test_a_handshake_that_is_refused_for_another_reason_is_not_repeated(mcp_server: StartServer) -> None:
     server = mcp_server("legacy")
     refusal = kinds.says(error={"code": -32050, "message": "X-Tenant-Id header is required"})

@@ -143,7 +143,7 @@ def _leave_to_handshake(supported: Any) -> None:
     """Raise `UnsupportedVersion` when a server names its versions and none of them has a handshake known here."""
     known = supported if isinstance(supported, list) else []
     if known and not any(version in known for version in HANDSHAKE_PROTOCOL_VERSIONS):
-        raise UnsupportedVersion
+        raise UnsupportedVersion.of(version for version in known if version not in MODERN_PROTOCOL_VERSIONS)
 
 
 async def _discover_legacy(server: Server) -> ServerFacts:

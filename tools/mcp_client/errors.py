@@ -31,12 +31,18 @@ forbidden, or name, connection or TLS failed.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import re
+from collections.abc import Iterable
+from typing import Any, Final, Literal
 
 from connections.errors import DuvoError
 
 # A proxy's own 502, 504 and the 52x family say that nobody knows what became of the request.
 _UNCERTAIN_STATUSES: Final = frozenset({502, 504, *range(520, 530)})
+
+
+_VERSION: Final = re.compile(r"(?:draft-|v)?[0-9][0-9.-]{0,15}(?:(?:draft|beta|rc|v)[0-9.]{0,4})?", re.IGNORECASE)
+_MOST_VERSIONS: Final = 5  # that a sentence names
 
 
 class McpError(DuvoError):
@@ -150,6 +156,14 @@ class UnsupportedVersion(McpError):
     """The server speaks no version of MCP that is known here."""
 
     code = "unsupported_version"
+
+    @classmethod
+    def of(cls, versions: Iterable[Any]) -> UnsupportedVersion:
+        """Name the versions that the server speaks, as far as they look like some: else it may be anything."""
+        names = [name for name in versions if isinstance(name, str) and _VERSION.fullmatch(name)]
+        more = ", …" if len(names) > _MOST_VERSIONS else ""
+        seen = f" It speaks {', '.join(names[:_MOST_VERSIONS])}{more}." if names else ""
+        return cls(f"{cls.__doc__}{seen}")
 
 
 class EraChanged(McpError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 
 from connections.errors import DuvoError
 from tools.mcp_client import wire
@@ -30,6 +31,8 @@ _OFFERS: Final[tuple[_Offer, ...]] = (
     ("2025-06-18", {}),
 )
 _NOT_UNDERSTOOD: Final = frozenset({INVALID_REQUEST, INVALID_PARAMS, INTERNAL_ERROR})
+_ABOUT_VERSION: Final = "protocol version"
+_DATES: Final = re.compile(r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}\b")
 _worked: dict[str, _Offer] = {}  # by the server's key, where it was not the first
 
 
@@ -71,7 +74,7 @@ async def open_session(server: Server) -> Session:
     if not isinstance(version, str):
         raise BadAnswer("The server's handshake names no version.")
     if version not in HANDSHAKE_PROTOCOL_VERSIONS:
-        raise UnsupportedVersion
+        raise UnsupportedVersion.of([version])
     facts = facts_from(reply.result, reply.result.get("serverInfo"), version, "legacy")
     if reply.session_id is None:  # every owner shares this handshake, and nobody gets another's cookies
         cookies = None
@@ -100,25 +103,29 @@ async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
     """Return the reply to `initialize`, in simpler words where the server does not understand ours.
 
     Java's SDK before 0.17.1 knows no `elicitation.form`; some servers refuse a version that they do not know instead of
-    naming their own. What worked is offered first the next time.
+    naming their own, or beside it. What worked is offered first the next time.
     """
     first: DuvoError | None = None
-    offers = list(_OFFERS)
+    offers, named = list(_OFFERS), False
     if (worked := _worked.get(server.key)) is not None:
-        offers.remove(worked)
-        offers.insert(0, worked)
-    for offer in offers:
+        offers = [worked, *(offer for offer in offers if offer != worked)]
+    while offers:
+        offer = offers.pop(0)
         version, capabilities = offer
         params = {"protocolVersion": version, "capabilities": dict(capabilities), "clientInfo": wire.CLIENT_INFO}
         try:
             request = wire.legacy_request("initialize", params, None, None, meta={}, cookies=cookies)
-            reply = _answered(await post(server, request))
-        except (RpcError, ServerFailed) as error:
-            if isinstance(error, RpcError) and error.rpc_code not in _NOT_UNDERSTOOD:
-                raise first or error from None
-            if isinstance(error, ServerFailed) and error.status != _SERVER_ERROR:
-                raise first or error from None
+            reply = _answered(await post(server, request), version)
+        except _Refused as refusal:
+            first = first or refusal.error
+            if refusal.wants is not None and not named:
+                named, offers = True, [(refusal.wants, wire.CAPABILITIES), (refusal.wants, {})]
+            elif not refusal.may_accept_less:
+                raise first from None
+        except ServerFailed as error:
             first = first or error
+            if error.status != _SERVER_ERROR:
+                raise first from None
         else:
             _remember(server, offer)
             return reply
@@ -126,17 +133,45 @@ async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
     raise first
 
 
-def _answered(reply: Reply) -> Reply:
-    """Return the reply to a handshake if it is a result; raises RpcError, and EraChanged for no answer at all."""
+class _Refused(Exception):
+    """A server refuses an offer; `wants` is the version that it names instead."""
+
+    def __init__(self, error: DuvoError, wants: str | None, *, may_accept_less: bool) -> None:
+        super().__init__()
+        self.error = error
+        self.wants = wants
+        self.may_accept_less = may_accept_less
+
+
+def _answered(reply: Reply, offered: str) -> Reply:
+    """Return the reply to a handshake if it is a result; raises _Refused, with EraChanged for no answer at all."""
+    if reply.result is not None:
+        return reply
     fault = reply.fault
-    if fault is not None and (
-        fault.code in _NOT_UNDERSTOOD
-        or (fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION))
-    ):
-        raise RpcError(fault.code, fault.message)
-    if reply.result is None:
-        raise EraChanged.by_refusal(reply.status, reply.said)
-    return reply
+    words = f"{reply.said} {fault.message if fault is not None else ''}".lower()
+    about_version = (fault is not None and fault.code == UNSUPPORTED_PROTOCOL_VERSION) or _ABOUT_VERSION in words
+    wants = _named_version(fault.data if fault is not None else None, words, offered, about_version=about_version)
+    not_understood = fault is not None and fault.code in _NOT_UNDERSTOOD
+    error: DuvoError = EraChanged.by_refusal(reply.status, reply.said)
+    ours = fault is not None and fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION)
+    if fault is not None and (ours or not_understood):
+        error = RpcError(fault.code, fault.message)
+    raise _Refused(error, wants, may_accept_less=not_understood or about_version)
+
+
+def _named_version(data: Any, words: str, offered: str, *, about_version: bool) -> str | None:
+    """Return the newest version with a handshake that a refusal names, in its data or else in its words.
+
+    Raises `UnsupportedVersion` where its data names versions of which none is known here.
+    """
+    listed = data.get("supported", data.get("supportedVersions")) if isinstance(data, dict) else None
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    if names and about_version and not {*names} & {*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS}:
+        raise UnsupportedVersion.of(names)
+    if not names and about_version:
+        names = _DATES.findall(words)
+    known = (version for version in reversed(HANDSHAKE_PROTOCOL_VERSIONS) if version in names)
+    return next((version for version in known if version != offered), None)
 
 
 def _remember(server: Server, offer: _Offer) -> None:

@@ -217,7 +217,7 @@ def test_a_pinned_era_is_kept(open_shop: OpenShop, era: str) -> None:  # noqa: F
     shop.server.expire_sessions()
     shop.server.behave(*kinds.RULES["legacy" if era == "modern" else "modern"])
     answer = shop.call("echo", {"text": "after"})
-    assert (answer.status_code, answer.json()["code"]) == (502, "upstream_era_changed")
+    assert (answer.status_code, answer.json()["code"]) == (502, "upstream_era_pinned")
     assert shop.server.executions("echo") == 0
     assert Call.objects.get().state == "failed"
 

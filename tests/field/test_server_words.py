@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from django.utils import timezone
 
+from connections.models import Connection
 from tests.conftest import House
 from tests.servers.field.answers import raw
-from tests.servers.kinds import answers, says
+from tests.servers.kinds import RULES, answers, only_on, says
 from tests.servers.running import Rule
-from tests.tools.conftest import Shop
+from tests.tools.conftest import OpenShop, Shop
 from tools.mcp_client import Server
 from tools.mcp_client.quoting import LEFT_OUT, MOST, quoted, words_in
 
@@ -33,9 +35,12 @@ SAID: dict[str, tuple[Rule, str, str]] = {
         raw('{"jsonrpc":"2.0","id":ID,"error":{"code":-32602,"message":"%s"}}' % GRAZ, status=400),  # noqa: UP031
         "upstream_rpc_error", GRAZ,
     ),
-    "a 400 without an id": (answers(400, body(REFUSAL)), "upstream_era_changed", GRAZ),
-    "a 402": (answers(402, body({"message": "No plan."})), "upstream_era_changed", "No plan."),
-    "a 422 with details": (answers(422, body(FIELDS)), "upstream_era_changed", "field required"),
+    "a 400 without an id": (answers(400, body(REFUSAL)), "upstream_unexpected_status", GRAZ),
+    "a 402": (answers(402, body({"message": "No plan."})), "upstream_unexpected_status", "No plan."),
+    "a 404": (answers(404, body({"message": "No city."})), "upstream_unexpected_status", "No city."),
+    "a 409": (answers(409, body({"message": "Taken."})), "upstream_unexpected_status", "Taken."),
+    "a 422 with details": (answers(422, body(FIELDS)), "upstream_unexpected_status", "field required"),
+    "a 451": (answers(451, b"By law.", content_type="text/plain"), "upstream_unexpected_status", "By law."),
     "a 500": (answers(500, body({"error": "Out of cities."})), "upstream_server_failed", "Out of cities."),
     "a 503 in text": (answers(503, b"Noon.\r\n", content_type="text/plain; a=b"), "upstream_server_failed", "Noon."),
     "a 502 of a proxy": (answers(502, body({"title": "No backend"})), "outcome_unknown", "No backend"),
@@ -54,6 +59,18 @@ def test_the_servers_words_reach_the_caller(shop: Shop, answer: Rule, code: str,
     assert again["error"] == {"code": code, "detail": problem["detail"], "server_message": words}
     assert (again["content"], shop.row.error_code) == (None, code)
     assert words not in shop.row.error_sentence + shop.row.sealed_result
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize("status", [400, 402, 404, 409, 422, 451])
+def test_a_refused_call_is_not_taken_for_another_era(open_shop: OpenShop, era: str, status: int) -> None:
+    shop = open_shop(kind=era)
+    assert shop.call("echo", {"text": "before"}).status_code == 200
+    shop.server.behave(only_on("tools/call", answers(status, body({"message": "No."}))), *RULES[era])
+    problem = shop.call("echo", {"text": "x"}).json()
+    assert (problem["code"], problem["server_message"]) == ("upstream_unexpected_status", "No."), problem
+    assert f"HTTP {status}" in problem["detail"]
+    assert not Connection.objects.due(timezone.now()).exists(), "a check would find out nothing"
 
 
 SILENT: dict[str, Rule] = {

@@ -74,7 +74,7 @@ async def test_a_server_that_always_refuses_gets_two_requests(mcp_server: StartS
     server = mcp_server("legacy")
     await echo(at(server))
     server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(400, old_ways.LOST)))
-    with pytest.raises(mcp_client.EraChanged):
+    with pytest.raises(mcp_client.UnexpectedStatus):
         await echo(at(server))
     assert server.count("tools/call") == 3
 

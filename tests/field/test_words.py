@@ -23,14 +23,19 @@ PLAN = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"Your plan 
 @pytest.mark.parametrize(
     ("answer", "reason", "told"),
     [
-        (kinds.answers(400, TENANT), "not_streamable_http", ["HTTP 400", "“X-Tenant-Id header is required”"]),
-        (kinds.answers(421, HOST), "not_streamable_http", ["HTTP 421", "“Invalid Host header”"]),
-        (kinds.answers(402, PLAN), "not_streamable_http", ["HTTP 402", "“Your plan has no MCP”"]),
+        (kinds.answers(400, TENANT), "handshake_refused", ["HTTP 400", "“X-Tenant-Id header is required”"]),
+        (kinds.answers(421, HOST), "handshake_refused", ["HTTP 421", "“Invalid Host header”"]),
+        (kinds.answers(402, PLAN), "handshake_refused", ["HTTP 402", "“Your plan has no MCP”"]),
         (
             kinds.answers(421, b"Invalid Host header", content_type="text/plain"),
-            "not_streamable_http",
+            "handshake_refused",
             ["HTTP 421", "“Invalid Host header”"],
         ),
+        (kinds.answers(402, b'{"message":"No credits left"}'), "handshake_refused", ["HTTP 402", "“No credits left”"]),
+        (kinds.answers(404, TENANT), "handshake_refused", ["HTTP 404", "“X-Tenant-Id header is required”"]),
+        (kinds.answers(404, b'{"message":"no route"}'), "not_streamable_http", ["HTTP 404", "“no route”"]),
+        (kinds.answers(405, b"GET only", content_type="text/plain"), "not_streamable_http", ["HTTP 405"]),
+        (kinds.says(error={"code": -32601, "message": "Method not found"}), "not_streamable_http", ["HTTP 200"]),
         (kinds.answers(451), "not_streamable_http", ["HTTP 451"]),
         (kinds.answers(503), "server_failed", ["HTTP 503"]),
         (kinds.answers(403, b"<html>", cf_mitigated="challenge"), "taken_for_a_bot", ["HTTP 403", "Cloudflare"]),
@@ -58,8 +63,41 @@ def test_a_failed_check_says_what_the_server_says(
     for words in told:
         assert words in report.stages[-1]["sentence"], report.stages[-1]
         assert words in connection.reachability_sentence
-    assert connection.next_step
+    assert ("/mcp" in connection.next_step) == (reason == "not_streamable_http"), connection.next_step
+    if reason == "handshake_refused":
+        assert connection.next_step.startswith("Do what the server's own words say")
     assert connection.credential_state == "not_needed", "it is not the credential that is refused"
+
+
+@pytest.mark.parametrize(
+    ("kind", "pinned", "told"),
+    [
+        ("legacy", "modern", "to modern (2026-07-28 and later); this server speaks another."),
+        ("modern", "legacy", "to legacy (2025-11-25 and earlier); this server speaks another. It answered HTTP 400."),
+    ],
+)
+def test_a_pinned_era_that_does_not_fit_is_named(
+    acme: House, mcp_server: StartServer, probed: Callable[[Connection], Probe], kind: str, pinned: str, told: str
+) -> None:
+    connection = acme.connection(url=mcp_server(kind).url, era_choice=pinned)
+    report = probed(connection)
+    assert (report.reason, connection.reachability_reason) == ("era_pinned", "era_pinned")
+    assert told in connection.reachability_sentence
+    assert "Set Protocol era to" in connection.next_step
+
+
+@pytest.mark.parametrize("era", ["auto", "modern"])
+@pytest.mark.parametrize("status", [400, 402, 404, 422])
+def test_a_refused_list_of_tools_is_told_with_the_servers_words(
+    acme: House, mcp_server: StartServer, probed: Callable[[Connection], Probe], era: str, status: int
+) -> None:
+    server = mcp_server("modern")
+    server.behave(kinds.only_on("tools/list", kinds.answers(status, b'{"message":"No credits left"}')))
+    connection = acme.connection(url=server.url, era_choice=era)
+    assert probed(connection).reason == "unexpected_status"
+    assert f"HTTP {status}" in connection.tools_sentence
+    assert "“No credits left”" in connection.tools_sentence
+    assert connection.next_step.startswith("Do what the server's own words say")
 
 
 SENT = Server(

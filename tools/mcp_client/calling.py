@@ -17,7 +17,7 @@ from mcp_types import URL_ELICITATION_REQUIRED
 from connections import offload
 from connections.errors import DuvoError
 from tools.mcp_client import eras, questions, results, sessions, wire
-from tools.mcp_client.errors import EraChanged, McpError, NeedsMore, Unsendable
+from tools.mcp_client.errors import EraChanged, EraPinned, McpError, NeedsMore, UnexpectedStatus, Unsendable
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Listener, Reply
 from tools.mcp_client.sdk_headers import find_invalid_x_mcp_header, x_mcp_header_map
@@ -112,22 +112,32 @@ async def _call(
 
 
 async def _in_its_new_era(server: Server, refusal: EraChanged, deadline: float) -> Server:
-    """Return the server in the era that it speaks now; raises the refusal again if that is none, or the same one."""
-    if server.pinned or refusal.outcome_unknown:
+    """Return the server in the era that it speaks now.
+
+    Raises the refusal again if that is none, and `UnexpectedStatus` if it is the same one: then it is about this call.
+    """
+    if refusal.outcome_unknown:
         raise refusal
     try:
         async with asyncio.timeout_at(deadline):
-            moved = await in_known_era(replace(server, era="unknown"))
+            moved = await in_known_era(server if server.pinned else replace(server, era="unknown"), again=True)
+    except EraPinned as pinned:
+        pinned.sent = refusal.sent
+        raise pinned from None
     except (DuvoError, TimeoutError):
         raise refusal from None
-    if moved.era == server.era:
+    if moved.era != server.era:
+        return moved
+    if not refusal.status:
         raise refusal
-    return moved
+    error = UnexpectedStatus(refusal.status, sent=refusal.sent)
+    error.said = refusal.said
+    raise error from None
 
 
-async def in_known_era(server: Server) -> Server:
-    """Return the server with an era, asking it only when none is stored."""
-    if server.era != "unknown":
+async def in_known_era(server: Server, *, again: bool = False) -> Server:
+    """Return the server with an era, asking it only when none is stored, or `again`."""
+    if server.era != "unknown" and not again:
         return server
     facts = await eras.discover(server)
     return replace(server, era=facts.era, protocol_version=facts.protocol_version)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import httpcore2
 from mcp_types import (
     HEADER_MISMATCH,
+    METHOD_NOT_FOUND,
     MISSING_REQUIRED_CLIENT_CAPABILITY,
     SERVER_INFO_META_KEY,
     UNSUPPORTED_PROTOCOL_VERSION,
@@ -25,6 +26,8 @@ from tools.mcp_client.errors import (
     Challenged,
     ConnectionLost,
     EraChanged,
+    EraPinned,
+    HandshakeRefused,
     McpError,
     NotStreamableHttp,
     OldSseTransport,
@@ -43,25 +46,27 @@ MODERN_FAULTS: Final = frozenset({HEADER_MISMATCH, MISSING_REQUIRED_CLIENT_CAPAB
 MODERN_PATIENCE: Final = 20.0  # seconds until a server that may be old is asked for a handshake
 _OLD_SSE_PATIENCE: Final = 5.0  # seconds until the first event of the retired transport
 _OK: Final = 200
-_TOO_LARGE: Final = 413
+# How servers answer a path, a method, headers or an `initialize` that they do not know.
+_NO_MCP_HERE: Final = frozenset({404, 405, 406, 415})
+_OF_AN_ERA: Final = _NO_MCP_HERE | {*range(200, 300), 400}
 
 
 async def discover(server: Server) -> ServerFacts:
     """Find out which era and version a server speaks, and what it says about itself.
 
-    With a stored era only that one is tried, and `EraChanged` is raised if it no longer fits. Else modern comes
-    first. Old servers answer the unknown method in every way, 401, 403, 500, a hang-up and silence included: then the
-    handshake decides, and if it fails, too, what was said first is raised. Raises also `OldSseTransport`,
-    `NotStreamableHttp` and `UnsupportedVersion`.
+    With a stored era only that one is tried, and `EraChanged` is raised if it no longer fits (`EraPinned` where an admin
+    has pinned it). Else modern comes first. Old servers answer the unknown method in every way, 401, 403, 500, a
+    hang-up and silence included: then the handshake decides, and if it fails, too, what was said first is raised.
+    Raises also `OldSseTransport`, `NotStreamableHttp`, `HandshakeRefused` and `UnsupportedVersion`.
     """
-    if server.era == "legacy":
-        return (await sessions.open_for(server)).facts
+    if server.era != "unknown":
+        try:
+            return await _discover_stored(server)
+        except EraChanged as refusal:
+            if server.pinned:
+                raise EraPinned.at(server.era, refusal) from refusal
+            raise
     version = wire.modern_version(server)
-    if server.era == "modern":
-        facts = await _discover_modern(server, version)
-        if facts is None:
-            raise EraChanged
-        return facts
     try:
         patience = min(MODERN_PATIENCE, server.timeout / 3)
         facts = await _discover_modern(replace(server, timeout=patience), version)
@@ -70,6 +75,15 @@ async def discover(server: Server) -> ServerFacts:
             raise
         return await _discover_after(server, version, refusal)
     return facts if facts is not None else await _discover_legacy(server)
+
+
+async def _discover_stored(server: Server) -> ServerFacts:
+    if server.era == "legacy":
+        return (await sessions.open_for(server)).facts
+    facts = await _discover_modern(server, wire.modern_version(server))
+    if facts is None:
+        raise EraChanged
+    return facts
 
 
 def _may_be_old(refusal: McpError) -> bool:
@@ -152,9 +166,18 @@ async def _discover_legacy(server: Server) -> ServerFacts:
     except EraChanged as refusal:
         if await _speaks_old_sse(server):
             raise OldSseTransport from refusal
+        if _is_told(refusal):
+            raise HandshakeRefused.by(refusal) from refusal
         error = NotStreamableHttp(f"{inspect.cleandoc(NotStreamableHttp.__doc__ or '')} {refusal.sentence}")
         error.said = refusal.said
         raise error from refusal
+
+
+def _is_told(refusal: EraChanged) -> bool:
+    """Whether a server that refuses the handshake says why: it speaks MCP, and wants something else."""
+    if refusal.fault is not None:
+        return refusal.fault != METHOD_NOT_FOUND
+    return refusal.status not in _NO_MCP_HERE and bool(refusal.said)
 
 
 async def _speaks_old_sse(server: Server) -> bool:
@@ -189,15 +212,14 @@ async def _first_event(response: httpcore2.Response) -> bytes | None:
 def settle(reply: Reply) -> dict[str, Any]:
     """Return the result of a reply in a stored era.
 
-    Raises `RpcError`, `UnexpectedStatus`, or `EraChanged` when the era no longer fits.
+    Raises `RpcError`, `UnexpectedStatus`, or `EraChanged` when the era may no longer fit.
     """
     if reply.result is not None:
         return reply.result
-    if reply.status == _TOO_LARGE:  # it is about this request, and says nothing about the era
-        raise UnexpectedStatus(reply.status)
     fault = reply.fault
-    if fault is None or fault.code == UNSUPPORTED_PROTOCOL_VERSION:
-        raise EraChanged
-    if fault.ours or reply.status == _OK or fault.code in MODERN_FAULTS:
+    of_versions = fault is not None and fault.code == UNSUPPORTED_PROTOCOL_VERSION
+    if fault is not None and not of_versions and (fault.ours or reply.status == _OK or fault.code in MODERN_FAULTS):
         raise RpcError(fault.code, fault.message)
-    raise EraChanged
+    if not of_versions and reply.status not in _OF_AN_ERA:  # it is about this request, and says nothing of the era
+        raise UnexpectedStatus(reply.status)
+    raise EraChanged(status=0 if of_versions else reply.status, said=reply.said)

@@ -13,6 +13,8 @@
     │   └── OldSseTransport   it speaks the retired HTTP+SSE transport
     ├── UnsupportedVersion    it speaks only versions of MCP that are unknown here
     ├── EraChanged            the stored era no longer fits: discover again
+    │   └── EraPinned         an admin pins an era that the server does not speak
+    ├── HandshakeRefused      the server says why it does not begin
     ├── RpcError              the server answered with a JSON-RPC error
     ├── NeedsMore             the tool wants what no person here can give (sampling, roots)
     ├── BadAnswer             the answer breaks the protocol
@@ -42,6 +44,7 @@ _UNCERTAIN_STATUSES: Final = frozenset({502, 504, *range(520, 530)})
 
 
 _VERSION: Final = re.compile(r"(?:draft-|v)?[0-9][0-9.-]{0,15}(?:(?:draft|beta|rc|v)[0-9.]{0,4})?", re.IGNORECASE)
+_ERAS: Final = {"modern": "modern (2026-07-28 and later)", "legacy": "legacy (2025-11-25 and earlier)"}
 _MOST_VERSIONS: Final = 5  # that a sentence names
 
 
@@ -171,11 +174,46 @@ class EraChanged(McpError):
 
     code = "era_changed"
 
+    def __init__(
+        self, sentence: str | None = None, *, status: int = 0, said: str = "", fault: int | None = None
+    ) -> None:
+        """Keep how a request was refused: the HTTP status, the server's words, the code of its JSON-RPC error."""
+        super().__init__(sentence)
+        self.status = status
+        self.said = said
+        self.fault = fault
+
     @classmethod
-    def by_refusal(cls, status: int, said: str) -> EraChanged:
+    def by_refusal(cls, status: int, said: str, fault: int | None = None) -> EraChanged:
         """Return the error of a handshake that was refused with this HTTP status, in the server's words."""
-        error = cls(f"The server refuses the handshake. It answered HTTP {status}.")
-        error.said = said
+        return cls(
+            f"The server refuses the handshake. It answered HTTP {status}.", status=status, said=said, fault=fault
+        )
+
+
+class EraPinned(EraChanged):
+    """Advanced settings pin the protocol era, and this server does not speak it."""
+
+    code = "era_pinned"
+
+    @classmethod
+    def at(cls, era: str, refusal: EraChanged) -> EraPinned:
+        """Name the era that is pinned, and how the server answers it."""
+        seen = f" It answered HTTP {refusal.status}." if refusal.status else ""
+        sentence = f"Advanced settings pin the protocol era to {_ERAS.get(era, era)}; this server speaks another.{seen}"
+        return cls(sentence, status=refusal.status, said=refusal.said, fault=refusal.fault)
+
+
+class HandshakeRefused(McpError):
+    """The server refuses to begin."""
+
+    code = "handshake_refused"
+
+    @classmethod
+    def by(cls, refusal: EraChanged) -> HandshakeRefused:
+        """Return what a refusal is whose reason the server tells."""
+        error = cls(refusal.sentence)
+        error.said = refusal.said
         return error
 
 

@@ -152,7 +152,7 @@ def _answered(reply: Reply, offered: str) -> Reply:
     about_version = (fault is not None and fault.code == UNSUPPORTED_PROTOCOL_VERSION) or _ABOUT_VERSION in words
     wants = _named_version(fault.data if fault is not None else None, words, offered, about_version=about_version)
     not_understood = fault is not None and fault.code in _NOT_UNDERSTOOD
-    error: DuvoError = EraChanged.by_refusal(reply.status, reply.said)
+    error: DuvoError = EraChanged.by_refusal(reply.status, reply.said, fault.code if fault is not None else None)
     ours = fault is not None and fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION)
     if fault is not None and (ours or not_understood):
         error = RpcError(fault.code, fault.message)

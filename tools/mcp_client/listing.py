@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
@@ -14,7 +15,7 @@ from connections.offload import Broken, Crowded, TooMuchWork
 from tools.definitions import checks, reading
 from tools.mcp_client import eras, handshake, sessions, wire
 from tools.mcp_client.calling import exchange, in_known_era
-from tools.mcp_client.errors import BadAnswer, ListingNeverEnds, ListingTooLarge, RpcError
+from tools.mcp_client.errors import BadAnswer, EraChanged, ListingNeverEnds, ListingTooLarge, RpcError, UnexpectedStatus
 from tools.mcp_client.responses import Reply
 from tools.mcp_client.sdk_headers import find_invalid_x_mcp_header
 from tools.mcp_client.shapes import ListedTool, Listing, Server, ServerFacts
@@ -72,9 +73,21 @@ async def list_tools(server: Server) -> Listing:
 
 
 def _settled(reply: Reply) -> dict[str, Any]:
-    """Return the result of one page; raises an `RpcError` that says so where the server has no tools at all."""
+    """Return the result of one page; raises an `RpcError` that says so where the server has no tools at all.
+
+    The era has just been asked for: who refuses the list all the same refuses that, which is an `UnexpectedStatus`.
+    """
     try:
         return eras.settle(reply)
+    except EraChanged as refusal:
+        if reply.status < HTTPStatus.BAD_REQUEST or not refusal.status:
+            raise
+        error = UnexpectedStatus(reply.status)
+        error.said = reply.said
+        raise error from refusal
+    except UnexpectedStatus as error:
+        error.said = reply.said
+        raise
     except RpcError as error:
         if error.rpc_code == METHOD_NOT_FOUND:
             error.code = "no_tools"

@@ -94,7 +94,7 @@ def test_a_result_nested_deeply_is_stored_or_refused_but_never_lost(shop: Shop) 
 FAILURES = [
     (kinds.answers(401, SECRET.encode()), 502, "upstream_unauthorized", "failed", None),
     (kinds.forbids, 502, "insufficient_scope", "failed", None),
-    (kinds.answers(404, SECRET.encode()), 502, "upstream_era_changed", "failed", None),
+    (kinds.answers(404, SECRET.encode()), 502, "upstream_unexpected_status", "failed", None),
     (kinds.answers(429, SECRET.encode(), retry_after="3"), 502, "upstream_rate_limited", "failed", "3"),
     (kinds.answers(500, SECRET.encode()), 502, "upstream_server_failed", "failed", None),
     (kinds.answers(503, SECRET.encode(), retry_after="7"), 502, "upstream_server_failed", "failed", "7"),

@@ -415,7 +415,7 @@ async def test_a_forgotten_session_keeps_its_stream_for_the_call_that_is_under_w
     server, aside = with_aside(mcp_server)
     async with under_way(server, ann := Person(NAMED)):
         server.rules.insert(0, kinds.once(kinds.only_on("tools/call", kinds.answers(409))))
-        with pytest.raises(mcp_client.EraChanged):
+        with pytest.raises(mcp_client.UnexpectedStatus):
             await mcp_client.call_tool(at(server), "echo", {"text": "x"})
         aside.say(elicits(1, ASKED))
         await until(lambda: answered(server))

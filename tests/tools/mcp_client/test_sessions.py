@@ -81,7 +81,7 @@ async def test_an_expired_session_is_opened_again_once_and_the_call_runs_once(mc
 async def test_a_session_that_never_lives_is_given_up(mcp_server: StartServer) -> None:
     server = mcp_server("legacy")
     server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(404)))
-    with pytest.raises(mcp_client.EraChanged) as refusal:
+    with pytest.raises(mcp_client.UnexpectedStatus) as refusal:
         await mcp_client.call_tool(at(server), "echo", {"text": "x"})
     assert server.count("tools/call") == 2
     assert not refusal.value.outcome_unknown
@@ -92,7 +92,7 @@ async def test_a_session_refused_with_400_is_opened_again_once(mcp_server: Start
     await mcp_client.discover(at(server))
     refusal = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"No valid session ID provided"}}'
     server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(400, refusal)))
-    with pytest.raises(mcp_client.EraChanged):
+    with pytest.raises(mcp_client.UnexpectedStatus):
         await mcp_client.call_tool(at(server), "echo", {"text": "x"})
     assert server.count("tools/call") == 2
     del server.rules[0]

@@ -17,6 +17,7 @@ ANSWER = '{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"H
 TEXT = [{"type": "text", "text": "Hello"}]
 LONG = "a," * 40_000  # it is read in a separate process
 LONG_ANSWER = ANSWER.replace("Hello", LONG)
+FFFD = "H\ufffdllo"
 SSE = f"event: message\ndata: {ANSWER}\n\n"
 RAN = "The tool has run: check what it did before you try again."
 
@@ -93,6 +94,37 @@ READ: dict[str, tuple[Rule, list[Any]]] = {
         TEXT,
     ),
     "much JSON as a stream": (raw(LONG_ANSWER, kind="text/event-stream"), [{"type": "text", "text": LONG}]),
+    "bytes that are no UTF-8": (raw(ANSWER.encode().replace(b"Hello", b"H\xe9llo")), [{"type": "text", "text": FFFD}]),
+    "an announced Latin-1": (
+        raw(ANSWER.encode().replace(b"Hello", b"H\xe9llo"), kind="application/json; charset=iso-8859-1"),
+        [{"type": "text", "text": FFFD}],
+    ),
+    "no UTF-8 in a stream": (
+        raw(f"data: {ANSWER}\n\n".encode().replace(b"Hello", b"H\xe9llo"), kind="text/event-stream"),
+        [{"type": "text", "text": FFFD}],
+    ),
+    "no UTF-8 in much": (
+        raw(LONG_ANSWER.encode().replace(b"a,a", b"a\xe9a", 1)),
+        [{"type": "text", "text": LONG.replace(",", "\ufffd", 1)}],
+    ),
+    "a text that is an object": (
+        with_result('"content":[{"type":"text","text":{"a":1}}]'),
+        [{"type": "text", "text": '{"a":1}'}],
+    ),
+    "a text that is a number": (with_result('"content":[{"type":"text","text":42}]'), [{"type": "text", "text": "42"}]),
+    "a text that is null": (with_result('"content":{"type":"text","text":null}'), [{"type": "text", "text": ""}]),
+    "another's answer first": (
+        stream('data: {"jsonrpc":"2.0","id":1,"result":{"content":[]}}\n\n', f"data: {ANSWER}\n\n"),
+        TEXT,
+    ),
+    "an error of nobody first": (
+        stream('data: {"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}\n\n', f"data: {ANSWER}\n\n"),
+        TEXT,
+    ),
+    "a list with another's answer first": (
+        stream(f'data: [{{"jsonrpc":"2.0","id":"x","error":{{"code":1,"message":"x"}}}},{ANSWER}]\n\n'),
+        TEXT,
+    ),
     "a heartbeat first": (stream('data: {"type":"heartbeat"}\n\n', f"data: {ANSWER}\n\n"), TEXT),
     "noise first": (
         stream("data: ping\n\n", "data: 5\n\n", "data: {\n\n", "data: []\n\n", f"data: {ANSWER}\n\n"),
@@ -137,6 +169,10 @@ UNUSABLE: dict[str, tuple[Rule, str]] = {
     "gzip that is broken": (raw(ANSWER, coding="gzip broken"), "cannot be undone"),
     "half a document as a stream": (raw(ANSWER[:-9], kind="text/event-stream"), "not JSON"),
     "half an answer in a stream as JSON": (raw(f"data: {ANSWER[:-9]}\n\n", kind="application/json"), "not JSON"),
+    "another's answer alone in a stream": (
+        stream('data: {"jsonrpc":"2.0","id":1,"result":{"content":[]}}\n\n'),
+        "belongs to another request",
+    ),
     "a stream of half an answer": (stream(f"data: {ANSWER[:-9]}\n\n"), "not JSON"),
 }
 

@@ -18,6 +18,7 @@ from tools.mcp_client.quoting import LEFT_OUT, MOST, quoted, words_in
 
 GRAZ = "Invalid params: 'text' must name a city, e.g. Graz"
 
+CITY = "'text' must name a city"
 REFUSAL = {"error": {"code": -32602, "message": GRAZ}}
 FIELDS = {"detail": [{"loc": ["a"], "msg": "field required"}]}
 
@@ -44,6 +45,37 @@ SAID: dict[str, tuple[Rule, str, str]] = {
     "a 500": (answers(500, body({"error": "Out of cities."})), "upstream_server_failed", "Out of cities."),
     "a 503 in text": (answers(503, b"Noon.\r\n", content_type="text/plain; a=b"), "upstream_server_failed", "Noon."),
     "a 502 of a proxy": (answers(502, body({"title": "No backend"})), "outcome_unknown", "No backend"),
+    "a 400 as a page without marks": (
+        answers(400, b"X-Tenant-Id header is required", content_type="text/html; charset=utf-8"),
+        "upstream_unexpected_status", "X-Tenant-Id header is required",
+    ),
+    "a 500 as a page without marks": (
+        answers(500, b"Out of cities", content_type="text/html"), "upstream_server_failed", "Out of cities",
+    ),
+    "a 500 without a type": (answers(500, b"No cities", content_type=""), "upstream_server_failed", "No cities"),
+    "JSON without a type": (answers(500, b'{"message":"Out"}', content_type=""), "upstream_server_failed", "Out"),
+    "in a 400 as a stream": (
+        raw(f'event: message\ndata: {{"jsonrpc":"2.0","id":ID,"error":{{"code":-32602,"message":"{CITY}"}}}}\n\n',
+            kind="text/event-stream", status=400),
+        "upstream_rpc_error", CITY,
+    ),
+    "in a 500 as a stream": (
+        raw('data: {"message":"Out of cities"}\n\n', kind="text/event-stream", status=500),
+        "upstream_server_failed", "Out of cities",
+    ),
+    "data of text": (says(error={"code": -32602, "message": "", "data": CITY}), "upstream_rpc_error", CITY),
+    "a message and data of text": (
+        says(error={"code": -32602, "message": "Invalid params", "data": CITY}),
+        "upstream_rpc_error", f"Invalid params: {CITY}",
+    ),
+    "a detail in data": (
+        says(error={"code": -32602, "message": "Invalid params:", "data": {"detail": CITY, "at": 5}}),
+        "upstream_rpc_error", f"Invalid params: {CITY}",
+    ),
+    "a message in data": (says(error={"code": 1, "data": {"message": CITY}}), "upstream_rpc_error", CITY),
+    "data that repeats": (
+        says(error={"code": 1, "message": f"MCP: {CITY}", "data": CITY}), "upstream_rpc_error", f"MCP: {CITY}",
+    ),
     "a 429": (answers(429, body({"errors": [{"message": "Ten a day."}]})), "upstream_rate_limited", "Ten a day."),
     "a 403": (answers(403, body({"error_description": "Not on Sundays."})), "upstream_forbidden", "Not on Sundays."),
 }  # fmt: skip
@@ -74,6 +106,10 @@ def test_a_refused_call_is_not_taken_for_another_era(open_shop: OpenShop, era: s
 
 
 SILENT: dict[str, Rule] = {
+    "a page without a type": answers(500, b"<p>detail", content_type=""),
+    "a page in words": answers(500, b"detail <br> detail", content_type="text/html"),
+    "a picture": answers(500, b"detail", content_type="image/png"),
+    "a broken stream": answers(500, b"data: detail\n\n", content_type="text/event-stream"),
     "a page": answers(500, b"<html>detail</html>", content_type="text/html"),
     "broken JSON": answers(500, b"detail"),
     "an empty object": answers(500, b"{}"),
@@ -96,6 +132,20 @@ def test_a_rival_reads_nothing_of_it(shop: Shop, rival: House) -> None:
     call = shop.call("echo", {"text": "x"}).json()["call"]
     stranger = shop.api.as_(rival.token(rival.assignment()))
     assert GRAZ not in stranger.get(f"/v1/calls/{call}").text
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        says(error={"code": 1, "message": "no", "data": "Bearer abcdef1234567890 is not known"}),
+        answers(400, b"Bearer abcdef1234567890 is not known", content_type="text/html"),
+        answers(500, b"Bearer abcdef1234567890 is not known", content_type=""),
+    ],
+)
+def test_no_way_to_say_it_brings_a_secret_back(shop: Shop, rule: Rule) -> None:
+    shop.answers(rule)
+    said = shop.call("echo", {"text": "x"}).json()["server_message"]
+    assert said.endswith(f"{LEFT_OUT} is not known")
 
 
 def test_a_secret_that_the_server_repeats_is_left_out(shop: Shop) -> None:

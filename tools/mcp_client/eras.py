@@ -54,8 +54,8 @@ _OF_AN_ERA: Final = _NO_MCP_HERE | {*range(200, 300), 400}
 async def discover(server: Server) -> ServerFacts:
     """Find out which era and version a server speaks, and what it says about itself.
 
-    With a stored era only that one is tried, and `EraChanged` is raised if it no longer fits (`EraPinned` where an admin
-    has pinned it). Else modern comes first. Old servers answer the unknown method in every way, 401, 403, 500, a
+    With a stored era only that one is tried, and `EraChanged` is raised if it no longer fits (`EraPinned` where an
+    admin has pinned it). Else modern comes first. Old servers answer the unknown method in every way, 401, 403, 500, a
     hang-up and silence included: then the handshake decides, and if it fails, too, what was said first is raised.
     Raises also `OldSseTransport`, `NotStreamableHttp`, `HandshakeRefused` and `UnsupportedVersion`.
     """

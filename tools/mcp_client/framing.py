@@ -5,9 +5,14 @@ Proxies, frameworks and PHP announce other types than what follows. A page is ne
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
+
+import httpcore2
+
+from connections.errors import DuvoError
 
 STREAM: Final = b"text/event-stream"
 _UNTYPED: Final = frozenset({b"", b"text/plain", b"application/octet-stream"})  # which may be anything all the same
@@ -15,6 +20,8 @@ _BLANK: Final = b" \t\r\n" + codecs.BOM_UTF8
 _BEGINS_JSON: Final = (b"{", b"[", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BEGINS_STREAM: Final = (b":", b"data:", b"event:", b"id:", b"retry:")
 _ENOUGH: Final = max(map(len, _BEGINS_STREAM))
+BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
+_LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
 
 
 def is_announced(kind: bytes) -> bool:
@@ -59,3 +66,15 @@ async def joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
         yield first
     async for chunk in rest:
         yield chunk
+
+
+async def linger(body: AsyncIterator[bytes], response: httpcore2.Response) -> None:
+    """Read a stream to its end, if that comes soon: its connection can then be used again."""
+    try:
+        async with asyncio.timeout(_LINGER):
+            async for _ in body:
+                pass
+    except BROKEN:
+        pass
+    finally:
+        await response.aclose()

@@ -109,6 +109,17 @@ def log_line_in(message: dict[str, Any]) -> tuple[str, str, str] | None:
     )
 
 
+def words_of(fault: Fault) -> str:
+    """Return what a server says about an error: its message, and what its data has besides that people can read."""
+    more = fault.data if isinstance(fault.data, str) else ""
+    if isinstance(fault.data, dict):
+        named = (fault.data.get(name) for name in ("detail", "details", "message", "reason", "error"))
+        more = next((words for words in named if isinstance(words, str) and words.strip()), "")
+    if not more.strip() or more.strip() in fault.message:
+        return fault.message
+    return f"{fault.message.rstrip().removesuffix(':')}: {more}" if fault.message.strip() else more
+
+
 def _fault(error: Any, *, ours: bool) -> Fault | None:
     if isinstance(error, str):
         return Fault(NO_CODE, error, None, ours)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from http import HTTPStatus
+from typing import Any, Final
 
-from tools.mcp_client import quoting, wire
-from tools.mcp_client.errors import Forbidden, McpError, RateLimited, Redirected, ServerFailed, Unauthorized
+from tools.mcp_client import framing, quoting, sse, wire
+from tools.mcp_client.errors import BadAnswer, Forbidden, McpError, RateLimited, Redirected, ServerFailed, Unauthorized
 from tools.mcp_client.shapes import Server
 
 _CHALLENGE = b"www-authenticate"
+# Express' `send` makes a page of every text, and Node's `end` names no type.
+_WITH_WORDS: Final = frozenset({b"", b"text/plain", b"text/html"})
 
 
 def combined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -48,3 +51,23 @@ def error_for(status: int, headers: dict[bytes, bytes], server: Server) -> McpEr
     if status == HTTPStatus.FORBIDDEN:
         return Forbidden(text)
     return RateLimited(wait) if status == HTTPStatus.TOO_MANY_REQUESTS else None
+
+
+def may_have_words(kind: bytes) -> bool:
+    """Tell whether the body of an error of this media type is read."""
+    return framing.is_announced(kind) or kind in _WITH_WORDS
+
+
+def read(body: bytes, kind: bytes) -> tuple[Any, str]:
+    """Return the JSON in the body of an error, None for none, and the server's words in it, "" for a page."""
+    first = body.lstrip()
+    if kind == framing.STREAM or framing.framing(first, kind) == "stream":
+        decoder = sse.Decoder()
+        events = [*decoder.feed(body), decoder.finish()]
+        body = next((event.data for event in events if event is not None and event.data.strip()), b"")
+    try:
+        value = wire.read_json(body)
+    except BadAnswer:
+        words = "" if b"json" in kind or kind == framing.STREAM else body.decode("utf-8", "replace")
+        return None, "" if "<" in words and kind != b"text/plain" else words
+    return value, quoting.words_in(value)

@@ -12,7 +12,6 @@ from typing import Any, Final, Literal, Protocol
 import httpcore2
 
 from connections import egress
-from connections.errors import DuvoError
 from tools.mcp_client import budget, decoding, framing, messages, parsing, quoting, refusals, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, ConnectionLost, NotStreamableHttp, TakenForABot
 from tools.mcp_client.messages import Fault
@@ -21,7 +20,6 @@ from tools.payloads import tool_results
 
 _MAX_ERROR_BODY: Final = 64 * 1024
 _REFUSAL_SECONDS: Final = 2.0  # that the body of an error may take to arrive
-_LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
 MOST_LINES: Final = 100  # log notifications of one call that are told
 _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed names none
 _MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither content nor tools, such as a handshake's
@@ -29,7 +27,6 @@ _UNCOUNTED: Final = 128 * 1024  # bytes of an answer that the budget does not co
 WHOLE_SECONDS: Final = 120.0  # that a large answer may take to arrive, once it has begun to
 _TOO_SOON: Final = 0.01  # of the idle timeout; to restart it for each piece of an answer costs as much as to read it
 _MOST_DIGITS: Final = 15  # of a Content-Length; one with more is ignored, as no such response is read
-_BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +143,7 @@ class ResponseReader:
     """Reads the answer to one request; afterwards `unfinished` is what is left to do in the background."""
 
     __slots__ = (
-        "_clock", "_counted", "_expected", "_large", "_lines", "_listener", "_not_finite", "_odd", "_request",
+        "_clock", "_counted", "_expected", "_large", "_lines", "_listener", "_not_finite", "_odd", "_other", "_request",
         "_server", "_session", "_size", "_status", "_until_read", "unfinished",
     )  # fmt: skip
 
@@ -165,6 +162,7 @@ class ResponseReader:
         self._lines = 0  # of the log
         self._not_finite = False  # whether the answer has numbers that JSON cannot hold
         self._odd: BadAnswer | None = None  # what a stream carried besides, to be told if no answer comes
+        self._other: dict[str, Any] | None = None  # an answer on a stream with another id: ours if no other comes
         self.unfinished: Coroutine[Any, Any, None] | None = None
 
     async def read(self, response: httpcore2.Response) -> Reply:
@@ -257,6 +255,8 @@ class ResponseReader:
             if message is not None:
                 return message
             if not decoder.last_id or not self._request.resumable:
+                if self._other is not None:
+                    return self._other
                 raise self._odd or ConnectionLost
             await asyncio.sleep(_RECONNECT_AFTER if decoder.retry is None else decoder.retry)
             response = await self._reopen(decoder.last_id)
@@ -275,7 +275,7 @@ class ResponseReader:
                 for event in decoder.feed(chunk):
                     message = await self._message(event)
                     if message is not None:
-                        self.unfinished = _linger(raw, response)
+                        self.unfinished = framing.linger(raw, response)
                         return message
         except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
             if not decoder.last_id or not self._request.resumable:
@@ -297,7 +297,9 @@ class ResponseReader:
             return None
         for message in value if isinstance(value, list) else [value]:
             if messages.is_answer(message):
-                return message  # type: ignore[no-any-return]
+                if messages.is_ours(message.get("id"), self._request.id):
+                    return message  # type: ignore[no-any-return]
+                self._other = self._other or message
             if isinstance(message, dict) and isinstance(message.get("method"), str):
                 self._handle(message)
             elif not isinstance(message, dict) or messages.is_ours(message.get("id"), self._request.id):
@@ -317,8 +319,8 @@ class ResponseReader:
 
     async def _read_refusal(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> Reply:
         """Return the JSON-RPC error or the words that the body of a 4xx or 5xx may hold, if it comes in time."""
-        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if response.status < HTTPStatus.BAD_REQUEST or (b"json" not in kind and kind != b"text/plain"):
+        kind = framing.kind_of(headers)
+        if response.status < HTTPStatus.BAD_REQUEST or not refusals.may_have_words(kind):
             return self._bare()
         body = bytearray()
         try:
@@ -327,22 +329,18 @@ class ResponseReader:
                     body += chunk
                     if len(body) > _MAX_ERROR_BODY:
                         return self._bare()
-        except _BROKEN:
+        except framing.BROKEN:
             return self._bare()
+        value, words = refusals.read(bytes(body), kind)
+        said = quoting.quoted(words, self._server)
         try:
-            value = wire.read_json(bytes(body))
-        except BadAnswer:
-            words = body.decode("utf-8", "replace") if kind == b"text/plain" else ""
-            return self._bare(said=quoting.quoted(words, self._server))
-        said = quoting.quoted(quoting.words_in(value), self._server)
-        try:
-            return self._bare(self._reply(self._among(value)).fault, said)
+            return self._bare(self._reply(self._among(value)).fault if value is not None else None, said)
         except BadAnswer:
             return self._bare(said=said)
 
     def _bare(self, fault: Fault | None = None, said: str = "") -> Reply:
         if fault is not None:
-            fault = replace(fault, message=quoting.quoted(fault.message, self._server))
+            fault = replace(fault, message=quoting.quoted(messages.words_of(fault), self._server))
         return Reply(self._status, self._session, fault=fault, said=fault.message if fault is not None else said)
 
     def _reply(self, message: Any) -> Reply:
@@ -397,14 +395,3 @@ class ResponseReader:
             most = min(most, _MOST_OF_OTHERS)
         if size > most:
             raise AnswerTooLarge(most)
-
-
-async def _linger(body: AsyncIterator[bytes], response: httpcore2.Response) -> None:
-    try:
-        async with asyncio.timeout(_LINGER):
-            async for _ in body:
-                pass
-    except _BROKEN:
-        pass
-    finally:
-        await response.aclose()

@@ -120,6 +120,8 @@ def _block(block: Any) -> dict[str, Any]:
         return {"type": "text", "text": block}
     if not isinstance(block, dict):
         raise Unusable(f"one of them is {seen(block)}", [[] if isinstance(block, list) else block])
+    if block.get("type") == "text" and not isinstance(text := block.get("text"), str):
+        return {**block, "text": "" if text is None else orjson.dumps(text).decode()}
     return {"type": "text", **block} if "type" not in block and _is_block(block) else block
 
 

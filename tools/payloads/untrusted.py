@@ -42,8 +42,8 @@ def read(body: bytes) -> Any:
 def read_noting(body: bytes, *, exactly: bool = False) -> tuple[Any, bool]:
     """Return the value of a server's JSON, and whether numbers that JSON cannot hold (NaN) were read as null.
 
-    Half characters are read as U+FFFD, and a byte order mark is left out. `exactly` keeps numbers that parsing would
-    change, as `exact.loads` does. Raises NotJson and TooDeep.
+    Half characters and bytes that are no UTF-8 are read as U+FFFD, as JavaScript reads them, and a byte order mark is
+    left out. `exactly` keeps numbers that parsing would change, as `exact.loads` does. Raises NotJson and TooDeep.
     """
     not_finite = False
     body = _without_mark(body)
@@ -79,6 +79,10 @@ def _mended(body: bytes) -> tuple[bytes, bool]:
     def half(escape: re.Match[bytes]) -> bytes:
         return b"\\ufffd" if _HALF.fullmatch(escape.group()) else escape.group()
 
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        body = body.decode("utf-8", "replace").encode()
     # JavaScript cuts strings in the middle of an emoji and writes the half as an escape.
     body = _ESCAPES.sub(half, body)
     mended = _NOT_FINITE.sub(lambda found: found.group(1) or b"null", body)

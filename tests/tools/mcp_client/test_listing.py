@@ -84,7 +84,7 @@ async def test_too_many_tools_are_refused(mcp_server: StartServer) -> None:
         await mcp_client.list_tools(at(server))
 
 
-@pytest.mark.parametrize("result", [{}, {"tools": "none"}, {"tools": {}}])
+@pytest.mark.parametrize("result", [{"tools": 5}, {"tools": "none"}, {"tools": {"a": {}}}])
 async def test_a_listing_without_a_list_is_an_error_not_an_empty_list(mcp_server: StartServer, result: Any) -> None:
     server = mcp_server("dual")
     server.behave(kinds.says(result=result))

@@ -22,6 +22,12 @@ def same(one: str, other: str) -> bool:
     return normal(one) == normal(other)
 
 
+def same_origin(one: str, other: str) -> bool:
+    """Whether two URLs have one scheme, host and port (RFC 6454)."""
+    first, second = normal(one), normal(other)
+    return first is not None and second is not None and first[:3] == second[:3]
+
+
 def names(said: str, asked: str) -> bool:
     """Whether the issuer that a document says is the one that was asked for (RFC 8414, section 3.3).
 
@@ -65,7 +71,7 @@ def may_move(asked: str, target: str) -> bool:
     before, after = normal(asked), normal(target)
     if before is None or after is None:
         return False
-    return before[:3] == after[:3] or (after[0] == "https" and before[1] == after[1])
+    return same_origin(asked, target) or (after[0] == "https" and before[1] == after[1])
 
 
 def normal(url: str) -> tuple[str, str, int, str, str] | None:

@@ -16,9 +16,17 @@ import orjson
 
 from connections import egress
 from oauth.errors import CannotSignIn
-from oauth.protocol.addresses import is_document, is_template_of, issuer_of_document, names, same
+from oauth.protocol.addresses import is_document, is_template_of, issuer_of_document, names, same, same_origin
 from oauth.protocol.challenges import Challenge, parse
-from oauth.protocol.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read, valid_scopes
+from oauth.protocol.metadata import (
+    ENDPOINTS,
+    MetadataError,
+    ResourceMetadata,
+    ServerMetadata,
+    covers,
+    read,
+    valid_scopes,
+)
 
 Document = TypeVar("Document", ResourceMetadata, ServerMetadata)
 
@@ -27,6 +35,8 @@ _LONGEST_SAID = 80  # characters of an issuer that fits into a sentence
 _RESOURCE_PATH = "/.well-known/oauth-protected-resource"
 _OAUTH_PATH = "/.well-known/oauth-authorization-server"
 _OPENID_PATH = "/.well-known/openid-configuration"
+_NONE_HERE = {404, 410}
+_TOO_MANY = 429
 _DISCOVER: dict[str, Any] = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -210,8 +220,8 @@ class MetadataDiscovery:
     def _trusted_server(self, named: list[str]) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata]:
         """Return what the server that an admin trusts says of itself; what a trusted document says to be, it is.
 
-        Of an issuer only a document that says to be it is used: at its own address, and where there is none, where the
-        MCP server's documents lead.
+        Of an issuer only a document that says to be it is used: at its own address, and where that says that there is
+        none, where the MCP server's documents lead. From there, no secret may be led to another server than the issuer.
         """
         trusts, origin = self._trusts, "{0.scheme}://{0.netloc}".format(urlsplit(self._url))
         said = "Advanced settings say where to sign in, whatever the server's documents say."
@@ -221,8 +231,8 @@ class MetadataDiscovery:
         else:
             others = [url for one in (named or [origin])[:MOST_SERVERS] for url in metadata_urls(one)]
             document = yield from self._trusted_document(metadata_urls(trusts), issuer=trusts)
-            if document is None and not self._other:
-                document = yield from self._trusted_document(others, issuer=trusts)
+            if document is None:
+                document = yield from self._trusted_document(others, issuer=trusts, by_others=True)
         if document is None:
             raise self._nothing_found()
         issuer = issuer_of_document(trusts) or trusts
@@ -230,18 +240,28 @@ class MetadataDiscovery:
         return document.model_copy(update={"issuer": issuer}) if template else document
 
     def _trusted_document(
-        self, urls: list[str], *, issuer: str
+        self, urls: list[str], *, issuer: str, by_others: bool = False
     ) -> Generator[MetadataRequest, MetadataResponse, ServerMetadata | None]:
-        """Return the first document found that says to be this issuer, "" for any; None without one."""
+        """Return the first document found that says to be this issuer, "" for any; None where all say there is none.
+
+        Raises CannotSignIn for every other answer: a server that fails at this moment has not said that it has none.
+        """
+        absent = True
         for url in dict.fromkeys(urls):
             request = MetadataRequest(url, "Sign-in server metadata")
             response = yield request
             document = self._document(request, response, ServerMetadata)
+            absent = absent and response.status in _NONE_HERE
             if document is not None and issuer and not names(document.issuer, issuer):
                 self._note_other(request, response, document.issuer, issuer)
+            elif document is not None and by_others and (away := _away(document, issuer)):
+                conclusion = f"Its “{away}” is at another server than {issuer}, so it is not used."
+                self._note(request, response, conclusion, good=False)
             elif document is not None:
                 self._note(request, response, _about(document), good=True)
                 return document
+        if not absent:
+            raise self._nothing_found()
         return None
 
     # --- authorization server metadata, RFC 8414 and OpenID Connect Discovery ---
@@ -289,11 +309,15 @@ class MetadataDiscovery:
             return CannotSignIn(
                 f"What the sign-in server says of itself does not fit{self._other}", code="metadata_refused"
             )
+        sentence, code = "The server does not say where to sign in.", "no_authorization_server"
         if self._unanswered:
-            return CannotSignIn(
-                "A document about signing in could not be fetched. Check again in a while.", code="metadata_unavailable"
-            )
-        return CannotSignIn("The server does not say where to sign in.", code="no_authorization_server")
+            code = "metadata_unavailable"
+            sentence = "A document about signing in could not be fetched. Check again in a while."
+        elif self._trusts:
+            sentence = "“Authorization server” in Advanced settings has no metadata that can be used."
+        if self._trusts:
+            sentence += " If its metadata is elsewhere, enter the address of that document as “Authorization server”."
+        return CannotSignIn(sentence, code=code)
 
     # --- notes ---
 
@@ -311,16 +335,18 @@ class MetadataDiscovery:
 
     def _document(self, request: MetadataRequest, response: MetadataResponse, kind: type[Document]) -> Document | None:
         """Return the document that came back, or None with a note why there is none."""
-        if response.trouble or response.status >= 500:  # noqa: PLR2004 - the server's own failure
+        if response.trouble or response.status >= 500 or response.status == _TOO_MANY:  # noqa: PLR2004 - its own failure
             self._unanswered = True
-            self._note(request, response, response.trouble or "The server failed.", good=False)
+            failed = "It answers too many requests now." if response.status == _TOO_MANY else "The server failed."
+            self._note(request, response, response.trouble or failed, good=False)
             return None
         if response.leads_to:
             conclusion = f"It leads to another server, {response.leads_to}, where it is not fetched."
             self._note(request, response, conclusion, good=False)
             return None
         if response.status != 200:  # noqa: PLR2004 - OK
-            self._note(request, response, "There is none here.", good=False)
+            said = "There is none here." if response.status in _NONE_HERE else "It does not give it."
+            self._note(request, response, said, good=False)
             return None
         try:
             return read(response.body, kind)
@@ -341,6 +367,12 @@ def metadata_urls(issuer: str) -> list[str]:
     if not path:
         return [f"{origin}{_OAUTH_PATH}", f"{origin}{_OPENID_PATH}"]
     return [f"{origin}{_OAUTH_PATH}{path}", f"{origin}{_OPENID_PATH}{path}", f"{origin}{path}{_OPENID_PATH}"]
+
+
+def _away(document: ServerMetadata, issuer: str) -> str:
+    """Return the name of an endpoint that is not at the issuer's own origin, "" if all are."""
+    endpoints = {name: str(getattr(document, name)) for name in ENDPOINTS}
+    return next((name for name, url in endpoints.items() if url and not same_origin(url, issuer)), "")
 
 
 def _about(document: ServerMetadata) -> str:

@@ -19,10 +19,11 @@ from oauth.protocol import addresses
 LONGEST = 64 * 1024  # bytes of a document; large ones in the field have a tenth of it
 MOST_SCOPES = 200
 LONGEST_SCOPES = 4000  # characters of all of them, which is what a row keeps
-_ENDPOINTS = ("registration_endpoint", "revocation_endpoint")
+_OPTIONAL_ENDPOINTS = ("registration_endpoint", "revocation_endpoint")
+ENDPOINTS = ("token_endpoint", "authorization_endpoint", *_OPTIONAL_ENDPOINTS)
 _SWITCHES = ("client_id_metadata_document_supported",)  # not that of `iss`, which decides what is safe
 _NOT_NEEDED = (
-    *_ENDPOINTS,
+    *_OPTIONAL_ENDPOINTS,
     *_SWITCHES,
     "code_challenge_methods_supported",  # unread is unsaid, and then nobody signs in
     "grant_types_supported",
@@ -123,9 +124,7 @@ class ServerMetadata(_Document):
     client_id_metadata_document_supported: bool = False
     authorization_response_iss_parameter_supported: bool = False
 
-    @field_validator(
-        "issuer", "token_endpoint", "authorization_endpoint", "registration_endpoint", "revocation_endpoint"
-    )
+    @field_validator("issuer", *ENDPOINTS)
     @classmethod
     def _addresses(cls, value: str) -> str:
         if value:
@@ -191,7 +190,7 @@ def covers(resource: str, server_url: str) -> bool:
 
 def _readable(name: str, value: Any) -> Any:
     """Return what a member that is not needed says, None for what cannot be read in one way."""
-    if name in _ENDPOINTS:  # an address that is never asked spoils the document: an honest one names none
+    if name in _OPTIONAL_ENDPOINTS:  # an address that is never asked spoils the document: an honest one names none
         return value if isinstance(value, str) else None
     if name in _SWITCHES:
         return _MEANT.get(str(value).strip().lower())

@@ -39,6 +39,7 @@ ALIVE = timedelta(seconds=2)  # that a process counts as alive after a beat
 LATE = timedelta(seconds=10)  # that its beats may be late as long as Redis sees it: a busy machine is no death
 ROLL_CALL_EVERY = 0.05  # seconds; a server that pings every 3 s loses one session in 60 meanwhile
 _TOUCH_EVERY = 2.0  # seconds
+_TOUCHED_LATELY = 5.0  # seconds; a session whose row says that it is in use is ended by nothing that goes by use
 _RENEW_EVERY = 5.0  # seconds
 _NOBODY_EVERY = 2.0  # seconds between two looks whether anybody reads streams
 _ADOPTED_AT_ONCE = 50
@@ -54,8 +55,10 @@ class Joined:
     idle: timedelta
     session: Session = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)  # the last ones that were stored
+    touched: float  # when its row was last told by this process that it is in use, on the clock of the loop
     calls: set[UUID] = field(default_factory=set)  # under way here
     begun: int = 0  # calls that are not written down yet
+    touching: asyncio.Task[bool] | None = None
     generation: int = 0  # of the token with which the server is asked between calls
 
 
@@ -78,12 +81,13 @@ class Here:
         """Return the session of a row, joined with what its row keeps unless it is given; raises SealBroken."""
         if (known := self.joined.get(row.pk)) is not None:
             return known
-        kept = opened_of(row)
+        kept, is_new = opened_of(row), session is not None
         session = session or Session.joined(server, kept.session)
         if session.stream is not None:
             session.stream.share(CallsElsewhere(row.pk, session.replies, self._calls_of(row.pk)))
         idle = (row.idle_until - row.used_at) if row.idle_until and row.used_at else timedelta(minutes=30)
-        joined = self.joined[row.pk] = Joined(row.pk, idle, session, kept.headers)
+        touched = asyncio.get_running_loop().time() if is_new else -_TOUCHED_LATELY
+        joined = self.joined[row.pk] = Joined(row.pk, idle, session, kept.headers, touched)
         if row.holder == self.id and session.stream is not None:
             session.stream.hold()
         self._start()
@@ -94,6 +98,25 @@ class Here:
         joined = self.joined.pop(session_id, None)
         if joined is not None and joined.session.stream is not None:
             joined.session.stream.retire()
+
+    async def use(self, joined: Joined) -> bool:
+        """Have the row of a session say that it is in use, before a request is sent in it; False when it has ended.
+
+        The beat says so only later: until then the session might be taken for idle, and ended in the middle of a call.
+        """
+        if asyncio.get_running_loop().time() - joined.touched < _TOUCHED_LATELY:
+            return True
+        if joined.touching is None or joined.touching.done():
+            joined.touching = asyncio.get_running_loop().create_task(self._touch(joined), context=Context())
+        return await asyncio.shield(joined.touching)  # others wait for it as well
+
+    async def _touch(self, joined: Joined) -> bool:
+        now = asyncio.get_running_loop().time()
+        if not await in_thread(_touch, joined.id, 0, joined.idle):
+            self.leave(joined.id)
+            return False
+        joined.touched = now
+        return True
 
     def _calls_of(self, session_id: UUID) -> Any:
         def calls() -> set[UUID]:
@@ -155,14 +178,14 @@ class Here:
 
     async def _beat_once(self) -> None:
         loop = asyncio.get_running_loop()
-        used: list[tuple[UUID, int, timedelta]] = []
-        if loop.time() - self._touched >= _TOUCH_EVERY:
-            self._touched = loop.time()
-            used = [(one.id, one.begun, one.idle) for one in self.joined.values() if one.begun or one.calls]
-            for one in self.joined.values():
-                one.begun = 0
-        asked = list(self.joined)
-        live, self.others, adopted = await in_thread(_exchange, self.id, asked, used, self._attended)
+        used: list[tuple[Joined, int]] = []
+        if (now := loop.time()) - self._touched >= _TOUCH_EVERY:
+            used = [(one, one.begun) for one in self.joined.values() if one.begun or one.calls]
+        asked, told = list(self.joined), [(one.id, begun, one.idle) for one, begun in used]
+        live, self.others, adopted = await in_thread(_exchange, self.id, asked, told, self._attended)
+        for one, begun in used:
+            self._touched = one.touched = now
+            one.begun -= begun
         for session_id in set(asked) - live.keys():
             self.leave(session_id)
         for session_id, holder in live.items():
@@ -272,10 +295,16 @@ def _exchange(
     now = timezone.now()
     say_alive(reader, now)
     for session_id, begun, idle in used:
-        row = McpSession.objects.live().filter(pk=session_id)
-        row.update(used_at=now, idle_until=now + idle, calls=F("calls") + begun)
+        _touch(session_id, begun, idle)
     live = dict(McpSession.objects.live().valid().filter(pk__in=joined).values_list("pk", "holder")) if joined else {}
     return live, _others(reader), _adopt(reader, attended)
+
+
+def _touch(session_id: UUID, begun: int, idle: timedelta) -> int:
+    """Write down that a session is in use, and how many calls have begun; return 0 when it has ended."""
+    now = timezone.now()
+    row = McpSession.objects.live().filter(pk=session_id)
+    return row.update(used_at=now, idle_until=now + idle, calls=F("calls") + begun)
 
 
 def say_alive(reader: UUID, now: datetime) -> None:

@@ -61,7 +61,10 @@ class CallSession:
         if (shared := in_process.stateless(server)) is not None:
             return shared, False
         try:
-            return await self._current(server)
+            while True:
+                session, is_new = await self._current(server)
+                if session.id is None or self.joined is None or await keeping.here().use(self.joined):
+                    return session, is_new
         except DatabaseFailed as failure:
             raise ToolNotFound if deleting.is_gone(failure) else SessionUnavailable from failure
 

@@ -138,6 +138,11 @@ class Cluster:
         """Return one of the programs of this version, such as pg_dump."""
         return Path(self._programs / name)
 
+    @property
+    def pid(self) -> int:
+        """The process that all others of it descend from."""
+        return self._process.pid
+
     def stop(self) -> None:
         """End it at once: sessions are cut, what is left is written."""
         self._process.send_signal(signal.SIGINT)

@@ -2,6 +2,9 @@
 
 What does not have the form of a token is never looked up. In each process a client address may try only so many unknown
 tokens, because each costs a query. A token that was valid lately is looked up even when its address has used that up.
+
+Everywhere a principal is at most one second old. Only who opens a call may take one that is older (`presumed`), as the
+statement that opens it checks the token.
 """
 
 from __future__ import annotations
@@ -9,21 +12,24 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from cachetools import TTLCache
+from django.db import Error as DatabaseFailed
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 
 from connections.clients import address_of, share_of
 from connections.errors import TooManyTries
+from connections.threads import in_thread
 from connections.throttle import Bucket, Local
 from tools.cache import LoadingCache
+from tools.gathering import Gatherer
 from tools.models import AccessToken
 from tools.models.assignments import digest_of
 
@@ -54,8 +60,8 @@ def _load(digest: str) -> Principal | None:
     token = live.filter(digest=digest).first()
     if token is None:
         return None
-    stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _NOTE_USE_EVERY)
-    AccessToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
+    if token.last_used_at is None or token.last_used_at < now - _NOTE_USE_EVERY:
+        _note_uses([token.pk])
     owner = token.assignment or token.membership
     assert owner is not None  # noqa: S101 - the database keeps this promise
     return Principal(
@@ -68,11 +74,27 @@ def _load(digest: str) -> Principal | None:
     )
 
 
+def _note_uses(token_ids: Collection[UUID]) -> None:
+    now = timezone.now()
+    stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _NOTE_USE_EVERY)
+    AccessToken.objects.filter(stale, pk__in=token_ids).update(last_used_at=now)
+
+
+async def _note_in_thread(token_ids: Collection[UUID]) -> dict[UUID, None]:
+    with suppress(DatabaseFailed):  # whoever calls hears of it elsewhere
+        await in_thread(_note_uses, token_ids)
+    return {}
+
+
 # One second: within it, a token that is revoked in one process is refused by every other.
 principals: LoadingCache[str, Principal | None] = LoadingCache(_load, seconds=1.0)
 
 
-_good_lately: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=3600.0)  # by digest
+# By digest, with the principal as long as it is presumed.
+_good_lately: TTLCache[str, Principal | None] = TTLCache(maxsize=10_000, ttl=3600.0)
+_noted: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=_NOTE_USE_EVERY.total_seconds())  # whose use was noted
+_uses: Gatherer[UUID, None] = Gatherer(_note_in_thread)
+_noting: set[asyncio.Task[None]] = set()  # strong references: the loop keeps only weak ones
 _lock = threading.Lock()
 _tries = Local()
 _slowed_down = 0
@@ -87,6 +109,27 @@ def token_digest(header: str | None) -> str | None:
     """Return the digest of the bearer token in an Authorization header, or None if it is no token of ours."""
     scheme, _, token = (header or "").partition(" ")
     return digest_of(token.strip()) if scheme.lower() == "bearer" and _TOKEN.fullmatch(token.strip()) else None
+
+
+def presumed(digest: str) -> Principal | None:
+    """Return the principal that a token had lately, for who has it checked by what opens a call; None if not known."""
+    with _lock:
+        principal = _good_lately.get(digest)
+        if principal is None or digest in _noted:
+            return principal
+        _noted[digest] = True
+    task = asyncio.get_running_loop().create_task(_uses.get(principal.token_id))
+    _noting.add(task)
+    task.add_done_callback(_noting.discard)
+    return principal
+
+
+def drop(digest: str) -> None:
+    """Presume nothing more of a token, so that it is looked up."""
+    principals.drop(digest)
+    with _lock:
+        if digest in _good_lately:
+            _good_lately[digest] = None
 
 
 async def recognize(digest: str, request: HttpRequest) -> Principal | None:
@@ -122,6 +165,7 @@ def forget() -> None:
     """Forget everything that is cached about tokens."""
     principals.clear()
     _good_lately.clear()
+    _noted.clear()
     _tries.clear()
 
 
@@ -148,8 +192,9 @@ def _counted(digest: str, request: HttpRequest) -> Iterator[list[Principal | Non
     if not known and (wait := _tries.empty(bucket)):
         raise TooManyTries("Too many unknown tokens came from your address.", retry_after=wait)
     yield found
-    if any(found):
+    principal = found[0] if found else None
+    if principal is not None:
         with _lock:
-            _good_lately[digest] = True
+            _good_lately[digest] = principal
     elif not known:
         _tries.charge(bucket)

@@ -25,6 +25,7 @@ from connections.context import WHOSE, request_id
 from connections.errors import DuvoError
 from connections.telling import tell
 from connections.threads import in_thread
+from tools import callers
 from tools.api import prefer, problems, sessions
 from tools.api.authentication import IsAssignment
 from tools.api.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_json
@@ -59,7 +60,7 @@ class AsyncView(APIView):
             return answer(body, 405, {"Allow": self.method})
         digest = token_digest(header_of(request, "AUTHORIZATION"))
         try:
-            principal = await recognize(digest, request) if digest else None
+            principal = await self.recognize(digest, request) if digest else None
             if (turned_away := self._turned_away(principal)) is not None or principal is None or digest is None:
                 return turned_away or _unauthenticated()
             self.principal, self.token_digest = principal, digest
@@ -70,13 +71,13 @@ class AsyncView(APIView):
                 with suppress(DatabaseFailed):  # the call was made: its response is sent all the same
                     return self._turned_away(await principals.get(digest)) or response
         except CallerGone:
-            principals.drop(digest or "")
+            callers.drop(digest or "")
             with suppress(DatabaseFailed):
                 return self._turned_away(await principals.get(digest or "")) or _unauthenticated()
             return _unauthenticated()
         except DuvoError as error:
             tell(logger, "A request was refused.", code=error.code, cause=_name_of(error.__cause__))
-            return refuse(error)
+            return await self._still_turned_away(digest, error) or refuse(error)
         except DatabaseFailed as failure:
             if outages.is_away(failure):  # once more for each request: without where it was found out
                 tell(logger, "A request was refused: the database does not answer.", logging.ERROR)
@@ -88,6 +89,14 @@ class AsyncView(APIView):
             return problems.server_error()
         else:
             return response
+
+    async def recognize(self, digest: str, request: HttpRequest) -> Principal | None:
+        """Return the principal of a token, at most one second old."""
+        return await recognize(digest, request)
+
+    async def _still_turned_away(self, digest: str | None, error: DuvoError) -> HttpResponse | None:
+        """Return what a caller gets instead of this error who was only presumed, and opened no call that checked it."""
+        return None
 
     @staticmethod
     def _turned_away(principal: Principal | None) -> HttpResponse | None:
@@ -105,6 +114,21 @@ class CallTool(AsyncView):
     """Call a tool and wait for its result."""
 
     method = "POST"
+
+    async def recognize(self, digest: str, request: HttpRequest) -> Principal | None:
+        """Return the principal that the token had lately: what opens the call checks it."""
+        return callers.presumed(digest) or await recognize(digest, request)
+
+    async def _still_turned_away(self, digest: str | None, error: DuvoError) -> HttpResponse | None:
+        if digest is None or isinstance(error, LedgerUnavailable):  # the database would be waited for once more
+            return None
+        try:
+            turned_away = self._turned_away(await principals.get(digest))
+        except DatabaseFailed:
+            return None
+        if turned_away is not None:
+            callers.drop(digest)
+        return turned_away
 
     @extend_schema(
         operation_id="tools_call",

@@ -1,7 +1,8 @@
 """The life of a call: asked for, admitted, made, answered, ended, and written down before the first byte leaves.
 
-Read `life` first, then `runs` (one run on the server) and `outcomes`; `offers`, `arguments`, `limits` and `ledger` are
-what happens before a run, and `sessions` says in which session of a server that remembers it happens. `claiming` and
-`turns` are the worker's side, `polling` polls tasks, `answering` and `stream_questions` handle what a server asks,
-`watching` and `pubsub` connect processes, and `ending`, `retention` and `disclosure` come after.
+Read `life` first, then `opening` (what happens before a run: `offers` with their `versions`, `arguments`, `limits` and
+`ledger`), `runs` (one run on the server) and `outcomes`; `sessions` says in which session of a server that remembers a
+run happens. `claiming` and `turns` are the worker's side, `polling` polls tasks, `answering` and `stream_questions`
+handle what a server asks, `watching` and `pubsub` connect processes, and `ending`, `retention` and `disclosure` come
+after.
 """

@@ -12,11 +12,9 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import IntegrityError
 
-from connections import deleting, sealing
+from connections import sealing
 from connections.errors import DuvoError
-from tools.calls.ledger import Opening
 from tools.definitions.schemas import Fault
 from tools.errors import ArgumentsRefused, KeyReused
 from tools.models import Call
@@ -37,6 +35,10 @@ class Key:
 
     value: str
     body: bytes = field(repr=False)
+
+    def digest(self, tenant_id: UUID, assignment_id: UUID) -> str:
+        """Return what the row of its call keeps of the body."""
+        return sealing.keyed_digest(self.body, context=_context(tenant_id, assignment_id))
 
 
 def key_of(header: str | None, tool: str, arguments: Any, session: str = "") -> Key | None:
@@ -62,32 +64,6 @@ def find_call(assignment_id: UUID, key: Key, now: datetime) -> Call | None:
     if first is not None and not _is_same(first, key):
         raise KeyReused
     return first
-
-
-def open_once(opening: Opening, key: Key) -> Call | None:
-    """Write a call with its key and return None, or return the call that was made with this key before.
-
-    Raises KeyReused when that call was another request.
-    """
-    call = Call(
-        id=opening.id, tenant_id=opening.tenant_id, assignment_id=opening.assignment_id,
-        token_id=opening.token_id, connection_id=opening.connection_id, tool_id=opening.tool_id,
-        tool_name=opening.tool_name, tool_digest=opening.tool_digest, server_url=opening.server_url,
-        state=opening.state, request_id=opening.request_id, created_at=opening.created_at,
-        started_at=opening.started_at, sent_at=opening.started_at, lease_until=opening.lease_until,
-        waits_until=opening.waits_until, traceparent=opening.traceparent, session_name=opening.session_name,
-        idempotency_key=key.value,
-        body_digest=sealing.keyed_digest(key.body, context=_context(opening.tenant_id, opening.assignment_id)),
-    )  # fmt: skip
-    call.sealed_arguments = sealing.seal_bytes(opening.arguments, context=call.seal_context)
-    try:
-        deleting.carry_out_beside(lambda: call.save(force_insert=True))
-    except IntegrityError:
-        first = find_call(opening.assignment_id, key, opening.created_at)
-        if first is None:
-            raise
-        return first
-    return None
 
 
 def forget(now: datetime, calls: Any = None) -> None:

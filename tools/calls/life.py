@@ -21,19 +21,17 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError
 from django.db.models import Q
 from django.utils import timezone
-from uuid_utils.compat import uuid7
 
-from connections import deleting, egress
+from connections import egress
 from connections.context import acting_for, request_id
 from connections.errors import DuvoError, SealKeyUnknown
 from connections.threads import in_thread
 from tools.callers import Principal
-from tools.calls import acting, answering, ending, idempotency, ledger, limits, offers, pubsub, runs, watching
+from tools.calls import acting, answering, ending, idempotency, limits, offers, opening, pubsub, runs, watching
 from tools.calls import arguments as arguments_
-from tools.calls.offers import Offer
+from tools.calls.opening import Opened, Wanted
 from tools.calls.outcomes import Report, report_of, session_of
 from tools.calls.runs import Run
 from tools.errors import (
@@ -43,7 +41,6 @@ from tools.errors import (
     NotApproved,
     OrganizationSuspended,
     OutcomeUnknown,
-    ToolNotFound,
     ToolReplaced,
 )
 from tools.mcp_client import Answers
@@ -54,7 +51,6 @@ from tools.payloads.raw_json import Json, RawJson
 _SWEPT_AT_ONCE = 500
 _TRIES = 100  # per second, of all the queued calls together that wait for a slot at one connection
 _MOST_COUNTED = 30_000
-_LINGERS = 10.0  # seconds that a slot outlives the wait of a client whose process died
 _NOT_MADE = "The call was cancelled before it was made."
 
 _tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
@@ -75,8 +71,8 @@ async def start(
 
     With `in_worker` the call is left to a worker, as calls of slow tools and approved calls are. With a key that was
     used before, the call is the one it names. `session` names the session at a server that keeps some. Raises CallError
-    when the call cannot be made at all, idempotency.BadKey, and LedgerUnavailable when it cannot be written down; in
-    all cases nothing was sent.
+    when the call cannot be made at all, idempotency.BadKey, CallerGone for a token that is no longer valid, and
+    LedgerUnavailable when it cannot be written down; in all cases nothing was sent.
     """
     assert principal.assignment_id is not None  # noqa: S101 - the view admits only assignments
     key = await arguments_.key_of(idempotency_key, name, arguments, session, tenant=principal.tenant_id)
@@ -86,34 +82,22 @@ async def start(
         )
         if first is not None:
             return await _follow_repeat(first, principal, wait)
-    offer = await offers.find(principal.assignment_id, principal.token_id, name)
     text = arguments_.as_json(arguments)
-    await arguments_.check(arguments, offer.checker, tenant=principal.tenant_id, text=text)
-    opening = _opening(principal, offer, text, traceparent, session, in_worker=in_worker or offer.queued)
-    at_once = opening.state == CallState.RUNNING
-    slot = None
-    follower = None if at_once or not wait else await _follower(principal.assignment_id, principal.tenant_id, wait)
-    try:
-        if at_once:
-            slot = await limits.acquire(offer.bounds, lease=settings.CALL_LEASE, size=len(opening.arguments))
-        else:
-            await limits.count(offer.bounds, size=len(opening.arguments))
-        first = await _write_down(opening, key)
-    except BaseException:
-        await _give_back(slot, follower)
-        raise
-    if first is not None:
-        await _give_back(slot, follower)
-        return await _follow_repeat(first, principal, wait)
-    if at_once:
-        return await _run_here(opening, offer, arguments, slot, wait)
-    if opening.state == CallState.QUEUED:
+    opened = await opening.open_call(
+        Wanted(principal, principal.assignment_id, name, arguments, text, wait, in_worker, key, traceparent, session)
+    )
+    if isinstance(opened, Call):
+        return await _follow_repeat(opened, principal, wait)
+    row = opened.row
+    if row.state == CallState.RUNNING:
+        return await _run_here(opened, arguments, wait)
+    if row.state == CallState.QUEUED:
         await asyncio.to_thread(pubsub.notify_workers)  # a hanging Redis must not block the few threads for queries
     if not wait:
-        told, state = session_of(session, restarted=False), CallState(opening.state)
-        return Report(opening.id, name, state, opening.created_at, waits_until=opening.waits_until, session=told)
-    opened = await in_thread(lambda: Call.objects.get(pk=opening.id))
-    return await follow(opened, wait=wait, by=principal.token_id, follower=follower)
+        told, state = session_of(session, restarted=False), CallState(row.state)
+        return Report(row.id, name, state, row.created_at, waits_until=row.waits_until, session=told)
+    call = await in_thread(lambda: Call.objects.get(pk=row.id))
+    return await follow(call, wait=wait, by=principal.token_id, follower=opened.follower)
 
 
 async def follow(
@@ -137,7 +121,7 @@ async def follow(
     try:
         if wait and not enough(watching.Seen.of(call)):
             if follower is None and call.assignment_id is not None and not to_the_end:
-                follower = await _follower(call.assignment_id, call.tenant_id, wait)
+                follower = await opening.follower(call.assignment_id, call.tenant_id, wait)
             await watching.until(call.pk, enough, wait, by=by)
             call = await in_thread(lambda: Call.objects.get(pk=call.pk), of=call.tenant_id)
     finally:
@@ -220,24 +204,24 @@ async def _run_queued(call_id: UUID) -> None:
         try:
             ours = await in_thread(_claim, run)
         except BaseException:
-            await _give_back(slot)
+            opening.give_back(slot)
             raise
         if ours:
             await runs.perform(replace(run, slot=slot))
         else:
-            await _give_back(slot)
+            opening.give_back(slot)
 
 
 def _claim(run: Run) -> int:
     queued = Call.objects.filter(pk=run.call_id, attempts=run.attempt)
-    return queued.claim(run.started_at, timezone.now() + _lease())
+    return queued.claim(run.started_at, timezone.now() + opening.lease())
 
 
 def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
     """End a queued call that can no longer be made: as `outcome_unknown` if an earlier attempt may have been sent."""
     now, row = timezone.now(), Call.objects.filter(pk=call_id)
     queued = row.filter(state=CallState.QUEUED)
-    if queued.exclude(sent_at=None).claim(now, now + _lease()):
+    if queued.exclude(sent_at=None).claim(now, now + opening.lease()):
         unknown = f"An earlier attempt may have run, and no other can be made: {error.sentence}"
         row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, unknown, now)
     nothing = " Nothing was sent." if isinstance(error, ToolReplaced) else ""
@@ -286,59 +270,15 @@ def sweep(now: datetime) -> list[UUID]:
     return again
 
 
-def _opening(
-    principal: Principal, offer: Offer, arguments: bytes, traceparent: str, session: str, *, in_worker: bool
-) -> ledger.Opening:
-    now = timezone.now()
-    state = CallState.AWAITING_APPROVAL if offer.asks else CallState.QUEUED if in_worker else CallState.RUNNING
-    lease_until = {CallState.QUEUED: now, CallState.RUNNING: now + _lease()}.get(state)
-    assert principal.assignment_id is not None  # noqa: S101 - see start
-    return ledger.Opening(
-        id=uuid7(),
-        tenant_id=principal.tenant_id,
-        assignment_id=principal.assignment_id,
-        token_id=principal.token_id,
-        connection_id=offer.connection_id,
-        tool_id=offer.tool_id,
-        tool_name=offer.public_name,
-        tool_digest=offer.digest,
-        server_url=offer.server.url,
-        state=state,
-        arguments=arguments,
-        request_id=request_id.get(),
-        created_at=now,
-        started_at=now if state == CallState.RUNNING else None,
-        lease_until=lease_until,
-        waits_until=now + timedelta(hours=offer.decision_hours) if offer.asks else None,
-        traceparent=traceparent,
-        session_name=session,
-    )
-
-
-async def _write_down(opening: ledger.Opening, key: idempotency.Key | None) -> Call | None:
-    """Commit the row; return the call that was made with the same key, if another request was quicker."""
-    try:
-        if key is not None:
-            return await in_thread(idempotency.open_once, opening, key)
-        await ledger.write(opening)
-    except (ledger.LedgerUnavailable, IntegrityError) as failure:
-        if not (deleting.is_gone(failure) or deleting.is_gone(failure.__cause__)):
-            raise
-        offers.forget()
-        raise ToolNotFound from failure  # deleted at this moment: its connection, or who asks
-    return None
-
-
-async def _run_here(
-    opening: ledger.Opening, offer: Offer, arguments: Json, slot: limits.Slot | None, wait: float
-) -> Report:
+async def _run_here(opened: Opened, arguments: Json, wait: float) -> Report:
     """Run the call, whose row is committed, in this process, and return its report after `wait` seconds at most."""
     asks: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    row, offer = opened.row, opened.offer
     run = Run(
-        opening.id, opening.tenant_id, opening.created_at, opening.created_at, offer,
-        arguments if offer.mirrored else RawJson(opening.arguments),  # sent as they were serialized to be stored
-        slot=slot, traceparent=opening.traceparent, sent=True, asks=asks, token_id=opening.token_id,
-        session_name=opening.session_name,
+        row.id, row.tenant_id, row.created_at, row.created_at, offer,
+        arguments if offer.mirrored else RawJson(row.arguments),  # sent as they were serialized to be stored
+        slot=opened.slot, traceparent=row.traceparent, sent=True, asks=asks, token_id=row.token_id,
+        session_name=row.session_name,
     )  # fmt: skip
     with acting_for(run.tenant_id):
         task = asyncio.create_task(runs.perform(run))
@@ -352,8 +292,8 @@ async def _run_here(
         raise CallerGone
     if asks.done():
         return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
-    told = session_of(opening.session_name, restarted=False)
-    return Report(opening.id, offer.public_name, CallState.RUNNING, opening.created_at, session=told)
+    told = session_of(row.session_name, restarted=False)
+    return Report(row.id, offer.public_name, CallState.RUNNING, row.created_at, session=told)
 
 
 def _prepared(call: Call) -> Run:
@@ -374,23 +314,16 @@ def _prepared(call: Call) -> Run:
     )  # fmt: skip
 
 
-async def _follower(assignment_id: UUID, tenant_id: UUID, wait: float) -> limits.FollowerSlot:
-    slot = limits.FollowerSlot("waiters", assignment_id, tenant_id)
-    return await limits.acquire_follower(slot, lease=wait + _LINGERS)
-
-
 async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:
-    """Follow the call that was made with the same key; raises ActingRefused if only the owner's tokens may see it."""
-    await in_thread(acting.check_access, principal.token_id, first, of=principal.tenant_id)
+    """Follow the call that was made with the same key.
+
+    Raises CallerGone when the token is no longer valid, and ActingRefused if only the owner's tokens may see the call.
+    """
+    await in_thread(_check_repeat, principal.token_id, first, of=principal.tenant_id)
     return await follow(first, wait=wait, by=principal.token_id)
 
 
-async def _give_back(slot: limits.Slot | None, follower: limits.FollowerSlot | None = None) -> None:
-    if slot is not None:
-        limits.release(slot, limits.BreakerSignal.NEITHER)
-    if follower is not None:
-        limits.release_follower(follower)
-
-
-def _lease() -> timedelta:
-    return timedelta(seconds=settings.CALL_LEASE)
+def _check_repeat(token_id: UUID, first: Call) -> None:
+    if ending.invalid_tokens({token_id}, timezone.now()):  # no row is opened that would find it out
+        raise CallerGone
+    acting.check_access(token_id, first)

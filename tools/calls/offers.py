@@ -1,30 +1,43 @@
-"""What an assignment is offered right now: the tool, its schema, and the server behind it, at most a second old."""
+"""What an assignment is offered: the tool, its schema, and the server behind it.
+
+Offers are kept for minutes, each with the version of the rows that it was made of. What opens a call checks that
+version, so an outdated offer opens none (see `versions`). Refusals, and offers for whoever does not open a call, are at
+most one second old.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
-
-from django.utils import timezone
 
 from connections.errors import DuvoError, SecretOfAnotherServer
 from connections.models import Authorization, Connection, SessionCalls
 from connections.quotas import MEGABYTE
 from connections.states import CredentialState, ReachabilityState, ToolsState
+from connections.threads import in_thread
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
 from tools import mcp_client
-from tools.cache import LoadingCache
-from tools.calls import acting, limits
+from tools.bounded import FairCache
+from tools.calls import acting, limits, offer_rows
+from tools.calls.offer_rows import Key, Rows
 from tools.catalog.access import ON_CALL
 from tools.catalog.upstream import server_for, with_bearer
 from tools.definitions import checks
 from tools.definitions.schemas import SchemaBroken
 from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolReplaced, ToolSetAside
+from tools.gathering import Gatherer
 from tools.models import Assignment, Call, Placement, Policy, Tool
+
+RECENT: Final = 1.0  # seconds
+_KEPT_FOR: Final = 300.0  # seconds
+_ROOM: Final = 96 * 1024 * 1024  # bytes of all offers together
+_SIZE: Final = 4_096  # bytes of an offer without its schema, and of a refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,8 @@ class Offer:
     bearer: Bearer | None  # the token of the sign-in that the server is asked with
     bounds: limits.Bounds
     asks: bool  # each call waits for an admin's approval
-    queued: bool  # calls run in a worker
+    always_queued: bool  # calls run in a worker
+    queued_until: datetime | None  # they do because a call was slow
     learns_placement: bool  # after a slow call the next ones run there
     decision_hours: int
     call_timeout: float  # seconds
@@ -50,14 +64,42 @@ class Offer:
     session_idle: timedelta  # after which a session of its server is ended
     one_at_a_time: bool  # the calls of one session
     doubted: bool  # the last call was answered with 401
+    version: str = field(repr=False)  # of the rows that it was made of
+
+    def runs_in_queue(self, now: datetime) -> bool:
+        """Tell whether calls run in a worker at this moment."""
+        return self.always_queued or (self.queued_until is not None and self.queued_until > now)
 
 
-async def find(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
-    """Return the offer of the tool with this public name, for this token of the assignment.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An offer, or why there is none, and when that was read, by the monotonic clock."""
 
-    Raises ToolNotFound, ToolSetAside, ConnectionNotReady, and ActingRefused for a token that may not act as the owner.
-    """
-    return _given(await _offers.get((assignment_id, token_id, name)))
+    what: Offer | DuvoError
+    read_at: float
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether it may be used without a check whether it still holds."""
+        return time.monotonic() < self.read_at + RECENT
+
+    def offer(self) -> Offer:
+        """Return the offer; raises ToolNotFound, ToolSetAside, ConnectionNotReady and ActingRefused."""
+        if isinstance(self.what, DuvoError):
+            raise self.what.with_traceback(None)
+        return self.what
+
+
+async def find(assignment_id: UUID, token_id: UUID | None, name: str) -> Found:
+    """Return what this token of the assignment is offered under a tool's public name, perhaps as it was minutes ago."""
+    key = (assignment_id, token_id, name)
+    return _found.get(key) or await find_afresh(*key)
+
+
+async def find_afresh(assignment_id: UUID, token_id: UUID | None, name: str) -> Found:
+    """Do the same as the rows are now."""
+    key = (assignment_id, token_id, name)
+    return await _loads.get(key) or _keep(key, ToolNotFound(), time.monotonic())
 
 
 def opened_for(call: Call) -> Offer:
@@ -67,7 +109,7 @@ def opened_for(call: Call) -> Offer:
     """
     if call.assignment_id is None:  # deleted this very moment
         raise ToolNotFound
-    offer = _given(_offers.get_sync((call.assignment_id, call.token_id, call.tool_name)))
+    offer = _recent((call.assignment_id, call.token_id, call.tool_name)).offer()
     # The offer is cached and may be older than the rows, so what is compared here is what will be called.
     found = (offer.tool_id, offer.connection_id, offer.digest, offer.server.url)
     if found != (call.tool_id, call.connection_id, call.tool_digest, call.server_url):
@@ -93,33 +135,49 @@ def replaced(call: Call, *, under_way: bool = False) -> ToolReplaced | None:
 
 def forget() -> None:
     """Forget every cached offer, so that the next ones are read from the database."""
-    _offers.clear()
+    _found.clear()
 
 
-def _given(offer: Offer | DuvoError) -> Offer:
-    if isinstance(offer, DuvoError):
-        raise offer.with_traceback(None)
-    return offer
+def _recent(key: Key) -> Found:
+    found = _found.get(key)
+    if found is None or not found.is_recent:
+        found = _load([key]).get(key) or _keep(key, ToolNotFound(), time.monotonic())
+    return found
 
 
-def _load(key: tuple[UUID, UUID | None, str]) -> Offer | DuvoError:
+def _load(keys: Collection[Key]) -> dict[Key, Found]:
+    read_at = time.monotonic()
+    return {key: _keep(key, _made(key, rows), read_at) for key, rows in offer_rows.read(keys).items()}
+
+
+async def _load_in_thread(keys: Collection[Key]) -> dict[Key, Found]:
+    return await in_thread(_load, keys)
+
+
+def _keep(key: Key, what: Offer | DuvoError, read_at: float) -> Found:
+    found = Found(what, read_at)
+    if isinstance(what, Offer):
+        _found.put(key, found, tenant=what.bounds.tenant_id, size=_SIZE + what.checker.size, seconds=_KEPT_FOR)
+    else:
+        _found.put(key, found, tenant=key[0], size=_SIZE, seconds=RECENT)
+    return found
+
+
+def _made(key: Key, rows: Rows) -> Offer | DuvoError:
     try:
-        return _find(*key)
+        return _find(rows, key[1])
     except DuvoError as refusal:
         return refusal
 
 
-def _find(assignment_id: UUID, token_id: UUID | None, name: str) -> Offer:
-    assignment = Assignment.objects.filter(pk=assignment_id, enabled=True).select_related("tenant").first()
-    tool = (
-        assignment.granted_tools().select_related("connection").filter(public_name=name).first() if assignment else None
-    )
-    if assignment is None or tool is None or not tool.connection.enabled:
+def _find(rows: Rows, token_id: UUID | None) -> Offer:
+    assignment, tool = rows.assignment, rows.tool
+    if tool is None or not assignment.enabled or not rows.granted or not tool.connection.enabled:
         raise ToolNotFound
     if not tool.availability.usable:
         raise set_aside(tool)
     _check_ready(tool)
-    return _offer(tool, assignment, token_id)
+    return _offer(tool, assignment, token_id, rows.version)
 
 
 def of(call: Call) -> Offer:
@@ -134,13 +192,13 @@ def of(call: Call) -> Offer:
         raise ToolNotFound
     if other := replaced(call, under_way=True):
         raise other
-    offer = _offer(tool, assignment, call.token_id)
+    offer = _offer(tool, assignment, call.token_id, version="")
     if offer.server.url != call.server_url:  # changed at this moment
         raise ToolReplaced
     return offer
 
 
-def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
+def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None, version: str) -> Offer:
     bearer = _bearer(tool.connection, assignment, token_id)
     server = replace(with_bearer(_server(tool), bearer), owner=str(assignment.pk))
     definition: dict[str, Any] = tool.approved_definition or {}
@@ -156,7 +214,8 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
         bearer=bearer,
         bounds=_bounds(assignment, tool.connection),
         asks=tool.policy == Policy.ASK,
-        queued=tool.runs_in_queue(timezone.now()),
+        always_queued=tool.placement == Placement.QUEUE,
+        queued_until=tool.slow_until if tool.placement == Placement.AUTO else None,
         learns_placement=tool.placement == Placement.AUTO,
         decision_hours=assignment.tenant.decision_hours,
         call_timeout=tool.call_timeout or tool.connection.call_timeout,
@@ -164,6 +223,7 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None) -> Offer:
         session_idle=timedelta(minutes=tool.connection.session_idle_minutes),
         one_at_a_time=tool.connection.session_calls == SessionCalls.ONE_AT_A_TIME,
         doubted=bearer.doubted if bearer else tool.connection.credential_reason in ON_CALL,
+        version=version,
     )
 
 
@@ -230,5 +290,5 @@ def _checker(tool: Tool) -> checks.Checker:
         raise ToolSetAside(f"This tool cannot be used: {broken.sentence}", code="tool_broken") from broken
 
 
-# Few, because each holds its schema.
-_offers: LoadingCache[tuple[UUID, UUID | None, str], Offer | DuvoError] = LoadingCache(_load, seconds=1.0, most=2_000)
+_found: FairCache[Key, Found] = FairCache(room=_ROOM)
+_loads: Gatherer[Key, Found] = Gatherer(_load_in_thread)

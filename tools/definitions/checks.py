@@ -10,14 +10,13 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any, Final
 
 import orjson
-from cachetools import LRUCache
 
 from connections import offload
 from connections.offload import TooMuchWork
+from tools.bounded import FairCache
 from tools.definitions import schema_cost, schemas
 from tools.definitions.schema_cost import SchemaCost
 from tools.definitions.schemas import Fault, SchemaBroken
@@ -26,8 +25,8 @@ from tools.payloads.raw_json import Json, RawJson, encode
 COMPILE_SECONDS: Final = 1.5  # of CPU time; a check may take twice as long
 CHECK_SECONDS: Final = 3.0
 TOO_EXPENSIVE: Final = "The schema takes too long, or too much memory, to compile."
-_MOST_TENANTS: Final = 256
-_MOST_KEPT: Final = 4 * 1024 * 1024  # bytes of compiled schemas of one tenant, by the estimate below
+_ROOM: Final = 64 * 1024 * 1024  # bytes of the compiled schemas of all tenants, by the estimate below
+_KEPT_FOR: Final = 3_600.0  # seconds
 _LEAST: Final = 2_048  # bytes
 _PER_BYTE: Final = 8  # bytes of a compiled schema for each byte of its JSON
 _PER_WEIGHT: Final = 100  # bytes of a compiled schema for each unit of its patterns' weight
@@ -40,6 +39,12 @@ class Checker:
     schema: bytes = field(repr=False)
     cost: SchemaCost = field(repr=False)
     compiled: schemas.Validator | None = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes it takes."""
+        size = _LEAST + len(self.schema) * (_PER_BYTE if self.compiled else 1)
+        return size + (self.cost.pattern_weight * _PER_WEIGHT if self.compiled else 0)
 
     async def faults(self, value: Json, *, tenant: object, text: bytes | None = None) -> list[Fault]:
         """Return the faults of a value, at most 50; raises TooMuchWork, Crowded and Broken.
@@ -83,24 +88,19 @@ COMPILE: Final = "tools.offload_jobs:compile"
 def checker(schema: dict[str, Any], *, tenant: object) -> Checker:
     """Return the checker of a schema that was compiled before, such as an approved tool's; raises SchemaBroken.
 
-    The cache is bounded for each tenant, so that no tenant evicts the schemas of others.
+    Equal schemas share one, whoever's they are. Each tenant has its share of the cache, so that none evicts what others
+    use.
     """
     try:
         text = orjson.dumps(schema)
     except TypeError:  # the database gives 1e308 back as 309 digits
         schema = orjson.loads(json.dumps(schema))
         text = orjson.dumps(schema)
-    with _lock:
-        kept = _kept.get(tenant)
-        if kept is None:
-            kept = _kept[tenant] = LRUCache(_MOST_KEPT, getsizeof=_estimate)
-        found = kept.get(text)
+    found = _kept.get(text)
     if found is None:
         cost = schemas.weigh(schema)
         found = Checker(text, cost, schemas.compile(schema) if cost.light else None)
-        with _lock:
-            if _estimate(found) <= _MOST_KEPT:
-                kept[text] = found
+        _kept.put(text, found, tenant=tenant, size=found.size, seconds=_KEPT_FOR)
     return found
 
 
@@ -130,14 +130,8 @@ def fault_of(schema: Any, *, tenant: object) -> tuple[str, float]:
     return reason.decode(), float(seconds)
 
 
-def _estimate(checker: Checker) -> int:
-    size = _LEAST + len(checker.schema) * (_PER_BYTE if checker.compiled else 1)
-    return size + (checker.cost.pattern_weight * _PER_WEIGHT if checker.compiled else 0)
-
-
 def _read(parts: list[bytes]) -> list[Fault]:
     return [Fault(pointer, message) for pointer, message in orjson.loads(parts[0])]
 
 
-_kept: LRUCache[object, LRUCache[bytes, Checker]] = LRUCache(_MOST_TENANTS)
-_lock = Lock()
+_kept: FairCache[bytes, Checker] = FairCache(room=_ROOM)

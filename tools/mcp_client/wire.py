@@ -92,7 +92,7 @@ class Request:
     cookies: Cookies | None = field(default=None, repr=False)  # of the session, to which the response may add
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=10_000)
 def route_to(server: Server) -> Route:
     """Prepare URL and headers of a server; raises `Unsendable` for a header that HTTP cannot carry."""
     try:

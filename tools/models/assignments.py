@@ -269,7 +269,7 @@ class AccessToken(models.Model):
         return "Live"
 
     def revoke(self, *, calls_go_on: bool = False) -> None:
-        """Revoke this token; every process refuses it within a second.
+        """Revoke this token; it opens no call from now on, and reads nothing after a second, in any process.
 
         Calls that it started are ended, unless `calls_go_on`; one that awaits approval is ended in any case.
         """

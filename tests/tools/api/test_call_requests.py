@@ -276,7 +276,7 @@ def test_a_wait_is_understood_in_each_way_of_writing_it(shop: Shop, prefer: str)
 
 
 def test_what_is_known_of_a_caller_is_looked_up_once_per_second() -> None:
-    assert callers.principals._values.ttl == offers._offers._values.ttl == FRESH
+    assert callers.principals._values.ttl == offers.RECENT == FRESH
 
 
 def half_a_body(shop: Shop) -> socket.socket:

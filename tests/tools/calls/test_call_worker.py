@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from connections import sealing
 from tests.processes import StartWorker
 from tests.servers import kinds
 from tests.servers.running import Rule
@@ -43,7 +44,7 @@ def open_call(shop: Shop, state: CallState, lease: timedelta) -> UUID:
         sent_at=now if state == CallState.RUNNING else None,
         lease_until=now + lease,
     )
-    call.sealed_arguments = life.ledger.sealing.seal({"text": "x"}, context=call.seal_context)
+    call.sealed_arguments = sealing.seal({"text": "x"}, context=call.seal_context)
     call.save()
     return call.pk
 

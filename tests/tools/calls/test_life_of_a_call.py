@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -15,15 +16,12 @@ from django.conf import settings
 from django.db import OperationalError
 from django.db import connection as database
 from django.db import connections as databases
-from django.utils import timezone
 
-from tests.conftest import House
 from tests.servers import kinds
 from tests.servers.running import Rule
 from tests.servers.toolbox import PIXEL, Toolbox, echo, furnished, text
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools.calls import ledger
-from tools.calls.ledger import _FINISH
+from tools.calls.ledger import postgresql, writing
 from tools.models import Call
 
 SECRET = "secret detail"
@@ -198,17 +196,18 @@ def test_a_call_that_cannot_be_written_down_is_not_made(shop: Shop, prefer: str)
 def test_a_commit_whose_confirmation_is_lost_has_written_the_call_down(
     shop: Shop, prefer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit, times = ledger._commit, 0
+    place = postgresql.Line if database.vendor == "postgresql" else writing._Sqlite
+    commit, times = place.commit, 0
 
-    def hangs_up_after_it(*rows: Any, **more: Any) -> set[UUID]:
+    async def hangs_up_after_it(*rows: Any) -> set[UUID]:
         nonlocal times
-        overtaken = commit(*rows, **more)
+        written = await commit(*rows)
         times += 1
         if times == 1:
             raise OperationalError
-        return overtaken
+        return written
 
-    monkeypatch.setattr(ledger, "_commit", hangs_up_after_it)
+    monkeypatch.setattr(place, "commit", hangs_up_after_it)
     answer = shop.call("echo", {"text": "x"}, headers={"Prefer": prefer})
     assert answer.status_code in {200, 202}, answer.text
     assert answer.json()["id"] == str(shop.row.pk)
@@ -283,14 +282,16 @@ def test_a_connection_takes_no_more_calls_at_once_than_it_may(open_shop: OpenSho
     assert shop.call("hold", {"text": "again"}).status_code == 200  # the place is free again
 
 
-@pytest.mark.django_db
 @pytest.mark.skipif(database.vendor != "postgresql", reason="SQLite plans by other rules.")
-def test_an_outcome_is_looked_up_by_its_id_and_not_among_all_open_calls(acme: House) -> None:
-    many = [Call(tenant=acme.tenant, tool_name="x", sealed_arguments="x") for _ in range(2_000)]
-    Call.objects.bulk_create(many)
-    with database.cursor() as cursor:
-        # Every way through a table that is known to be tiny costs the same, so it is large, and known to be.
-        cursor.execute("ANALYZE tools_call")
-        cursor.execute(f"EXPLAIN {_FINISH}", ["failed", "", "x", "It failed.", timezone.now(), uuid4(), 1])
-        plan = str(cursor.fetchall())
-    assert "tools_call_pkey" in plan, plan
+async def test_every_row_is_looked_up_by_its_id_however_small_the_tables_are(transactional_db: None) -> None:
+    line, write = postgresql.Line(), postgresql.statement(opens=True, ends=True, sign_ins=True)
+    try:
+        connected = await line._connected()
+        explained = await connected.execute(f"EXPLAIN {write}", ("[]", "[]", [uuid4() for _ in range(20)]))
+        plan = "\n".join(line for (line,) in await explained.fetchall())
+    finally:
+        await line.close()
+    # Token, assignment, organization, connection, tool and call; nothing else grows with the platform.
+    for row in ("t", "a", "o", "c", "u", "tools_call_1"):
+        assert re.search(rf"Index Scan using \w+_pkey on \w+ {row} .*\n *Index Cond: \(+id = ", plan), plan
+    assert not re.search("Seq Scan on", plan), plan

@@ -17,6 +17,7 @@ from connections.models import User
 from tests.conftest import House
 from tests.processes import database_url
 from tests.tools.conftest import OpenShop
+from tools.calls.ledger import postgresql
 from tools.models import Call
 
 SignedIn = Callable[[User | None], Client]
@@ -100,3 +101,16 @@ class TestClocks:
         assert shop.server.count("tools/call") == 1
         assert Call.objects.count() == 1
         assert shop.call("echo", {"text": "x"}).status_code == 200
+
+    def test_a_database_that_stops_answering_in_the_middle_of_a_commit_is_given_up(
+        self, transactional_db: None, open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shop = open_shop()
+        assert shop.call("echo", {"text": "x"}).status_code == 200
+        monkeypatch.setattr(postgresql, "_patience", lambda: 0.5)
+        with locked("tools_call"):  # the clocks of the server would let it wait for ten seconds
+            answer = shop.call("echo", {"text": "x"})
+        assert (answer.status_code, answer.json()["code"]) == (503, "ledger_unavailable")
+        monkeypatch.undo()
+        assert shop.call("echo", {"text": "x"}).status_code == 200
+        assert shop.server.count("tools/call") == 2

@@ -71,7 +71,7 @@ class CallSession:
     async def _current(self, server: Server) -> tuple[Session, bool]:
         owner = Owner(self.tenant_id, self.assignment_id, self.connection_id, self.name, server.key)
         here = keeping.here()
-        row, is_new = await lookups().find(owner), False
+        row, is_new = await lookups.get(owner), False
         if row is None or (known := here.joined.get(row)) is None:
             joined, is_new, restarted = await openings().once(owner, server, self.idle)
             if isinstance(joined, Session):

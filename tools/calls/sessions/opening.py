@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,6 +19,7 @@ from connections.threads import in_thread
 from tools.calls.sessions import keeping
 from tools.calls.sessions.keeping import Joined, to_keep
 from tools.errors import TooManySessions
+from tools.gathering import Gatherer
 from tools.mcp_client import Server, end_session
 from tools.mcp_client import sessions as in_process
 from tools.mcp_client.handshake import Session, open_session
@@ -55,41 +57,15 @@ class Owner:
         return UUID(sign_in) if sign_in else None
 
 
-class Lookups:
-    """Finds rows: the calls of a process that come at once share a query."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[Owner, list[asyncio.Future[UUID | None]]] = {}
-        self._asking: asyncio.Task[None] | None = None
-
-    async def find(self, owner: Owner) -> UUID | None:
-        """Return the row of the owner's open session, as it is at a moment after this was called."""
-        found: asyncio.Future[UUID | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, []).append(found)
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.get_running_loop().create_task(self._ask())
-        return await found
-
-    async def _ask(self) -> None:
-        while self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            rows: dict[Owner, UUID] = {}
-            failure: Exception | None = None
-            try:
-                rows = await in_thread(_find, list(waiting))
-            except Exception as error:  # noqa: BLE001 - whatever it was, the calls have to get it
-                failure = error
-            for owner, futures in waiting.items():
-                for future in futures:
-                    if future.done():
-                        continue
-                    if failure is None:
-                        future.set_result(rows.get(owner))
-                    else:
-                        future.set_exception(failure)
+async def _find_in_thread(owners: Collection[Owner]) -> dict[Owner, UUID]:
+    return await in_thread(_find, owners)
 
 
-def _find(owners: list[Owner]) -> dict[Owner, UUID]:
+# Each call of a session looks for its row; the calls of a process that come at once share a query.
+lookups: Gatherer[Owner, UUID] = Gatherer(_find_in_thread)
+
+
+def _find(owners: Collection[Owner]) -> dict[Owner, UUID]:
     rows = McpSession.objects.live().filter(
         assignment__in={owner.assignment_id for owner in owners},
         connection__in={owner.connection_id for owner in owners},
@@ -209,21 +185,9 @@ async def end_quietly(server: Server, session: Session) -> None:
         await end_session(server, session.kept)
 
 
-_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Lookups, Openings]] = WeakKeyDictionary()
-
-
-def lookups() -> Lookups:
-    """Return those of the running loop."""
-    return _of_loop()[0]
+_openings: WeakKeyDictionary[asyncio.AbstractEventLoop, Openings] = WeakKeyDictionary()
 
 
 def openings() -> Openings:
     """Return those of the running loop."""
-    return _of_loop()[1]
-
-
-def _of_loop() -> tuple[Lookups, Openings]:
-    loop = asyncio.get_running_loop()
-    if loop not in _of_loops:
-        _of_loops[loop] = (Lookups(), Openings())
-    return _of_loops[loop]
+    return _openings.setdefault(asyncio.get_running_loop(), Openings())

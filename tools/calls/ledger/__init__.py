@@ -1,0 +1,14 @@
+"""The rows of the call path: opened before the first byte leaves, ended before the caller is answered.
+
+    rows         what is written: openings and outcomes
+    writing      who hands a row over waits until it is committed; while one commit is on its way the next rows gather
+    postgresql   one statement for all of them, on a connection of the event loop's own
+    by_django    row by row on a connection of Django's: for SQLite, and for outcomes with contents
+
+Plain SQL, because the ORM costs four times as much here; `tools.models.Call` describes the same table.
+"""
+
+from tools.calls.ledger.rows import LedgerUnavailable, Opening, Outcome, Outdated
+from tools.calls.ledger.writing import write
+
+__all__ = ["LedgerUnavailable", "Opening", "Outcome", "Outdated", "write"]

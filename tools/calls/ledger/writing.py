@@ -1,0 +1,168 @@
+"""Hands rows to the database, many in one commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from typing import Final, Protocol, TypeVar
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from django.db import InterfaceError, OperationalError, connection
+
+from connections import deleting, outages, statement_timeouts
+from connections.egress.loop import close_with_the_loop
+from connections.threads import in_thread
+from tools.calls.ledger import by_django
+from tools.calls.ledger.postgresql import Line, NotConnected
+from tools.calls.ledger.rows import Entry, LedgerUnavailable, Outcome, Row
+
+_MOST_AT_ONCE: Final = 256
+_IDLE_SECONDS: Final = 1.0
+_TRIES: Final = 5
+_SEAL_HERE: Final = 128 * 1024  # bytes; sealing more would hold the event loop for a millisecond
+
+Written = TypeVar("Written")
+
+
+class _Database(Protocol):
+    async def commit(self, entries: Sequence[Entry]) -> set[UUID]: ...
+
+    async def close(self) -> None: ...
+
+
+class _Sqlite:
+    """Writes in the one thread that a database with one writer at a time has use for."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+
+    async def commit(self, entries: Sequence[Entry]) -> set[UUID]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, by_django.commit, entries)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
+
+
+class _Postgresql:
+    """Writes what is plain with one statement, and the few outcomes with contents each in a thread."""
+
+    def __init__(self) -> None:
+        self._line = Line()
+
+    async def commit(self, entries: Sequence[Entry]) -> set[UUID]:
+        plain = [entry for entry in entries if not _has_contents(entry)]
+        written = await self._line.commit(plain) if plain else set[UUID]()
+        for entry in entries:
+            if _has_contents(entry):
+                written |= await in_thread(by_django.commit, [entry])
+        return written
+
+    async def close(self) -> None:
+        await self._line.close()
+
+
+def _has_contents(entry: Entry) -> bool:
+    return isinstance(entry.row, Outcome) and bool(entry.row.contents)
+
+
+class _Writer:
+    """Writes what one event loop hands over; while one commit is on its way, the next rows gather."""
+
+    def __init__(self) -> None:
+        self._database: _Database = _Postgresql() if connection.vendor == "postgresql" else _Sqlite()
+        self._gathered: list[tuple[Entry, asyncio.Future[bool]]] = []
+        self._working: asyncio.Task[None] | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._lifetime = close_with_the_loop(self._database.close)
+
+    def add(self, entry: Entry) -> asyncio.Future[bool]:
+        """Return a future of whether the row was written."""
+        loop = asyncio.get_running_loop()
+        written = loop.create_future()
+        self._gathered.append((entry, written))
+        if self._working is None:
+            self._working = loop.create_task(self._work(), context=Context())
+        return written
+
+    async def _work(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        try:
+            while self._gathered:
+                batch, self._gathered = self._gathered[:_MOST_AT_ONCE], self._gathered[_MOST_AT_ONCE:]
+                await self._write(batch)
+        finally:
+            self._working = None
+            self._idle = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._rest)
+
+    def _rest(self) -> None:
+        """Hold no database connection while nothing is written."""
+        self._idle = None
+        if self._working is None:
+            self._working = asyncio.get_running_loop().create_task(self._close(), context=Context())
+
+    async def _close(self) -> None:
+        await self._database.close()
+        self._working = None
+        if self._gathered:
+            self._working = asyncio.get_running_loop().create_task(self._work(), context=Context())
+
+    async def _write(self, batch: list[tuple[Entry, asyncio.Future[bool]]]) -> None:
+        try:
+            written = await self._commit([entry for entry, _ in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to get the error
+            hopeless = statement_timeouts.expired(error) or outages.is_away(error)
+            if len(batch) > 1 and not hopeless:  # one bad row must not take the others down
+                for one in batch:
+                    await self._write([one])
+                return
+            for _, future in batch:
+                if not future.done():
+                    unavailable = LedgerUnavailable()
+                    unavailable.__cause__ = error
+                    future.set_exception(unavailable)
+        else:
+            for entry, future in batch:
+                if not future.done():
+                    future.set_result(entry.row.id in written)
+
+    async def _commit(self, entries: Sequence[Entry]) -> set[UUID]:
+        for left in reversed(range(_TRIES)):
+            try:
+                return await self._database.commit(entries)
+            except (InterfaceError, OperationalError) as failure:
+                hopeless = statement_timeouts.expired(failure) or outages.was_waited_for(failure)
+                if hopeless or isinstance(failure, NotConnected) or not left:
+                    raise
+                if not deleting.waited_for_each_other(failure):
+                    break  # the database was restarted, say: a new connection may do
+        await self._database.close()
+        written = await self._database.commit(entries)
+        unwritten = [entry for entry in entries if entry.row.id not in written]
+        # Only the confirmation of the commit was lost: without this, callers would be told that nothing was made.
+        return written | (await in_thread(by_django.already_there, unwritten) if unwritten else set())
+
+
+_writers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Writer] = WeakKeyDictionary()
+
+
+def _writer() -> _Writer:
+    loop = asyncio.get_running_loop()
+    writer = _writers.get(loop)
+    if writer is None:
+        writer = _writers[loop] = _Writer()
+    return writer
+
+
+async def write(row: Row) -> bool:
+    """Return True once the row is committed, and False when it was not written.
+
+    Of an opening that means that its version is another by now, or its idempotency key taken; of an outcome that the
+    call already had another one, which is kept. Raises LedgerUnavailable when it could not be written.
+    """
+    large = len(getattr(row, "arguments", b"") or getattr(row, "result", b"")) > _SEAL_HERE
+    sealed = await asyncio.to_thread(row.sealed) if large else row.sealed()
+    return await _writer().add(Entry(row, sealed))

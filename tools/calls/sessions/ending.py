@@ -31,6 +31,7 @@ PATIENCE: Final = 5.0  # seconds that who ends sessions waits for their servers
 _AT_ONCE: Final = 500
 _MOST_TRIES: Final = 3
 _TELLING: Final = timedelta(seconds=60)  # after which an attempt to tell a server counts as lost
+_OPENING: Final = timedelta(minutes=10)  # that a handshake may take
 _AGAIN: Final = timedelta(seconds=20)
 _KEPT: Final = timedelta(days=1)  # that a program may take to get to know that its session has ended
 
@@ -41,7 +42,7 @@ def sweep(now: datetime) -> int:
     ended = _some(live.outdated()).end(SessionEnd.CHANGED, now)
     idle = live.filter(idle_until__lt=now, tenant__suspended_at=None)
     ended += _some(idle).filter(idle_until__lt=now).end(SessionEnd.IDLE, now)  # not if a call has begun meanwhile
-    _some(live.filter(opened_at=None, due_at__lt=now - _TELLING)).delete()
+    _some(live.filter(opened_at=None, due_at__lt=now - _OPENING)).delete()
     over = McpSession.objects.filter(ended_at__isnull=False, sealed_session="")
     _some(over.filter(Q(program_knows=True) | Q(ended_at__lt=now - _KEPT) | Q(assignment=None))).delete()
     return ended

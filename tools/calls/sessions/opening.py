@@ -110,11 +110,11 @@ async def _open(owner: Owner, server: Server, idle: timedelta) -> Opened:
             in_process.share(session)
             await in_thread(_give_up, row.pk, due_at)
             return session, True, False
-        stored = await in_thread(_store, row, due_at, to_keep(server, session.kept), idle, here.id)
+        stored = await in_thread(_store, row, to_keep(server, session.kept), idle, here.id)
         if stored is not None:
             row, restarted = stored
             return here.join(row, server, session), True, restarted
-        in_background(end_quietly(server, session))  # it took so long that somebody else has opened another
+        in_background(end_quietly(server, session))  # it took so long that somebody else was quicker
 
 
 def _claim(owner: Owner) -> tuple[McpSession, datetime | None]:
@@ -160,12 +160,13 @@ def _give_up(session_id: UUID, due_at: datetime) -> None:
     McpSession.objects.live().filter(pk=session_id, opened_at=None, due_at=due_at).delete()
 
 
-def _store(
-    row: McpSession, due_at: datetime, kept: dict[str, object], idle: timedelta, reader: UUID
-) -> tuple[McpSession, bool] | None:
-    """Write an opened session down; return its row, and whether it replaces one of whose end the program knows not."""
+def _store(row: McpSession, kept: dict[str, object], idle: timedelta, reader: UUID) -> tuple[McpSession, bool] | None:
+    """Write an opened session down; return its row, and whether it replaces one of whose end the program knows not.
+
+    None when another process has opened it: of those that try, the first to be ready counts, not the last to begin.
+    """
     now = timezone.now()
-    opening = McpSession.objects.live().filter(pk=row.pk, opened_at=None, due_at=due_at)
+    opening = McpSession.objects.live().filter(pk=row.pk, opened_at=None)
     stored = opening.update(
         sealed_session=row.seal(kept), opened_at=now, used_at=now, idle_until=now + idle, due_at=None, holder=reader
     )

@@ -30,7 +30,6 @@ async def echo(server: Server) -> str:
 @pytest.mark.parametrize(
     "lost",
     [
-        kinds.answers(404),
         kinds.answers(400, old_ways.LOST),
         kinds.answers(400, b"Invalid or missing session ID", content_type="text/plain"),
         kinds.answers(401),
@@ -45,7 +44,16 @@ async def test_a_lost_session_is_opened_again_and_the_call_runs_once(mcp_server:
     server.rules.insert(0, old_ways.loses_sessions(lost))
     server.expire_sessions()
     assert await echo(at(server)) == "x"
-    assert (server.count("initialize"), server.executions("echo")) == (2, 2)
+    assert server.executions("echo") == 2
+    assert server.count("initialize") == 3, "with the one that was opened to see whether the credential is good"
+
+
+async def test_a_session_that_is_gone_is_opened_again_without_a_further_question(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    assert await echo(at(server)) == "x"
+    server.expire_sessions()
+    assert await echo(at(server)) == "x"
+    assert (server.count("initialize"), server.count("ping"), server.executions("echo")) == (2, 0, 2)
 
 
 @pytest.mark.parametrize("status", [408, 409, 413, 422])
@@ -70,13 +78,16 @@ async def test_what_a_tool_says_is_not_taken_for_a_lost_session(mcp_server: Star
     assert server.count("tools/call") == 2
 
 
-async def test_a_server_that_always_refuses_gets_two_requests(mcp_server: StartServer) -> None:
+async def test_a_server_that_refuses_a_call_but_not_ping_keeps_the_session(mcp_server: StartServer) -> None:
     server = mcp_server("legacy")
     await echo(at(server))
-    server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(400, old_ways.LOST)))
-    with pytest.raises(mcp_client.UnexpectedStatus):
+    server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(403)))
+    with pytest.raises(mcp_client.Forbidden):
         await echo(at(server))
-    assert server.count("tools/call") == 3
+    assert (server.count("tools/call"), server.count("ping"), server.count("initialize")) == (2, 1, 1)
+    del server.rules[0]
+    await echo(at(server))
+    assert server.requests[-1].headers["mcp-session-id"] == server.sessions[0]
 
 
 async def test_a_refused_credential_keeps_the_session_for_its_renewal(mcp_server: StartServer) -> None:

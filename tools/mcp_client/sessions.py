@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import httpcore2
+from mcp_types import METHOD_NOT_FOUND
 
 from connections import egress
 from connections.errors import DuvoError
@@ -40,15 +41,8 @@ class Sessions(Protocol):
         """Return the session to use, and whether it was opened just now, for this request."""
         ...
 
-    async def forgotten(self, server: Server, session: Session) -> None:
-        """Use a session no more, as the server does not know it."""
-        ...
-
-    async def refused(self, server: Server, session: Session) -> None:
-        """Replace a session in which the server refuses the credential, if it takes the same credential in a new one.
-
-        Raises what the server says when it does not: once the credential is renewed, the session goes on.
-        """
+    async def forgotten(self, server: Server, session: Session, *, gone: bool) -> None:
+        """Use a session no more, as the server does not know it; one that is not surely `gone` is ended there."""
         ...
 
     async def discard(self, session: Session) -> None:
@@ -72,18 +66,13 @@ class _ProcessSessions:
         session = await open_for(server)
         return session, session is not kept
 
-    async def forgotten(self, server: Server, session: Session) -> None:
+    async def forgotten(self, server: Server, session: Session, *, gone: bool) -> None:
         forget(session)
-
-    async def refused(self, server: Server, session: Session) -> None:
-        opening = asyncio.get_running_loop().create_task(open_session(server))
-        opened = await asyncio.shield(opening)
-        forget(session)
-        if opened.id is not None:
-            _registry().setdefault(_name(server), opening)
+        if not gone and session.kept is not None:
+            in_background(_end_quietly(server, session.kept))
 
     async def discard(self, session: Session) -> None:
-        forget(session)
+        await self.forgotten(session.server, session, gone=False)
 
     def under_way(self, session: Session, requests: ServerRequests, clock: Clock) -> AbstractContextManager[None]:
         return nullcontext() if session.stream is None else session.stream.deliver_to(requests, clock)
@@ -104,8 +93,9 @@ async def ask(
 ) -> Reply:
     """Send a request in the current session of `sessions`; one that the server no longer knows is replaced once.
 
-    Servers say that by 404, 400, 401 or 403: of such a request nothing was run. `person` gets the server's questions
-    meanwhile, from the stream of this request or of the session.
+    Servers say that by 404, 400, 401 or 403: of such a request nothing was run. All but 404 may be about this request
+    or the credential only, so the server is asked first. `person` gets the server's questions meanwhile, from the
+    stream of this request or of the session.
     """
     for again in (True, False):
         session, is_new = await _until(deadline, sessions.current(server))
@@ -126,15 +116,19 @@ async def ask(
                 in_background(_tell_cancelled(server, session, request))
             raise
         except Challenged as refusal:
-            if not again or is_new or session.id is None or _lacks_scope(refusal):
+            may_be_lost = again and not is_new and session.id is not None and not _lacks_scope(refusal)
+            if not (may_be_lost and await _until(deadline, _is_lost(server, session))):
                 raise
-            await _until(deadline, sessions.refused(server, session))
+            await sessions.forgotten(server, session, gone=False)
             continue
         finally:
             await requests.close()
         if not again or session.id is None or not _may_be_lost(reply, is_new=is_new):
             break
-        await sessions.forgotten(server, session)
+        gone = reply.status == _GONE
+        if not (gone or await _until(deadline, _is_lost(server, session))):
+            break
+        await sessions.forgotten(server, session, gone=gone)
     if reply.result is None and (reply.fault is None or not reply.fault.ours):
         await sessions.discard(session)
     return reply
@@ -221,6 +215,43 @@ def _may_be_lost(reply: Reply, *, is_new: bool) -> bool:
         return False
     fault = reply.fault
     return fault is None or not fault.ours or (fault.code in _SESSION_FAULTS and "session" in fault.message.lower())
+
+
+async def _is_lost(server: Server, session: Session) -> bool:
+    """Whether the server takes the credential in a new session, and not in this one.
+
+    Raises what the server says about the new one: once the credential is renewed, the old session goes on.
+    """
+    # Shielded: a caller that goes away must not leave a session behind that nobody ends.
+    return await asyncio.shield(asyncio.get_running_loop().create_task(_compare(server, session)))
+
+
+async def _compare(server: Server, session: Session) -> bool:
+    if not await _is_refused(server, session):
+        return False
+    new = await open_session(server)
+    try:
+        return new.id is None or not await _is_refused(server, new)
+    finally:
+        if new.kept is not None:
+            in_background(_end_quietly(server, new.kept))
+
+
+async def _is_refused(server: Server, session: Session) -> bool:
+    """Whether the server refuses even `ping` in a session; False when that remains open."""
+    ping = wire.legacy_request("ping", {}, session.facts.protocol_version, session.id, meta={}, cookies=session.cookies)
+    try:
+        reply = await post(server, ping, deadline=asyncio.get_running_loop().time() + COURTESY_TIMEOUT)
+    except Challenged:
+        return True
+    except DuvoError:
+        return False
+    fault = reply.fault
+    return reply.result is None and not (fault is not None and fault.ours and fault.code == METHOD_NOT_FOUND)
+
+
+async def _end_quietly(server: Server, kept: KeptSession) -> None:
+    await end(server, kept)
 
 
 def _lacks_scope(refusal: Challenged) -> bool:

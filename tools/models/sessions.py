@@ -55,13 +55,11 @@ class McpSessionQuerySet(models.QuerySet["McpSession"]):
         another |= ~Q(connection__revision=F("revision")) | ~_signed_in()
         return self.filter(another, tenant__suspended_at=None)
 
-    def end(self, reason: SessionEnd, now: datetime) -> int:
-        """End these sessions; their servers are told afterwards, except those that have forgotten theirs."""
-        told: dict[str, Any] = {"due_at": now}
-        if reason == SessionEnd.FORGOTTEN:
-            told = {"due_at": None, "sealed_session": ""}
+    def end(self, reason: SessionEnd, now: datetime, *, told: bool = True) -> int:
+        """End these sessions; their servers are told afterwards, except those that have surely forgotten theirs."""
+        rest: dict[str, Any] = {"due_at": now} if told else {"due_at": None, "sealed_session": ""}
         known = reason == SessionEnd.PROGRAM
-        return self.live().update(ended_at=now, end_reason=reason, program_knows=known, current_call=None, **told)
+        return self.live().update(ended_at=now, end_reason=reason, program_knows=known, current_call=None, **rest)
 
 
 def _signed_in() -> Q:

@@ -222,6 +222,55 @@ def test_a_call_in_a_named_session_fails_and_the_next_opens_a_new_one(
     assert answer.json()["session"] == {"name": "job-1", "restarted": False}
 
 
+@pytest.mark.parametrize("status", [404, 400, 401])
+def test_a_session_is_given_up_with_delete_unless_the_server_said_404(cart: Shop, status: int) -> None:
+    put(cart.api, "a")
+    restart(cart, status)
+    assert put(cart.api, "b") == "b"
+    for session_id in ending.due(timezone.now()):
+        ending.tell(session_id)
+    assert (used(cart)[0] in deleted(cart)) == (status != 404)
+
+
+def refuse(shop: Shop, status: int, *methods: str, tool: str | None = None) -> None:
+    """Have the server refuse these methods, of calls only those of one tool if one is named."""
+    refuses = kinds.answers(status)
+
+    async def refused(server: Any, request: Any, receive: Any, send: Any) -> bool:
+        if request.rpc_method not in methods or tool not in (None, request.message.get("params", {}).get("name")):
+            return False
+        return bool(await refuses(server, request, receive, send))
+
+    shop.server.rules.insert(0, refused)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405])
+def test_the_refusal_of_one_request_is_no_lost_session(cart: Shop, status: int) -> None:
+    put(cart.api, "a")
+    put(cart.api, "j", "job")
+    sessions = set(used(cart))
+    refuse(cart, status, "tools/call", tool="cart")
+    for name in (None, "job"):
+        refused = cart.api.call("orders__cart", headers=named(name))
+        assert refused.status_code >= 400
+        assert refused.json()["code"] not in {"session_lost", "outcome_unknown"}
+    del cart.server.rules[0]
+    assert put(cart.api, "b") == "a, b"
+    assert put(cart.api, "k", "job") == "j, k"
+    assert not sessions & set(deleted(cart))
+
+
+def test_a_credential_that_is_refused_behind_an_open_handshake_loses_no_session(cart: Shop) -> None:
+    put(cart.api, "a", "job")
+    refuse(cart, 401, "tools/call", "ping")
+    before = set(cart.server.sessions)
+    refused = cart.api.call("orders__put", {"thing": "b"}, headers=named("job"))
+    assert refused.json()["code"] != "session_lost"
+    del cart.server.rules[0]
+    assert put(cart.api, "c", "job") == "a, c"
+    eventually(lambda: set(cart.server.sessions) - before <= set(deleted(cart)), "what was opened to see is ended")
+
+
 def restart(shop: Shop, status: int) -> None:
     """Have the server forget all its sessions, and say so with this status."""
     gone = set(shop.server.sessions)
@@ -368,7 +417,7 @@ def test_who_ends_many_sessions_does_not_wait_for_every_slow_server(
 def test_a_database_that_goes_away_with_the_session_leaves_nothing_unknown(
     cart: Shop, box: RememberingBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_: object) -> None:
+    def away(*_: object) -> None:
         raise OperationalError("gone")
 
     put(cart.api, "a")

@@ -91,13 +91,28 @@ async def test_a_session_refused_with_400_is_opened_again_once(mcp_server: Start
     server = mcp_server("legacy")
     await mcp_client.discover(at(server))
     refusal = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"No valid session ID provided"}}'
-    server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(400, refusal)))
+    gone, refuses = set(server.sessions), kinds.answers(400, refusal)
+
+    async def forgotten(_: McpServer, request: Incoming, receive: Any, send: Any) -> bool:
+        in_vain = request.rpc_method == "tools/call" or request.headers.get("mcp-session-id") in gone
+        return in_vain and await refuses(server, request, receive, send)
+
+    server.rules.insert(0, forgotten)
     with pytest.raises(mcp_client.UnexpectedStatus):
         await mcp_client.call_tool(at(server), "echo", {"text": "x"})
     assert server.count("tools/call") == 2
     del server.rules[0]
     await mcp_client.call_tool(at(server), "echo", {"text": "x"})
     assert server.executions("echo") == 1
+
+
+async def test_a_refusal_of_one_request_with_400_is_no_lost_session(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    await mcp_client.discover(at(server))
+    server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(400)))
+    with pytest.raises(mcp_client.EraChanged):
+        await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert server.count("tools/call") == 1
 
 
 async def test_a_failed_handshake_is_tried_again_by_the_next_caller(mcp_server: StartServer) -> None:

@@ -18,12 +18,11 @@ from tools.calls import watching
 from tools.calls.sessions import keeping
 from tools.calls.sessions.elsewhere import under_way
 from tools.calls.sessions.keeping import Joined, to_keep
-from tools.calls.sessions.opening import Owner, end_quietly, lookups, openings
+from tools.calls.sessions.opening import Owner, lookups, openings
 from tools.errors import SessionLost, SessionUnavailable, ToolNotFound
 from tools.mcp_client import Server
 from tools.mcp_client import sessions as in_process
-from tools.mcp_client.handshake import Session, open_session
-from tools.mcp_client.posting import in_background
+from tools.mcp_client.handshake import Session
 from tools.mcp_client.responses import Clock
 from tools.mcp_client.server_requests import ServerRequests
 from tools.models import McpSession
@@ -87,12 +86,12 @@ class CallSession:
             await self._wait_for_turn(known)
         return known.session, is_new
 
-    async def forgotten(self, server: Server, session: Session) -> None:
-        """End the session's row; raises SessionLost for a named one."""
+    async def forgotten(self, server: Server, session: Session, *, gone: bool) -> None:
+        """End the session's row; raises SessionLost for a named one. Unless it is `gone` its server is told."""
         if self.joined is None:
             return
         try:
-            await in_thread(_forget, self.joined.id)
+            await in_thread(_forget, self.joined.id, gone)
         except DatabaseFailed as failure:
             raise SessionUnavailable from failure
         keeping.here().leave(self.joined.id)
@@ -101,13 +100,6 @@ class CallSession:
         if self.name:
             raise SessionLost
         self.restarted = True
-
-    async def refused(self, server: Server, session: Session) -> None:
-        """See whether the server takes the same credential in a new session; if so, this one is lost."""
-        opened = await open_session(server)
-        if opened.kept is not None:
-            in_background(end_quietly(server, opened))
-        await self.forgotten(server, session)
 
     async def discard(self, session: Session) -> None:
         """Forget the handshake of a server without sessions; a session is kept, whatever one call met."""
@@ -157,10 +149,10 @@ class _Pause:
             self._clock.resume()
 
 
-def _forget(session_id: UUID) -> None:
+def _forget(session_id: UUID, gone: bool) -> None:
     """End a session that its server has forgotten; the program gets to know by the call that met it."""
     row = McpSession.objects.filter(pk=session_id)
-    row.end(SessionEnd.FORGOTTEN, timezone.now())
+    row.end(SessionEnd.FORGOTTEN, timezone.now(), told=not gone)
     row.update(program_knows=True)
 
 

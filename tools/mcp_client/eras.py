@@ -145,7 +145,7 @@ def _adopt(result: dict[str, Any], version: str) -> ServerFacts | None:
         return None
     meta = result.get("_meta")
     info = meta.get(SERVER_INFO_META_KEY) if isinstance(meta, dict) else None
-    return handshake.facts_from(result, info, chosen, "modern")
+    return handshake.facts_from(info, chosen, "modern")
 
 
 def _newest_mutual(supported: Any) -> str | None:

@@ -75,7 +75,7 @@ async def open_session(server: Server) -> Session:
         raise BadAnswer("The server's handshake names no version.")
     if version not in HANDSHAKE_PROTOCOL_VERSIONS:
         raise UnsupportedVersion.of([version])
-    facts = facts_from(reply.result, reply.result.get("serverInfo"), version, "legacy")
+    facts = facts_from(reply.result.get("serverInfo"), version, "legacy")
     if reply.session_id is None:  # every owner shares this handshake, and nobody gets another's cookies
         cookies = None
     await post(server, wire.notification("notifications/initialized", {}, version, reply.session_id, cookies))
@@ -84,18 +84,15 @@ async def open_session(server: Server) -> Session:
     return Session(server, reply.session_id, facts, replies, stream, cookies)
 
 
-def facts_from(result: Mapping[str, Any], info: Any, version: str, era: Any) -> ServerFacts:
+def facts_from(info: Any, version: str, era: Any) -> ServerFacts:
     """Read what a server says about itself; none of it is verified."""
     about = info if isinstance(info, dict) else {}
-    capabilities = result.get("capabilities")
     return ServerFacts(
         era=era,
         protocol_version=version,
         name=_text(about.get("name"), 200),
         version=_text(about.get("version"), 100),
         title=_text(about.get("title"), 200),
-        instructions=_text(result.get("instructions"), 20_000),
-        capabilities=capabilities if isinstance(capabilities, dict) else {},
     )
 
 

@@ -238,7 +238,7 @@ async def _facts(server: Server, result: dict[str, Any]) -> ServerFacts:
         return (await sessions.open_for(server)).facts
     meta = result.get("_meta")
     info = meta.get(SERVER_INFO_META_KEY) if isinstance(meta, dict) else None
-    return handshake.facts_from({}, info, wire.modern_version(server), "modern")
+    return handshake.facts_from(info, wire.modern_version(server), "modern")
 
 
 def _whole(value: Any) -> int | None:

@@ -146,8 +146,7 @@ async def open_for(server: Server) -> Session:
     if opening is None:
         opening = asyncio.get_running_loop().create_task(open_session(server))
         opening.add_done_callback(partial(_settle, registry, server))
-        if len(registry) >= MAX_SESSIONS:
-            _end_an_idle_one(registry)
+        _make_room(registry)
     registry[name] = opening
     # Shielded: a caller that goes away must not cancel the handshake for others who wait for it.
     return await asyncio.shield(opening)
@@ -163,7 +162,10 @@ def share(session: Session) -> None:
     """Let all owners use the handshake of a server that keeps no sessions."""
     settled: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
     settled.set_result(session)
-    _registry()[session.server.key] = settled
+    registry = _registry()
+    if registry.pop(session.server.key, None) is None:
+        _make_room(registry)
+    registry[session.server.key] = settled
 
 
 def forget(session: Session) -> None:
@@ -291,8 +293,10 @@ def _opened(opening: asyncio.Future[Session] | None) -> Session | None:
     return opening.result()
 
 
-def _end_an_idle_one(registry: dict[str, asyncio.Future[Session]]) -> None:
-    """End the session that was not used for the longest time, unless all are in use."""
+def _make_room(registry: dict[str, asyncio.Future[Session]]) -> None:
+    """End the session that was not used for the longest time when there are too many, unless all are in use."""
+    if len(registry) < MAX_SESSIONS:
+        return
     for name, opening in registry.items():
         session = _opened(opening)
         if session is not None and not (session.stream is not None and session.stream.in_use):

@@ -48,15 +48,13 @@ class KeptSession:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What a server says about itself, and the era it speaks."""
+    """What a server says about itself, and the era it speaks: a few short words, as sessions keep them."""
 
     era: Literal["modern", "legacy"]
     protocol_version: str
     name: str = ""
     version: str = ""
     title: str = ""
-    instructions: str = ""
-    capabilities: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from tests.servers.running import Incoming, McpServer
 from tests.tools.mcp_client.test_elicitation import until
 from tools import mcp_client
 from tools.mcp_client import Server, sessions
+from tools.mcp_client.handshake import open_session
 
 
 def at(server: McpServer) -> Server:
@@ -196,6 +197,25 @@ async def test_owners_of_a_server_without_sessions_share_its_handshake(mcp_serve
     for owner in ("acme", "rival", "third"):
         await mcp_client.call_tool(replace(at(server), owner=owner), "echo", {"text": "x"})
     assert server.count("initialize") == 1
+
+
+async def test_shared_handshakes_make_room_for_others(mcp_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 3)
+    server = mcp_server("legacy stateless")
+    revisions = [replace(at(server), key=f"connection/{revision}") for revision in range(5)]
+    for revision in revisions:
+        sessions.share(await open_session(revision))
+        sessions.share(await open_session(revision))
+    kept = [revision.key for revision in revisions if sessions.stateless(revision) is not None]
+    assert kept == ["connection/2", "connection/3", "connection/4"]
+
+
+async def test_of_what_a_server_says_about_itself_only_short_words_are_kept(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    facts = {"protocolVersion": "2025-11-25", "capabilities": {f"{number:05}": {} for number in range(10_000)}}
+    info = {"serverInfo": {"name": "n" * 5000, "version": "v" * 5000}, "instructions": "i" * 50_000}
+    server.rules.insert(0, kinds.only_on("initialize", kinds.says(result=facts | info)))
+    assert len(repr(await mcp_client.discover(at(server)))) < 1000
 
 
 async def test_a_session_that_makes_room_for_others_is_ended_at_its_server(

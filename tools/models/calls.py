@@ -46,6 +46,10 @@ class CallQuerySet(models.QuerySet["Call"]):
         """Return the calls in this state that nobody has decided or answered in time."""
         return self.filter(state=state, waits_until__lt=now).of_active_tenants()
 
+    def tasks(self) -> CallQuerySet:
+        """Return the open calls that go on as a task at their server, except those whose task waits for an answer."""
+        return self.filter(finished_at=None, poll_at__isnull=False)
+
     def tasks_due(self, now: datetime) -> CallQuerySet:
         """Return the calls whose task on the server is to be polled; not while their organization is suspended."""
         return self.filter(state=CallState.RUNNING, poll_at__lte=now).of_active_tenants()

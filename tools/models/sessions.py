@@ -19,6 +19,7 @@ from connections import sealing
 from connections.models import Connection, Tenant
 from oauth.models import SignIn
 from tools.models.assignments import Assignment
+from tools.models.calls import Call
 
 NAME_LENGTH = 128  # visible ASCII characters
 
@@ -54,6 +55,11 @@ class McpSessionQuerySet(models.QuerySet["McpSession"]):
         another = Q(assignment=None) | Q(assignment__enabled=False) | Q(connection=None) | Q(connection__enabled=False)
         another |= ~Q(connection__revision=F("revision")) | ~_signed_in()
         return self.filter(another, tenant__suspended_at=None)
+
+    def without_task(self) -> McpSessionQuerySet:
+        """Return those in which no call goes on as a task of the server, which the server may bind to the session."""
+        theirs = {"assignment": OuterRef("assignment"), "connection": OuterRef("connection")}
+        return self.exclude(Exists(Call.objects.tasks().filter(**theirs, session_name=OuterRef("name"))))
 
     def end(self, reason: SessionEnd, now: datetime, *, told: bool = True) -> int:
         """End these sessions; their servers are told afterwards, except those that have surely forgotten theirs."""

@@ -10,12 +10,19 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from connections.models import Connection
 from connections.threads import in_thread
+from tests.conftest import House
+from tests.live import Api
+from tests.servers.field.old_tasks import OldTasks
+from tests.servers.fixtures import StartServer
 from tests.servers.running import Incoming, McpServer
 from tests.tools.calls.test_sessions import named, put, said, used
 from tests.tools.conftest import Shop, eventually
+from tools.calls import polling
 from tools.calls.sessions import ending, keeping, opening
-from tools.models import McpSession
+from tools.models import Call, McpSession, Probe
+from tools.models.call_states import CallState
 from tools.models.sessions import SessionEnd
 
 
@@ -108,3 +115,31 @@ def test_a_session_that_ends_just_before_its_call_is_sent_gets_no_call(
     assert said(answer) == "b"
     assert answer.json()["session"] == {"restarted": True}
     assert len(used(cart)) == len(set(used(cart))) == 2
+
+
+@pytest.fixture
+def task(acme: House, api: Api, mcp_server: StartServer, probed: Callable[[Connection], Probe]) -> Shop:
+    """A shop in whose session the server works on a task."""
+    server = mcp_server("legacy")
+    server.rules.append(OldTasks(polls=50).rule)
+    connection, assignment = acme.connection("Orders", server.url), acme.assignment()
+    assert probed(connection).outcome == "passed"
+    shop = Shop(server, connection, assignment, api.as_(acme.token(assignment)))
+    assert shop.call("report", headers={"Prefer": "wait=1"}).json()["state"] == "running"
+    return shop
+
+
+def test_each_look_at_a_task_is_use_of_its_session(task: Shop) -> None:
+    unused_for(31)
+    polling.poll(task.row.pk)
+    assert McpSession.objects.get().idle_until > timezone.now() + timedelta(minutes=20)
+
+
+def test_a_session_with_a_task_is_neither_idle_nor_makes_room(task: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "MOST", 1)
+    unused_for(31)
+    assert ending.sweep(timezone.now()) == 0
+    full = task.call("report", headers=named("another") | {"Prefer": "wait=1"})
+    assert (full.status_code, full.json()["code"]) == (429, "too_many_sessions")
+    Call.objects.all().end(CallState.CANCELLED, "cancelled", "Enough.", timezone.now())
+    assert ending.sweep(timezone.now()) == 1

@@ -40,7 +40,7 @@ def sweep(now: datetime) -> int:
     """End the sessions that are over by themselves, and forget those that nobody needs to know of; return how many."""
     live = McpSession.objects.live()
     ended = _some(live.outdated()).end(SessionEnd.CHANGED, now)
-    idle = live.filter(idle_until__lt=now, tenant__suspended_at=None)
+    idle = live.filter(idle_until__lt=now, tenant__suspended_at=None).without_task()
     ended += _some(idle).filter(idle_until__lt=now).end(SessionEnd.IDLE, now)  # not if a call has begun meanwhile
     _some(live.filter(opened_at=None, due_at__lt=now - _OPENING)).delete()
     over = McpSession.objects.filter(ended_at__isnull=False, sealed_session="")

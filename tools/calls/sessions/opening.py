@@ -144,7 +144,7 @@ def _make_room_and_insert(owner: Owner, now: datetime, due_at: datetime) -> McpS
     full = mine.count() >= MOST
     if full or live.filter(tenant=tenant).count() >= tenant.max_sessions:
         unused = (mine if full else live.filter(assignment=owner.assignment_id)).filter(used_at__lt=now - _UNUSED)
-        oldest = unused.order_by("used_at").values_list("pk", flat=True)
+        oldest = unused.without_task().order_by("used_at").values_list("pk", flat=True)
         while (pk := oldest.first()) is not None:
             if unused.filter(pk=pk).end(SessionEnd.CROWDED_OUT, now):  # not if a call has begun meanwhile
                 break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +12,14 @@ import pytest
 from connections.models import Connection
 from tests.conftest import House
 from tests.live import Api
+from tests.servers.aside import Aside
+from tests.servers.asking import ONE_NAME, form
 from tests.servers.field.old_tasks import OldTasks
 from tests.servers.fixtures import StartServer
+from tests.servers.kinds import respond
+from tests.servers.running import Incoming, McpServer
 from tests.servers.toolbox import text
+from tests.tools.conftest import eventually
 from tools.calls import polling
 from tools.models import Call, Probe
 
@@ -112,3 +119,41 @@ def test_a_task_is_polled_and_cancelled_in_the_session_of_its_call(
     }
     assert len(used) == 3
     assert len(set(used.values())) == 1
+
+
+@pytest.mark.parametrize("names_the_task", [True, False])
+def test_what_a_task_asks_is_not_put_to_another_call_of_its_session(
+    acme: House, api: Api, mcp_server: StartServer, probed: Callable[[Connection], Probe], names_the_task: bool
+) -> None:
+    server, aside, tasks = mcp_server("legacy"), Aside(), OldTasks(polls=50)
+    asked = form("Which task?", ONE_NAME)["params"]
+    if names_the_task:
+        asked["_meta"] = {"io.modelcontextprotocol/related-task": {"taskId": "t-1"}}
+    question = {"jsonrpc": "2.0", "id": "of-the-task", "method": "elicitation/create", "params": asked}
+
+    def answers() -> list[Any]:
+        messages = [one.message for one in server.requests if one.message]
+        return [one["result"] for one in messages if one.get("id") == "of-the-task"]
+
+    async def other(_: McpServer, request: Incoming, __: Any, send: Any) -> bool:
+        if request.rpc_method == "tools/list":
+            result = {"tools": [tasks.tool, {"name": "other", "inputSchema": {"type": "object"}}]}
+        elif request.rpc_method == "tools/call" and request.message["params"]["name"] == "other":
+            aside.say(b"data: " + json.dumps(question).encode() + b"\n\n")
+            for _ in range(200):
+                if answers():
+                    break
+                await asyncio.sleep(0.1)
+            result = {"content": []}
+        else:
+            return False
+        return await respond(send, 200, json.dumps({"jsonrpc": "2.0", "id": request.rpc_id, "result": result}).encode())
+
+    server.rules.extend([aside, other, tasks.rule])
+    assert probed(acme.connection("Orders", server.url)).outcome == "passed"
+    caller = api.as_(acme.token())
+    assert caller.call("orders__report", {}, headers={"Prefer": "wait=1"}).json()["state"] == "running"
+    eventually(lambda: aside.opened, "the stream is open")
+    answer = caller.call("orders__other", {}, headers={"Prefer": "wait=30"}).json()
+    assert answer["state"] == "succeeded"
+    assert answers() == [{"action": "cancel"}]

@@ -26,6 +26,7 @@ from tools.mcp_client.server_requests import Replies, ServerRequests
 
 IDLE_SECONDS: Final = 60.0  # without a call after which the stream is closed
 HEAD_SECONDS: Final = 1.0  # that calls wait for the headers of the stream
+RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 MOST_ASKED: Final = 128 * 1024  # bytes of one message
 MOST_SORTED: Final = 16  # questions at once of which it is found out whose they are
 MOST_MISSES: Final = 3  # failures in a row after which no stream is opened in this session
@@ -43,7 +44,7 @@ class Elsewhere(Protocol):
     """The calls of a session that other processes make."""
 
     async def running(self) -> list[ServerRequests] | None:
-        """Return where the questions of each go; None when a call that was abandoned may still ask."""
+        """Return where the questions of each go; None when a task, or a call that was abandoned, may have asked."""
         ...
 
 
@@ -264,7 +265,9 @@ class ServerStream:
             return  # nobody waits for this message in particular
         if not isinstance(message, dict) or "id" not in message or "method" not in message:
             return
-        if self._elsewhere is None or message["method"] != questions.ELICITATION:
+        if message["method"] == questions.ELICITATION and _is_of_task(message):
+            self._nobody.handle(message, None)
+        elif self._elsewhere is None or message["method"] != questions.ELICITATION:
             self._deliver(message, [])
         elif self._sorting < MOST_SORTED:
             self._sorting += 1
@@ -290,6 +293,13 @@ class ServerStream:
 
     def _doubt(self) -> None:
         self._doubt_until = asyncio.get_running_loop().time() + _DOUBT_SECONDS
+
+
+def _is_of_task(message: dict[str, Any]) -> bool:
+    """Whether a request names the task for which it is made (2025-11-25, tasks): what tasks ask is not answered."""
+    params = message.get("params")
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    return isinstance(meta, dict) and RELATED_TASK in meta
 
 
 def _check(response: httpcore2.Response) -> bytes:

@@ -41,7 +41,7 @@ class CallsElsewhere:
         self._known: dict[UUID, ServerRequests] = {}  # each counts how often its call was asked
 
     async def running(self) -> list[ServerRequests] | None:
-        """Return where the questions of each go; None when a call that was abandoned may still ask."""
+        """Return where the questions of each go; None when a task, or a call that was abandoned, may have asked."""
         found = await in_thread(_calls_of, self._session_id)
         if found is None:
             return None
@@ -63,7 +63,7 @@ def _calls_of(session_id: UUID) -> set[UUID] | None:
     now = timezone.now()
     calls = in_session(session)
     doubt = calls.filter(state__in=_ABANDONED, sent_at__isnull=False, finished_at__gt=now - _DOUBT)
-    if doubt.filter(created_at__gt=now - _LONGEST).exists():
+    if doubt.filter(created_at__gt=now - _LONGEST).exists() or calls.tasks().exists():
         return None
     running = set(under_way(session).filter(sent_at__isnull=False).values_list("pk", flat=True))
     return running & {session.current_call} if session.current_call else running  # the others wait for their turn

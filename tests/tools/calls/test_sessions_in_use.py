@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -18,8 +19,8 @@ from tests.servers.field.old_tasks import OldTasks
 from tests.servers.fixtures import StartServer
 from tests.servers.running import Incoming, McpServer
 from tests.tools.calls.test_sessions import named, put, said, used
-from tests.tools.conftest import Shop, eventually
-from tools.calls import polling
+from tests.tools.conftest import PATIENCE, Shop, eventually
+from tools.calls import polling, pubsub
 from tools.calls.sessions import ending, keeping, opening
 from tools.models import Call, McpSession, Probe
 from tools.models.call_states import CallState
@@ -143,3 +144,23 @@ def test_a_session_with_a_task_is_neither_idle_nor_makes_room(task: Shop, monkey
     assert (full.status_code, full.json()["code"]) == (429, "too_many_sessions")
     Call.objects.all().end(CallState.CANCELLED, "cancelled", "Enough.", timezone.now())
     assert ending.sweep(timezone.now()) == 1
+
+
+def test_a_session_that_is_joined_as_the_last_one_is_left_is_kept_in_use(
+    cart: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaves, may_go, close = threading.Event(), threading.Event(), pubsub.RollCall.close
+
+    async def slowly(roll: pubsub.RollCall) -> None:
+        leaves.set()
+        await asyncio.to_thread(may_go.wait, PATIENCE)
+        await close(roll)
+
+    monkeypatch.setattr(pubsub.RollCall, "close", slowly)
+    put(cart.api, "a")
+    assert cart.api.request("DELETE", "/v1/sessions").status_code == 204
+    assert leaves.wait(PATIENCE)
+    put(cart.api, "b")
+    may_go.set()
+    put(cart.api, "c")
+    eventually(lambda: McpSession.objects.live().get().calls == 2, "the calls are counted")

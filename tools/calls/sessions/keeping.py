@@ -137,21 +137,25 @@ class Here:
             self._end = self._end or close_with_the_loop(self.resign)
 
     async def _beat(self) -> None:
-        calling = asyncio.get_running_loop().create_task(self._call_roll())
-        try:
-            while self.joined or self._stays:
-                self._soon.clear()
-                try:
-                    await (self._beat_once() if self.joined else self._look_for_others())
-                except DatabaseFailed:
-                    logger.debug("The sessions could not be looked at; trying again.")
-                except Exception:  # else their streams would be read by nobody from now on
-                    logger.exception("The sessions could not be looked at; trying again.")
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._soon.wait(), BEAT if self.joined or self.others else _NOBODY_EVERY)
-        finally:
-            calling.cancel()
-            await asyncio.wait([calling])
+        while self.joined or self._stays:  # a session may be joined while the roll call comes to its end
+            calling = asyncio.get_running_loop().create_task(self._call_roll())
+            try:
+                await self._keep_beating()
+            finally:
+                calling.cancel()
+                await asyncio.wait([calling])
+
+    async def _keep_beating(self) -> None:
+        while self.joined or self._stays:
+            self._soon.clear()
+            try:
+                await (self._beat_once() if self.joined else self._look_for_others())
+            except DatabaseFailed:
+                logger.debug("The sessions could not be looked at; trying again.")
+            except Exception:  # else their streams would be read by nobody from now on
+                logger.exception("The sessions could not be looked at; trying again.")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._soon.wait(), BEAT if self.joined or self.others else _NOBODY_EVERY)
 
     async def _call_roll(self) -> None:
         """Attend, and take over the streams of others as soon as they no longer do."""

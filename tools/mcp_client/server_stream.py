@@ -29,7 +29,7 @@ HEAD_SECONDS: Final = 1.0  # that calls wait for the headers of the stream
 RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
 MOST_ASKED: Final = 128 * 1024  # bytes of one message
 MOST_SORTED: Final = 16  # questions at once of which it is found out whose they are
-MOST_MISSES: Final = 3  # failures in a row after which no stream is opened in this session
+MOST_MISSES: Final = 3  # failures in a row after which no stream is opened in this session, or less often if it is held
 _BRIEF: Final = 2.0  # seconds; a stream that ended sooner counts as a failure
 _AT_ONCE: Final = 0.1  # seconds; who pings on the stream must not find nobody
 _SHORTEST_RETRY: Final = 1.0  # seconds
@@ -200,7 +200,8 @@ class ServerStream:
                 # A server that says when to reconnect wants to be polled: a short stream is no failure then.
                 missed = loop.time() - began < _BRIEF and decoder.retry is None and not self._conflicts
                 self._misses = self._misses + 1 if missed else 0
-                self._refused = self._refused or self._misses >= MOST_MISSES
+                # Where somebody has to read the stream, what may pass is never the end of it.
+                self._refused = self._refused or (self._misses >= MOST_MISSES and not self._held)
                 if not (self._calls or self._held) or self._size > self._replies.server.max_bytes:
                     return
                 await asyncio.sleep(self._pause(decoder.retry))
@@ -217,7 +218,8 @@ class ServerStream:
             return min(_AT_ONCE * 2.0 ** min(self._conflicts - 1, 20), _LONGEST_RETRY)
         if retry is None and not self._misses:
             return _AT_ONCE
-        return min(max(retry or 0, _SHORTEST_RETRY), _LONGEST_RETRY)
+        longer = 2.0 ** min(max(self._misses - MOST_MISSES, 0), 20)
+        return min(max(retry or 0, _SHORTEST_RETRY) * longer, _LONGEST_RETRY)
 
     async def _listen(self, decoder: sse.Decoder, head: asyncio.Event) -> int:
         """Read the stream to its end; return the status of a server that refuses it, else 200."""

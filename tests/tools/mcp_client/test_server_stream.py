@@ -200,6 +200,27 @@ async def test_a_stream_that_the_server_ends_is_asked_for_at_once_where_somebody
     session.stream.end()
 
 
+async def test_a_stream_that_somebody_has_to_read_outlasts_what_may_pass(
+    mcp_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_stream, "_SHORTEST_RETRY", 0.001)
+    server, aside = with_aside(mcp_server)
+    trouble = iter([kinds.answers(503), kinds.answers(401), kinds.streams(), *[kinds.answers(502)] * 5])
+
+    async def outage(*more: Any) -> bool:
+        rule = next(trouble, None)
+        return rule is not None and await rule(*more)
+
+    server.rules.insert(0, on_get(outage))
+    session = await open_session(at(server))
+    assert session.stream is not None
+    session.stream.share(Alone())
+    session.stream.hold()
+    await until(lambda: aside.opened)
+    assert streams_of(server) == 9
+    session.stream.end()
+
+
 class Alone:
     """No other process makes calls in the session."""
 

@@ -278,8 +278,8 @@ async def _ask(run: Run, alive: watching.Running, session: CallSession, tracepar
     meta = tracing.meta(traceparent) if run.offer.sends_trace else {}
 
     async def call(server: mcp_client.Server) -> Response:
-        if not run.sent and not await in_thread(_note_sending, run):
-            raise LeaseLost
+        if not run.sent:
+            await _begin_sending(run)
         return await mcp_client.call_tool(
             server,
             run.offer.upstream_name,
@@ -335,6 +335,16 @@ async def _ask_on_stream(run: Run, questions: Questions) -> stream_questions.Res
         return await stream_questions.put(
             run.rows(), run.call_id, run.seal, questions, run.offer.decision_hours, asked=asked
         )
+
+
+async def _begin_sending(run: Run) -> None:
+    """Write down that bytes may leave from now on; raises LeaseLost when that cannot be: the sweep queues it again."""
+    try:
+        noted = await in_thread(_note_sending, run)
+    except DatabaseFailed as failure:
+        raise LeaseLost from failure
+    if not noted:
+        raise LeaseLost
 
 
 def _note_sending(run: Run) -> int:

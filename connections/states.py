@@ -187,6 +187,8 @@ _NEXT_STEPS = {
     "taken_for_a_bot": "Ask the server's owner to let this service pass: a guard in front of it (Cloudflare) stops it.",
     "rpc_error": "Do what the server's own words say, or ask its owner: it answered with an error.",
     "redirected": "Give the address that the server redirects to: redirects are not followed.",
+    "sign_in_page": "Ask the server's owner for a way past the page where people sign in, such as a service token to "
+    "enter as Custom headers.",
     "unsupported_version": "Ask the server's owner to upgrade it to a current version of MCP.",
     "era_changed": "Press Check now: the server speaks another version of MCP than before.",
     "era_pinned": "Set Protocol era to “Detect automatically” in Advanced settings, unless the server's own words name "

@@ -95,7 +95,11 @@ def discover(wanted: Settings) -> Conclusion:
             refusal = CannotSignIn(approach.sentence, code="client_id_needed")
             return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, refusal, walk.entrance)
     except CannotSignIn as refusal:
-        return Conclusion(_redacted(walk.steps, wanted), refusal.sentence, refusal=refusal, entrance=walk.entrance)
+        sentence = refusal.sentence
+        for secret in _secrets_of(wanted):  # a server may repeat one where it says who it is
+            sentence = sentence.replace(secret, "…")
+        refusal = CannotSignIn(sentence, code=refusal.code)
+        return Conclusion(_redacted(walk.steps, wanted), sentence, refusal=refusal, entrance=walk.entrance)
     return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, entrance=walk.entrance)
 
 
@@ -273,14 +277,15 @@ async def _fetch(request: MetadataRequest, headers: Mapping[str, str], left: flo
                 head_only=request.content is not None,
             )
         except DuvoError as error:
-            return MetadataResponse(trouble=error.sentence)
+            return MetadataResponse(trouble=error.sentence, code=error.code)
         if session := answer.headers.get("mcp-session-id"):
             await _end_session(url, {**headers, "mcp-session-id": session}, ends - clock())
         target = _target(url, answer) if request.method == "GET" else ""
         if not target:
             came_from = url if hop else ""
             challenge = answer.headers.get("www-authenticate", "")
-            return MetadataResponse(answer.status, answer.body, challenge, came_from=came_from)
+            kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+            return MetadataResponse(answer.status, answer.body, challenge, kind=kind, came_from=came_from)
         if not addresses.may_move(request.url, target):
             return MetadataResponse(answer.status, leads_to=egress.origin(target) or "which has no address")
         url = target

@@ -66,6 +66,12 @@ def proposal(conclusion: Conclusion) -> Proposal:
     if named or (challenged and refusal is not None and refusal.code in _FOUND):
         step = next_step(refusal.code) if refusal is not None else ""
         return Proposal(Authorization.OAUTH, f"{WANTED} {conclusion.sentence}", step)
+    if challenged and _wants_a_password(seen.www_authenticate):
+        return Proposal(
+            Authorization.HEADERS,
+            "This server asks for a user name and a password (HTTP 401, Basic), and names no sign-in server.",
+            "Enter them below as a header: “Authorization: Basic ” and then user:password in Base64.",
+        )
     if challenged:
         unread = f" {refusal.sentence}" if refusal is not None and refusal.code == "metadata_unavailable" else ""
         return Proposal(
@@ -80,7 +86,30 @@ def proposal(conclusion: Conclusion) -> Proposal:
             "This server refuses strangers (HTTP 403), and names no sign-in server. It may want an API key.",
             "Enter the key below, or choose another method.",
         )
+    if not HTTPStatus.OK <= seen.status < HTTPStatus.MULTIPLE_CHOICES:
+        return Proposal(None, f"The server answered HTTP {seen.status}.", _step_after(seen.status))
+    if seen.kind != "text/event-stream" and "json" not in seen.kind:
+        what = "a page" if "html" in seen.kind else "something else"
+        sentence = f"The server answered HTTP {seen.status} with {what}, which is no answer of an MCP server."
+        return Proposal(None, sentence, next_step("not_streamable_http"))
     return Proposal(Authorization.NONE, "This server asks for no sign-in and no key.")
+
+
+def _wants_a_password(challenge: str) -> bool:
+    return challenge.strip().lower().startswith("basic") and "bearer" not in challenge.lower()
+
+
+def _step_after(status: int) -> str:
+    """Return what helps with the status of a server that neither lets us in nor asks who we are."""
+    if status < HTTPStatus.BAD_REQUEST:
+        return next_step("redirected")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return next_step("rate_limited")
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return next_step("server_busy" if status == HTTPStatus.SERVICE_UNAVAILABLE else "server_failed")
+    if status in {404, 405, 406, 415}:
+        return next_step("not_streamable_http")
+    return "Look into the server's documentation for what it wants, such as a header of its own, and choose a method."
 
 
 def after_a_refusal(connection: Connection) -> SignIn:

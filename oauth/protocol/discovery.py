@@ -8,15 +8,15 @@ a person can read how the conclusion came about.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import orjson
 
 from connections import egress
 from oauth.errors import CannotSignIn
-from oauth.protocol.addresses import is_document, is_template_of, issuer_of_document, names, same, same_origin
+from oauth.protocol.addresses import is_document, is_template_of, issuer_of_document, names, normal, same, same_origin
 from oauth.protocol.challenges import Challenge, parse
 from oauth.protocol.metadata import (
     ENDPOINTS,
@@ -24,6 +24,7 @@ from oauth.protocol.metadata import (
     ResourceMetadata,
     ServerMetadata,
     covers,
+    never_asked,
     read,
     valid_scopes,
 )
@@ -36,7 +37,9 @@ _RESOURCE_PATH = "/.well-known/oauth-protected-resource"
 _OAUTH_PATH = "/.well-known/oauth-authorization-server"
 _OPENID_PATH = "/.well-known/openid-configuration"
 _NONE_HERE = {404, 410}
-_TOO_MANY = 429
+_NOT_FOR_STRANGERS = {401, 403}
+_LATER = {408: "The server did not get the question in time.", 429: "It answers too many requests now."}
+_NEVER_ASKED = {"https_required", "localhost", "port_forbidden", "private_address", "private_name"}
 _DISCOVER: dict[str, Any] = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -83,13 +86,16 @@ class MetadataRequest:
 class MetadataResponse:
     """What came back: an answer, or in `trouble` the sentence that says why there is none.
 
-    `came_from` is where redirects led to, and `leads_to` where one leads that was not followed.
+    `code` is that of the trouble, `kind` the media type. `came_from` is where redirects led to, and `leads_to` where
+    one leads that was not followed.
     """
 
     status: int = 0
     body: bytes = b""
     www_authenticate: str = ""
     trouble: str = ""
+    code: str = ""
+    kind: str = ""
     came_from: str = ""
     leads_to: str = ""
 
@@ -133,6 +139,7 @@ class MetadataDiscovery:
         self._url = egress.without(server_url)  # as it is named to others
         self._trusts = trusts
         self._other = ""
+        self._broken = ""  # why a document that is there cannot be used, or its address never asked
         self._unanswered = False
         self._guessed = False
 
@@ -165,7 +172,7 @@ class MetadataDiscovery:
         response, challenge = yield from self._knock(_DISCOVER_HEADERS, _DISCOVER)
         if response.status >= 400 and challenge is None:  # noqa: PLR2004 - no success
             response, challenge = yield from self._knock(_HANDSHAKE_HEADERS, _INITIALIZE)
-        self.entrance = MetadataResponse(response.status, trouble=response.trouble)
+        self.entrance = replace(response, body=b"")
         return challenge
 
     def _knock(
@@ -192,7 +199,11 @@ class MetadataDiscovery:
     def _resource(self, hint: str) -> Generator[MetadataRequest, MetadataResponse, ResourceMetadata | None]:
         parts = urlsplit(self._url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        urls = [hint, f"{origin}{_RESOURCE_PATH}{parts.path.rstrip('/')}", f"{origin}{_RESOURCE_PATH}"]
+        urls = [
+            urljoin(self._url, hint) if hint else "",
+            f"{origin}{_RESOURCE_PATH}{parts.path.rstrip('/')}",
+            f"{origin}{_RESOURCE_PATH}",
+        ]
         for url in dict.fromkeys(url for url in urls if url):
             request = MetadataRequest(url, "Protected resource metadata")
             response = yield request
@@ -204,11 +215,7 @@ class MetadataDiscovery:
                 self._note(request, response, conclusion, good=False)
                 if self._trusts:
                     continue
-                raise CannotSignIn(
-                    "The server's metadata describes another server, so it is not safe to sign in. If you know its "
-                    "sign-in server, enter it as “Authorization server” in Advanced settings.",
-                    code="metadata_refused",
-                )
+                raise _described(document.resource, self._url)
             servers = ", ".join(document.authorization_servers)
             conclusion = f"The sign-in server is {servers}." if servers else "It names no sign-in server."
             self._note(request, response, conclusion, good=bool(servers))
@@ -293,7 +300,7 @@ class MetadataDiscovery:
         if document is not None:
             self._note(request, response, _about(document), good=True)
             return document
-        if not guess or response.trouble or self._unanswered:
+        if not guess or response.trouble or self._unanswered or self._broken:
             raise self._nothing_found()
         self._guessed = True
         return ServerMetadata(
@@ -310,7 +317,9 @@ class MetadataDiscovery:
                 f"What the sign-in server says of itself does not fit{self._other}", code="metadata_refused"
             )
         sentence, code = "The server does not say where to sign in.", "no_authorization_server"
-        if self._unanswered:
+        if self._broken:
+            sentence, code = self._broken, "metadata_refused"
+        elif self._unanswered:
             code = "metadata_unavailable"
             sentence = "A document about signing in could not be fetched. Check again in a while."
         elif self._trusts:
@@ -335,9 +344,14 @@ class MetadataDiscovery:
 
     def _document(self, request: MetadataRequest, response: MetadataResponse, kind: type[Document]) -> Document | None:
         """Return the document that came back, or None with a note why there is none."""
-        if response.trouble or response.status >= 500 or response.status == _TOO_MANY:  # noqa: PLR2004 - its own failure
+        if response.code in _NEVER_ASKED:
+            self._broken = f"{request.what} cannot be fetched: {egress.origin(request.url) or 'its address'} "
+            self._broken += f"{never_asked(response.code)}."
+            self._note(request, response, response.trouble, good=False)
+            return None
+        if response.trouble or response.status >= 500 or response.status in _LATER:  # noqa: PLR2004 - its own failure
             self._unanswered = True
-            failed = "It answers too many requests now." if response.status == _TOO_MANY else "The server failed."
+            failed = _LATER.get(response.status, "The server failed.")
             self._note(request, response, response.trouble or failed, good=False)
             return None
         if response.leads_to:
@@ -346,11 +360,15 @@ class MetadataDiscovery:
             return None
         if response.status != 200:  # noqa: PLR2004 - OK
             said = "There is none here." if response.status in _NONE_HERE else "It does not give it."
+            if response.status in _NOT_FOR_STRANGERS:
+                said = f"It is not shown to strangers (HTTP {response.status})."
             self._note(request, response, said, good=False)
             return None
         try:
             return read(response.body, kind)
         except MetadataError as fault:
+            if fault.is_meant:
+                self._broken = f"{request.what} cannot be used: {fault.sentence[:1].lower()}{fault.sentence[1:]}"
             self._note(request, response, fault.sentence, good=False)
             return None
 
@@ -373,6 +391,21 @@ def _away(document: ServerMetadata, issuer: str) -> str:
     """Return the name of an endpoint that is not at the issuer's own origin, "" if all are."""
     endpoints = {name: str(getattr(document, name)) for name in ENDPOINTS}
     return next((name for name, url in endpoints.items() if url and not same_origin(url, issuer)), "")
+
+
+def _described(resource: str, server_url: str) -> CannotSignIn:
+    """Return the refusal of a document that describes another server, with what is known of that."""
+    named, ours = normal(resource), normal(server_url)
+    what = f", {resource}" if len(resource) <= _LONGEST_SAID and resource.isprintable() else ""
+    sentence = f"The server's metadata describes another server{what}, so it is not safe to sign in."
+    if named is not None and ours is not None and (named[0], ours[0], named[1]) == ("http", "https", ours[1]):
+        sentence = (
+            f"The server's metadata says that it is at http://{ours[1]}: its owner sets its public URL to https://."
+        )
+    return CannotSignIn(
+        f"{sentence} If you know its sign-in server, enter it as “Authorization server” in Advanced settings.",
+        code="metadata_refused",
+    )
 
 
 def _about(document: ServerMetadata) -> str:

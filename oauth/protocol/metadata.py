@@ -44,12 +44,17 @@ def valid_scopes(words: Iterable[str]) -> list[str]:
 
 
 class MetadataError(ValueError):
-    """A document cannot be used; `sentence` says why."""
+    """A document cannot be used; `sentence` says why, `is_meant` whether it is such a document at all."""
 
-    def __init__(self, sentence: str) -> None:
+    def __init__(self, sentence: str, *, is_meant: bool = False) -> None:
         """Take the sentence for a person."""
         super().__init__(sentence)
         self.sentence = sentence
+        self.is_meant = is_meant
+
+
+class _NeverAsked(ValueError):
+    """An address that the egress never requests; its text goes on after the name of what has it."""
 
 
 class _Document(BaseModel):
@@ -85,15 +90,9 @@ class _Document(BaseModel):
 class ResourceMetadata(_Document):
     """What an MCP server says of itself (RFC 9728, section 2)."""
 
-    resource: str
+    resource: str  # is never requested, only compared: see `covers`
     authorization_servers: list[str] = []
     scopes_supported: list[str] | None = None
-
-    @field_validator("resource")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        _check(value)
-        return value
 
     @field_validator("authorization_servers", mode="before")
     @classmethod
@@ -102,9 +101,11 @@ class ResourceMetadata(_Document):
         named = [value] if isinstance(value, str) else value
         if not isinstance(named, list):
             return value
-        usable = [url for url in named if isinstance(url, str) and _is_address(url)]
+        reasons = {url: _never_asked(url) for url in named if isinstance(url, str)}
+        usable = [url for url, reason in reasons.items() if not reason]
         if named and not usable:
-            raise ValueError("none of them can be asked")
+            first = next(iter(reasons.values()), "cannot be used")
+            raise _NeverAsked(f"cannot be asked: the first one {first}")
         return usable
 
 
@@ -127,8 +128,8 @@ class ServerMetadata(_Document):
     @field_validator("issuer", *ENDPOINTS)
     @classmethod
     def _addresses(cls, value: str) -> str:
-        if value:
-            _check(value)
+        if value and (reason := _never_asked(value)):
+            raise _NeverAsked(reason)
         return value
 
     def summary(self) -> str:
@@ -154,6 +155,13 @@ class ServerMetadata(_Document):
 Document = TypeVar("Document", ResourceMetadata, ServerMetadata)
 
 
+# A server that answers every address with some JSON has no such document.
+_MEMBERS: dict[type[_Document], tuple[str, ...]] = {
+    ResourceMetadata: ("resource", "authorization_servers"),
+    ServerMetadata: ("issuer", "token_endpoint", "authorization_endpoint"),
+}
+
+
 def read(body: bytes, kind: type[Document]) -> Document:
     """Return the document; raises MetadataError with a sentence that repeats nothing of it but names of members."""
     if b"\\u0000" in body:  # PostgreSQL keeps no text with it
@@ -164,7 +172,7 @@ def read(body: bytes, kind: type[Document]) -> Document:
         raise MetadataError("It is not a JSON object.") from None
     if not isinstance(data, dict):
         raise MetadataError("It is not a JSON object.")
-    unread = []
+    unread, is_meant = [], any(data.get(name) for name in _MEMBERS[kind])
     for name in (name for name in _NOT_NEEDED if data.get(name) not in (None, "")):
         data[name] = _readable(name, data[name])
         if data[name] is None:
@@ -175,8 +183,10 @@ def read(body: bytes, kind: type[Document]) -> Document:
         first = error.errors(include_input=False, include_url=False)[0]
         names = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
         if first["type"] == "missing":
-            raise MetadataError(f"It has no “{names}”.") from None
-        raise MetadataError(f"Its “{names[:60]}” cannot be used.") from None
+            raise MetadataError(f"It has no “{names}”.", is_meant=is_meant) from None
+        cause = first.get("ctx", {}).get("error")
+        reason = str(cause) if isinstance(cause, _NeverAsked) else "cannot be used"
+        raise MetadataError(f"Its “{names[:60]}” {reason}.", is_meant=is_meant) from None
     return document.without(unread)
 
 
@@ -201,17 +211,22 @@ def _readable(name: str, value: Any) -> Any:
     return usable if usable or not words else None
 
 
-def _is_address(url: str) -> bool:
-    try:
-        _check(url)
-    except ValueError:
-        return False
-    return True
-
-
-def _check(url: str) -> None:
-    """Raise ValueError for a URL that the egress never requests."""
+def _never_asked(url: str) -> str:
+    """Return why the egress never requests a URL, "" where it may."""
     try:
         egress.check_hop(url)
     except egress.Refused as refusal:
-        raise ValueError(refusal.sentence) from None
+        return never_asked(refusal.code)
+    return ""
+
+
+def never_asked(code: str) -> str:
+    """Return what is wrong with an address that the egress refuses with this code, to go on after its name."""
+    return {
+        "host_not_found": "does not exist",
+        "https_required": "begins with http://",
+        "localhost": "is localhost",
+        "port_forbidden": "has a port that is not used here",
+        "private_address": "is at a private address",
+        "private_name": "exists only inside a private network",
+    }.get(code, "cannot be used")

@@ -178,7 +178,8 @@ def _discover(access: Access, report: Probe) -> None:
     except DuvoError as error:
         state, reason, sentence = reachability.of(error)
         if reason == redirects.REASON:
-            sentence = redirects.told(connection.server_url) or sentence
+            reason, named = redirects.told(connection.server_url)
+            sentence = named or sentence
         elif sentence == error.sentence:
             sentence = access.told(error)
         report.add_stage("protocol", "failed", sentence, clock.milliseconds)

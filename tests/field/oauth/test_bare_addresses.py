@@ -44,12 +44,36 @@ OPEN: dict[str, tuple[list[Rule], str, str]] = {
     "open": ([], "none", "asks for no sign-in and no key"),
     "open, of the handshake era": ([only_legacy], "none", "asks for no sign-in and no key"),
     "a key": ([asks_for_api_key], "api_key", "names no sign-in server"),
-    "a key, by Basic": ([answers(401, www_authenticate="Basic")], "api_key", "names no sign-in server"),
+    "a password": ([answers(401, www_authenticate='Basic realm="x"')], "headers", "a user name and a password"),
+    "a password or a token": ([answers(401, www_authenticate="Basic, Bearer")], "api_key", "names no sign-in server"),
     "a key, of the handshake era": ([only_legacy, asks_for_api_key], "api_key", "names no sign-in server"),
     "forbidden": ([answers(403)], "api_key", "refuses strangers (HTTP 403)"),
     "forbidden, with a challenge": ([forbids], "api_key", "refuses strangers (HTTP 403)"),
-    "a page": ([answers(200, b"<html>", content_type="text/html")], "none", "asks for no sign-in and no key"),
 }
+NO_METHOD: dict[str, tuple[Rule, str, str]] = {
+    "a page": (answers(200, b"<html>", content_type="text/html"), "with a page", "usually ends in /mcp"),
+    "text": (answers(200, b"ok", content_type="text/plain"), "with something else", "usually ends in /mcp"),
+    "302": (answers(302, location="https://login.example.com/"), "HTTP 302", "redirects"),
+    "400": (answers(400, b"X-Tenant-Id is required"), "HTTP 400", "documentation"),
+    "402": (answers(402), "HTTP 402", "documentation"),
+    "404": (answers(404), "HTTP 404", "usually ends in /mcp"),
+    "405": (answers(405), "HTTP 405", "usually ends in /mcp"),
+    "429": (answers(429), "HTTP 429", "Wait"),
+    "500": (answers(500), "HTTP 500", "own logs"),
+    "503": (answers(503), "HTTP 503", "Wait"),
+}
+
+
+@pytest.mark.parametrize(("rule", "words", "step"), NO_METHOD.values(), ids=NO_METHOD.keys())
+def test_no_method_is_proposed_for_what_is_no_answer_of_a_server(
+    ann: Client, mcp_server: StartServer, rule: Rule, words: str, step: str
+) -> None:
+    server = mcp_server()
+    server.rules[:] = [rule]
+    answer = ann.post(ADD, {**BARE, "server_url": server.url})
+    chosen, sentence = proposed(answer)
+    assert (chosen, words in sentence) == ("", True), sentence
+    assert step in answer.context["look"]["step"]
 
 
 @pytest.mark.parametrize(("rules", "method", "words"), OPEN.values(), ids=OPEN.keys())

@@ -17,6 +17,7 @@ from oauth.protocol import choices
 _FAILURES_BEFORE_ALARM = 2
 SIGNER_LEFT = "signer_left"
 FORBIDDEN = "forbidden"
+SERVER_REFUSES = "token_refused"
 
 
 class CredentialStatus(NamedTuple):
@@ -38,8 +39,17 @@ def settle(connection: Connection, *, let_in: bool = False) -> None:
     if now.state == CredentialState.READY and connection.credential_reason == FORBIDDEN and not let_in:
         return
     before = (connection.credential_state, connection.credential_reason, connection.credential_sentence)
+    if before[:2] == now[:2] and now.reason == SERVER_REFUSES and before[2].startswith(now.sentence):
+        return  # what the server said about it is in no row, either: see `quote`
     if before != now:
         connection.set_credential_state(*now)
+
+
+def quote(connection: Connection, words: str) -> None:
+    """Add what the server says about the token that it refuses to the sentence about that."""
+    now = of_connection(connection, timezone.now())
+    if now.reason == SERVER_REFUSES:
+        connection.set_credential_state(now.state, now.reason, f"{now.sentence} {words}")
 
 
 def of_connection(connection: Connection, now: datetime) -> CredentialStatus:
@@ -71,7 +81,7 @@ def of_sign_in(sign_in: SignIn, now: datetime) -> CredentialStatus:
         return _lacking(sign_in)
     if sign_in.refused_at is not None:
         return CredentialStatus(
-            CredentialState.REFUSED, "token_refused", "The server refused the token of this sign-in."
+            CredentialState.REFUSED, SERVER_REFUSES, "The server refused the token of this sign-in."
         )
     if sign_in.expires_at is not None and sign_in.expires_at <= now:
         if not sign_in.renewable:

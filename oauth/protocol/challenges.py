@@ -11,6 +11,7 @@ Challenge = dict[str, str]
 LONGEST = 8192  # characters of a challenge that are read
 # A "Bearer" inside a quoted value of another scheme does not begin a challenge.
 _BEARER = re.compile(r'(?:[^"]|"(?:[^"\\]|\\.)*")*?(?:^|(?<=,))\s*Bearer(?:\s+|$)', re.IGNORECASE)
+_NAMED = re.compile(r"\brequired scopes?: *(\S+(?:, *\S+)*)$", re.IGNORECASE)
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
@@ -32,4 +33,7 @@ def missing_scopes(header: str | None) -> str | None:
     challenge = parse(header)
     if challenge.get("error") != "insufficient_scope":
         return None
+    if "scope" not in challenge:  # the Python SDK names it for people only
+        named = _NAMED.search(challenge.get("error_description", ""))
+        return " ".join(valid_scopes(one.rstrip(".") for one in re.split(r"[\s,]+", named[1]))) if named else ""
     return " ".join(valid_scopes(challenge.get("scope", "").split()))

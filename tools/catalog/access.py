@@ -152,15 +152,16 @@ class Access:
             _discover_sign_in(self.connection)
         elif scopes:
             feedback.scopes_missing(self.bearer.sign_in_id, scopes)
-        elif forbidden and not challenges.parse(
-            error.www_authenticate
-        ):  # the token was read, and its account may not do this: no other token helps
+        elif forbidden and challenges.parse(error.www_authenticate).get("error") != "invalid_token":
+            # The token was read, and its account may not do this: no other token helps.
             self._record_forbidden(error)
             return
         else:
             feedback.refused(self.bearer.sign_in_id)
             flow.discover_again(self.connection.pk)  # not in the background: the report shows what was found
         credential_state.settle(self.connection)
+        if self.connection.credential_reason == credential_state.SERVER_REFUSES and error.said:
+            credential_state.quote(self.connection, mcp_client.sentence_of(error.said))
         if forbidden and self.connection.credential_reason in discovering.NOWHERE:
             self._record_forbidden(error)  # nobody can sign in there
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from http import HTTPStatus
 from typing import Any, Final
@@ -10,6 +11,7 @@ from tools.mcp_client import framing, quoting, sse, wire
 from tools.mcp_client.errors import BadAnswer, Forbidden, McpError, RateLimited, Redirected, ServerFailed, Unauthorized
 from tools.mcp_client.shapes import Server
 
+_DESCRIPTION: Final = re.compile(r'\berror_description\s*=\s*"((?:[^"\\]|\\.){1,1000})"', re.IGNORECASE)
 _CHALLENGE = b"www-authenticate"
 # Express' `send` makes a page of every text, and Node's `end` names no type.
 _WITH_WORDS: Final = frozenset({b"", b"text/plain", b"text/html"})
@@ -46,10 +48,12 @@ def error_for(status: int, headers: dict[bytes, bytes], server: Server) -> McpEr
         return Redirected(status)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFailed(status, retry_after=wait)
-    if status == HTTPStatus.UNAUTHORIZED:
-        return Unauthorized(text)
-    if status == HTTPStatus.FORBIDDEN:
-        return Forbidden(text)
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        error = Unauthorized(text) if status == HTTPStatus.UNAUTHORIZED else Forbidden(text)
+        described = _DESCRIPTION.search(challenge.decode("latin-1")) if challenge is not None else None
+        if described is not None:
+            error.said = quoting.quoted(re.sub(r"\\(.)", r"\1", described[1]), server)
+        return error
     return RateLimited(wait) if status == HTTPStatus.TOO_MANY_REQUESTS else None
 
 

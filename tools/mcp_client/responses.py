@@ -173,7 +173,7 @@ class ResponseReader:
             if b"cf-mitigated" in headers:
                 raise TakenForABot(response.status)
             if (error := refusals.error_for(response.status, headers, self._server)) is not None:
-                error.said = (await self._read_refusal(response, headers)).said
+                error.said = (await self._read_refusal(response, headers)).said or error.said
                 raise error
             session = headers.get(b"mcp-session-id")
             self._session = session.decode("latin-1") if session is not None else None

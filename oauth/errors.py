@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import re
 
+from connections import quoting
 from connections.errors import DuvoError
+
+_WHOSE = "the provider's"
 
 
 class OAuthError(DuvoError):
@@ -46,13 +49,18 @@ class ProviderRefused(OAuthError):
     error: str
     meaning: str  # the code of the standard that says the same, where there is one
 
-    def __init__(self, error: str, *, status: int = 400) -> None:
-        """Take the error code of the answer, and its HTTP status; a code that is not well-formed is not repeated."""
+    def __init__(self, error: str, *, status: int = 400, sentence: str = "", said: str = "") -> None:
+        """Take the error code of the answer, and its HTTP status; a code that is not well-formed is not repeated.
+
+        `sentence` says more than the code does; `said` are the provider's own words in an answer to us, as people may
+        read them. What came by the browser is nobody's words.
+        """
         known = error if _is_code(error) else ""
         self.error = known
         self.meaning = _MEANT.get(known, known)
         self.status = status
-        super().__init__(_SENTENCES.get(self.meaning) or _unknown(known))
+        what = sentence or _SENTENCES.get(self.meaning) or _unknown(known)
+        super().__init__(f"{what} {quoting.sentence(_WHOSE, said)}".strip())
 
     @property
     def definite(self) -> bool:

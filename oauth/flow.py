@@ -72,7 +72,7 @@ def begin(
     before = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
     scopes = _scopes(connection, found, before)
     named = scopes if after is not None and after.meaning == "invalid_scope" else ""
-    registration = _registration(connection, found, kind, named)
+    registration = _registration(connection, found, kind, named, scopes)
     registering.client_of(registration, found.server)  # a missing secret is reported now, not after the consent
     pending = PendingAuthorization(
         connection=connection,
@@ -239,14 +239,16 @@ def _scopes(connection: Connection, found: DiscoveryResult, before: SignIn | Non
     return choices.scopes(found, configured=connection.oauth_scopes, missing=missing, had=had)
 
 
-def _registration(connection: Connection, found: DiscoveryResult, kind: ClientKind, scopes: str) -> Registration:
+def _registration(
+    connection: Connection, found: DiscoveryResult, kind: ClientKind, scopes: str, wanted: str
+) -> Registration:
     """Return the registration to sign in with; raises CannotSignIn, which says so where the server was a guess."""
     if not found.guessed:
-        return registering.obtain(connection, found.server, kind, scopes=scopes)
+        return registering.obtain(connection, found.server, kind, scopes=scopes, wanted=wanted)
     if egress.run(discovering.page_is_missing(found.server.authorization_endpoint)):
         raise discovering.guess_failed(connection, "there is no page to sign in at.")
     try:
-        return registering.obtain(connection, found.server, kind, scopes=scopes)
+        return registering.obtain(connection, found.server, kind, scopes=scopes, wanted=wanted)
     except CannotSignIn as refusal:
         if refusal.code != "registration_refused":
             raise

@@ -66,10 +66,13 @@ def cimd_document() -> dict[str, Any]:
     }
 
 
-def obtain(connection: Connection, server: ServerMetadata, kind: ClientKind, *, scopes: str = "") -> Registration:
+def obtain(
+    connection: Connection, server: ServerMetadata, kind: ClientKind, *, scopes: str = "", wanted: str = ""
+) -> Registration:
     """Return the registration to sign in with, making one where there is none that can be used.
 
-    A dynamic one is made with these scopes, "" for none: then a step-up may ask for any.
+    A dynamic one is made with these scopes, "" for none: then a step-up may ask for any. With those that are `wanted`
+    it is made where the server refuses it without any.
     Raises CannotSignIn, ProviderRefused and ProviderUnavailable.
     """
     if kind == ClientKind.PREREGISTERED:
@@ -87,7 +90,7 @@ def obtain(connection: Connection, server: ServerMetadata, kind: ClientKind, *, 
         _retire(current, "replaced")
     made = Registration(connection=connection, issuer=server.issuer, redirect_uri=redirect_uri(), kind=kind)
     if client_id is None:
-        _register(connection, server, made, scopes)
+        _register(connection, server, made, scopes, wanted)
     else:
         made.client_id = client_id
         # Our document says none, so nothing else is sent; of a client ID from Advanced settings `client_of` decides.
@@ -179,7 +182,7 @@ def _check_issuer(connection: Connection, server: ServerMetadata) -> None:
             raise _of_another_issuer()
 
 
-def _register(connection: Connection, server: ServerMetadata, made: Registration, scopes: str) -> None:
+def _register(connection: Connection, server: ServerMetadata, made: Registration, scopes: str, wanted: str) -> None:
     """Register dynamically (RFC 7591) and fill the row in; raises CannotSignIn."""
     asked = connection.oauth_token_auth or choices.registration_method(server.token_endpoint_auth_methods_supported)
     metadata = client_metadata() | {"token_endpoint_auth_method": asked}
@@ -188,7 +191,7 @@ def _register(connection: Connection, server: ServerMetadata, made: Registration
     if scopes:
         metadata["scope"] = scopes
     try:
-        answer = egress.run(token_endpoint.register(server, metadata))
+        answer = _registered(server, metadata, wanted or " ".join(server.scopes_supported or []))
     except (ProviderRefused, ProviderUnavailable) as refusal:
         raise CannotSignIn(
             f"The sign-in server did not register us: {refusal.sentence}", code="registration_refused"
@@ -206,6 +209,19 @@ def _register(connection: Connection, server: ServerMetadata, made: Registration
         )
     made.keep_secret(secret)
     made.secret_expires_at = _moment(answer.get("client_secret_expires_at")) if secret else None
+
+
+def _registered(server: ServerMetadata, metadata: dict[str, Any], scopes: str) -> dict[str, Any]:
+    """Return the answer to a registration, made once more with these scopes where it is refused without any."""
+    try:
+        return egress.run(token_endpoint.register(server, metadata))
+    except ProviderRefused as refusal:
+        if refusal.error != "invalid_client_metadata" or "scope" in metadata or not scopes:
+            raise
+        try:
+            return egress.run(token_endpoint.register(server, metadata | {"scope": scopes}))
+        except (ProviderRefused, ProviderUnavailable):
+            raise refusal from None
 
 
 def _method(answer: dict[str, Any], asked: str, server: ServerMetadata) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ import orjson
 from authlib.oauth2.auth import ClientAuth
 from joserfc import jwt
 
-from connections import egress, signing_keys
+from connections import egress, quoting, signing_keys
 from connections.errors import DuvoError
 from connections.models import TokenAuth
 from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
@@ -34,6 +35,28 @@ _TROUBLE = {
     "temporarily_unavailable", "server_error", "slow_down",
     "ratelimited", "internal_error", "fatal_error", "service_unavailable",
 }  # fmt: skip
+_TROUBLED = {408, 425, 429}
+_CODE_REFUSED = (
+    "The provider did not take the code of this sign-in: it is too old, was used, or is for another client. "
+    "Press Sign in again."
+)
+_NO_TOKEN_OF_ITS_OWN = "It registers nobody without a token of its own."  # noqa: S105 - a sentence
+_NOT_HERE = "There is no registration at the address that it names for it."
+_NOT_REGISTERED = {
+    401: _NO_TOKEN_OF_ITS_OWN,
+    403: "It does not let us register (HTTP 403).",
+    404: _NOT_HERE,
+    405: _NOT_HERE,
+}
+_REGISTRATION_REFUSED = {  # RFC 7591, section 3.2.2
+    "invalid_redirect_uri": "It does not allow our redirect URI.",
+    "invalid_client_metadata": "It does not accept what we say about ourselves.",
+    "invalid_software_statement": "It wants a software statement, which we have none of.",
+    "unapproved_software_statement": "It has not approved our software.",
+    "invalid_request": "It does not accept our registration.",
+}
+_NOTHING: Mapping[str, str] = {}
+_MOST_SAID = 300  # characters
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523, section 2.2
 _ASSERTION_LIFE = 120  # seconds
 
@@ -56,11 +79,15 @@ def form(grant_type: str, **members: str) -> dict[str, str]:
 async def grant(server: ServerMetadata, client: Client, fields: Mapping[str, str]) -> Tokens:
     """Ask for tokens (RFC 6749, section 4); raises ProviderRefused and ProviderUnavailable."""
     answer = await _post(server.token_endpoint, server, client, fields)
-    members = _without_secrets(standard(_members(answer), server.token_endpoint), client, fields)
+    raw = _members(answer)
+    members = _without_secrets(standard(raw, server.token_endpoint), client, fields)
     if _succeeded(answer) and members.get("access_token"):
         return _tokens(members)
     # Some servers send an error with status 200.
-    _raise_for(answer.status, members)
+    said = _said(raw, client, fields)
+    if fields.get("grant_type") == "authorization_code" and members.get("error") == "invalid_grant":
+        raise ProviderRefused("invalid_grant", status=answer.status, sentence=_CODE_REFUSED, said=said)
+    _raise_for(answer.status, members, said)
     raise ProviderUnavailable("The sign-in server answered without a token.", code="bad_token_answer")
 
 
@@ -69,7 +96,8 @@ async def revoke(server: ServerMetadata, client: Client, token: str, kind: str) 
     fields = {"token": token, "token_type_hint": kind}
     answer = await _post(server.revocation_endpoint, server, client, fields)
     if not _succeeded(answer):
-        _raise_for(answer.status, _without_secrets(_members(answer), client, fields))
+        raw = _members(answer)
+        _raise_for(answer.status, _without_secrets(raw, client, fields), _said(raw, client, fields))
         raise ProviderUnavailable
 
 
@@ -83,7 +111,14 @@ async def register(server: ServerMetadata, metadata: Mapping[str, Any]) -> dict[
     named = {name: _text(members.get(name)) for name in ("client_id", "client_secret")}
     if _succeeded(answer) and named["client_id"]:
         return {**members, **named}
-    _raise_for(answer.status, members)
+    error, said = members.get("error"), _said(members)
+    refused = 400 <= answer.status < 500 and answer.status not in _TROUBLED and error not in _TROUBLE  # noqa: PLR2004
+    if refused or (_succeeded(answer) and isinstance(error, str) and error):
+        code = error if isinstance(error, str) else ""
+        sentence = _NOT_REGISTERED.get(answer.status) or _REGISTRATION_REFUSED.get(code)
+        sentence = sentence or f"It gave no reason that is known here (HTTP {answer.status})."
+        raise ProviderRefused(code, status=answer.status, sentence=sentence, said=said)
+    _raise_for(answer.status, members, said)
     raise ProviderUnavailable("It answered without a client ID.")
 
 
@@ -163,6 +198,19 @@ def _without_secrets(members: dict[str, Any], client: Client, fields: Mapping[st
     return members
 
 
+def _said(members: Mapping[str, Any], client: Client | None = None, fields: Mapping[str, str] = _NOTHING) -> str:
+    """Return a provider's own words about an error, without the secrets of this exchange."""
+    error = members.get("error")
+    inner = error if isinstance(error, dict) else {}
+    found = (members.get("error_description"), inner.get("message"), members.get("message"), members.get("detail"))
+    words = next((one for one in found if isinstance(one, str) and one.strip()), "")
+    known = [*fields.values(), *(members.get(name) for name in (*_SECRETS, "client_secret"))]
+    if client is not None:
+        known += [client.secret, client.signing_key, b64encode(f"{client.id}:{client.secret}".encode()).decode()]
+    known += [quote(secret, safe="") for secret in known if isinstance(secret, str)]
+    return quoting.readable(quoting.without(words, known), _MOST_SAID)
+
+
 def _tokens(members: Mapping[str, Any]) -> Tokens:
     token, kind = members["access_token"], members.get("token_type") or "Bearer"
     if not isinstance(token, str) or len(token) > LONGEST_TOKEN or not _is_visible(token):
@@ -191,15 +239,15 @@ def _is_visible(token: str) -> bool:
     return all("!" <= character <= "~" for character in token)
 
 
-def _raise_for(status: int, members: Mapping[str, Any]) -> None:
+def _raise_for(status: int, members: Mapping[str, Any], said: str = "") -> None:
     error = members.get("error")
     if isinstance(error, str) and error and status < 500 and status != 429:  # noqa: PLR2004
         if error in _TROUBLE:
             raise ProviderUnavailable(code=error)
-        raise ProviderRefused(error, status=status)
+        raise ProviderRefused(error, status=status, said=said)
     if status == 401:  # noqa: PLR2004 - Unauthorized
-        raise ProviderRefused("invalid_client", status=status)
+        raise ProviderRefused("invalid_client", status=status, said=said)
     if 400 <= status < 500 and status not in {404, 405, 408, 429}:  # noqa: PLR2004
-        raise ProviderRefused("", status=status)
+        raise ProviderRefused("", status=status, said=said)
     if not 200 <= status < 300:  # noqa: PLR2004 - successful
         raise ProviderUnavailable(f"The sign-in server failed (HTTP {status}). Try again in a while.")

@@ -10,34 +10,23 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from tools.mcp_client import forms
+from connections import quoting
+from connections.quoting import LEFT_OUT, SHORTEST
 from tools.mcp_client.shapes import Server
 
 MOST: Final = 500  # characters of a quotation
-MOST_IN_A_SENTENCE: Final = 160
-LEFT_OUT: Final = "[left out]"  # in the place of a secret
 _MOST_READ: Final = 64 * 1024  # characters that are looked through
-_SHORTEST: Final = 6  # characters of a secret; what is shorter may be in a text by chance
 _SHORTEST_STEP: Final = 16  # of an address's path that may be a key
-# Secrets of others, by their form: a bearer token, a JSON Web Token, keys with well-known beginnings.
-_BY_FORM: Final = re.compile(
-    r"(?i:\bbearer\s+)[\w.~+/=-]{8,}|\beyJ[\w-]{8,}(?:\.[\w-]+){0,4}|\b(?:sk|pk|ghp|gho|xox[a-z]|glpat|AKIA)[-_]?[\w-]{12,}"
-)
-_UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def quoted(words: str, server: Server) -> str:
     """Return what a server says as it may be shown: at most 500 characters, none of them of a secret."""
-    words = _BY_FORM.sub(LEFT_OUT, without_secrets(words[:_MOST_READ], server))
-    return forms.shown(_UNSEEN.sub(" ", words).strip(), MOST)
+    return quoting.readable(without_secrets(words[:_MOST_READ], server), MOST)
 
 
 def sentence_of(said: str) -> str:
     """Return a sentence with words that `quoted` has returned, in one line; "" for none."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in said).split())
-    rest = "…" if len(line) > MOST_IN_A_SENTENCE else ""
-    end = "" if line.endswith((".", "!", "?")) and not rest else "."
-    return f"In the server's own words: “{line[:MOST_IN_A_SENTENCE]}{rest}”{end}" if line else ""
+    return quoting.sentence("the server's", said)
 
 
 def without_secrets(text: str, server: Server, *, instead: str = LEFT_OUT) -> str:
@@ -66,7 +55,7 @@ def words_in(value: Any) -> str:
 def _secrets(server: Server) -> re.Pattern[str] | None:
     """Return what finds the secrets that we send to a server, as they are and as URLs write them."""
     found = {part for secret in _sent(server) for part in (secret, quote(secret, safe=""), unquote(secret))}
-    longest_first = sorted((part for part in found if len(part) >= _SHORTEST), key=len, reverse=True)
+    longest_first = sorted((part for part in found if len(part) >= SHORTEST), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if longest_first else None
 
 

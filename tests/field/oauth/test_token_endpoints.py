@@ -180,10 +180,135 @@ def test_an_error_is_an_error_in_any_words(
     with pytest.raises(ProviderRefused) as failure:
         granted(members, status)
     assert failure.value.meaning == meaning
-    assert "s3cret" not in failure.value.sentence
+    assert "s3cret" not in failure.value.sentence, "it is the client's secret"
+
+
+TOLD = {
+    "Entra": {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."},
+    "Notion": {"error": "invalid_request", "error_description": "Client must not use multiple methods"},
+    "a message": {"error": {"code": 190, "message": "Session has expired"}},
+    "another code": {"error": "invalid_target", "detail": "The resource does not match"},
+    "no code": {"message": "No such tenant"},
+}
+
+
+@pytest.mark.parametrize("members", TOLD.values(), ids=TOLD.keys())
+def test_the_words_of_a_refusal_are_quoted(granted: Callable[..., Tokens], members: dict[str, Any]) -> None:
+    with pytest.raises(ProviderRefused) as failure:
+        granted(members, 400)
+    error = members.get("error")
+    inner = error.get("message") if isinstance(error, dict) else None
+    words = str(members.get("error_description") or inner or members.get("message") or members.get("detail"))
+    end = "" if words.endswith(".") else "."
+    assert failure.value.sentence.endswith(f"In the provider's own words: “{words}”{end}")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("the secret s3cret-of-acme is bad", "the secret [left out] is bad"),
+        ("got Basic YWNtZS0xOnMzY3JldC1vZi1hY21l", "got Basic [left out]"),
+        ("code c0de-of-acme was used", "code [left out] was used"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln expired", "[left out] expired"),
+        ("no\x00thing\u202e", "no thing"),
+        ("x" * 1000, "x" * 160 + "…"),
+        ("  ", ""),
+    ],
+)
+def test_no_secret_and_nothing_unseen_is_quoted(
+    authorization_server: StartAuthorizationServer, words: str, told: str
+) -> None:
+    auth = authorization_server()
+    server = ServerMetadata(issuer=auth.issuer, token_endpoint=f"{auth.url}/token")
+    auth.behave(answering("/token", 400, {"error": "invalid_request", "error_description": words}))
+    fields = {"grant_type": "authorization_code", "code": "c0de-of-acme"}
+    with pytest.raises(ProviderRefused) as failure:
+        egress.run(token_endpoint.grant(server, Client("acme-1", "client_secret_post", "s3cret-of-acme"), fields))
+    quotation = f" In the provider's own words: “{told}”." if told else ""
+    assert failure.value.sentence == f"The provider did not understand our request.{quotation}"
+
+
+def test_a_code_that_is_refused_is_not_a_sign_in_that_has_ended(granted: Callable[..., Tokens]) -> None:
+    with pytest.raises(ProviderRefused) as failure:
+        granted({"error": "invalid_grant", "error_description": "AADSTS65001: no consent"}, 400)
+    assert failure.value.meaning == "invalid_grant"
+    assert failure.value.sentence.startswith("The provider did not take the code of this sign-in")
+    assert "AADSTS65001" in failure.value.sentence
+
+
+def test_what_the_browser_brings_is_never_quoted(scene: StartScene) -> None:
+    scene = scene()
+    callback = changed(approve(scene.depart()), code=None, error="access_denied", error_description="Call 0900 12345")
+    page = scene.come_back(callback).content.decode()
+    assert "0900" not in page
+    assert "was not allowed" in page
 
 
 # --- registrations ----------------------------------------------------------------------------------------------------
+
+
+HOSTS = "Policy 'Trusted Hosts' rejected request to client-registration service."
+UNREGISTERED: dict[str, tuple[int, Any, str]] = {
+    "401": (401, "", "It registers nobody without a token of its own."),
+    "401 in words": (
+        401, {"error": "invalid_token", "error_description": "Initial access token required"},
+        "“Initial access token required”",
+    ),
+    "Keycloak": (403, {"error": "insufficient_scope", "error_description": HOSTS}, f"“{HOSTS}”"),
+    "404": (404, "", "There is no registration at the address"),
+    "405": (405, "<html>", "There is no registration at the address"),
+    "a redirect URI": (
+        400, {"error": "invalid_request", "error_description": "Invalid redirect_uri: not in the allowed list"},
+        "“Invalid redirect_uri: not in the allowed list”",
+    ),
+    "a redirect URI by its code": (400, {"error": "invalid_redirect_uri"}, "It does not allow our redirect URI."),
+    "in a 200": (200, {"error": "access_denied", "error_description": "Closed"}, "“Closed”"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "members", "told"), UNREGISTERED.values(), ids=UNREGISTERED.keys())
+def test_a_refused_registration_says_why_and_what_to_do(
+    scene: StartScene, status: int, members: Any, told: str
+) -> None:
+    scene = scene()
+    scene.auth.behave(answering("/register", status, members))
+    scene.press("sign-in")
+    sentence = scene.said()[0]
+    assert told in sentence, sentence
+    assert "secret" not in sentence
+    assert "Try again" not in sentence
+    assert len(scene.auth.registrations) == 0
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_registration_that_is_put_off_is_tried_again_later(scene: StartScene, status: int) -> None:
+    scene = scene()
+    scene.auth.behave(answering("/register", status, ""))
+    scene.press("sign-in")
+    assert "Try again in a while" in scene.said()[0]
+
+
+@pytest.mark.parametrize("words", ["Only mcp:read and mcp:write scopes are supported.", "scope is required", ""])
+def test_a_server_that_registers_nobody_without_scopes_is_told_them(scene: StartScene, words: str) -> None:
+    async def wants_scopes(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
+        if request.path != "/register" or json.loads(request.body).get("scope"):
+            return False
+        refusal = {"error": "invalid_client_metadata", "error_description": words}
+        return await respond(send, 400, json.dumps(refusal).encode())
+
+    scene = scene(protected={"scopes": ["mcp:read", "mcp:write"]})
+    scene.auth.behave(wants_scopes)
+    scene.come_back(approve(scene.depart()))
+    assert [made.get("scope") for made in scene.auth.registrations] == ["mcp:read mcp:write"]
+    assert scene.state == ("ready", "")
+
+
+def test_a_server_that_refuses_more_than_the_scopes_is_asked_twice(scene: StartScene) -> None:
+    scene = scene(protected={"scopes": ["mcp:read"]})
+    refusal = {"error": "invalid_client_metadata", "error_description": "No native clients"}
+    scene.auth.behave(answering("/register", 400, refusal))
+    scene.press("sign-in")
+    assert "“No native clients”" in scene.said()[0]
 
 
 @pytest.mark.parametrize("echoed", ["client_secret_basic", "client_secret_post"])

@@ -10,20 +10,23 @@ from tools.definitions.keywords import all_schemas
 NEWEST: Final = "https://json-schema.org/draft/2020-12/schema"
 _2019: Final = "https://json-schema.org/draft/2019-09/schema"
 _DRAFT_4: Final = "http://json-schema.org/draft-04/schema"
+_DRAFT_7: Final = "http://json-schema.org/draft-07/schema"
 _BY_NUMBER: Final = {
     "2020-12": NEWEST,
     "2019-09": _2019,
-    "7": "http://json-schema.org/draft-07/schema",
+    "7": _DRAFT_7,
     "6": "http://json-schema.org/draft-06/schema",
     "4": _DRAFT_4,
 }
 _SPELLING: Final = re.compile(
-    r"\s*(?:https?://)?(?:www\.)?json-schema\.org/draft[-/]0?(2020-12|2019-09|[467])/schema(?:\.json)?/?#?/?\s*",
+    r"\s*(?:https?://)?(?:www\.)?json-schema\.org/draft[-/]0?(2020-12|2019-09|[467])(?:/schema(?:\.json)?)?/?#?/?\s*",
     re.IGNORECASE,
 )
+_OF_NO_DRAFT: Final = re.compile(r"\s*(?:https?://)?(?:www\.)?json-schema\.org/schema/?#?\s*", re.IGNORECASE)
 _SINCE_DRAFT_4: Final = frozenset(
     {"const", "contains", "propertyNames", "if", "then", "else", "dependentRequired", "dependentSchemas"}
 )
+_SINCE_DRAFT_7: Final = frozenset({"dependentRequired", "dependentSchemas", "$recursiveRef"})
 _OF_THE_NEWEST: Final = frozenset({"prefixItems", "$dynamicRef", "$dynamicAnchor"})
 _UNEVALUATED: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
 
@@ -34,19 +37,28 @@ def named(spelling: Any) -> str | None:
     return _BY_NUMBER[found[1]] if found else None
 
 
+def is_unsaid(spelling: Any) -> bool:
+    """Tell whether a value of `$schema` names JSON Schema and no draft of it, as many write for “the latest”."""
+    return isinstance(spelling, str) and _OF_NO_DRAFT.fullmatch(spelling) is not None
+
+
 def guessed(schema: dict[str, Any]) -> str:
     """Return the draft whose keywords a schema without `$schema` uses; the newest where they are of several.
 
-    A boolean `exclusiveMinimum` or `exclusiveMaximum` is draft-04's, a list of `items` was replaced in 2020-12.
+    A boolean `exclusiveMinimum` or `exclusiveMaximum` is draft-04's, an `$id` that is only a fragment draft-06's and
+    draft-07's; a list of `items` was replaced in 2020-12.
     """
     used: set[str] = set()
-    boolean = listed = False
+    boolean = listed = fragment = False
     for each in all_schemas(schema):
         used.update(each)
         boolean = boolean or any(isinstance(each.get(f"exclusive{end}"), bool) for end in ("Minimum", "Maximum"))
         listed = listed or isinstance(each.get("items"), list) or "$recursiveRef" in each
+        fragment = fragment or str(each.get("$id", "")).startswith("#")
     if used & _OF_THE_NEWEST:
         return NEWEST
     if boolean:
         return NEWEST if used & (_SINCE_DRAFT_4 | _UNEVALUATED) else _DRAFT_4
+    if fragment and not used & (_SINCE_DRAFT_7 | _UNEVALUATED):
+        return _DRAFT_7
     return _2019 if listed else NEWEST

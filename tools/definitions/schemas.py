@@ -129,7 +129,7 @@ def unchecked(schema: dict[str, Any]) -> frozenset[str]:
 
 
 def _dialect_of(schema: dict[str, Any]) -> str:
-    if "$schema" not in schema:
+    if "$schema" not in schema or dialects.is_unsaid(schema["$schema"]):
         return dialects.guessed(schema)
     if (dialect := dialects.named(schema["$schema"])) is None:
         named = _capped(orjson.dumps(schema["$schema"]).decode(), _MAX_DIALECT)

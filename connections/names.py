@@ -18,6 +18,14 @@ SLUG_LENGTH = 40
 PREFIX_LENGTH = 24
 NAME_LENGTH = 80
 _OF_SERVERS = {"www", "api", "mcp", "server", "remote"}  # labels that say what a host is, and not whose
+# Domains below which anybody's servers are: the name is that of the label before.
+_HOSTING = {
+    "amazonaws.com", "azure-api.net", "azurecontainerapps.io", "azurewebsites.net", "cloudfunctions.net", "deno.dev",
+    "firebaseapp.com", "fly.dev", "github.io", "herokuapp.com", "hf.space", "koyeb.app", "modal.run", "netlify.app",
+    "ngrok-free.app", "ngrok-free.dev", "ngrok.app", "ngrok.dev", "ngrok.io", "on.aws", "onrender.com",
+    "ondigitalocean.app", "pages.dev", "railway.app", "replit.app", "run.app", "trycloudflare.com", "vercel.app",
+    "web.app", "workers.dev",
+}  # fmt: skip
 _SECOND_LEVEL = {"co", "com", "org", "net", "gov", "ac", "edu"}  # as in example.co.uk
 _NAMELESS = "organization"  # of a name without a letter or digit, in whatever script
 # What is not shown although it counts as a letter or a mark: Default_Ignorable_Code_Point (Unicode, UAX #44), and the
@@ -91,6 +99,9 @@ def of_host(host: str) -> str:
     labels = host.split(".")
     if len(labels) < 2 or labels[-1].isdigit() or ":" in host:  # noqa: PLR2004 - no domain below another
         return host[:NAME_LENGTH]
+    if ".".join(labels[-2:]).lower() in _HOSTING and labels[2:]:
+        own = [label for label in labels[:-2] if label not in _OF_SERVERS] or labels[:1]
+        return own[0].replace("-", " ").capitalize()[:NAME_LENGTH]
     own = [label for label in labels[:-1] if label not in _OF_SERVERS] or labels[:1]
     if len(own) > 1 and own[-1] in _SECOND_LEVEL:
         own.pop()

@@ -81,6 +81,8 @@ class AddressFields(forms.Form):
 
     def clean_server_url(self) -> str:
         """Return the URL in normal form; raises ValidationError with the reason why it cannot be used."""
+        if pastes.is_link(str(self.cleaned_data["server_url"])):
+            self._offer_address(str(self.cleaned_data["server_url"]))
         entered = self._apart(sealed.with_place(str(self.cleaned_data["server_url"])))
         unchanged = self.before is not None and entered == self.before.server_url
         if not unchanged:
@@ -276,9 +278,15 @@ def clean_key(key: Any) -> str:
     bare = text.partition(" ")[2].strip() if text.lower().startswith("bearer ") else text
     if pastes.placeholder_in(bare, whole=True):
         raise ValidationError(
-            "This is a placeholder, as documentation has it in place of a key. Enter the key itself, without brackets "
+            "This is a placeholder, or a key of which a part is hidden. Enter the whole key itself, without brackets "
             "or braces.",
             code="placeholder",
+        )
+    if name := pastes.name_before(bare):
+        raise ValidationError(
+            f"This begins with a name (“{name}”). Enter only the key that follows it. If the server wants a header of "
+            "that name, choose Custom headers and enter both there.",
+            code="name_before_key",
         )
     return text
 
@@ -290,7 +298,8 @@ def clean_values(headers: dict[str, str]) -> dict[str, str]:
         bare = value.partition(" ")[2].strip() if value.lower().startswith(("bearer ", "basic ", "token ")) else value
         if pastes.placeholder_in(bare, whole=True):
             raise ValidationError(
-                f"The value of “{name}” is a placeholder. Enter the value itself, without brackets or braces.",
+                f"The value of “{name}” is a placeholder, or a part of it is hidden. Enter the whole value itself, "
+                "without brackets or braces.",
                 code="placeholder",
             )
     return values

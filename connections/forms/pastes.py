@@ -1,6 +1,7 @@
 """What people paste where an address, a key or headers belong, and what is meant by it. Pure.
 
 addresses_in("claude mcp add shop https://mcp.example.com/mcp")  the addresses that can be meant
+is_link("cursor://…/mcp/install?config=…")      a link that installs a server, which holds its address
 leftovers_in("curl -H 'X-Key: 1' https://...")  whether it holds credentials, which are not taken over
 unquoted("'abc'")                               a key without the quotes around it
 placeholder_in("<your-api-key>")                what in a text stands for something else
@@ -13,8 +14,10 @@ import json
 import re
 import shlex
 import unicodedata
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 LONGEST = 20_000  # characters of a paste; a configuration file of a few servers has 2,000
 _MOST_NODES = 2_000  # of JSON that are looked at
@@ -53,9 +56,20 @@ _KEYS_MARKED = (  # what stands for a key, when there is nothing else
     re.compile(r"your[ _-]?(api|access|secret)?[ _-]?(key|token|secret|password)", re.IGNORECASE),
     re.compile(r"(api|access|secret|auth)?[_-]?(key|token|secret)[_-](goes[_-])?here", re.IGNORECASE),
     re.compile(r"(process\.env|os\.environ|env|secrets|vars)[.\[(:][A-Za-z_\"'][^\n]{0,60}"),
+    re.compile(r"[A-Za-z0-9_.-]{0,80}?(?:\*{3,}|\.{3}|…|•{3,})[A-Za-z0-9_-]{0,80}|null|undefined|none", re.IGNORECASE),
     re.compile(
         r"(?:[A-Za-z]{2,8}[-_])?(?:x{4,}|\*{3,}|\.{3,}|…+|•{3,}|(?:x{3,}-)+x{3,})|change[-_ ]?me", re.IGNORECASE
     ),
+)
+# A name before the key, as in a file of settings or a header.
+_NAMED_KEY = re.compile(
+    r"(?:export\s+|set\s+)?((?:[A-Za-z][A-Za-z0-9_.-]{0,60}?)?(?:key|token|secret|password|authorization))\s*[=:]\s*(?=[^\s=])",
+    re.IGNORECASE,
+)
+_LINK = re.compile(
+    r"(?:cursor|vscode|vscode-insiders|https?):[^\s?]{0,200}\b(?:mcp/install|install-mcp|vscode\.dev/redirect)\b"
+    r"[^\s?]{0,100}\?(\S+)",
+    re.IGNORECASE,
 )
 _HEADER_OPTION = re.compile(r"(?:^|\s)(?:-H|--header)(?:=|\s*)(\"[^\"\n]*\"|'[^'\n]*')")
 _CREDENTIALS = re.compile(
@@ -65,6 +79,8 @@ _CREDENTIALS = re.compile(
 
 def addresses_in(text: str) -> list[str]:
     """Return the different addresses that the text can mean, in its order; none for one that is no address."""
+    if is_link(text):
+        return list(dict.fromkeys(url for url in map(_tidy, _addresses_of(_linked(text))) if url))
     text = _without_edges(text[:LONGEST]).replace("\\\n", " ").replace("\\\r\n", " ")
     found = [] if text.startswith(("{", "[", '"')) else list(_of_command(text))
     if not found:
@@ -73,8 +89,21 @@ def addresses_in(text: str) -> list[str]:
     return list(dict.fromkeys(url for url in map(_tidy, found) if url))
 
 
+def is_link(text: str) -> bool:
+    """Whether the text is a link by which a program installs a server, as documentation has on a button."""
+    return _LINK.fullmatch(_without_edges(text[:LONGEST])) is not None
+
+
+def name_before(key: str) -> str:
+    """Return the name that was pasted before a key (`API_KEY=…`, `x-api-key: …`), "" for none."""
+    found = _NAMED_KEY.match(key.strip())
+    return found[1] if found else ""
+
+
 def leftovers_in(text: str) -> bool:
     """Whether the text seems to hold credentials beside the address."""
+    if is_link(text):
+        return bool(_CREDENTIALS.search(re.sub(_URL, " ", json.dumps(_linked(text)))))
     return bool(_CREDENTIALS.search(re.sub(_URL, " ", text[:LONGEST])))
 
 
@@ -112,6 +141,25 @@ def header_lines(text: str) -> str:
         if isinstance(read, dict) and all(isinstance(value, str) and "\n" not in value for value in read.values()):
             return "\n".join(f"{name}: {value}" for name, value in read.items())
     return text
+
+
+def _linked(text: str) -> Any:
+    """Return the configuration that a link holds, as JSON or Base64 of it; None for none."""
+    match = _LINK.fullmatch(_without_edges(text[:LONGEST]))
+    query = match[1] if match else ""
+    if unquote(query).startswith("{"):
+        return _json_in(unquote(query))
+    members = dict(parse_qsl(query))
+    if members.get("url", "").startswith("vscode"):
+        return _linked(members["url"])
+    config = members.get("config", "")
+    if config.lstrip().startswith("{"):
+        return _json_in(config)
+    plain = config.replace(" ", "+").replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return _json_in(b64decode(plain + "=" * (-len(plain) % 4), validate=True).decode())
+    except ValueError:
+        return None
 
 
 def _json_in(text: str) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.http import QueryDict
@@ -127,6 +130,8 @@ def test_a_placeholder_in_an_address_is_named(acme: House, address: str) -> None
         "[your key]", "your-api-key-here", "Bearer <token>", "Bearer YOUR_TOKEN", "${input:api-key}", "xxxxxxxx",
         "sk-xxxxxxxx", "sk-...", "********", "changeme", "api_key_here", "process.env.API_KEY", "$(cat key)",
         '"YOUR_API_KEY"', "insert_key", "REPLACE_ME",
+        "sk-proj-****************abcd", "sk-...abcd", "eyJhbGciOi...", "sk-ant-api03-abc…xyz", "••••••••abcd", "abc***",
+        "undefined", "null", "None",
     ],
 )  # fmt: skip
 def test_a_placeholder_in_place_of_a_key_is_named_at_its_field(acme: House, key: str) -> None:
@@ -135,6 +140,69 @@ def test_a_placeholder_in_place_of_a_key_is_named_at_its_field(acme: House, key:
     form = sent(acme, authorization="headers", headers=f"X-Key: {key}")
     fault = form.errors.as_data()["headers"][0]
     assert (fault.code, "X-Key" in fault.messages[0]) == ("placeholder", True)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("API_KEY=sk-live-0123456789", "API_KEY"),
+        ("export OPENAI_API_KEY=abc123456", "OPENAI_API_KEY"),
+        ("x-api-key:abc123", "x-api-key"),
+        ("X-API-Key: abc", "X-API-Key"),
+        ("token=abc", "token"),
+        ("Authorization: Bearer abc", "Authorization"),
+        ("apiKey:abc", "apiKey"),
+    ],
+)
+def test_a_name_before_a_key_is_named_and_not_stored(acme: House, key: str, name: str) -> None:
+    fault = sent(acme, authorization="api_key", api_key=key).errors.as_data()["api_key"][0]
+    assert fault.code == "name_before_key"
+    assert f"“{name}”" in fault.messages[0]
+    assert "sk-live" not in fault.messages[0]
+
+
+@pytest.mark.parametrize("key", ["user:pass", "abc.def=", "my-token==", "a=b", "op://vault/item/key", "key-12345"])
+def test_a_key_that_only_looks_like_it_is_stored(acme: House, key: str) -> None:
+    assert sent(acme, authorization="api_key", api_key=key).is_valid()
+
+
+CONFIG = {"type": "http", "url": "https://8.8.8.8/mcp"}
+IN_BASE64 = base64.b64encode(json.dumps(CONFIG).encode()).decode()
+IN_URL = quote(json.dumps(CONFIG), safe="")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        f"https://cursor.com/en/install-mcp?name=shop&config={IN_BASE64}",
+        f"https://cursor.com/install-mcp?name=shop&config={quote(IN_BASE64, safe='')}",
+        f"cursor://anysphere.cursor-deeplink/mcp/install?name=shop&config={IN_BASE64}",
+        f"vscode:mcp/install?{IN_URL}",
+        f"vscode-insiders:mcp/install?{IN_URL}",
+        f"https://vscode.dev/redirect/mcp/install?name=shop&config={IN_URL}",
+        f"https://insiders.vscode.dev/redirect?url=vscode-insiders%3Amcp%2Finstall%3F{quote(IN_URL, safe='')}",
+    ],
+)
+def test_the_address_is_taken_out_of_a_link_that_installs_a_server(acme: House, link: str) -> None:
+    form = sent(acme, server_url=link)
+    fault = form.errors.as_data()["server_url"][0]
+    assert (fault.code, "https://8.8.8.8/mcp" in fault.messages[0]) == ("address_found", True), fault
+    assert form["server_url"].value() == "https://8.8.8.8/mcp"
+    assert "not taken over" not in fault.messages[0]
+
+
+def test_a_link_with_a_header_says_that_it_was_not_taken_over(acme: House) -> None:
+    config = CONFIG | {"headers": {"Authorization": "Bearer m4rk-0123456789"}}
+    packed = base64.b64encode(json.dumps(config).encode()).decode()
+    fault = sent(acme, server_url=f"https://cursor.com/install-mcp?config={packed}").errors.as_data()["server_url"][0]
+    assert "was not taken over" in fault.messages[0]
+    assert "m4rk" not in fault.messages[0]
+
+
+def test_a_link_without_a_remote_server_offers_nothing() -> None:
+    packed = base64.b64encode(b'{"command": "npx", "args": ["-y", "@acme/mcp"]}').decode()
+    assert pastes.addresses_in(f"cursor://anysphere.cursor-deeplink/mcp/install?name=x&config={packed}") == []
+    assert pastes.addresses_in("cursor://anysphere.cursor-deeplink/mcp/install?config=%%%") == []
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,14 @@ def test_from_the_address_to_the_sign_in_in_three_steps(scene: StartScene) -> No
         ("203.0.113.7", "203.0.113.7"),
         ("2001:db8::1", "2001:db8::1"),
         ("intranet", "intranet"),
+        ("acme.onrender.com", "Acme"),
+        ("acme-shop.ngrok-free.app", "Acme shop"),
+        ("mcp.acme.workers.dev", "Acme"),
+        ("shop-1234.europe-west1.run.app", "Shop 1234"),
+        ("shop-abc-uc.a.run.app", "Shop abc uc"),
+        ("x7y.lambda-url.eu-west-1.on.aws", "X7y"),
+        ("mcp.vercel.app", "Mcp"),
+        ("vercel.app", "Vercel"),
     ],
 )
 def test_a_name_is_made_of_the_host(host: str, name: str) -> None:

@@ -19,6 +19,7 @@ _UNTYPED: Final = frozenset({b"", b"text/plain", b"application/octet-stream"})  
 _BLANK: Final = b" \t\r\n" + codecs.BOM_UTF8
 _BEGINS_JSON: Final = (b"{", b"[", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BEGINS_STREAM: Final = (b":", b"data:", b"event:", b"id:", b"retry:")
+_MOST_BLANK: Final = 4 * 1024  # bytes before a body that are left out; with more it is what was announced
 _ENOUGH: Final = max(map(len, _BEGINS_STREAM))
 BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 _LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
@@ -50,12 +51,13 @@ async def beginning(chunks: AsyncIterator[bytes], dropped: Callable[[int], None]
 
     `dropped` is told with each chunk how many bytes of it were left out.
     """
-    first = b""
+    first, blank = b"", 0
     async for chunk in chunks:
         whole = first + chunk
         first = whole.lstrip(_BLANK)
+        blank += len(whole) - len(first)
         dropped(len(whole) - len(first))
-        if len(first) >= _ENOUGH or first.startswith((b"{", b"[", b":")):
+        if len(first) >= _ENOUGH or first.startswith((b"{", b"[", b":")) or blank > _MOST_BLANK:
             break
     return first
 

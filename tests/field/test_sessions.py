@@ -9,6 +9,7 @@ import pytest
 
 from tests.servers import kinds
 from tests.servers.field import old_ways
+from tests.servers.field.answers import raw
 from tests.servers.fixtures import StartServer
 from tests.servers.running import McpServer, Rule
 from tools import mcp_client
@@ -54,6 +55,59 @@ async def test_a_session_that_is_gone_is_opened_again_without_a_further_question
     server.expire_sessions()
     assert await echo(at(server)) == "x"
     assert (server.count("initialize"), server.count("ping"), server.executions("echo")) == (2, 0, 2)
+
+
+def ours(code: int, message: str, status: int = 200) -> Rule:
+    body = f'{{"jsonrpc":"2.0","id":ID,"error":{{"code":{code},"message":"{message}"}}}}'
+    return raw(body, status=status)
+
+
+IN_WORDS: dict[str, Rule] = {
+    "200, not initialized": ours(-32002, "Server not initialized"),
+    "200, not found": ours(-32001, "Session not found"),
+    "200, another code": ours(-32005, "Session not found or expired"),
+    "200, a code of the server": ours(-32000, "Server has not been initialized"),
+    "400, params": ours(-32602, "Invalid session ID", 400),
+    "400, internal": ours(-32603, "Session terminated", 400),
+    "409": kinds.answers(409, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Session expired"}}'),
+    "422": kinds.answers(422, b'{"error":"Unprocessable Entity: session expired"}'),
+    "500": kinds.answers(500, b'{"error":"Session not found"}'),
+    "500, ours": ours(-32603, "No valid session ID provided", 500),
+    "503 in text": kinds.answers(503, b"Unknown session", content_type="text/plain"),
+}
+
+
+@pytest.mark.parametrize("lost", IN_WORDS.values(), ids=IN_WORDS.keys())
+async def test_a_session_that_is_lost_in_words_is_opened_again(mcp_server: StartServer, lost: Rule) -> None:
+    server = mcp_server("legacy")
+    assert await echo(at(server)) == "x"
+    server.rules.insert(0, old_ways.loses_sessions(lost))
+    server.expire_sessions()
+    assert await echo(at(server)) == "x"
+    assert await echo(at(server)) == "x"
+    assert (server.executions("echo"), server.count("initialize")) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ours(-32602, "There is no yoga session at 5"),
+        ours(-32603, "The session of parliament is over", 400),
+        kinds.answers(500, b'{"error":"No session of that name"}'),
+        kinds.answers(502, b'{"error":"Session not found"}'),
+    ],
+    ids=["200", "400", "500", "502 of a proxy"],
+)
+async def test_words_about_a_session_of_the_tool_lose_none(mcp_server: StartServer, words: Rule) -> None:
+    server = mcp_server("legacy")
+    await echo(at(server))
+    server.rules.insert(0, kinds.only_on("tools/call", words))
+    with pytest.raises(mcp_client.McpError):
+        await echo(at(server))
+    assert (server.count("tools/call"), server.count("initialize")) == (2, 1)
+    del server.rules[0]
+    await echo(at(server))
+    assert server.requests[-1].headers["mcp-session-id"] == server.sessions[0]
 
 
 @pytest.mark.parametrize("status", [408, 409, 413, 422])

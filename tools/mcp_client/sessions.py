@@ -6,6 +6,7 @@ A caller says where sessions are kept (`Sessions`). Without that they are kept i
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -18,7 +19,7 @@ from mcp_types import METHOD_NOT_FOUND
 from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import wire
-from tools.mcp_client.errors import Challenged, TimedOut
+from tools.mcp_client.errors import Challenged, ServerFailed, TimedOut
 from tools.mcp_client.handshake import Session, open_session
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Clock, Listener, Reply
@@ -31,7 +32,7 @@ _BAD_REQUEST: Final = 400
 _GONE: Final = 404
 _SERVER_ERROR: Final = 500
 _NOT_OF_SESSIONS: Final = frozenset({408, 409, 413, 422, 499})  # about the request itself, which may have run
-_SESSION_FAULTS: Final = frozenset({-32000, -32001, -32600})
+_LOST: Final = re.compile(r"session|not (?:yet )?(?:been )?initiali[sz]ed|uninitiali[sz]ed", re.IGNORECASE)
 
 
 class Sessions(Protocol):
@@ -93,9 +94,9 @@ async def ask(
 ) -> Reply:
     """Send a request in the current session of `sessions`; one that the server no longer knows is replaced once.
 
-    Servers say that by 404, 400, 401 or 403: of such a request nothing was run. All but 404 may be about this request
-    or the credential only, so the server is asked first. `person` gets the server's questions meanwhile, from the
-    stream of this request or of the session.
+    Servers say that by 404, 400, 401 or 403, or in words with any other status: of such a request nothing was run. All
+    but 404 may be about this request or the credential only, so the server is asked first. `person` gets the server's
+    questions meanwhile, from the stream of this request or of the session.
     """
     for again in (True, False):
         session, is_new = await _until(deadline, sessions.current(server))
@@ -115,8 +116,8 @@ async def ask(
             if not isinstance(abandoned, TimedOut) or abandoned.kind != "connect":
                 in_background(_tell_cancelled(server, session, request))
             raise
-        except Challenged as refusal:
-            may_be_lost = again and not is_new and session.id is not None and not _lacks_scope(refusal)
+        except (Challenged, ServerFailed) as refusal:
+            may_be_lost = again and not is_new and session.id is not None and _may_be_about_it(refusal)
             if not (may_be_lost and await _until(deadline, _is_lost(server, session))):
                 raise
             await sessions.forgotten(server, session, gone=False)
@@ -213,10 +214,21 @@ def _may_be_lost(reply: Reply, *, is_new: bool) -> bool:
     """Whether a refusal may mean that the session is lost; False where the tool may have run."""
     if reply.status == _GONE:
         return True
-    if is_new or not _BAD_REQUEST <= reply.status < _SERVER_ERROR or reply.status in _NOT_OF_SESSIONS:
+    if is_new or reply.result is not None:
         return False
+    if _LOST.search(reply.said):
+        return True
     fault = reply.fault
-    return fault is None or not fault.ours or (fault.code in _SESSION_FAULTS and "session" in fault.message.lower())
+    about_it = not _BAD_REQUEST <= reply.status < _SERVER_ERROR or reply.status in _NOT_OF_SESSIONS
+    return not about_it and (fault is None or not fault.ours)
+
+
+def _may_be_about_it(refusal: Challenged | ServerFailed) -> bool:
+    """Whether a 401, 403 or 5xx may be about the session; a 5xx says so, and comes from the server itself."""
+    if isinstance(refusal, Challenged):
+        return not _lacks_scope(refusal)
+    of_a_proxy = ServerFailed(refusal.status, sent=True).outcome_unknown
+    return not of_a_proxy and _LOST.search(refusal.said) is not None
 
 
 async def _is_lost(server: Server, session: Session) -> bool:
@@ -246,6 +258,8 @@ async def _is_refused(server: Server, session: Session) -> bool:
         reply = await post(server, ping, deadline=asyncio.get_running_loop().time() + COURTESY_TIMEOUT)
     except Challenged:
         return True
+    except ServerFailed as failure:
+        return _may_be_about_it(failure)
     except DuvoError:
         return False
     fault = reply.fault

@@ -15,11 +15,20 @@ class OAuthConfig(AppConfig):
     verbose_name = "Sign-ins"
 
     def ready(self) -> None:
-        """Connect the handler that revokes the tokens of a connection, however it is deleted."""
+        """Connect the handlers that revoke tokens: of a connection, however it is deleted, and those a change ends."""
+        from connections.forms.connection import changing  # noqa: PLC0415 - as below
+
         pre_delete.connect(_revoke_tokens, sender="connections.Connection", dispatch_uid="oauth.revoke")
+        changing.connect(_end_sign_ins, dispatch_uid="oauth.end")
 
 
 def _revoke_tokens(instance: Any, **_: Any) -> None:
     from oauth import revoking  # noqa: PLC0415 - models are not loaded yet when this module is
 
     revoking.revoke_on_delete(instance)
+
+
+def _end_sign_ins(connection: Any, before: Any, **_: Any) -> None:
+    from oauth import revoking  # noqa: PLC0415 - as above
+
+    revoking.end_unfit(connection, before)

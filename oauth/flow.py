@@ -36,6 +36,7 @@ from oauth.protocol.choices import ClientKind
 from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
 from oauth.responses import AuthorizationResponse
+from oauth.token_endpoint import Client
 
 _STEP_UPS_COUNT_FOR = timedelta(days=1)
 _MOST_PENDING = 20  # sign-ins of one person to one connection under way, or just over
@@ -114,9 +115,10 @@ def complete(response: AuthorizationResponse) -> Completed:
     try:
         if response.error:
             raise ProviderRefused(response.error)
-        tokens = _exchange(pending, server, response.code)
+        client = registering.client_of(pending.registration, server)
+        tokens = _exchange(pending, server, client, response.code)
         sign_in = _store(
-            connection, pending.registration, server, tokens,
+            connection, pending.registration, server, client, tokens,
             person=response.user, asked=pending.scopes, resource=pending.resource, made_for=pending.basis,
         )  # fmt: skip
     except DuvoError as failure:
@@ -155,7 +157,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
     form = token_endpoint.form("client_credentials", scope=scopes, resource=resource)
     tokens = egress.run(token_endpoint.grant(found.server, client, form))
     sign_in = _store(
-        connection, registration, found.server, tokens,
+        connection, registration, found.server, client, tokens,
         person=None, asked=scopes, resource=resource, made_for=made_for,
     )  # fmt: skip
     audit.record(
@@ -301,8 +303,7 @@ def _check_keys(pending: PendingAuthorization, server: ServerMetadata) -> None:
         registering.client_of(pending.registration, server)
 
 
-def _exchange(pending: PendingAuthorization, server: ServerMetadata, code: str) -> Tokens:
-    client = registering.client_of(pending.registration, server)
+def _exchange(pending: PendingAuthorization, server: ServerMetadata, client: Client, code: str) -> Tokens:
     form = token_endpoint.form(
         "authorization_code",
         code=code,
@@ -317,6 +318,7 @@ def _store(
     connection: Connection,
     registration: Registration,
     server: ServerMetadata,
+    client: Client,
     tokens: Tokens,
     *,
     person: User | None,
@@ -326,7 +328,8 @@ def _store(
 ) -> SignIn:
     """Store a new sign-in in place of the previous one, and have the connection checked with it.
 
-    Revokes the tokens and raises CallbackRefused if the connection is no longer what they were `made_for`.
+    Revokes the tokens, by the `client` that got them, and raises CallbackRefused if the connection is no longer what
+    they were `made_for`.
     """
     now = timezone.now()
     owner = _owner(connection, person) if person else None
@@ -348,7 +351,7 @@ def _store(
     with transaction.atomic():
         stored = _replace(sign_in, made_for, now)
     if not stored:
-        revoking.revoke(sign_in)
+        revoking.revoke(sign_in, client)
         raise responses.changed()
     return sign_in
 

@@ -9,21 +9,26 @@ from uuid import UUID
 
 from django.db import transaction
 
-from connections import audit, egress, shares
+from connections import audit, deleting, egress, shares
 from connections.errors import DuvoError
 from connections.models import Connection, Tenant
 from connections.notices import notices
+from connections.threads import in_thread
 from oauth import credential_state, discovering, registering, token_endpoint
 from oauth.errors import CannotSignIn
 from oauth.models import SignIn
+from oauth.token_endpoint import Client
 
 
-def revoke(sign_in: SignIn) -> str:
-    """Revoke the tokens of a sign-in and return a code for how that went; the caller deletes the row."""
+def revoke(sign_in: SignIn, client: Client | None = None) -> str:
+    """Revoke the tokens of a sign-in and return a code for how that went; the caller deletes the row.
+
+    Without a `client`, by that of its registration with the secret that is stored now.
+    """
     if not sign_in.sealed:
         return "nothing_left"
     try:
-        work = _request(sign_in)
+        work = _request(sign_in, client)
         if work is None:
             return "not_offered"
         egress.run(work())
@@ -45,6 +50,22 @@ def prune(connection: Connection) -> None:
             audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
 
 
+def end_unfit(connection: Connection, before: Connection) -> None:
+    """End the sign-ins that a change of their connection leaves without use, and have their tokens revoked.
+
+    By the client of `before`, in the background once the change is committed: what is stored from then on is another
+    client's secret, or none. Those of a suspended organization wait for `prune`, as nothing is sent for it.
+    """
+    if _is_suspended(connection):
+        return
+    for sign_in in SignIn.objects.filter(connection=connection).select_related("registration", "owner"):
+        if not sign_in.fits(connection):
+            sign_in.connection = sign_in.registration.connection = before
+            _revoke_later(sign_in)
+            SignIn.objects.filter(pk=sign_in.pk).delete()
+            notices.resolve(connection, sign_in.owner)
+
+
 def abandoned(work: shares.Work | None = None) -> list[UUID]:
     """Return the connections that have sign-ins of people who may no longer act."""
     connections = Connection.objects.filter(pk__in=SignIn.objects.abandoned().order_by().values("connection"))
@@ -62,15 +83,10 @@ def forget_abandoned(connection_id: UUID) -> None:
 def revoke_on_delete(connection: Connection) -> None:
     """Revoke the tokens of a connection in the background, once its deletion is committed."""
     for sign_in in SignIn.objects.filter(connection=connection, ended_at=None).select_related("registration"):
-        try:
-            work = _request(sign_in)
-        except DuvoError:
-            continue
-        if work is not None:
-            transaction.on_commit(partial(_submit, work))
+        _revoke_later(sign_in)
 
 
-def _request(sign_in: SignIn) -> Callable[[], Coroutine[Any, Any, None]] | None:
+def _request(sign_in: SignIn, client: Client | None = None) -> Callable[[], Coroutine[Any, Any, None]] | None:
     """Return what begins the revocation, None where the provider offers none.
 
     Raises SealBroken, and CannotSignIn, also while the organization is suspended: then nothing is sent anywhere.
@@ -82,7 +98,7 @@ def _request(sign_in: SignIn) -> Callable[[], Coroutine[Any, Any, None]] | None:
     server = discovering.server_of(sign_in.server)
     if not server.revocation_endpoint:
         return None
-    tokens, client = sign_in.tokens(), registering.client_of(sign_in.registration, server)
+    tokens, client = sign_in.tokens(), client or registering.client_of(sign_in.registration, server)
     if tokens.refresh_token:
         return partial(token_endpoint.revoke, server, client, tokens.refresh_token, "refresh_token")
     return partial(token_endpoint.revoke, server, client, tokens.access_token, "access_token")
@@ -93,12 +109,31 @@ def _is_suspended(connection: Connection) -> bool:
     return Tenant.objects.filter(pk=connection.tenant_id, suspended_at__isnull=False).exists()
 
 
-def _submit(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    egress.submit(_quietly(work))
-
-
-async def _quietly(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _revoke_later(sign_in: SignIn) -> None:
+    """Revoke the tokens in the background once the transaction is committed; all that is needed for it is read now."""
+    work, outcome = None, "nothing_left"
     try:
-        await work()
-    except DuvoError:
-        return  # the row is gone: nobody is left to tell
+        if sign_in.sealed:
+            work, outcome = _request(sign_in), "not_offered"
+    except DuvoError as failure:
+        outcome = failure.code
+    transaction.on_commit(lambda: egress.submit(_carry_out(work, sign_in, outcome)))
+
+
+async def _carry_out(work: Callable[[], Coroutine[Any, Any, None]] | None, sign_in: SignIn, outcome: str) -> None:
+    try:
+        if work is not None:
+            await work()
+            outcome = "revoked"
+    except DuvoError as failure:
+        outcome = failure.code
+    await in_thread(_record, sign_in, outcome)
+
+
+def _record(sign_in: SignIn, outcome: str) -> None:
+    """Record how the revocation went, unless the connection is gone, too: its own deletion is on record."""
+    rows = Connection.objects.filter(pk=sign_in.connection_id)
+    with deleting.may_vanish(rows):
+        connection = rows.select_related("tenant").get()
+        audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
+        credential_state.settle(connection)

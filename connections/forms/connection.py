@@ -21,6 +21,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import transaction
 from django.db.models import Model, Value
 from django.db.models.functions import Lower
+from django.dispatch import Signal
 
 from connections import audit, changes, checking, names, quotas
 from connections.forms.address import AddressFields
@@ -41,6 +42,7 @@ _NO_SETTINGS = ("keep_url_secret", "move_url_secret", "carried_secret")
 LARGEST_ANSWER = 10_000_000  # bytes
 PREFIX_TAKEN = "The tools of another connection of this organization begin with this. Choose a different one."
 NAME_TAKEN = "Another connection of this organization has this name. Choose a different one."
+changing = Signal()  # `before` becomes `connection`, in a transaction; the secrets of before are still stored
 
 
 class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
@@ -278,6 +280,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
                 connection.save(force_insert=True)
             else:
                 self._write_changes(connection, self.before)
+                changing.send(ConnectionForm, connection=connection, before=self.before)
             changed_secrets = self.save_secrets(connection)
             self._reset_states(connection, secret_changed=bool(changed_secrets))
             fields = [

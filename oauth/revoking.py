@@ -11,7 +11,7 @@ from django.db import transaction
 
 from connections import audit, deleting, egress, shares
 from connections.errors import DuvoError
-from connections.models import Connection, Tenant
+from connections.models import Connection, Tenant, User
 from connections.notices import notices
 from connections.threads import in_thread
 from oauth import credential_state, discovering, registering, token_endpoint
@@ -83,6 +83,13 @@ def forget_abandoned(connection_id: UUID) -> None:
 def revoke_on_delete(connection: Connection) -> None:
     """Revoke the tokens of a connection in the background, once its deletion is committed."""
     for sign_in in SignIn.objects.filter(connection=connection, ended_at=None).select_related("registration"):
+        _revoke_later(sign_in)
+
+
+def revoke_of(person: User) -> None:
+    """Revoke a person's own tokens in the background, once the deletion of the person is committed."""
+    rows = SignIn.objects.filter(owner=person, ended_at=None)
+    for sign_in in rows.select_related("connection", "registration__connection"):
         _revoke_later(sign_in)
 
 

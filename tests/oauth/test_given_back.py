@@ -159,3 +159,41 @@ def test_a_sign_in_that_comes_too_late_is_revoked_by_its_client(scene: StartScen
         assert coming.result().status_code == 400
         pool.submit(let_go).result()
     assert scene.auth.refresh_tokens == []
+
+
+# --- people who are deleted -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("door", ["page", "list", "queryset"])
+def test_what_a_deleted_person_had_is_revoked(scene: StartScene, superuser: User, signed_in: Any, door: str) -> None:
+    scene = confidential(scene, "client_secret_post", sharing="personal")
+    member = signed_in(scene.house.member)
+    scene.come_back(approve(scene.press("sign-in", member)["Location"]), member)
+    kept = SignIn.objects.get(owner=scene.house.member).tokens().refresh_token
+    staff, gone = signed_in(superuser), scene.house.admin.pk
+    if door == "page":
+        assert staff.post(f"/admin/connections/user/{gone}/delete/", {"post": "yes"}).status_code == 302
+    elif door == "list":
+        chosen = {"action": "delete_selected", "_selected_action": [gone], "post": "yes"}
+        assert staff.post("/admin/connections/user/", chosen).status_code == 302
+    else:
+        User.objects.filter(pk=gone).delete()
+    assert not User.objects.filter(pk=gone).exists()
+    eventually(outcomes, "the record of the revocation")
+    assert outcomes() == ["revoked"]
+    assert scene.auth.refresh_tokens == [kept], "nobody else's"
+    assert scene.state == ("ready", "")
+
+
+def test_the_organizations_own_sign_in_outlives_who_made_it(scene: StartScene) -> None:
+    scene = confidential(scene, "client_secret_post")
+    scene.house.admin.delete()
+    assert (outcomes(), scene.auth.at("/revoke"), SignIn.objects.count()) == ([], [], 1)
+
+
+def test_of_who_is_deleted_from_a_suspended_organization_nothing_is_sent(scene: StartScene) -> None:
+    scene = confidential(scene, "client_secret_post", sharing="personal")
+    scene.house.tenant.suspend("Unpaid.")
+    scene.house.admin.delete()
+    eventually(outcomes, "the record")
+    assert (outcomes(), scene.auth.at("/revoke")) == (["organization_suspended"], [])

@@ -30,6 +30,7 @@ _SETTLED: Final = 120.0  # seconds after which everybody who is there has shown 
 _PATIENCE: Final = 0.5  # seconds that Redis may take
 
 logger = logging.getLogger(__name__)
+_began = time.time()  # of this process, which may be the first one after all were stopped for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,17 @@ def note(kind: str, keys: Sequence[str]) -> None:
         logger.debug("The keys of %s could not be shown: %s", kind, type(error).__name__)
 
 
-def keep_showing(kind: str, keys: Callable[[], Sequence[str]]) -> None:
-    """Show it from now on, in a thread of its own that ends with the process."""
+def keep_showing(kind: str, keys: Callable[[], Sequence[str]]) -> Callable[[], None]:
+    """Show it from now on, in a thread of its own; return what stops that."""
+    over = threading.Event()
 
     def show() -> None:
-        while True:
+        note(kind, keys())
+        while not over.wait(EVERY):
             note(kind, keys())
-            time.sleep(EVERY)
 
     threading.Thread(target=show, name="key-holders", daemon=True).start()
+    return over.set
 
 
 def seen() -> list[Holder] | None:
@@ -98,7 +101,7 @@ def is_lost(key: str) -> bool:
 def _known(url: str) -> frozenset[str] | None:
     """Return all keys that somebody has; None while that is not known."""
     try:
-        since = float(str(_redis(url).get(SINCE) or "inf"))
+        since = max(_began, float(str(_redis(url).get(SINCE) or "inf")))
     except (RedisError, OSError):
         return None
     holders = seen() if time.time() - since > _SETTLED else None

@@ -61,8 +61,6 @@ gc.collect()
 gc.freeze()
 gc.set_threshold(5_000, 5, 50)
 
-key_holders.keep_showing("web", sealing.key_ids)
-
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Serve one ASGI connection."""
@@ -149,14 +147,14 @@ async def _no_websocket(scope: dict[str, Any], receive: Receive, send: Send) -> 
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """Answer the events of the ASGI lifespan; there is nothing to prepare, and calls to be ended."""
-    while True:
-        kind = (await receive())["type"]
-        if kind == "lifespan.shutdown":  # also of calls that nobody waits for here
-            await closing.begin(settings.SHUTDOWN_GRACE_WEB)
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
-            return
+    """Show from the start on which keys this process has, and end its calls at the end."""
+    await receive()
+    stop_showing = key_holders.keep_showing("web", sealing.key_ids)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    stop_showing()
+    await closing.begin(settings.SHUTDOWN_GRACE_WEB)  # also for calls that nobody waits for here
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 async def _stream(answer: StreamingHttpResponse, receive: Receive, send: Send) -> None:

@@ -53,6 +53,7 @@ class Story:
     port: int
     sample: Sample
     say: Callable[[str], None]
+    stays: bool = True  # whether there is anything to sign in to afterwards
     step: int = 0
 
     def tell(self) -> None:
@@ -69,7 +70,9 @@ class Story:
         warehouse = self.connect_with_oauth(acme)
         self.sign_in(warehouse, passwords)
         self.call_as_person(token)
-        self.say_where_to_go_on(passwords, warehouse)
+        self.say("\nEvery step worked.")
+        if self.stays:
+            self.say_where_to_go_on(passwords, warehouse)
 
     def people(self) -> dict[str, str]:
         """Make the organizations, an admin of each and the reviewer; return new passwords by user name."""
@@ -270,7 +273,7 @@ class Story:
 
     def say_where_to_go_on(self, passwords: dict[str, str], connection: Connection) -> None:
         """Print the passwords, and what to try."""
-        self.say(f"\nEvery step worked. Sign in at {self._site}/admin/ (passwords of this run):")
+        self.say(f"Sign in at {self._site}/admin/ (passwords of this run):")
         for name, password in passwords.items():
             self.say(f"  {name:<24} {password}")
         self.say(f"Press Sign out, and Sign in as Ada or Grace, at {self._site}{_page_of(connection)}")

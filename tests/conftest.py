@@ -147,10 +147,11 @@ def _sql_flush(_: object, __: object, tables: list[str], **___: object) -> list[
 
 
 @pytest.fixture
-def no_other_keys() -> None:
+def no_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process that there is has shown its keys by now: one that nobody has is lost."""
     with Redis.from_url(settings.REDIS_URL) as client:
         client.set(key_holders.SINCE, 1)
+    monkeypatch.setattr(key_holders, "_began", 1.0)
     key_holders.forget()
 
 

@@ -61,7 +61,14 @@ def live_server_url() -> Iterator[str]:
     from duvo.protocol import Protocol
 
     config = uvicorn.Config(
-        application, host="127.0.0.1", port=0, http=Protocol, proxy_headers=False, log_config=None, access_log=False
+        application,
+        host="127.0.0.1",
+        port=0,
+        http=Protocol,
+        lifespan="off",
+        proxy_headers=False,
+        log_config=None,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), name="live", daemon=True)

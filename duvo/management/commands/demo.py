@@ -66,7 +66,8 @@ class Command(BaseCommand):
         async with processes.running(port=port, data=data, more=servers) as tree:
             await tree.unless_stopped(processes.until_listening(key_port, "The sample MCP server"))
             await tree.unless_stopped(processes.until_listening(sign_in_port, "The sample that people sign in to"))
-            await tree.unless_stopped(asyncio.to_thread(self._tell, demo.Story(port, sample, self.say)))
+            story = demo.Story(port, sample, self.say, stays=not once)
+            await tree.unless_stopped(asyncio.to_thread(self._tell, story))
             if not once:
                 self.say("\nCtrl-C stops it; what is stored stays for the next `make demo`.")
                 await tree.until_stopped()

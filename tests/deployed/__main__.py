@@ -21,10 +21,11 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m tests.deployed", description="A day of an operator.")
     arguments.add_argument("--quick", action="store_true", help="plain processes only, without upgrade and restore")
     arguments.add_argument("--processes", action="store_true", help="plain processes only")
+    arguments.add_argument("--built", action="store_true", help="take the image duvo-connections as it is")
     asked = arguments.parse_args()
     faults: list[str] = []
     if not (asked.quick or asked.processes):
-        faults += engine.play(_say)
+        faults += engine.play(_say, built=asked.built)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="duvo-deployed-") as folder:
         faults += Story(Path(folder), _say, quick=asked.quick).tell()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import PIPE
 
 import httpx2
 
 from duvo import stack
-from tests.deployed.callers import Callers, Phase
+from tests.deployed.callers import Callers
+from tests.deployed.judge import FINAL, Judge
 from tests.deployed.processes import BEFORE, THIS, Place, Version, new_key
 from tests.faults.house import Server, eventually
 from tests.loopback import NO_TLS
@@ -21,20 +21,17 @@ from tests.versions import previous
 
 PASSWORD = "correct horse battery staple"
 USER = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "DJANGO_SUPERUSER_EMAIL": "root@duvo.example"}
-FINAL = "('succeeded', 'failed', 'cancelled', 'timed_out', 'outcome_unknown')"
 IN_NO_HURRY = {"both", "beat"}  # processes that seal nothing in this story: the quick one leaves them alone
-_WIDTHS = (26, 9, 7, 6, 5, 9, 8, 9)
-_HEAD = ("phase", "answered", "503", "cut", "?", "failed", "seconds", "")
 
 Say = Callable[[str], None]
 
 
 class Story:
-    """The story in one place, and the faults that it found."""
+    """The story in one place."""
 
     def __init__(self, folder: Path, say: Say, *, quick: bool) -> None:
-        self._folder, self._say, self._quick = folder, say, quick
-        self.faults: list[str] = []
+        self._folder, self._quick = folder, quick
+        self._judge = Judge(say)
 
     def tell(self) -> list[str]:
         """Play it; return what went wrong."""
@@ -43,11 +40,11 @@ class Story:
         try:
             self._play(place)
         except BaseException:
-            self._say(place.log())
+            self._judge.say(place.log())
             raise
         finally:
             place.close()
-        return self.faults
+        return self._judge.faults
 
     def _play(self, place: Place) -> None:
         server, token = self._first_user(place)
@@ -56,40 +53,43 @@ class Story:
         callers = Callers(place.bases, token)
         callers.start()
         try:
-            self._row(_HEAD)
+            self._judge.head()
             self._day(place, callers)
         finally:
             callers.stop()
         for role in reversed(list(place.running)):
             place.stop(role)
-        self._count(place, server, callers)
+        open_ = place.rows(f"SELECT id, state FROM tools_call WHERE state NOT IN {FINAL}")  # noqa: S608 - ours
+        self._judge.count(server.executions(), callers, open_)
         if not self._quick:
             self._restore(place, server)
 
     def _day(self, place: Place, callers: Callers) -> None:
-        with self._phase(callers, "calls"):
+        with self._judge.phase(callers, "calls"):
             time.sleep(2)
         if place.version is not THIS:
-            with self._phase(callers, "upgrade"):
+            with self._judge.phase(callers, "upgrade"):
                 place.version, before = THIS, place.version
                 place.manage("migrate", "--verbosity", "0")
                 self._replace_all(place, callers, drained=before.drained)
         old, new = place.keys[0], new_key()
-        with self._phase(callers, "new key last"):
+        with self._judge.phase(callers, "new key last"):
             place.keys = [old, new]
             self._replace_all(place, callers)
-        with self._phase(callers, "new key first, rotate"):
+        with self._judge.phase(callers, "new key first, rotate"):
             place.keys = [new, old]
             self._replace_all(place, callers)
             place.manage("rotate_seals")
         if not self._quick:
             said = place.manage("seals")
-            self._expect("or dropped if it is older" in said, f"`manage.py seals` does not let the old key go:\n{said}")
-            with self._phase(callers, "old key dropped"):
+            self._judge.expect(
+                "or dropped if it is older" in said, f"`manage.py seals` does not let the old key go:\n{said}"
+            )
+            with self._judge.phase(callers, "old key dropped"):
                 place.keys = [new]
                 self._replace_all(place, callers)
                 place.dump(place.folder / "dump")
-        with self._phase(callers, "deaths", unknown_allowed=True):
+        with self._judge.phase(callers, "deaths", unknown_allowed=True):
             for role in ("web-1", "calls"):
                 place.kill(role)
                 time.sleep(1)
@@ -132,24 +132,8 @@ class Story:
             assert mark is not None, page.text
             form = {"csrfmiddlewaretoken": mark[1], "username": "root@duvo.example", "password": PASSWORD}
             answer = browser.post("/admin/login/", data=form, headers={"Referer": f"{place.bases[0]}/admin/login/"})
-        self._expect(answer.status_code == 302, f"the first user cannot sign in: {answer.status_code}")
+        self._judge.expect(answer.status_code == 302, f"the first user cannot sign in: {answer.status_code}")
         return server, token
-
-    def _count(self, place: Place, server: Server, callers: Callers) -> None:
-        """Compare what callers were told with what the server was made to do and what the rows say."""
-        executions = server.executions()
-        doubled = [marker for marker, times in executions.items() if times > 1]
-        self._expect(not doubled, f"executed more than once: {doubled}")
-        lost = [marker for marker, what in callers.made.items() if what == "succeeded" and not executions.get(marker)]
-        self._expect(not lost, f"answered and never executed: {lost}")
-        late = [marker for marker, what in callers.made.items() if what == "refused" and executions.get(marker)]
-        self._expect(not late, f"refused and executed all the same: {late}")
-        open_ = place.rows(f"SELECT id, state FROM tools_call WHERE state NOT IN {FINAL}")  # noqa: S608 - ours
-        self._expect(not open_, f"calls without an end: {open_}")
-        self._say(
-            f"{len(callers.made)} calls, {sum(executions.values())} executions: "
-            f"{len(doubled)} doubled, {len(lost)} lost, {len(open_)} without an end"
-        )
 
     def _restore(self, place: Place, server: Server) -> None:
         """Restore the dump into an empty place: nothing that was open there is sent, and new calls are made."""
@@ -160,47 +144,21 @@ class Story:
                 other.keys = place.keys
                 other.restore(place.folder / "dump")
                 other.environment |= {key: place.environment[key] for key in ("SECRET_KEY",)}
-                self._say(other.manage("restored").strip())
+                self._judge.say(other.manage("restored").strip())
                 for role in other.roles:
                     other.start(role)
                 open_ = f"SELECT count(*) FROM tools_call WHERE state NOT IN {FINAL}"  # noqa: S608 - ours
                 eventually(lambda: other.rows(open_) == [(0,)], "the end of every call")
                 time.sleep(2)
-                self._expect(server.executions() == before, "the restored place has sent a call once more")
+                self._judge.expect(server.executions() == before, "the restored place has sent a call once more")
             finally:
                 other.close()
-        self._row(("restore", "", "", "", "", "", f"{time.monotonic() - began:.0f}", ""))
+        self._judge.say(f"restored and looked at in {time.monotonic() - began:.0f} s")
 
     def _version_before(self) -> Version:
         root = self._folder / "before"
         root.mkdir()
         if why_not := previous.unpack(root):
-            self._say(f"No upgrade is played: {why_not}.")
+            self._judge.say(f"No upgrade is played: {why_not}.")
             return THIS
         return Version(root, BEFORE, drained=True)
-
-    @contextmanager
-    def _phase(self, callers: Callers, name: str, *, unknown_allowed: bool = False) -> Iterator[None]:
-        callers.enter(name)
-        phase = callers.phase
-        yield
-        time.sleep(1)
-        self._judge(phase, unknown_allowed=unknown_allowed)
-
-    def _judge(self, phase: Phase, *, unknown_allowed: bool) -> None:
-        refused = sum(phase.refused.values())
-        seconds = time.monotonic() - phase.began
-        why = " ".join(f"{code}:{count}" for code, count in phase.refused.items())
-        cells = (phase.succeeded, refused, phase.cut, len(phase.unknown), len(phase.failed), f"{seconds:.0f}", why)
-        self._row((phase.name, *map(str, cells)))
-        self.faults += [f"{phase.name}: {what}" for what in phase.failed]
-        if not unknown_allowed:
-            self.faults += [f"{phase.name}: {marker} ended as unknown" for marker in phase.unknown]
-        self._expect(phase.succeeded > 0, f"{phase.name}: no call was answered")
-
-    def _row(self, cells: tuple[str, ...]) -> None:
-        self._say("".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip())
-
-    def _expect(self, holds: bool, otherwise: str) -> None:
-        if not holds:
-            self.faults.append(otherwise)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import sys
 from collections import Counter, defaultdict
 from contextlib import suppress
 from typing import Any
@@ -118,10 +119,10 @@ class Server:
     def __init__(self) -> None:
         self._deeds = Deeds()
 
-    async def serve(self) -> None:
-        """Answer on a free port of loopback until cancelled."""
-        server = await asyncio.start_server(self._converse, "127.0.0.1", 0, backlog=4096)
-        print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)  # noqa: T201
+    async def serve(self, host: str = "127.0.0.1", port: str = "0") -> None:
+        """Answer until cancelled, on a free port of loopback if nothing else is said."""
+        server = await asyncio.start_server(self._converse, host, int(port), backlog=4096)
+        print(f"http://{host}:{server.sockets[0].getsockname()[1]}", flush=True)  # noqa: T201
         await server.serve_forever()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -169,4 +170,4 @@ class Server:
 if __name__ == "__main__":
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    uvloop.run(Server().serve())
+    uvloop.run(Server().serve(*sys.argv[1:]))

@@ -11,7 +11,7 @@ from typing import Any
 from django.utils import timezone
 
 from connections import audit
-from connections.errors import SealBroken
+from connections.errors import SealBroken, SealKeyUnknown
 from connections.models import User
 from tools.calls import contents
 from tools.models import Call, StoredContent
@@ -27,7 +27,7 @@ def read_by(user: User, call: Call) -> tuple[Json, dict[str, Any] | None]:
     """
     try:
         opened = call.arguments_to_send(), call.result()
-    except SealBroken as broken:
+    except (SealBroken, SealKeyUnknown) as broken:
         _note(user, call, broken.code)
         raise
     _note(user, call)
@@ -41,7 +41,7 @@ def question_by(user: User, call: Call) -> dict[str, Any] | None:
     """
     try:
         question = call.question()
-    except SealBroken as broken:
+    except (SealBroken, SealKeyUnknown) as broken:
         _note(user, call, broken.code, question=True)
         raise
     if question is not None:
@@ -54,7 +54,7 @@ def download_by(user: User, content: StoredContent) -> bytes:
     call = content.call
     try:
         data = contents.opened(content)
-    except SealBroken as broken:
+    except (SealBroken, SealKeyUnknown) as broken:
         audit.record(user, "call.read", call, tenant=call.tenant, outcome=broken.code, content=content.number)
         raise
     audit.record(user, "call.read", call, tenant=call.tenant, content=content.number)

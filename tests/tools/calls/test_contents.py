@@ -441,7 +441,9 @@ def test_each_read_by_a_person_is_written_down_once(sort_out: Sort, acme: House)
     assert MARKER not in str(list(AuditEvent.objects.values()))
 
 
-def test_a_read_that_no_key_opens_is_written_down_as_failed(sort_out: Sort, acme: House, settings: Any) -> None:
+def test_a_read_that_no_key_opens_is_written_down_as_failed(
+    sort_out: Sort, acme: House, settings: Any, no_other_keys: None
+) -> None:
     call = sort_out(marked())
     settings.SEAL_KEYS = [NEW]
     with pytest.raises(SealBroken):

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from duvo import stack
-from tests.deployed.callers import Callers
+from tests.deployed.callers import CALLERS, Callers
 from tests.deployed.judge import FINAL, Judge
 from tests.deployed.processes import new_key
-from tests.faults.house import Server
+from tests.faults.house import Server, eventually
 
 PROJECT = "duvo-deployed"
 ADDRESS = "http://127.0.0.1:8000"
@@ -115,7 +115,7 @@ def _play(place: Containers, judge: Judge) -> None:
 def _day(place: Containers, judge: Judge, callers: Callers) -> None:
     judge.head()
     with judge.phase(callers, "calls"):
-        time.sleep(5)
+        eventually(lambda: callers.phase.succeeded > CALLERS, "an answer for each caller", 120)
     with judge.phase(callers, "upgrade"):
         place.manage("migrate")
         place.replace_all()

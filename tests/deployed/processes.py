@@ -80,7 +80,7 @@ class Place:
         """Run a module of this version's tests; return what it prints."""
         command = [sys.executable, "-m", module, *arguments]
         return subprocess.run(
-            command, cwd=self.version.root, env=self._now(), stdout=subprocess.PIPE, text=True, check=True
+            command, cwd=self.version.root, env=self._now(), capture_output=True, text=True, check=True
         ).stdout
 
     def start(self, role: str) -> None:

@@ -12,7 +12,7 @@ from subprocess import PIPE
 import httpx2
 
 from duvo import stack
-from tests.deployed.callers import Callers
+from tests.deployed.callers import CALLERS, Callers
 from tests.deployed.judge import FINAL, Judge
 from tests.deployed.processes import BEFORE, THIS, Place, Version, new_key
 from tests.faults.house import Server, eventually
@@ -66,7 +66,7 @@ class Story:
 
     def _day(self, place: Place, callers: Callers) -> None:
         with self._judge.phase(callers, "calls"):
-            time.sleep(2)
+            eventually(lambda: callers.phase.succeeded > CALLERS, "an answer for each caller", 120)
         if place.version is not THIS:
             with self._judge.phase(callers, "upgrade"):
                 place.version, before = THIS, place.version

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from csp.decorators import csp_update
 from django.apps import apps
 from django.conf import settings
@@ -33,7 +35,7 @@ from connections.people import members  # noqa: F401 - registers its pages
 from connections.states import TROUBLE, shows
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, TenantAdmin, person
 
-admin.site.unregister(Group)
+admin.site.unregister([Group, EmailAddress, Authenticator])  # pages of other apps, which know no organization
 admin.site.register(Tenant, OrganizationAdmin)
 admin.site.register(Notice, NoticeAdmin)
 

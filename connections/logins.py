@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from connections import audit, metrics, throttle
 from connections.clients import address_of
 from connections.context import visitor
+from connections.digests import keyed
 from connections.models import Tenant, User
 from connections.passwords import account_digests, paused
 from connections.sessions import BEGAN
@@ -42,13 +43,13 @@ def _signed_in(*, request: HttpRequest, user: User, **_: Any) -> None:
         return
     request.signed_in = user  # type: ignore[attr-defined] # the middleware marks this browser with a cookie
     metrics.count("sign_ins", outcome="succeeded")
-    _record(user, "user.signed_in", user, request)
+    record(user, "user.signed_in", user, request)
 
 
 @receiver(user_logged_out)
 def _signed_out(*, request: HttpRequest, user: User | None, **_: Any) -> None:
     if user is not None and request.method is not None:
-        _record(user, "user.signed_out", user, request)
+        record(user, "user.signed_out", user, request)
 
 
 @receiver(user_login_failed)
@@ -72,12 +73,14 @@ def _password_changed(*, instance: User, created: bool, **_: Any) -> None:
         return
     request = visitor.get()
     actor = getattr(request, "user", None)
-    _record(actor if isinstance(actor, User) else "system", "user.password_changed", instance, request)
+    record(actor if isinstance(actor, User) else "system", "user.password_changed", instance, request)
+    key = request.session.session_key if request is not None and actor == instance else None
+    instance.end_browsers(but=keyed("session", key) if key else ())  # the others know the old password only
 
 
 def note_wrong_password(user: User, request: HttpRequest) -> None:
     """Record that a signed-in person wanted to change the password and did not know the old one."""
-    _record(user, "user.password_change_failed", user, request, outcome="refused")
+    record(user, "user.password_change_failed", user, request, outcome="refused")
 
 
 def _record_failure(name: str, action: str, request: HttpRequest | None) -> None:
@@ -87,7 +90,7 @@ def _record_failure(name: str, action: str, request: HttpRequest | None) -> None
     ):
         return
     if user is not None:
-        _record("nobody", action, user, request, outcome="refused")
+        record("nobody", action, user, request, outcome="refused")
         return
     account = Account(account_digests(name)[0])
     audit.record(
@@ -96,10 +99,12 @@ def _record_failure(name: str, action: str, request: HttpRequest | None) -> None
     )  # fmt: skip
 
 
-def _record(actor: User | str, action: str, user: User, request: HttpRequest | None, *, outcome: str = "ok") -> None:
+def record(
+    actor: User | str, action: str, user: User, request: HttpRequest | None, *, outcome: str = "ok", **data: object
+) -> None:
     """Record an event for each organization of the person, whose admins see it."""
     tenants: list[Tenant | None] = list(Tenant.objects.filter(memberships__user=user))
     for tenant in tenants or [None]:
         audit.record(
-            actor, action, user, tenant=tenant, outcome=outcome, address=address_of(request) if request else ""
+            actor, action, user, tenant=tenant, outcome=outcome, address=address_of(request) if request else "", **data
         )

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.db.models import Model, Q, QuerySet
 
 from connections import sealed_files, sealing
 from connections.errors import SealBroken, SealKeyUnknown
+from connections.people import second_factor
 
 _AT_ONCE = 200
 
@@ -48,6 +51,7 @@ def rotate() -> Iterator[Progress]:
         yield from _rotate(model, field, _sealed_with_older_keys(model, field), _reseal)
     for model, field in sealed_file_columns():
         yield from _rotate(model, field, _in_files_of_older_keys(model, field), _reseal_file)
+    yield from _rotate(Authenticator, "data", _second_factors_of_older_keys(), _reseal_second_factor)
 
 
 def _rotate(
@@ -96,5 +100,29 @@ def _reseal_file(model: type[Model], row: Model, field: str) -> bool:
     except (SealBroken, SealKeyUnknown):
         return False
     after = sealed_files.write(before.rpartition("-")[0], data, context=context)
+    model._default_manager.filter(pk=row.pk, **{field: before}).update(**{field: after})  # noqa: SLF001
+    return True
+
+
+def _second_factors_of_older_keys() -> QuerySet[Model]:
+    """Return those whose secret, which lies among other data, an older key has sealed."""
+    old = Q()
+    for name in second_factor.SEALED:
+        older = ~Q(**{f"data__{name}__startswith": sealing.current_prefix()})
+        old |= Q(**{f"data__{name}__isnull": False}) & older
+    rows: QuerySet[Model] = Authenticator.objects.filter(old).order_by("pk")
+    return rows
+
+
+def _reseal_second_factor(model: type[Model], row: Model, field: str) -> bool:
+    before: dict[str, Any] = getattr(row, field)
+    after = dict(before)
+    try:
+        for name in second_factor.SEALED:
+            if name in before:
+                secret = sealing.unseal_bytes(before[name], context=second_factor.CONTEXT)
+                after[name] = sealing.seal_bytes(secret, context=second_factor.CONTEXT)
+    except SealBroken:
+        return False
     model._default_manager.filter(pk=row.pk, **{field: before}).update(**{field: after})  # noqa: SLF001
     return True

@@ -38,7 +38,8 @@ def take(*buckets: Bucket) -> float:
 
 def give_back(*buckets: Bucket) -> None:
     """Return a try that did no harm."""
-    _ask(-1, buckets)
+    if buckets:
+        _ask(-1, buckets)
 
 
 class Local:

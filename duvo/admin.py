@@ -6,26 +6,55 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.contrib.admin.views.main import ERROR_FLAG
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.views import LoginView
 from django.db import DataError
 from django.http import HttpRequest, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import SimpleTemplateResponse, TemplateResponse
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, reverse
 
 from connections import statement_timeouts
 from connections.logins import note_wrong_password
 from connections.models import Tenant, User
 from connections.passwords import take_a_try
+from connections.people import second_factor
+from connections.people.account import ORGANIZATION
 from connections.tenancy import person
 
 SAFE = {"GET", "HEAD"}
+# Views of somebody whose organization requires a second factor and who has none yet.
+WITHOUT_SECOND_FACTOR = {"logout", "password_change", "password_change_done", "i18n_javascript"}
 PAGES = [
     "Connection", "Tenant", "Membership", "Invitation", "User", "AuditEvent",
     "Notice", "Tool", "Assignment", "Call", "Probe", "AccessToken",
 ]  # fmt: skip
+
+
+class SignInForm(AuthenticationForm):
+    """The name and the password of a person."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Name the field for what most people enter."""
+        super().__init__(*args, **kwargs)
+        self.fields["username"].label = "E-mail address or user name"
+
+
+class SignInView(LoginView):
+    """The way in with a password."""
+
+    template_name = "admin/login.html"
+    authentication_form = SignInForm
+
+    def form_valid(self, form: AuthenticationForm) -> Any:
+        """Go on with the second factor, or to the page that was asked for."""
+        user = form.get_user()
+        assert isinstance(user, User)  # noqa: S101 - the one user model there is
+        return second_factor.begin(self.request, user, self.get_success_url())
 
 
 class DuvoAdminSite(AdminSite):
@@ -34,7 +63,6 @@ class DuvoAdminSite(AdminSite):
     site_header = "Duvo Connections"
     site_title = "Duvo Connections"
     index_title = "Your organization"
-    login_form = AuthenticationForm
     site_url = None
     enable_nav_sidebar = True
 
@@ -43,6 +71,7 @@ class DuvoAdminSite(AdminSite):
         user = request.user
         if not (isinstance(user, User) and user.is_active):
             return False
+        user.act_in(request.session.get(ORGANIZATION))
         return user.is_superuser or user.is_reviewer or bool(user.roles)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
@@ -50,6 +79,16 @@ class DuvoAdminSite(AdminSite):
         if person(request).is_superuser and not Tenant.objects.exists():
             return redirect("start")
         return super().index(request, extra_context)
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Show the way in; after the right password the second factor is asked for, of who has one."""
+        if request.method == "GET" and self.has_permission(request):
+            return redirect("admin:index")
+        context = {**self.each_context(request), "title": "Sign in", "app_path": request.get_full_path()}
+        context["passkeys"] = second_factor.offers_passkeys()
+        if REDIRECT_FIELD_NAME not in request.GET | request.POST:
+            context[REDIRECT_FIELD_NAME] = reverse("admin:index")
+        return SignInView.as_view(extra_context=context | (extra_context or {}))(request)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Change one's own password; raises TooManyTries when the old one was wrong too often."""
@@ -79,6 +118,9 @@ class DuvoAdminSite(AdminSite):
 
         @wraps(view)
         def bounded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            here = getattr(view, "__name__", "")
+            if here not in WITHOUT_SECOND_FACTOR and second_factor.is_missing(person(request)):
+                return _led_to_set_one_up(request)
             if request.method not in SAFE:
                 return view(request, *args, **kwargs)
             try:
@@ -97,3 +139,8 @@ class DuvoAdminSite(AdminSite):
         """Leave out "view on site", which tells which ids of any model exist, and look-ups that no form makes."""
         unwanted = {"view_on_site", "autocomplete"}
         return [pattern for pattern in super().get_urls() if getattr(pattern, "name", None) not in unwanted]
+
+
+def _led_to_set_one_up(request: HttpRequest) -> HttpResponseRedirect:
+    messages.info(request, "Your organization requires a second factor. Set one up, and everything is there again.")
+    return redirect("account")

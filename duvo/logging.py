@@ -22,7 +22,7 @@ from duvo.middleware import Middleware
 # servers set their loggers up before they load the product, which takes them away again, whatever their options say.
 _ACCESS = ("uvicorn.access", "gunicorn.access", "hypercorn.access", "daphne.access", "django.server")
 # These log bodies, headers and arguments at DEBUG: secrets. They stay at WARNING whatever the level.
-_TALKATIVE = ("httpcore2", "httpx2", "hpack", "asyncio", "mcp", "kombu", "amqp", "celery.pool", "uvicorn.asgi")
+_TALKATIVE = ("httpcore2", "httpx2", "hpack", "asyncio", "mcp", "kombu", "amqp", "celery.pool", "uvicorn.asgi", "fido2")
 _GOOD_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 

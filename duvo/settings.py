@@ -56,6 +56,9 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
     "connections",
     "oauth",
     "tools",
@@ -75,6 +78,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "duvo.try_later.TryLaterMiddleware",
     "duvo.database_failures.DatabaseFailureMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -133,6 +137,21 @@ SESSION_COOKIE_AGE = 12 * 3600  # seconds without a request
 SESSION_LONGEST = 7 * 24 * 3600  # seconds from the sign-in
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"  # also when the address to go back to is refused
+PASSWORD_RESET_TIMEOUT = 3600  # seconds that the link to a new password works
+# django-allauth has the second factors; signing in, limits and mails are ours (connections.people.second_factor).
+ACCOUNT_ADAPTER = "connections.people.second_factor.AccountAdapter"
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_RATE_LIMITS = MFA_RATE_LIMITS = False
+MFA_ADAPTER = "connections.people.second_factor.MFAAdapter"
+MFA_FORMS = {"activate_totp": "connections.people.second_factor.TotpForm"}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_TOTP_ISSUER = "Duvo Connections"
+MFA_TOTP_TOLERANCE = 1  # codes before and after: clocks of phones differ by some seconds
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
@@ -150,6 +169,7 @@ SERVESTATIC_USE_FINDERS = not _collected
 
 _https = PUBLIC_URL.startswith("https://")
 SECURE_SSL_REDIRECT = _https
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not _https  # browsers allow keys over plain http on loopback
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]  # asked inside a network, past the proxy
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.trust_forwarded_proto else None
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
@@ -258,6 +278,7 @@ CELERY_TASK_ROUTES = {
     "oauth.forget_abandoned": {"queue": "probes"},
     "oauth.discover_again": {"queue": "probes"},
     "connections.deliver_notice": {"queue": "probes"},
+    "connections.mail_new_password": {"queue": "probes"},
 }
 # What talks to strangers has clocks of its own, a minute or two at most; these end a process that they did not reach.
 CELERY_TASK_SOFT_TIME_LIMIT = 150  # seconds

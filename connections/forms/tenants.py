@@ -111,7 +111,8 @@ class OrganizationForm(ShownForm):
     class Meta:
         model = Tenant
         fields = [
-            "name", "webhook_url", "unposted", "retention_days", "decision_hours", "max_token_days", "max_concurrency",
+            "name", "require_second_factor", "webhook_url", "unposted", "retention_days", "decision_hours",
+            "max_token_days", "max_concurrency",
             "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_sessions",
             "max_stored",
         ]  # fmt: skip

@@ -25,12 +25,14 @@ from connections.models.invitations import Invitation
 from connections.models.moves import StateMove
 from connections.models.notices import OF_CALLS, Bulletin, Kind, Matter, Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
+from connections.models.sessions import BrowserSession
 
 __all__ = [
     "ACTING",
     "OF_CALLS",
     "AuditEvent",
     "Authorization",
+    "BrowserSession",
     "Bulletin",
     "Connection",
     "ConnectionQuerySet",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
+from django.contrib.sessions.models import Session
 from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
@@ -20,8 +22,20 @@ from connections import egress, names, sealing
 from connections.errors import SealBroken
 
 
+class Belonging(NamedTuple):
+    """What a membership means for each page."""
+
+    tenant: UUID
+    name: str
+    role: str
+    suspended_at: datetime | None
+    requires_second_factor: bool
+
+
 class User(AbstractUser):
     """A person who signs in to the admin; what they see follows from their memberships."""
+
+    acting_in: UUID | None = None  # the one of several tenants that was chosen in this browser
 
     is_reviewer = models.BooleanField(
         "staff reviewer",
@@ -38,27 +52,47 @@ class User(AbstractUser):
 
     @cached_property
     def roles(self) -> dict[UUID, str]:
-        """The user's role in each of their tenants; read once, as a user object lives for one request.
+        """The user's role in each of their tenants, or in the chosen one; read once: a user lives for one request.
 
         An admin of a suspended tenant sees everything and changes nothing, as an auditor does.
         """
         return {
-            tenant: Role.AUDITOR.value if suspended_at is not None and role == Role.ADMIN else role
-            for tenant, role, suspended_at in self._roles_stored
+            one.tenant: Role.AUDITOR.value if one.suspended_at is not None and one.role == Role.ADMIN else one.role
+            for one in self.belongs_to
+            if self.acting_in in (None, one.tenant)
         }
 
     @cached_property
+    def belongs_to(self) -> list[Belonging]:
+        """Every tenant of the user, by name."""
+        columns = ("tenant", "tenant__name", "role", "tenant__suspended_at", "tenant__require_second_factor")
+        return [Belonging(*row) for row in self.memberships.order_by("tenant__name", "tenant").values_list(*columns)]
+
+    @property
     def suspended_in(self) -> list[UUID]:
         """Those of the user's tenants that are suspended."""
-        return [tenant for tenant, _, suspended_at in self._roles_stored if suspended_at is not None]
+        return [one.tenant for one in self.belongs_to if one.suspended_at is not None]
 
-    @cached_property
-    def _roles_stored(self) -> list[tuple[UUID, str, datetime | None]]:
-        return list(self.memberships.values_list("tenant", "role", "tenant__suspended_at"))
+    def act_in(self, chosen: str | None) -> None:
+        """Narrow what the user sees and does to one of several tenants, as it was chosen in this browser."""
+        self.acting_in = next((one.tenant for one in self.belongs_to if str(one.tenant) == chosen), None)
+        vars(self).pop("roles", None)
 
     def end_sessions(self) -> None:
         """Sign the person out of every browser at once."""
+        self.end_browsers()
         User.objects.filter(pk=self.pk).update(sessions_ended=F("sessions_ended") + 1)
+
+    def end_browsers(self, *, but: Iterable[str] = ()) -> int:
+        """Sign the person out of the browsers that are known, without those with these keys; return how many."""
+        keys = list(self.browsers.exclude(key__in=but).values_list("key", flat=True))
+        Session.objects.filter(session_key__in=keys).delete()
+        return int(self.browsers.filter(key__in=keys).delete()[0])
+
+    @property
+    def needs_second_factor(self) -> bool:
+        """Whether an organization of theirs lets nobody in without a second factor."""
+        return any(one.requires_second_factor for one in self.belongs_to)
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         """Return what a session has to know to go on: it follows from the password, and from how often all ended."""
@@ -101,6 +135,12 @@ class Tenant(models.Model):
     decision_hours = models.PositiveSmallIntegerField("hours to decide or answer", default=24)
     retention_days = models.PositiveSmallIntegerField("days that calls are kept", default=30)
     max_token_days = models.PositiveSmallIntegerField("days that an API token lives", default=365)
+    require_second_factor = models.BooleanField(
+        "second factor required",
+        default=False,
+        db_default=False,
+        help_text="Members set one up before they see anything else.",
+    )
     suspended_at = models.DateTimeField(null=True, editable=False)  # since then nothing runs for it
     suspended_reason = models.CharField(max_length=300, blank=True, editable=False)
     max_connections = models.PositiveIntegerField("connections", default=200)

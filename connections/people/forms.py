@@ -106,6 +106,45 @@ class JoinForm(SetPasswordMixin, forms.Form):  # type: ignore[type-arg]
         return person
 
 
+class NewPasswordForm(SetPasswordMixin, forms.Form):  # type: ignore[type-arg]
+    """A new password, for who has forgotten the old one."""
+
+    password1, password2 = SetPasswordMixin.create_password_fields("New password", "New password again")
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        """Take whose it is to be."""
+        super().__init__(*args, **kwargs)
+        self.user = user
+        self.fields["password1"].help_text = "At least 8 characters, and not one that is often used."
+        self.fields["password2"].help_text = ""
+
+    def clean(self) -> dict[str, Any]:
+        """Have the password judged in the light of who uses it."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        self.validate_passwords()
+        self.validate_password_for_user(self.user, "password2")
+        return data
+
+
+class ForgottenForm(forms.Form):
+    """Who has forgotten a password."""
+
+    name = forms.CharField(
+        label="E-mail address", max_length=254,
+        widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none", "autofocus": True}),
+    )  # fmt: skip
+
+
+class AddressForm(forms.Form):
+    """Another e-mail address."""
+
+    email = forms.EmailField(label="New e-mail address", help_text="It counts once you have opened the link in a mail.")
+
+    def clean_email(self) -> str:
+        """Return the address in small letters."""
+        return str(self.cleaned_data["email"]).lower()
+
+
 class FoundForm(forms.Form):
     """The name of a first organization."""
 

@@ -14,7 +14,6 @@ from smtplib import SMTPException, SMTPRecipientsRefused
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.core import mail
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.urls import reverse
@@ -22,11 +21,11 @@ from django.utils import timezone
 
 from connections import audit, throttle
 from connections.digests import keyed
-from connections.egress.loop import release_database, while_waiting
 from connections.errors import DuvoError, TooManyTries
 from connections.models import Invitation, Membership, Role, Tenant, User
 from connections.models.invitations import digest_of
 from connections.notices.letters import line, moment
+from connections.people import mails
 from connections.throttle import Bucket
 
 MOST_PENDING = 200  # of one organization
@@ -214,16 +213,9 @@ def _mail(invitation: Invitation, tenant: Tenant, link: str, by: User) -> None:
         "",
         f"The link works once, until {moment(invitation.expires_at)}, and only for {invitation.email}.",
         "If you do not know what this is about, leave it: nothing happens without you.",
-        "",
     ]
-    message = mail.EmailMessage(
-        f"{inviter} invites you to {organization}", "\n".join(lines), to=[invitation.email],
-        headers={"Auto-Submitted": "auto-generated"},
-    )  # fmt: skip
     try:
-        with while_waiting.get()():
-            release_database()
-            message.send()
+        mails.send(f"{inviter} invites you to {organization}", lines, invitation.email)
     except SMTPRecipientsRefused as refusal:
         raise NotSent(
             "The mail server refuses this address. Look whether it is right: withdraw the invitation, and invite again."

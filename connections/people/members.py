@@ -22,8 +22,9 @@ from connections.columns import stamp
 from connections.errors import DuvoError, TryLater
 from connections.filters import TenantFilter
 from connections.forms import MembershipForm, NewUserForm, UserForm
+from connections.logins import record
 from connections.models import Invitation, Membership, User
-from connections.people import inviting, leaving
+from connections.people import inviting, leaving, second_factor
 from connections.people.forms import InvitationForm
 from connections.tenancy import ADMINS, ADMINS_AND_AUDITORS, ReadOnlyAdmin, SuperuserAdmin, TenantAdmin, person
 
@@ -267,6 +268,31 @@ class UserAdmin(SuperuserAdmin, StockUserAdmin):  # type: ignore[type-arg]
     list_display = ("username", "email", "is_reviewer", "is_superuser", "is_active")
     list_filter = ("is_reviewer", "is_superuser", "is_active")
     filter_horizontal = ()
+    change_form_template = "admin/connections/user/change_form.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address of the button."""
+        view = self.admin_site.admin_view(require_POST(self.without_factor_view))
+        return [
+            path("<path:object_id>/without-factor/", view, name="connections_user_without_factor"),
+            *super().get_urls(),
+        ]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Show the button to take a second factor away where there is one."""
+        row = context.get("original")
+        context["has_factor"] = row is not None and second_factor.is_set_up(row)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def without_factor_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Take the second factor of a person away who has lost it; with the password they set up another one."""
+        user: User = self.get_object(request, unquote(object_id))
+        removed = second_factor.take_away(user)
+        record(person(request), "user.second_factor_taken_away", user, request, removed=removed)
+        self.message_user(request, f"{user.get_username()} signs in with the password alone now.", messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:connections_user_change", args=[user.pk]))
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.views import redirect_to_login
@@ -18,8 +19,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from connections.models import Invitation, Membership, User
-from connections.people import inviting, starting
-from connections.people.forms import FoundForm, JoinForm
+from connections.people import inviting, resetting, starting
+from connections.people.account import frame
+from connections.people.forms import ForgottenForm, FoundForm, JoinForm, NewPasswordForm
 from connections.people.inviting import Door, LinkIsOver, Standing
 
 BACKEND = "connections.passwords.Backend"
@@ -63,7 +65,36 @@ def start(request: HttpRequest) -> HttpResponse:
         tenant = starting.found(user, form.cleaned_data["name"])
         messages.success(request, f"{tenant} is there, and you are its admin.")
         return redirect("admin:index")
-    return render(request, "people/start.html", _frame("Your organization") | {"form": form, "step": 2})
+    return render(request, "people/start.html", frame("Your organization") | {"form": form, "step": 2})
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def forgotten(request: HttpRequest) -> HttpResponse:
+    """Have a link to a new password mailed; the answer is the same whether somebody has the address or not."""
+    form = ForgottenForm(request.POST or None)
+    asked = request.method == "POST" and form.is_valid()
+    if asked:
+        resetting.ask(form.cleaned_data["name"], request)
+    silent = settings.EMAIL_BACKEND == settings.NO_MAIL
+    context = {**frame("Forgotten password"), "form": form, "asked": asked, "silent": silent}
+    return render(request, "people/forgotten.html", context)
+
+
+@sensitive_post_parameters("password1", "password2")
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_password(request: HttpRequest) -> HttpResponse:
+    """Set a new password for whom the link was mailed, once."""
+    user = resetting.person_of(request.GET.get("key", ""))
+    if user is None:
+        return render(request, "people/new_password.html", frame("This link opens nothing"), status=410)
+    form = NewPasswordForm(request.POST or None, user=user)
+    if request.method == "POST" and form.is_valid():
+        form.set_password_and_save(user)
+        messages.success(request, "Your password is the new one. Every browser has to sign in again.")
+        return redirect("admin:login")
+    return render(request, "people/new_password.html", frame("A new password") | {"form": form, "person": user})
 
 
 def _join_as(request: HttpRequest, door: Door, invitation: Invitation, person: User) -> HttpResponse:
@@ -108,7 +139,7 @@ def _page(request: HttpRequest, door: Door, **more: Any) -> HttpResponse:
     founding = invitation is not None and invitation.tenant is None
     title = "You" if founding else f"Join {invitation.tenant}" if invitation else ""
     context = {
-        **_frame(_TITLES.get(door.standing, title)),
+        **frame(_TITLES.get(door.standing, title)),
         "standing": door.standing.value,
         "invitation": invitation,
         "here": request.get_full_path(),
@@ -116,8 +147,3 @@ def _page(request: HttpRequest, door: Door, **more: Any) -> HttpResponse:
         "step": 1 if founding else 0,
     }
     return render(request, "people/join.html", context | more, status=_STATUS.get(door.standing, 200))
-
-
-def _frame(title: str) -> dict[str, Any]:
-    """Return what the admin's templates want to know of a page of which no site of theirs knows."""
-    return {"title": title, "site_title": "Duvo Connections", "site_header": "Duvo Connections"}

@@ -36,6 +36,7 @@ class Estate:
     session: McpSession
     invitation: Invitation
     taken: Invitation
+    guest: User  # who belongs nowhere
 
 
 def settle(house: House, mark: str = MARK) -> Estate:
@@ -82,9 +83,11 @@ def settle(house: House, mark: str = MARK) -> Estate:
     for row in (invitation, taken):
         row.new_key(now)
         row.save()
+    guest = User.objects.create_user(f"{mark}-guest")
     return Estate(
-        connection, tool, probe, assignment, token, own_token, consent, call, event, notice, session, invitation, taken
-    )
+        connection, tool, probe, assignment, token, own_token, consent, call, event, notice, session, invitation, taken,
+        guest,
+    )  # fmt: skip
 
 
 def rows(house: House, estate: Estate) -> dict[type[Model], Model]:

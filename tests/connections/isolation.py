@@ -113,6 +113,7 @@ BUTTONS = {
     "connections_tenant_webhook_test": (302, 302, 403, 403, 404, 404, 302),
     "connections_tenant_suspend": (302, 403, 403, 403, 404, 404, 302),
     "connections_tenant_resume": (302, 403, 403, 403, 404, 404, 302),
+    "connections_user_without_factor": (302, 404, 404, 404, 404, 404, 302),
     "connections_invitation_send": (302, 302, 404, 403, 404, 404, 302),
     "connections_invitation_withdraw": (302, 302, 404, 403, 404, 404, 302),
     "tools_tool_approve": (302, 302, 403, 403, 404, 403, 302),
@@ -157,6 +158,10 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
         # Suspended in the middle of the table, others could not press what they may.
         "connections_tenant_suspend": (f"{organization}/suspend/", {"reason": ""}),
         "connections_tenant_resume": (f"{organization}/resume/", {}),
+        "connections_user_without_factor": (
+            f"/admin/connections/user/{estate.guest.pk}/without-factor/",
+            {},
+        ),
         "connections_invitation_send": (f"/admin/connections/invitation/{estate.invitation.pk}/send/", {}),
         # Once withdrawn the row is gone, and the others could not press what they may; this one stays as it is.
         "connections_invitation_withdraw": (f"/admin/connections/invitation/{estate.taken.pk}/withdraw/", {}),

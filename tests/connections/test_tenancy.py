@@ -126,7 +126,7 @@ OF_A_ROW = [
     "revoke",
     "webhook-secret", "consent", "withdraw", "seen", "suspend", "resume",
     "webhook-test", "refuse", "answer", "cancel", "end", "life", "contents", "contents/1", "send",
-    "withdraw", "",
+    "withdraw", "without-factor", "",
 ]  # fmt: skip
 
 

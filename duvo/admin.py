@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.admin import AdminSite
@@ -22,7 +23,7 @@ from connections import statement_timeouts
 from connections.logins import note_wrong_password
 from connections.models import Tenant, User
 from connections.passwords import take_a_try
-from connections.people import second_factor
+from connections.people import company, second_factor
 from connections.people.account import ORGANIZATION
 from connections.tenancy import person
 
@@ -121,6 +122,9 @@ class DuvoAdminSite(AdminSite):
             here = getattr(view, "__name__", "")
             if here not in WITHOUT_SECOND_FACTOR and second_factor.is_missing(person(request)):
                 return _led_to_set_one_up(request)
+            if here not in WITHOUT_SECOND_FACTOR and (tenant := company.missing(person(request), request)):
+                to = urlencode({"organization": tenant, "next": request.get_full_path()})
+                return HttpResponseRedirect(f"{reverse('company')}?{to}")
             if request.method not in SAFE:
                 return view(request, *args, **kwargs)
             try:

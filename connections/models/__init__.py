@@ -9,6 +9,7 @@ The tenant is stored once, on its own rows; every query starts from it (`tenant.
 """
 
 from connections.models.audit import AuditEvent
+from connections.models.company import Company, CompanyIdentity, MailDomain
 from connections.models.connection import (
     Authorization,
     Connection,
@@ -34,6 +35,8 @@ __all__ = [
     "Authorization",
     "BrowserSession",
     "Bulletin",
+    "Company",
+    "CompanyIdentity",
     "Connection",
     "ConnectionQuerySet",
     "Credential",
@@ -42,6 +45,7 @@ __all__ = [
     "Heartbeat",
     "Invitation",
     "Kind",
+    "MailDomain",
     "Matter",
     "Membership",
     "Notice",

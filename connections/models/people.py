@@ -30,6 +30,7 @@ class Belonging(NamedTuple):
     role: str
     suspended_at: datetime | None
     requires_second_factor: bool
+    requires_company: bool | None  # None without a provider
 
 
 class User(AbstractUser):
@@ -65,7 +66,10 @@ class User(AbstractUser):
     @cached_property
     def belongs_to(self) -> list[Belonging]:
         """Every tenant of the user, by name."""
-        columns = ("tenant", "tenant__name", "role", "tenant__suspended_at", "tenant__require_second_factor")
+        columns = (
+            "tenant", "tenant__name", "role", "tenant__suspended_at", "tenant__require_second_factor",
+            "tenant__company__required",
+        )  # fmt: skip
         return [Belonging(*row) for row in self.memberships.order_by("tenant__name", "tenant").values_list(*columns)]
 
     @property
@@ -93,6 +97,11 @@ class User(AbstractUser):
     def needs_second_factor(self) -> bool:
         """Whether an organization of theirs lets nobody in without a second factor."""
         return any(one.requires_second_factor for one in self.belongs_to)
+
+    @property
+    def requires_company(self) -> list[UUID]:
+        """Those of the user's tenants that let people in through their own provider only."""
+        return [one.tenant for one in self.belongs_to if one.requires_company]
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         """Return what a session has to know to go on: it follows from the password, and from how often all ended."""

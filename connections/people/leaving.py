@@ -12,6 +12,7 @@ from django.utils import timezone
 from connections import deleting
 from connections.forms.tenants import LAST_ADMIN
 from connections.models import Membership, Role, Tenant
+from connections.people import company
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +54,6 @@ def remove(membership: Membership) -> None:
     if membership.is_last_admin():
         raise ValidationError(LAST_ADMIN, code="last_admin")
     person = membership.user
+    company.block(membership)
     deleting.delete(membership)
     person.end_sessions()

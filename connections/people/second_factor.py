@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
-from allauth.account.internal.flows.login import perform_password_login
+from allauth.account.internal.flows.login import perform_login, record_authentication
 from allauth.account.internal.stagekit import unstash_login
 from allauth.account.models import Login
 from allauth.core import context
@@ -62,10 +62,10 @@ View = Callable[..., HttpResponseBase]
 # --- on the way in ---
 
 
-def begin(request: HttpRequest, user: User, address: str) -> HttpResponseBase:
-    """Sign in a person whose password was right, after the second factor if they have one, and go on to an address."""
-    login = Login(user=user, redirect_url=address)
-    answer: HttpResponseBase = perform_password_login(request, {"username": user.get_username()}, login)
+def begin(request: HttpRequest, user: User, address: str, *, through: str = "password") -> HttpResponseBase:
+    """Sign in a person who is known by now, after the second factor if they have one, and go on to an address."""
+    record_authentication(request, user, method=through)
+    answer: HttpResponseBase = perform_login(request, Login(user=user, redirect_url=address))
     return answer
 
 

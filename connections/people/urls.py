@@ -18,10 +18,11 @@ from allauth.mfa.webauthn.views import (
     ReauthenticateWebAuthnView,
     RemoveWebAuthnView,
 )
+from django.contrib import admin
 from django.urls import URLPattern, path
 from django.views.generic import RedirectView
 
-from connections.people import account, views
+from connections.people import account, company_pages, views
 from connections.people.account import frame
 from connections.people.second_factor import limited
 
@@ -46,6 +47,13 @@ urlpatterns = [
     path("account/browsers/end-others/", account.end_others, name="end-other-browsers"),
     path("account/forgotten/", views.forgotten, name="forgotten"),
     path("account/new-password/", views.new_password, name="new-password"),
+    path("account/company/", company_pages.way_in, name="company"),
+    path("account/company/callback", company_pages.callback, name="company-callback"),
+    path(
+        "admin/connections/tenant/<uuid:tenant_id>/company/",
+        admin.site.admin_view(company_pages.set_up),
+        name="company-set-up",
+    ),
     path("account/sign-in/", _sign_in, name="account_login"),
     _theirs("confirm", "account_reauthenticate", ReauthenticateView, "Confirm that it is you"),
     _theirs("confirm/code", "mfa_reauthenticate", ReauthenticateByCodeView, "Confirm that it is you"),

@@ -28,6 +28,11 @@ NEVER = {
     "schema_broken",  # becomes tool_broken
     "lease_lost",  # is heard by nobody: another process has the call
     *("too_busy", "try_later"),  # of the pages of the admin
+    *("mail_not_taken", "link_is_over", "ambiguous"),  # of pages and commands about people
+    # Of signing in with one's company: People and sign-in has them.
+    *("provider_fault", "configuration_incomplete", "not_answered", "no_id_token", "bad_signature", "no_address"),
+    *("other_issuer", "other_browser", "other_sender", "other_domain", "not_let_in", "not_this_way"),
+    *("staff", "deactivated", "removed"),
     "webhook_not_taken",  # the notice says it
     *("upstream_challenged", "upstream_mcp_error"),  # kinds of errors
     "upstream_timed_out",  # becomes timed_out

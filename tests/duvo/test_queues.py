@@ -12,6 +12,7 @@ from duvo import processes
 OF_STRANGERS = {
     "oauth.attend_sign_in",
     "connections.deliver_notice",
+    "connections.mail_new_password",
     "tools.deliver_bulletin",
     "oauth.forget_abandoned",
     "oauth.discover_again",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import kinds
+from tests.servers import kinds, openid
 from tests.servers.authorization.server import AuthorizationServer
 from tests.servers.mail import MailServer, serving
 from tests.servers.receiver import Receiver, answer
@@ -48,6 +48,15 @@ def mail_server(settings: Any) -> Iterator[MailServer]:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_TLS = "127.0.0.1", server.port, False
         yield server
+
+
+@pytest.fixture
+def openid_provider(settings: Any) -> Iterator[openid.OpenIdProvider]:
+    """A provider of an organization, to which its people sign in."""
+    settings.EGRESS_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    host = Host()
+    yield host.start(openid.OpenIdProvider(rules=[openid.answer]), None)
+    host.close()
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def _reseal_second_factor(model: type[Model], row: Model, field: str) -> bool:
             if name in before:
                 secret = sealing.unseal_bytes(before[name], context=second_factor.CONTEXT)
                 after[name] = sealing.seal_bytes(secret, context=second_factor.CONTEXT)
-    except SealBroken:
+    except (SealBroken, SealKeyUnknown):
         return False
     model._default_manager.filter(pk=row.pk, **{field: before}).update(**{field: after})  # noqa: SLF001
     return True

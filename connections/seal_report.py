@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from django.db.models import Count, F, Model
+from allauth.mfa.models import Authenticator
+from django.db.models import Count, F, Model, QuerySet
+from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Right, Substr
 
 from connections import key_holders, rotation, sealing
 from connections.key_holders import Holder
+from connections.people import second_factor
 
 _ID = 8  # characters of a key's id, behind `v1.` in a seal and at the end of a sealed file's name
 
@@ -79,12 +83,19 @@ def _sealed() -> dict[str, Counter[str]]:
     for model, name, key in columns:
         for of_key, count in _counts(model, name, key):
             found[of_key][f"{model._meta.label}.{name}"] += count  # noqa: SLF001 - Django's documented name
+    for name in second_factor.SEALED:
+        rows = Authenticator.objects.filter(**{f"data__{name}__isnull": False})
+        for of_key, count in _by_key(rows, Substr(KeyTextTransform(name, "data"), 4, _ID)):
+            found[of_key]["mfa.Authenticator.data"] += count
     return found
 
 
 def _counts(model: type[Model], name: str, key: Substr | Right) -> list[tuple[str, int]]:
-    rows = model._default_manager.exclude(**{name: ""}).order_by()  # noqa: SLF001 - Django's documented name
-    return list(rows.annotate(of_key=key).values_list("of_key").annotate(Count("pk")))
+    return _by_key(model._default_manager.exclude(**{name: ""}), key)  # noqa: SLF001 - Django's documented name
+
+
+def _by_key(rows: QuerySet[Any], key: Substr | Right) -> list[tuple[str, int]]:
+    return list(rows.order_by().annotate(of_key=key).values_list("of_key").annotate(Count("pk")))
 
 
 def at_work(now: float) -> list[Holder] | None:

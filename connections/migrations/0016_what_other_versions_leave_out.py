@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('connections', '0010_invitations'),
+        ('connections', '0011_second_factors_and_browsers'),
     ]
 
     operations = [

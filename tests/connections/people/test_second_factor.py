@@ -11,7 +11,7 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from django.test import Client
 
-from connections import rotation, sealing
+from connections import rotation, seal_report, sealing
 from connections.models import AuditEvent, Tenant, User
 from connections.people import second_factor
 from tests.conftest import PASSWORD, House
@@ -160,6 +160,9 @@ def test_secrets_are_sealed_in_the_row_and_in_the_session_and_are_rotated(
     assert secret not in str(list(Authenticator.objects.values()))
     old, new = settings.SEAL_KEYS[0], seal_key("new")
     settings.SEAL_KEYS = [new, old]
+    [_, older] = seal_report.keys([])
+    assert older.sealed["mfa.Authenticator.data"] == 2  # the app's secret, and the seed of the codes
+    assert not older.may_go
     assert sum(progress.broken for progress in rotation.rotate()) == 0
     settings.SEAL_KEYS = [new]
     row = Authenticator.objects.get(type="totp")

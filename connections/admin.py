@@ -28,8 +28,8 @@ from connections.ages import ago
 from connections.columns import shown_address, stamp
 from connections.filters import HeadlineFilter, TenantFilter
 from connections.forms import SHOWN, ConnectionForm, Superseded
-from connections.models import AuditEvent, Authorization, Connection, Era, Notice, Tenant
-from connections.notices.pages import NoticeAdmin
+from connections.models import AuditEvent, Authorization, Bulletin, Connection, Era, Notice, Tenant
+from connections.notices.pages import BulletinAdmin, NoticeAdmin
 from connections.organizations import OrganizationAdmin
 from connections.people import members  # noqa: F401 - registers its pages
 from connections.states import TROUBLE, shows
@@ -38,6 +38,7 @@ from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, TenantAdmin,
 admin.site.unregister([Group, EmailAddress, Authenticator])  # pages of other apps, which know no organization
 admin.site.register(Tenant, OrganizationAdmin)
 admin.site.register(Notice, NoticeAdmin)
+admin.site.register(Bulletin, BulletinAdmin)
 
 
 class EraFilter(admin.SimpleListFilter):

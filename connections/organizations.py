@@ -25,7 +25,8 @@ from connections.forms import OrganizationForm
 from connections.forms.fields import NameField
 from connections.models import Matter, Tenant
 from connections.notices import webhooks
-from connections.tenancy import TenantAdmin, person
+from connections.notices.channel_page import ChannelPages
+from connections.tenancy import person
 
 QUICKER = "Somebody else has made a new secret, or has changed the webhook, at this moment. Nothing was done."
 _QUOTAS = (
@@ -35,7 +36,7 @@ _QUOTAS = (
 _BOUNDS = ("retention_days", "decision_hours", "max_token_days", *_QUOTAS)
 
 
-class OrganizationAdmin(TenantAdmin):
+class OrganizationAdmin(ChannelPages):
     """Organizations: their admins rename them and set all but their quotas; superusers make and delete them."""
 
     tenant_path = "pk"
@@ -92,7 +93,7 @@ class OrganizationAdmin(TenantAdmin):
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         """Show the secret of a new webhook, else stay on the organization's page."""
         shown = self._first_secret(request, obj)
-        return shown or self._to_its_page(request, obj, "Saved.", messages.SUCCESS)
+        return shown or self.to_its_page(request, obj, "Saved.", messages.SUCCESS)
 
     def _first_secret(self, request: HttpRequest, tenant: Tenant) -> HttpResponse | None:
         return self._new_secret(request, tenant) if tenant.webhook_url and not tenant.sealed_webhook_secret else None
@@ -114,16 +115,16 @@ class OrganizationAdmin(TenantAdmin):
 
     def secret_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Make a new secret and show it, this once; the one before signs nothing any more."""
-        tenant = self._changed(request, object_id)
+        tenant = self.changed(request, object_id)
         if not tenant.webhook_url:
-            return self._to_its_page(request, tenant, "Enter the webhook's URL first.", messages.ERROR)
+            return self.to_its_page(request, tenant, "Enter the webhook's URL first.", messages.ERROR)
         return self._new_secret(request, tenant)
 
     def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send a message of the type "webhook.test" and say how that went."""
-        tenant = self._changed(request, object_id)
+        tenant = self.changed(request, object_id)
         if not tenant.webhook_url:
-            return self._to_its_page(request, tenant, "Enter the webhook's URL first.", messages.ERROR)
+            return self.to_its_page(request, tenant, "Enter the webhook's URL first.", messages.ERROR)
         level, sentence, outcome = messages.SUCCESS, "The webhook's receiver has taken the test.", "ok"
         try:
             webhooks.send(
@@ -136,7 +137,7 @@ class OrganizationAdmin(TenantAdmin):
         except DuvoError as failure:
             level, sentence, outcome = messages.ERROR, failure.sentence, failure.code
         self.audit(request, "webhook_tested", tenant, outcome=outcome)
-        return self._to_its_page(request, tenant, sentence, level)
+        return self.to_its_page(request, tenant, sentence, level)
 
     def suspend_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Suspend an organization for a reason that its admins read; for superusers."""
@@ -145,11 +146,11 @@ class OrganizationAdmin(TenantAdmin):
             reason = NameField(max_length=300).clean(request.POST.get("reason"))
         except ValidationError as refusal:
             sentence = f"Say why, as its admins read it. {refusal.messages[0]}"
-            return self._to_its_page(request, tenant, sentence, messages.ERROR)
+            return self.to_its_page(request, tenant, sentence, messages.ERROR)
         with transaction.atomic():
             tenant.suspend(reason)
             self.audit(request, "suspended", tenant, reason=reason)
-        return self._to_its_page(request, tenant, "Suspended: nothing runs for it any more.", messages.SUCCESS)
+        return self.to_its_page(request, tenant, "Suspended: nothing runs for it any more.", messages.SUCCESS)
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Resume an organization; calls that wait for a person wait longer by the time it was suspended."""
@@ -164,7 +165,7 @@ class OrganizationAdmin(TenantAdmin):
                 told.update(until=F("until") + pause)
                 tenant.calls.filter(state="queued", finished_at=None).update(lease_until=timezone.now())
                 self.audit(request, "resumed", tenant)
-        return self._to_its_page(request, tenant, "Resumed: everything goes on.", messages.SUCCESS)
+        return self.to_its_page(request, tenant, "Resumed: everything goes on.", messages.SUCCESS)
 
     def _by_staff(self, request: HttpRequest, object_id: str) -> Tenant:
         tenant: Tenant = self.get_object(request, unquote(object_id))
@@ -176,7 +177,7 @@ class OrganizationAdmin(TenantAdmin):
         """Answer with the secret itself; no cache, session or message keeps it."""
         secret = tenant.make_webhook_secret()
         if not secret:
-            return self._to_its_page(request, tenant, QUICKER, messages.WARNING)
+            return self.to_its_page(request, tenant, QUICKER, messages.WARNING)
         self.audit(request, "webhook_secret_made", tenant)
         context = {
             **self.admin_site.each_context(request),
@@ -189,13 +190,15 @@ class OrganizationAdmin(TenantAdmin):
         add_never_cache_headers(response)
         return response
 
-    def _changed(self, request: HttpRequest, object_id: str) -> Tenant:
+    def changed(self, request: HttpRequest, object_id: str) -> Tenant:
+        """Return the organization, for somebody who may change it."""
         tenant: Tenant = self.get_object(request, unquote(object_id))
         if not self.has_change_permission(request, tenant):
             raise PermissionDenied
         return tenant
 
-    def _to_its_page(self, request: HttpRequest, tenant: Tenant, sentence: str, level: int) -> HttpResponse:
+    def to_its_page(self, request: HttpRequest, tenant: Tenant, sentence: str, level: int) -> HttpResponse:
+        """Say this on the organization's page."""
         self.message_user(request, sentence, level)
         return HttpResponseRedirect(self._page(tenant))
 

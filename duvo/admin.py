@@ -32,7 +32,7 @@ SAFE = {"GET", "HEAD"}
 WITHOUT_SECOND_FACTOR = {"logout", "password_change", "password_change_done", "i18n_javascript"}
 PAGES = [
     "Connection", "Tenant", "Membership", "Invitation", "User", "AuditEvent",
-    "Notice", "Tool", "Assignment", "Call", "Probe", "AccessToken",
+    "Notice", "Bulletin", "Tool", "Assignment", "Call", "Probe", "AccessToken",
 ]  # fmt: skip
 
 
@@ -63,7 +63,6 @@ class DuvoAdminSite(AdminSite):
 
     site_header = "Duvo Connections"
     site_title = "Duvo Connections"
-    index_title = "Your organization"
     site_url = None
     enable_nav_sidebar = True
 
@@ -76,10 +75,12 @@ class DuvoAdminSite(AdminSite):
         return user.is_superuser or user.is_reviewer or bool(user.roles)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Show the start page; a superuser of an installation without any organization founds one first."""
+        """Show this person's start page; a superuser of an installation without any organization founds one first."""
+        from tools.admin import home  # noqa: PLC0415 - its neighbours register their pages at this site
+
         if person(request).is_superuser and not Tenant.objects.exists():
             return redirect("start")
-        return super().index(request, extra_context)
+        return super().index(request, home.of(request) | (extra_context or {}))
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Show the way in; after the right password the second factor is asked for, of who has one."""
@@ -140,9 +141,14 @@ class DuvoAdminSite(AdminSite):
         return super().admin_view(bounded, cacheable)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Leave out "view on site", which tells which ids of any model exist, and look-ups that no form makes."""
+        """Add pages of no rows; leave out "view on site", which tells of ids, and look-ups that no form makes."""
+        # Their neighbours register their pages at this site.
+        from connections.notices import choices  # noqa: PLC0415
+        from tools.admin import inbox  # noqa: PLC0415
+
         unwanted = {"view_on_site", "autocomplete"}
-        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", None) not in unwanted]
+        stock = [pattern for pattern in super().get_urls() if getattr(pattern, "name", None) not in unwanted]
+        return [*inbox.urls(self), *choices.urls(self), *stock]
 
 
 def _led_to_set_one_up(request: HttpRequest) -> HttpResponseRedirect:

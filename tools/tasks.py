@@ -15,6 +15,7 @@ from connections.notices import delivering, matters
 from tools.calls import acting, awaited, life, owner_mail, polling, pubsub, retention, usage
 from tools.calls.sessions import ending as session_ends
 from tools.catalog import probing
+from tools.inbox import handling
 from tools.models import Call, McpSession, OwnerNotice
 
 POLLS = shares.Work(task="tools.poll_task", dispatcher="tools.dispatch_task_polls")
@@ -103,11 +104,15 @@ def mail_owner(*, notice_id: str) -> None:
 
 @shared_task(name="tools.dispatch_bulletins")
 def dispatch_bulletins() -> None:
-    """Find what people are to be told, gather it into bulletins, and enqueue those that are due."""
+    """Find what people are to be told, gather it into bulletins, and enqueue those that are due.
+
+    Who had what is done is forgotten.
+    """
     now = timezone.now()
     awaited.watch(now)
     matters.watch_connections(now)
     matters.gather(now)
+    handling.forget_done()
     for bulletin_id in matters.due(now, BULLETINS):
         deliver_bulletin.apply_async(kwargs={"bulletin_id": str(bulletin_id)}, expires=shares.WAITS)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from operator import attrgetter
 from typing import Any
-from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib.auth.forms import (
@@ -17,12 +16,11 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ValidationError
 
-from connections import egress, tenancy
-from connections.context import acting_for
-from connections.errors import DuvoError
+from connections import tenancy
 from connections.forms.fields import NameField
 from connections.forms.shown import ShownForm
-from connections.models import Kind, Membership, Role, Tenant, User
+from connections.forms.telling import KindsField, reachable
+from connections.models import Membership, Role, Tenant, User
 
 LAST_ADMIN = "This is the organization's only admin. Make somebody else an admin first."
 
@@ -67,16 +65,6 @@ class KeptNumber(forms.IntegerField):
 
 def _quota(label: str, **more: Any) -> forms.IntegerField:
     return forms.IntegerField(label=label, min_value=0, max_value=10_000_000, required=False, **more)
-
-
-class KindsField(forms.MultipleChoiceField):
-    """Kinds of messages that somebody wants to be told nothing about."""
-
-    def __init__(self, label: str, help_text: str) -> None:
-        """Show each kind with a check box."""
-        super().__init__(
-            label=label, help_text=help_text, choices=Kind.choices, required=False, widget=forms.CheckboxSelectMultiple
-        )
 
 
 class OrganizationForm(ShownForm):
@@ -146,15 +134,7 @@ class OrganizationForm(ShownForm):
         entered = str(self.cleaned_data["webhook_url"]).strip()
         if not entered or entered == self.instance.webhook_url:
             return entered
-        try:
-            url = egress.check_hop(entered)
-            parts = urlsplit(url)
-            https = parts.scheme == "https"
-            with acting_for(self.instance.pk):
-                egress.resolve(parts.hostname or "", parts.port or (443 if https else 80), https=https)
-        except DuvoError as refusal:
-            raise ValidationError(refusal.sentence, code=refusal.code) from refusal
-        return url
+        return reachable(entered, self.instance)
 
 
 class MembershipForm(ShownForm):

@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('connections', '0011_second_factors_and_browsers'),
+        ('connections', '0013_channels_of_chats'),
     ]
 
     operations = [

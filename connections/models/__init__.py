@@ -22,9 +22,10 @@ from connections.models.connection import (
 )
 from connections.models.credential import Credential
 from connections.models.heartbeats import Heartbeat
+from connections.models.inbox import Handling
 from connections.models.invitations import Invitation
 from connections.models.moves import StateMove
-from connections.models.notices import OF_CALLS, Bulletin, Kind, Matter, Notice, NoticeQuerySet
+from connections.models.notices import OF_CALLS, Bulletin, Channel, Kind, Matter, Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
 from connections.models.sessions import BrowserSession
 
@@ -35,6 +36,7 @@ __all__ = [
     "Authorization",
     "BrowserSession",
     "Bulletin",
+    "Channel",
     "Company",
     "CompanyIdentity",
     "Connection",
@@ -42,6 +44,7 @@ __all__ = [
     "Credential",
     "Era",
     "Grant",
+    "Handling",
     "Heartbeat",
     "Invitation",
     "Kind",

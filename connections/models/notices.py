@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from connections import sealing
 from connections.models.connection import Connection
 from connections.models.people import Tenant, User
 
@@ -25,17 +26,48 @@ class Kind(models.TextChoices):
     RECOVERED = "connection.recovered", "Connections that can be reached again"
 
 
+class Channel(models.Model):
+    """The channel of a chat that an organization is told in, through an incoming webhook as Slack has them."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="channels")
+    sealed_url = models.TextField()  # who knows it can write into the channel
+    untold = models.JSONField(default=list)  # kinds that the channel is not told about
+
+    sealed_fields = ("sealed_url",)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant"], name="an_organization_has_one_channel")]
+
+    def __str__(self) -> str:
+        return f"Channel of {self.tenant}"
+
+    @property
+    def seal_context(self) -> str:
+        """What the seal is bound to."""
+        return f"{self.tenant_id}/channel"
+
+    def set_url(self, url: str) -> None:
+        """Seal the address, to be saved."""
+        self.sealed_url = sealing.seal(url, context=self.seal_context)
+
+    def url(self) -> str:
+        """Return the address; raises SealBroken."""
+        return str(sealing.unseal(self.sealed_url, context=self.seal_context))
+
+
 OF_CALLS = (Kind.AWAITING_APPROVAL, Kind.INPUT_REQUIRED)
 
 
 class Delivery(models.Model):
-    """How far a message has come: to whom it was mailed, whether the webhook took it, and when it is tried next."""
+    """How far a message has come: who was mailed, whether webhook and channel took it, and when it is tried next."""
 
     deliver_at = models.DateTimeField(null=True)  # when it is to be sent; None when nothing is left to send
     attempts = models.PositiveSmallIntegerField(default=0)
     emailed_to = models.JSONField(default=list)  # keys of users
     emailed_at = models.DateTimeField("mailed", null=True)
     delivered_at = models.DateTimeField("webhook taken", null=True)
+    posted_at = models.DateTimeField("channel told", null=True)
     trouble = models.CharField(max_length=300, blank=True)  # why the last try failed
 
     class Meta:
@@ -54,11 +86,23 @@ class Delivery(models.Model):
         self.emailed_to = [*self.emailed_to, person.pk]
         self.save(update_fields=["emailed_to"])
 
+    def take_over(self, other: Delivery) -> None:
+        """Remember who was told about this one, too, in the message about another."""
+        self.emailed_to, self.emailed_at, self.posted_at = other.emailed_to, other.emailed_at, other.posted_at
+
     def record_try(self, trouble: str, again_at: datetime | None) -> None:
         """Record how the try went, and when the next one is unless it came to be over meanwhile."""
         self.trouble = trouble[:300]
-        self.save(update_fields=["trouble", "emailed_at", "delivered_at"])
+        self.save(update_fields=["trouble", "emailed_to", "emailed_at", "delivered_at", "posted_at"])
         self._rows().filter(pk=self.pk, deliver_at__isnull=False).update(deliver_at=again_at)
+
+    def send_again(self, now: datetime) -> bool:
+        """Let what has failed be tried again, from now on; False if nothing has, or it is no longer so.
+
+        Whoever has got the message does not get it twice.
+        """
+        failed = self._rows().exclude(trouble="").filter(pk=self.pk)
+        return bool(failed.still_so().order_by().update(deliver_at=now, attempts=0, trouble=""))
 
     @classmethod
     def _rows(cls) -> Any:
@@ -71,6 +115,10 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
     def open(self) -> NoticeQuerySet:
         """Return those that are still true."""
         return self.filter(resolved_at=None)
+
+    def still_so(self) -> NoticeQuerySet:
+        """Return those that are still true, as messages about more than one thing call it."""
+        return self.open()
 
     def due(self, now: datetime) -> NoticeQuerySet:
         """Return those that are to be sent, the longest waiting first."""
@@ -122,6 +170,10 @@ class Notice(Delivery):
 class BulletinQuerySet(models.QuerySet["Bulletin"]):
     """Sets of bulletins."""
 
+    def still_so(self) -> BulletinQuerySet:
+        """Return those that tell of something that is still so."""
+        return self.filter(pk__in=Matter.objects.open().exclude(bulletin=None).values("bulletin"))
+
     def due(self, now: datetime) -> BulletinQuerySet:
         """Return those that are to be sent, the longest waiting first."""
         return self.filter(tenant__suspended_at=None, deliver_at__lte=now).order_by("deliver_at")
@@ -138,6 +190,7 @@ class Bulletin(Delivery):
     objects = BulletinQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "message"
         ordering = ["-created_at"]
         indexes = [
             models.Index(fields=["deliver_at"], condition=Q(deliver_at__isnull=False), name="bulletin_due"),
@@ -145,7 +198,7 @@ class Bulletin(Delivery):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} of {self.tenant}"
+        return f"{self.get_kind_display()} ({self.tenant})"
 
 
 class MatterQuerySet(models.QuerySet["Matter"]):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.urls import reverse
 
-from connections.models import OF_CALLS, Bulletin, Kind, Matter, Tenant, User
-from connections.notices.letters import Letter, line, moment, page_of, readers
+from connections.models import OF_CALLS, Bulletin, Kind, Matter, Tenant
+from connections.notices.letters import Letter, choices_page, line, moment, page_of, readers
 
 MOST_IN_A_MAIL = 20
 MOST_IN_A_MESSAGE = 200  # of the webhook
@@ -62,8 +63,10 @@ def letter(bulletin: Bulletin) -> Letter | None:
         type=kind.value,
         readers=readers(bulletin.tenant, kind),
         subject=_subject(bulletin.tenant, kind, matters, count),
-        text_for=lambda person: _text(bulletin.tenant, person, kind, matters, count),
+        text_for=lambda _: _text(bulletin.tenant, kind, matters, count),
         data=_data(bulletin.tenant, kind, matters, count),
+        step=_WORDS[kind].step,
+        links=[(_described(matter), _page(matter)) for matter in matters],
     )
 
 
@@ -78,7 +81,7 @@ def _subject(tenant: Tenant, kind: Kind, matters: list[Matter], count: int) -> s
     return f"{line(tenant.name)}: {_said(kind, count)}"
 
 
-def _text(tenant: Tenant, person: User, kind: Kind, matters: list[Matter], count: int) -> str:
+def _text(tenant: Tenant, kind: Kind, matters: list[Matter], count: int) -> str:
     organization = line(tenant.name)
     lines = [
         f"Organization: {organization}",
@@ -89,13 +92,9 @@ def _text(tenant: Tenant, person: User, kind: Kind, matters: list[Matter], count
     for matter in matters[:MOST_IN_A_MAIL]:
         lines += [_described(matter), _page(matter), ""]
     if count > MOST_IN_A_MAIL:
-        lines += [f"and {count - MOST_IN_A_MAIL} more:", f"{settings.PUBLIC_URL}{reverse('admin:index')}", ""]
-    membership = person.memberships.filter(tenant=tenant).first()
+        lines += [f"and {count - MOST_IN_A_MAIL} more:", _inbox(), ""]
     lines.append(f"You get this mail because you are an admin of {organization}.")
-    if membership is not None:
-        page = reverse("admin:connections_membership_change", args=[membership.pk])
-        lines.append(f"Choose what you are mailed about: {settings.PUBLIC_URL}{page}")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, f"Choose what you are mailed about: {choices_page()}", ""])
 
 
 def _name(matter: Matter) -> str:
@@ -115,18 +114,24 @@ def _page(matter: Matter) -> str:
     """Return the address of the page where something can be done about it."""
     if matter.kind in OF_CALLS:
         return f"{settings.PUBLIC_URL}{reverse('admin:tools_call_change', args=[matter.call_id])}"
+    if matter.kind == Kind.TOOLS_TO_REVIEW:
+        query = urlencode({"connection__id__exact": str(matter.connection_id), "availability": "review"})
+        return f"{settings.PUBLIC_URL}{reverse('admin:tools_tool_changelist')}?{query}"
     return page_of(matter.connection)
 
 
+def _inbox() -> str:
+    return f"{settings.PUBLIC_URL}{reverse('admin:inbox')}"
+
+
 def _data(tenant: Tenant, kind: Kind, matters: list[Matter], count: int) -> dict[str, Any]:
-    start_page = f"{settings.PUBLIC_URL}{reverse('admin:index')}"
     return {
         "organization": tenant.name,
         "sentence": f"{_said(kind, count).capitalize()}.",
         "next_step": _WORDS[kind].step,
         "count": count,
         "items": [_item(matter) for matter in matters],
-        "admin_url": _page(matters[0]) if count == 1 else start_page,
+        "admin_url": _page(matters[0]) if count == 1 else _inbox(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Delivering notices and bulletins: a mail to each person who has to know, and one webhook message.
+"""Delivering notices and bulletins: a mail to each person who has to know, one webhook message, and one in the chat.
 
 What fails is tried again, eight times over about a day; whoever has got it does not get it twice.
 """
@@ -18,11 +18,12 @@ from django.utils import timezone
 
 from connections import audit
 from connections.errors import DuvoError
-from connections.models import Bulletin, Notice, User
-from connections.notices import bulletins, letters, webhooks
+from connections.models import Bulletin, Channel, Notice, User
+from connections.notices import bulletins, channels, letters, webhooks
 from connections.notices.letters import Letter
 
 MOST_TRIES = 8
+_MOST_TOGETHER = 200  # notices in one mail
 _LEASE = timedelta(minutes=5)
 _FIRST_PAUSE = timedelta(seconds=80)  # three times as long after each try: the eighth is about a day after the first
 _PERMANENT = 500  # SMTP replies from here on stay as they are, RFC 5321, section 4.2.1
@@ -37,12 +38,18 @@ def deliver(notice_id: UUID) -> None:
     now = timezone.now()
     if notice is None or not notice.claim(now, now + _LEASE):
         return
-    if _send(notice, letters.of(notice)):
-        connection = notice.connection
-        audit.record(
-            "system", "connection.notice_not_delivered", connection, tenant=connection.tenant, outcome=notice.reason,
-            mailed=notice.emailed_at is not None, webhook_taken=notice.delivered_at is not None,
-        )  # fmt: skip
+    together = [notice, *_companions(notice, now)]
+    letter = letters.of(notice) if len(together) == 1 else letters.together(together)
+    shared = [_mail(notice, letter), _tell(notice, letter)]
+    again_at = _again_at(notice, timezone.now())
+    for row in together:
+        row.take_over(notice)
+        connection = row.connection
+        if _noted(row, [*shared, _post(row, letters.of(row))], again_at):
+            audit.record(
+                "system", "connection.notice_not_delivered", connection, tenant=connection.tenant, outcome=row.reason,
+                **_how_far(row),
+            )  # fmt: skip
 
 
 def deliver_bulletin(bulletin_id: UUID) -> None:
@@ -54,10 +61,12 @@ def deliver_bulletin(bulletin_id: UUID) -> None:
     letter = bulletins.letter(bulletin)
     if letter is None:
         bulletin.record_try("", None)
-    elif _send(bulletin, letter):
+        return
+    sentences = [_mail(bulletin, letter), _post(bulletin, letter), _tell(bulletin, letter)]
+    if _noted(bulletin, sentences, _again_at(bulletin, timezone.now())):
         audit.record(
             "system", "tenant.bulletin_not_delivered", bulletin.tenant, tenant=bulletin.tenant, outcome=bulletin.kind,
-            mailed=bulletin.emailed_at is not None, webhook_taken=bulletin.delivered_at is not None,
+            **_how_far(bulletin),
         )  # fmt: skip
 
 
@@ -68,12 +77,29 @@ def drop_waiting() -> int:
     return sum(rows.update(deliver_at=None, trouble=said) for rows in waiting)
 
 
-def _send(row: Notice | Bulletin, letter: Letter) -> bool:
-    """Mail and post what is still to be sent; True if that failed and is now given up."""
-    troubles = [sentence for sentence in (_mail(row, letter), _post(row, letter)) if sentence]
-    again_at = _again_at(row, timezone.now()) if troubles else None
-    row.record_try(" ".join(troubles), again_at)
+def _companions(notice: Notice, now: datetime) -> list[Notice]:
+    """Claim and return the other notices that are due for the same people, and have come as far: one mail has all."""
+    others = Notice.objects.due(now).filter(
+        connection__tenant=notice.connection.tenant_id, owner=notice.owner, attempts=notice.attempts - 1,
+        emailed_to=notice.emailed_to, emailed_at=notice.emailed_at, posted_at=notice.posted_at,
+    )  # fmt: skip
+    rows = others.select_related("connection__tenant", "owner")[:_MOST_TOGETHER]
+    return [row for row in rows if row.claim(now, now + _LEASE)]
+
+
+def _noted(row: Notice | Bulletin, sentences: list[str], again_at: datetime | None) -> bool:
+    """Record how a try went; True if something failed and is now given up."""
+    troubles = [sentence for sentence in sentences if sentence]
+    row.record_try(" ".join(troubles), again_at if troubles else None)
     return bool(troubles) and again_at is None
+
+
+def _how_far(row: Notice | Bulletin) -> dict[str, bool]:
+    return {
+        "mailed": row.emailed_at is not None,
+        "webhook_taken": row.delivered_at is not None,
+        "channel_told": row.posted_at is not None,
+    }
 
 
 def _again_at(row: Notice | Bulletin, now: datetime) -> datetime | None:
@@ -130,4 +156,17 @@ def _post(row: Notice | Bulletin, letter: Letter) -> str:
     except DuvoError as failure:
         return f"Webhook: {failure.sentence}"
     row.delivered_at = timezone.now()
+    return ""
+
+
+def _tell(row: Notice | Bulletin, letter: Letter) -> str:
+    """Tell the channel if that is still to be done; return what went wrong, "" if nothing did."""
+    channel = Channel.objects.filter(tenant=letter.tenant).first()
+    if row.posted_at is not None or channel is None or letter.kind in channel.untold:
+        return ""
+    try:
+        channels.tell(letter.tenant, channels.text_of(letter))
+    except DuvoError as failure:
+        return f"Channel: {failure.sentence}"
+    row.posted_at = timezone.now()
     return ""

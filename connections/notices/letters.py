@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,8 @@ class Letter:
     subject: str
     text_for: Callable[[User], str]
     data: dict[str, Any]
+    step: str
+    links: list[tuple[str, str]]  # what it is about, and where something can be done about it
 
 
 def of(notice: Notice) -> Letter:
@@ -40,6 +42,28 @@ def of(notice: Notice) -> Letter:
         subject=_subject(notice),
         text_for=lambda person: _text(notice, person),
         data=_data(notice),
+        step=next_step(notice.reason),
+        links=[(line(notice.connection.name), _page_of_sign_in(notice.connection))],
+    )
+
+
+def together(rows: Sequence[Notice]) -> Letter:
+    """Return one letter about several notices of one organization, to the same people as each of them."""
+    first = rows[0]
+    tenant, what = first.connection.tenant, f"{len(rows)} sign-ins need somebody"
+    return Letter(
+        tenant=tenant,
+        kind=Kind.SIGN_IN,
+        type="",  # the webhook is told of each
+        readers=readers(tenant, Kind.SIGN_IN, first.owner_id),
+        subject=f"{line(tenant.name)}: {what}",
+        text_for=lambda person: _text_together(rows, person),
+        data={},
+        step="Open each connection and sign in again, or do what it says there.",
+        links=[
+            (f"{line(row.connection.name)}: {notices.about(row.reason).phrase}", _page_of_sign_in(row.connection))
+            for row in rows
+        ],
     )
 
 
@@ -54,6 +78,15 @@ def readers(tenant: Tenant, kind: Kind, owner_id: int | None = None) -> list[Use
 def page_of(connection: Connection) -> str:
     """Return the address of a connection's page."""
     return f"{settings.PUBLIC_URL}{reverse('admin:connections_connection_change', args=[connection.pk])}"
+
+
+def _page_of_sign_in(connection: Connection) -> str:
+    return f"{page_of(connection)}#sign-in"
+
+
+def choices_page() -> str:
+    """Return the address of the page where everybody chooses what they are mailed about."""
+    return f"{settings.PUBLIC_URL}{reverse('admin:mail_choices')}"
 
 
 def moment(when: datetime) -> str:
@@ -88,7 +121,28 @@ def _text(notice: Notice, person: User) -> str:
     }
     lines = [f"{name}: {value}" for name, value in facts.items() if value]
     why = "it is your own sign-in" if mine else f"you are an admin of {organization}"
-    return "\n".join([*lines, "", page_of(connection), "", f"You get this mail because {why}.", ""])
+    page = _page_of_sign_in(connection)
+    return "\n".join([*lines, "", page, "", f"You get this mail because {why}.", _choose(), ""])
+
+
+def _text_together(rows: Sequence[Notice], person: User) -> str:
+    first = rows[0]
+    organization = line(first.connection.tenant.name)
+    mine = first.owner_id == person.pk
+    lines = [f"Organization: {organization}", f"What happened: {len(rows)} sign-ins need somebody.", ""]
+    for row in rows:
+        lines += [
+            f"{line(row.connection.name)}: {row.sentence}",
+            next_step(row.reason),
+            _page_of_sign_in(row.connection),
+            "",
+        ]
+    why = "they are your own sign-ins" if mine else f"you are an admin of {organization}"
+    return "\n".join([*lines, f"You get this mail because {why}.", _choose(), ""])
+
+
+def _choose() -> str:
+    return f"Choose what you are mailed about: {choices_page()}"
 
 
 def _data(notice: Notice) -> dict[str, Any]:
@@ -102,5 +156,5 @@ def _data(notice: Notice) -> dict[str, Any]:
         "sentence": notice.sentence,
         "next_step": next_step(notice.reason),
         "until": notice.until.isoformat() if notice.until else None,
-        "admin_url": page_of(connection),
+        "admin_url": _page_of_sign_in(connection),
     }

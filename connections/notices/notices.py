@@ -24,6 +24,8 @@ DELIVERIES = shares.Work(task="connections.deliver_notice", dispatcher="connecti
 KEPT_FOR = timedelta(days=90)
 _QUIET = timedelta(hours=6)  # a problem that comes back within this time is not sent again
 _PATIENCE = timedelta(minutes=5)  # no mail about a provider that is down for less than this
+_ONE_BY_ONE = 3  # notices of an organization; what else comes up within the same time is told together
+_GATHERED = timedelta(minutes=2)
 _LATEST = timedelta(minutes=3)  # the notice is sent at the latest so long before the token ends
 
 logger = logging.getLogger(__name__)
@@ -85,12 +87,13 @@ def notify(
     if before is not None and not same.open().exists():
         unsent = before.attempts == 0  # it was resolved before it was sent to anybody
         same.filter(pk=before.pk).update(resolved_at=None, deliver_at=now if unsent else None)
+    at = deliver_at(reason, until, now)
     notice, is_new = Notice.objects.get_or_create(
         connection=connection,
         owner=owner,
         reason=reason,
         resolved_at=None,
-        defaults={"sentence": sentence, "until": until, "deliver_at": deliver_at(reason, until, now)},
+        defaults={"sentence": sentence, "until": until, "deliver_at": _gathered(connection, at, now)},
     )
     if not is_new:
         same.filter(pk=notice.pk).update(sentence=sentence, until=until)
@@ -113,6 +116,13 @@ def deliver_at(reason: str, until: datetime | None, now: datetime) -> datetime:
     if reason != "refresh_failing" or until is None:
         return now
     return max(now, min(now + _PATIENCE, until - _LATEST))
+
+
+def _gathered(connection: Connection, at: datetime, now: datetime) -> datetime:
+    """Return when to send it: a while later where many come at once, such as when a provider ends all sign-ins."""
+    others = Notice.objects.filter(connection__tenant=connection.tenant_id, created_at__gt=now - _GATHERED)
+    many = others[:_ONE_BY_ONE].count() == _ONE_BY_ONE
+    return max(at, now + _GATHERED) if many else at
 
 
 def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:

@@ -18,6 +18,7 @@ HELP: Final = {
     "invitation": ("people-and-sign-in", "inviting", "People and sign-in"),
     "user": ("people-and-sign-in", "roles", "Roles"),
     "auditevent": ("security", "who-may-do-what", "Who may do what"),
+    "bulletin": ("connect-a-server", "what-else-people-are-told", "What else people are told"),
     "notice": ("connect-a-server", "when-a-sign-in-ends", "When a sign-in ends"),
     "tool": ("connect-a-server", "tools-and-their-review", "Tools and their review"),
     "assignment": ("connect-a-server", "assignments", "Assignments"),

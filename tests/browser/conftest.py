@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect,
 from connections.models import User
 from duvo import stack
 from tests.conftest import PASSWORD
+from tests.tools.conftest import open_shop  # noqa: F401 - a fixture
 
 PATIENCE = 40_000  # milliseconds; a cold worker on a busy machine
 FLAGS = [

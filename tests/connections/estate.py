@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 
 from connections import audit
-from connections.models import AuditEvent, Connection, Invitation, Membership, Notice, Tenant, User
+from connections.models import AuditEvent, Bulletin, Connection, Invitation, Matter, Membership, Notice, Tenant, User
 from tests.conftest import House
 from tools.calls import contents
 from tools.models import AccessToken, Assignment, Call, Consent, McpSession, OwnerNotice, Probe, StoredContent, Tool
@@ -37,6 +37,7 @@ class Estate:
     invitation: Invitation
     taken: Invitation
     guest: User  # who belongs nowhere
+    bulletin: Bulletin
 
 
 def settle(house: House, mark: str = MARK) -> Estate:
@@ -76,6 +77,8 @@ def settle(house: House, mark: str = MARK) -> Estate:
     )  # fmt: skip
     session.sealed_session = session.seal({"id": "x", "version": "", "cookies": {}, "url": "", "headers": []})
     session.save()
+    bulletin = Bulletin.objects.create(tenant=house.tenant, kind="connection.unreachable")
+    Matter.objects.create(connection=connection, kind="connection.unreachable", bulletin=bulletin)
     invitation, taken = (
         Invitation(tenant=house.tenant, email=f"{mark}{number}@example.com", accepted_at=at, invited_by=house.admin)
         for number, at in ((1, None), (2, now))
@@ -86,7 +89,7 @@ def settle(house: House, mark: str = MARK) -> Estate:
     guest = User.objects.create_user(f"{mark}-guest")
     return Estate(
         connection, tool, probe, assignment, token, own_token, consent, call, event, notice, session, invitation, taken,
-        guest,
+        guest, bulletin,
     )  # fmt: skip
 
 
@@ -105,6 +108,7 @@ def rows(house: House, estate: Estate) -> dict[type[Model], Model]:
         Notice: estate.notice,
         McpSession: estate.session,
         Invitation: estate.invitation,
+        Bulletin: estate.bulletin,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.db.models import Model
 
-from connections.models import AuditEvent, Connection, Invitation, Membership, Notice, Tenant, User
+from connections.models import AuditEvent, Bulletin, Connection, Invitation, Membership, Notice, Tenant, User
 from tests.connections.estate import Estate
 from tools.models import AccessToken, Assignment, Call, McpSession, Probe, Tool
 
@@ -22,6 +22,10 @@ GENERAL = {
     "password_change_done": (200, 200, 200, 200, 200, 200, 302),
     "jsi18n": (200, 200, 200, 200, 200, 200, 302),
     "app_list": (200, 200, 200, 200, 200, 200, 302),
+    "mail_choices": (200, 200, 200, 200, 200, 200, 302),
+    "inbox": (200, 200, 200, 200, 200, 200, 302),
+    "inbox_count": (200, 200, 200, 200, 200, 200, 302),
+    "inbox_assign": (405, 405, 405, 405, 405, 405, 302),
     "auth_user_password_change": (200, 404, 404, 404, 404, 404, 302),
 }
 # Pages of one kind of row: its list, its add page, one row of acme (page, history), its delete page.
@@ -98,6 +102,12 @@ PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
         "change": (200, 200, 404, 200, 404, 404, 302),
         "delete": (403, 403, 404, 403, 404, 404, 302),
     },
+    Bulletin: {
+        "changelist": (200, 200, 403, 200, 200, 403, 302),
+        "add": (403, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 404, 200, 404, 404, 302),
+        "delete": (403, 403, 404, 403, 404, 404, 302),
+    },
     User: {
         "changelist": (200, 403, 403, 403, 403, 403, 302),
         "add": (200, 403, 403, 403, 403, 403, 302),
@@ -116,6 +126,11 @@ BUTTONS = {
     "connections_user_without_factor": (302, 404, 404, 404, 404, 404, 302),
     "connections_invitation_send": (302, 302, 404, 403, 404, 404, 302),
     "connections_invitation_withdraw": (302, 302, 404, 403, 404, 404, 302),
+    "connections_tenant_channel": (200, 200, 403, 403, 404, 404, 302),  # a fault, at its field
+    "connections_tenant_channel_test": (302, 302, 403, 403, 404, 404, 302),
+    "connections_tenant_channel_remove": (302, 302, 403, 403, 404, 404, 302),
+    "connections_notice_again": (302, 302, 404, 403, 404, 404, 302),
+    "connections_bulletin_again": (302, 302, 404, 403, 404, 404, 302),
     "tools_tool_approve": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_policy": (302, 302, 403, 403, 404, 403, 302),
     "tools_tool_description": (302, 302, 403, 403, 404, 403, 302),
@@ -155,6 +170,11 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
         ),
         "connections_tenant_webhook_secret": (f"{organization}/webhook-secret/", {}),
         "connections_tenant_webhook_test": (f"{organization}/webhook-test/", {}),
+        "connections_tenant_channel": (f"{organization}/channel/", {"url": ""}),
+        "connections_tenant_channel_test": (f"{organization}/channel-test/", {}),
+        "connections_tenant_channel_remove": (f"{organization}/channel-remove/", {}),
+        "connections_notice_again": (f"/admin/connections/notice/{estate.notice.pk}/again/", {}),
+        "connections_bulletin_again": (f"/admin/connections/bulletin/{estate.bulletin.pk}/again/", {}),
         # Suspended in the middle of the table, others could not press what they may.
         "connections_tenant_suspend": (f"{organization}/suspend/", {"reason": ""}),
         "connections_tenant_resume": (f"{organization}/resume/", {}),

@@ -85,6 +85,7 @@ def test_who_may_open_the_pages_of_no_row(
         "index": "/admin/", "app_list": "/admin/connections/",
         "auth_user_password_change": f"/admin/connections/user/{acme.member.pk}/password/",
         "password_change_done": "/admin/password_change/done/",
+        "mail_choices": "/admin/mails/", "inbox_count": "/admin/inbox/count/", "inbox_assign": "/admin/inbox/assign/",
     }  # fmt: skip
     path = paths.get(name, f"/admin/{name}/")
     for who, expected in zip(CAST, GENERAL[name], strict=True):

@@ -84,16 +84,16 @@ class DecisionAdmin(ReadOnlyAdmin):
         except (Ended, OrganizationSuspended) as end:
             self.audit(request, "approved", call, outcome=end.code)
             self.message_user(request, f"Nothing was sent. {end.sentence}", messages.ERROR)
-            return self._to_its_page(call)
+            return self._back(request, call)
         except ToolReplaced as other:
             self.message_user(request, other.sentence, messages.ERROR)
-            return self._to_its_page(call)
+            return self._back(request, call)
         if approved:
             self.audit(request, "approved", call)
             self.message_user(request, "Approved: the call is on its way.", messages.SUCCESS)
         else:
             self.message_user(request, LATE, messages.WARNING)
-        return self._to_its_page(call)
+        return self._back(request, call)
 
     def refuse_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """End the call before anything is sent."""
@@ -106,7 +106,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             self.message_user(request, "Refused: nothing was sent.", messages.SUCCESS)
         else:
             self.message_user(request, LATE, messages.WARNING)
-        return self._to_its_page(call)
+        return self._back(request, call)
 
     def answer_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Answer exactly the question that the page showed; a fault is shown at its field."""
@@ -116,14 +116,14 @@ class DecisionAdmin(ReadOnlyAdmin):
             raise Http404
         if question is None or not constant_time_compare(request.POST.get("mark", ""), _mark(call)):
             self.message_user(request, ASKED_ANOTHER, messages.WARNING)
-            return self._to_its_page(call)
+            return self._back(request, call)
         filled = forms_of(question, request.POST)
         responses = responses_of(filled, action)
         if responses is not None and (refusal := self._refusal_for(request, call, responses)):
             self.message_user(request, refusal, messages.ERROR)
-            return self._to_its_page(call)
+            return self._back(request, call)
         if responses is not None and self._answer(request, call, responses, filled):
-            return self._to_its_page(call)
+            return self._back(request, call)
         self.message_user(request, UNFIT, messages.ERROR)
         return self.page(request, call, questions=self.questions_of(request, call, filled))
 
@@ -136,7 +136,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             life.cancel(call)
             self.audit(request, "cancelled", call)
             self.message_user(request, "The call is being cancelled.", messages.SUCCESS)
-        return self._to_its_page(call)
+        return self._back(request, call)
 
     def _answer(self, request: HttpRequest, call: Call, responses: dict[str, Any], filled: list[QuestionForm]) -> bool:
         """Send the responses; False when they do not fit, which the forms then show."""
@@ -189,7 +189,10 @@ class DecisionAdmin(ReadOnlyAdmin):
         return call
 
     @staticmethod
-    def _to_its_page(call: Call) -> HttpResponse:
+    def _back(request: HttpRequest, call: Call) -> HttpResponse:
+        """Return to where the button was: the inbox, or the page of the call."""
+        if request.POST.get("from") == "inbox":
+            return HttpResponseRedirect(reverse("admin:inbox"))
         return HttpResponseRedirect(reverse("admin:tools_call_change", args=[call.pk]))
 
 

@@ -49,7 +49,7 @@ def test_a_sign_in_that_ends_is_told_to_the_webhook(scene: StartScene, webhook_r
     assert (data["connection_id"], data["connection_name"]) == (str(scene.connection.pk), "Orders")
     assert (data["reason"], data["until"]) == ("sign_in_ends", row.expires_at.isoformat())
     assert "No refresh token" in data["sentence"]
-    assert data["admin_url"].endswith(f"/admin/connections/connection/{scene.connection.pk}/change/")
+    assert data["admin_url"].endswith(f"/admin/connections/connection/{scene.connection.pk}/change/#sign-in")
 
 
 def test_a_receiver_that_fails_twice_gets_it_at_the_third_try_with_the_same_id(
@@ -84,7 +84,7 @@ def test_after_eight_tries_it_is_given_up_and_written_down(scene: StartScene, we
         deliver_again()
     assert len(receiver.requests) == delivering.MOST_TRIES
     [event] = AuditEvent.objects.filter(action="connection.notice_not_delivered")
-    assert event.data == {"mailed": True, "webhook_taken": False}
+    assert event.data == {"mailed": True, "webhook_taken": False, "channel_told": False}
 
 
 def test_a_sign_in_that_recovers_meanwhile_is_not_told_any_more(

@@ -1,0 +1,187 @@
+"""The start page: what needs this person first, then how things are, for the role that they have.
+
+    admin       what needs them, connections by state, calls, what is used most, what ends soon
+    member      their own sign-ins and assignments, connections by state
+    auditor     connections by state, calls, the way to the audit trail
+    staff       the connections of all organizations by state, the newest trouble first
+
+Who belongs to several organizations looks at one at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db.models import Count, Min, Q, QuerySet
+from django.db.models.functions import Greatest
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+
+from connections.ages import ago
+from connections.models import ACTING, Authorization, Connection, Notice, Role, Sharing, Tenant, User
+from connections.states import TROUBLE, Headline, headline, shows
+from connections.tenancy import person, tenants_of
+from oauth.models import SignIn
+from tools.admin import charts
+from tools.calls import activity
+from tools.inbox import rows, things
+from tools.models import AccessToken, Assignment
+
+SHOWN = 5  # things, tools, assignments, ends
+TROUBLED = 10  # connections, of all organizations
+EVERYWHERE = "all"
+_SOON = timedelta(days=14)
+
+
+class Counted(NamedTuple):
+    """How many connections one word is said of, and the list of them."""
+
+    word: Headline
+    number: int
+    url: str
+
+
+class End(NamedTuple):
+    """Something that ends soon."""
+
+    what: str
+    url: str
+    at: datetime
+
+
+def of(request: HttpRequest) -> dict[str, Any]:
+    """Return what the start page shows to this person."""
+    user, now = person(request), timezone.now()
+    tenants = list(tenants_of(user).order_by("name", "pk")) if user.roles else []
+    tenants = [tenant for tenant in tenants if tenant.pk in user.roles]
+    staff = user.sees_every_organization
+    chosen = _chosen(request.GET.get("organization", ""), tenants, staff=staff)
+    context: dict[str, Any] = {
+        "title": chosen.name if chosen else "All organizations" if staff else "Duvo Connections",
+        "organization": chosen, "organizations": tenants, "staff": staff, "everywhere": EVERYWHERE,
+        "several": user.is_superuser or len(user.roles) > 1,
+    }  # fmt: skip
+    if chosen is None:
+        everything = Tenant.objects.all() if staff else Tenant.objects.none()
+        return context | _states(everything, now) | _trouble() | _needs(user, tenants)
+    role = user.roles[chosen.pk] if not user.is_superuser else Role.ADMIN.value
+    context |= _states(Tenant.objects.filter(pk=chosen.pk), now) | _needs(user, tenants)
+    if role != Role.MEMBER:
+        context |= _calls(chosen, now)
+    if role == Role.ADMIN:
+        context["ending"] = _ending(chosen, now)
+    if role in ACTING:
+        context |= _own(user, chosen)
+    return context | {"role": role}
+
+
+def _chosen(sent: str, tenants: list[Tenant], *, staff: bool) -> Tenant | None:
+    if staff and (sent == EVERYWHERE or not tenants):
+        return None
+    return next((tenant for tenant in tenants if str(tenant.pk) == sent), tenants[0] if tenants else None)
+
+
+def _needs(user: User, known: list[Tenant]) -> dict[str, Any]:
+    found = things.newest(user)
+    return {"needs": rows.of(found[:SHOWN], known, handled=False), "more_needs": len(found) > SHOWN}
+
+
+# --- connections ---
+
+
+def _states(tenants: QuerySet[Tenant], now: datetime) -> dict[str, Any]:
+    names = ("enabled", "credential_state", "reachability_state", "tools_state")
+    late = Q(pk__in=Connection.objects.overdue(now))
+    groups = Connection.objects.filter(tenant__in=tenants).order_by().values_list(*names)
+    counts, overdue, oldest = Counter[Headline](), 0, list[datetime]()
+    for enabled, credential, reachability, tools, total, waiting, since in groups.annotate(
+        total=Count("pk"), waiting=Count("pk", filter=late), since=Min("next_probe_at", filter=late)
+    ):
+        counts[headline(enabled=enabled, credential=credential, reachability=reachability, tools=tools)] += total
+        overdue += waiting
+        oldest += [since] if since else []
+    lists = reverse("admin:connections_connection_changelist")
+    shown = [Counted(word, counts[word], f"{lists}?status={word}") for word in Headline if counts[word]]
+    return {
+        "counts": shown,
+        "connections": counts.total(),
+        "attention": Counted(
+            Headline.ACTION_REQUIRED, sum(counts[word] for word in TROUBLE), f"{lists}?status=attention"
+        ),
+        "all_connected": not overdue and counts.keys() <= {Headline.CONNECTED, Headline.DISABLED},
+        "overdue": overdue,
+        "overdue_since": ago(min(oldest), now) if oldest else "",
+    }
+
+
+def _trouble() -> dict[str, Any]:
+    """Return the connections of all organizations that do not work, the newest trouble first."""
+    moved = Greatest("credential_since", "reachability_since", "tools_since")
+    broken = Connection.objects.filter(shows(*TROUBLE)).select_related("tenant").annotate(moved=moved)
+    return {"troubled": list(broken.order_by("-moved", "pk")[:TROUBLED])}
+
+
+# --- calls ---
+
+
+def _calls(tenant: Tenant, now: datetime) -> dict[str, Any]:
+    calls, since, cut = activity.recent(tenant, now)
+    hours = activity.by_hour(calls)
+    day, week = charts.of_day(hours, now), charts.of_week(hours, now)
+    if not week.calls:
+        return {"day": day, "week": week}
+    begun = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
+    day_slow, week_slow = activity.slow(calls, begun)
+    pairs = activity.busiest(calls)
+    tools, assignments = Counter[str](), Counter[tuple[UUID | None, str]]()
+    for pair in pairs:
+        tools[pair.tool] += pair.calls
+        assignments[pair.assignment, pair.name or "An assignment that is gone"] += pair.calls
+    return {
+        "day": day,
+        "week": week,
+        "day_slow": day_slow,
+        "week_slow": week_slow,
+        "counted_since": since if cut else None,
+        "busiest_tools": tools.most_common(SHOWN),
+        "busiest_assignments": [(pk, name, number) for (pk, name), number in assignments.most_common(SHOWN)],
+    }
+
+
+# --- what is to be done, and what ends ---
+
+
+def _ending(tenant: Tenant, now: datetime) -> list[End]:
+    """Return the sign-ins and tokens of the organization that end within two weeks, the first one first."""
+    notices = Notice.objects.open().filter(connection__tenant=tenant, connection__enabled=True, owner=None)
+    ending = notices.filter(until__gt=now, until__lt=now + _SOON).order_by("until")[:SHOWN]
+    found = [
+        End(f"The sign-in of {notice.connection}", f"{_page(notice.connection)}#sign-in", notice.until)
+        for notice in ending.select_related("connection")
+        if notice.until
+    ]
+    tokens = AccessToken.objects.live(now).filter(assignment__tenant=tenant, expires_at__lt=now + _SOON)
+    for token in tokens.select_related("assignment").order_by("expires_at")[:SHOWN]:
+        if token.assignment and token.expires_at:
+            page = reverse("admin:tools_assignment_change", args=[token.assignment.pk])
+            found.append(End(f"A token of {token.assignment}", page, token.expires_at))
+    return sorted(found, key=lambda end: end.at)[:SHOWN]
+
+
+def _own(user: User, tenant: Tenant) -> dict[str, Any]:
+    """Return the connections that this person is to sign in to for themselves, and their assignments."""
+    signed_in = SignIn.objects.filter(owner=user, connection__tenant=tenant).values("connection")
+    personal = Connection.objects.filter(
+        tenant=tenant, enabled=True, authorization=Authorization.OAUTH, sharing=Sharing.PERSONAL
+    ).exclude(pk__in=signed_in)
+    own = Assignment.objects.filter(tenant=tenant, owner=user)
+    member = user.roles.get(tenant.pk) == Role.MEMBER  # admins have all of them
+    return {"to_connect": list(personal.order_by("name")[:SHOWN]), "own_assignments": own[:SHOWN] if member else []}
+
+
+def _page(connection: Connection) -> str:
+    return reverse("admin:connections_connection_change", args=[connection.pk])

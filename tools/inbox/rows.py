@@ -1,0 +1,202 @@
+"""What the inbox says of each thing: what it is, since when and until when it waits, and where it is decided."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.urls import reverse
+
+from connections.models import Connection, Handling, Notice, Role, Tenant
+from connections.notices import notices
+from connections.states import NOT_LET_IN, ToolsState, next_step
+from tools.inbox import things
+from tools.inbox.kinds import Kind
+from tools.inbox.things import Thing
+from tools.models import Call
+
+ALIKE = 3  # calls of one tool for one assignment that have rows of their own; the others share one
+_NAMED = 3  # connections of one server that are named
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One thing as people read it."""
+
+    key: str
+    kind: Kind
+    code: str  # the colour of its word
+    word: str
+    title: str
+    url: str
+    verb: str
+    sentence: str
+    since: datetime
+    tenant: Tenant
+    step: str = ""
+    until: datetime | None = None
+    asks_first: bool = False  # it may be decided on the page of the inbox itself
+    alone: bool = True  # it is one thing, which somebody can have
+    handler: Handling | None = None
+    alike: Any = field(default=None, repr=False)  # what rows of many calls have in common
+
+
+def of(found: Sequence[Thing], known: Iterable[Tenant] = (), *, handled: bool = True) -> list[Row]:
+    """Return the rows of these things, in their order; what is gone meanwhile is left out.
+
+    `known` are organizations that have been read already; who has each thing is left out without `handled`.
+    """
+    made: dict[Callable[..., Iterable[Row]], list[Thing]] = defaultdict(list)
+    for thing in found:
+        made[_MADE[thing.kind]].append(thing)
+    tenants = {tenant.pk: tenant for tenant in known}
+    if unknown := {thing.tenant for thing in found} - tenants.keys():
+        tenants |= Tenant.objects.in_bulk(unknown)
+    rows = {row.key: row for make, some in made.items() for row in make(some, tenants)}
+    if handled:
+        _hand_over(rows)
+    return _folded([rows[thing.key] for thing in found if thing.key in rows])
+
+
+def _hand_over(rows: dict[str, Row]) -> None:
+    taken = Handling.objects.filter(key__in=list(rows), member__role=Role.ADMIN).select_related("member__user")
+    for handling in taken if rows else ():
+        rows[handling.key].handler = handling
+
+
+def _folded(rows: list[Row]) -> list[Row]:
+    """Return the rows with one for all further calls of a tool for the same assignment."""
+    alike: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.alike:
+            alike[row.alike].append(row)
+    left_out = set()
+    for same in alike.values():
+        if len(same) > ALIKE + 1:
+            _stand_for(same[ALIKE], len(same) - ALIKE)
+            left_out |= {row.key for row in same[ALIKE + 1 :]}
+    return [row for row in rows if row.key not in left_out]
+
+
+def _stand_for(row: Row, count: int) -> None:
+    _, assignment, tool, state = row.alike
+    query = {"state__exact": state, "q": tool} | ({"assignment__id__exact": str(assignment)} if assignment else {})
+    row.url, row.verb = f"{reverse('admin:tools_call_changelist')}?{urlencode(query)}", "Show"
+    row.title, row.asks_first, row.alone, row.until = f"{count} more calls of {row.title}", False, False, None
+
+
+# --- calls ---
+
+
+def _calls(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
+    since = {UUID(thing.subject): thing for thing in found}
+    calls = Call.objects.filter(pk__in=since, waits_until__isnull=False).select_related("assignment", "connection")
+    for call in calls.only(
+        "tool_name", "state", "waits_until", "tenant", "assignment__name", "connection__name", "connection__slug"
+    ):
+        thing = since[call.pk]
+        if call.state != {Kind.APPROVAL: "awaiting_approval", Kind.QUESTION: "input_required"}[thing.kind]:
+            continue
+        page, who = reverse("admin:tools_call_change", args=[call.pk]), call.assignment or "An assignment"
+        server = call.connection or "The server"
+        asks = thing.kind == Kind.APPROVAL
+        yield Row(
+            key=thing.key, kind=thing.kind, code=call.state, word=thing.kind.label, title=call.tool_name,
+            url=page + ("" if asks else "#question-heading"), verb=str(thing.kind.label), since=thing.since,
+            until=call.waits_until, tenant=tenants[thing.tenant], asks_first=asks,
+            sentence=f"{who} wants to call it on {server}."
+            if asks
+            else f"{server} asks something before it goes on for {who}.",
+            alike=(thing.kind, call.assignment_id, call.tool_name, call.state),
+        )  # fmt: skip
+
+
+# --- sign-ins and reviews ---
+
+
+def _sign_ins(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
+    by_id = {UUID(thing.subject): thing for thing in found}
+    for notice in Notice.objects.open().filter(pk__in=by_id).select_related("connection"):
+        thing = by_id[notice.pk]
+        yield Row(
+            key=thing.key, kind=thing.kind, code="expiring" if notice.until else "expired",
+            word=notices.about(notice.reason).word, title=notice.connection.name,
+            url=_page(notice.connection) + "#sign-in", verb="Sign in", sentence=notice.sentence,
+            step=next_step(notice.reason), since=thing.since, until=notice.until, tenant=tenants[thing.tenant],
+            alone=notice.owner_id is None,
+        )  # fmt: skip
+
+
+def _reviews(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
+    by_id = {UUID(thing.subject): thing for thing in found}
+    rows = Connection.objects.filter(pk__in=by_id, tools_state=ToolsState.TO_REVIEW).only(
+        "name", "slug", "tools_sentence"
+    )
+    for connection in rows:
+        thing = by_id[connection.pk]
+        query = urlencode({"connection__id__exact": str(connection.pk), "availability": "review"})
+        yield Row(
+            key=thing.key, kind=thing.kind, code="tool_changed", word="Review", title=connection.name,
+            url=f"{reverse('admin:tools_tool_changelist')}?{query}", verb="Review",
+            sentence=connection.tools_sentence or "Tools are new or have changed.", since=thing.since,
+            tenant=tenants[thing.tenant],
+        )  # fmt: skip
+
+
+# --- connections that broke ---
+
+
+def _broken(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
+    groups: dict[str, list[Connection]] = defaultdict(list)
+    rows = things.broken(Tenant.objects.filter(pk__in=tenants)).filter(thing__in=[thing.key for thing in found])
+    for connection in rows.order_by("name", "pk"):
+        groups[connection.thing].append(connection)
+    for thing in found:
+        if same := groups.get(thing.key):
+            yield _of_one(thing, same[0], tenants) if len(same) == 1 else _of_many(thing, same, tenants)
+
+
+def _of_one(thing: Thing, connection: Connection, tenants: dict[Any, Tenant]) -> Row:
+    word = connection.headline
+    return Row(
+        key=thing.key, kind=thing.kind, code=word.value, word=str(word.label), title=connection.name,
+        url=_page(connection), verb="Open", sentence=_trouble(connection), step=connection.next_step, since=thing.since,
+        tenant=tenants[thing.tenant],
+    )  # fmt: skip
+
+
+def _of_many(thing: Thing, same: list[Connection], tenants: dict[Any, Tenant]) -> Row:
+    word, server = same[0].headline, same[0].server_url.partition("://")[2].partition("/")[0].partition("?")[0]
+    names = ", ".join(row.name for row in same[:_NAMED])
+    more = f" and {len(same) - _NAMED} more" if len(same) > _NAMED else ""
+    page = f"{reverse('admin:connections_connection_changelist')}?{urlencode({'status': 'attention', 'q': server})}"
+    return Row(
+        key=thing.key, kind=thing.kind, code=word.value, word=str(word.label),
+        title=f"{len(same)} connections to {server}", url=page, verb="Show",
+        sentence=f"{names}{more}. {_trouble(same[0])}", step=same[0].next_step, since=thing.since,
+        tenant=tenants[thing.tenant],
+    )  # fmt: skip
+
+
+def _trouble(connection: Connection) -> str:
+    if connection.reachability_state in things.AWAY:
+        return connection.reachability_sentence
+    return connection.credential_sentence if connection.credential_state in NOT_LET_IN else connection.tools_sentence
+
+
+def _page(connection: Connection) -> str:
+    return reverse("admin:connections_connection_change", args=[connection.pk])
+
+
+_MADE: dict[Kind, Callable[[list[Thing], dict[Any, Tenant]], Iterable[Row]]] = {
+    Kind.APPROVAL: _calls,
+    Kind.QUESTION: _calls,
+    Kind.SIGN_IN: _sign_ins,
+    Kind.REVIEW: _reviews,
+    Kind.BROKEN: _broken,
+}

@@ -28,10 +28,20 @@ from connections.errors import DuvoError, SealBroken
 from connections.models import Authorization, Connection, Sharing, User
 from connections.notices import notices
 from connections.states import CredentialState
-from oauth import credential_state, discovering, registering, responses, revoking, sign_in_notices, token_endpoint
+from oauth import (
+    accounts,
+    credential_state,
+    discovering,
+    registering,
+    responses,
+    revoking,
+    sign_in_notices,
+    token_endpoint,
+)
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
 from oauth.models import PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 from oauth.protocol import addresses, choices, providers
+from oauth.protocol.accounts import Account
 from oauth.protocol.choices import ClientKind
 from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
@@ -51,6 +61,8 @@ class Completed:
 
     connection: Connection
     again_at: str = ""
+    account: str = ""  # at the provider, as that says
+    account_before: str = ""  # if it was another one
 
 
 def begin(
@@ -117,9 +129,11 @@ def complete(response: AuthorizationResponse) -> Completed:
             raise ProviderRefused(response.error)
         client = registering.client_of(pending.registration, server)
         tokens = _exchange(pending, server, client, response.code)
+        account = egress.run(accounts.find(server, pending.registration.client_id, tokens, pending.scopes))
         sign_in = _store(
             connection, pending.registration, server, client, tokens,
             person=response.user, asked=pending.scopes, resource=pending.resource, made_for=pending.basis,
+            account=account,
         )  # fmt: skip
     except DuvoError as failure:
         audit.record(
@@ -134,9 +148,10 @@ def complete(response: AuthorizationResponse) -> Completed:
         return Completed(connection, again_at=url)
     audit.record(
         response.user, "connection.signed_in", connection, tenant=connection.tenant,
-        issuer=server.issuer, scopes=sign_in.scopes, renewable=sign_in.renewable,
+        issuer=server.issuer, scopes=sign_in.scopes, renewable=sign_in.renewable, account=sign_in.account,
+        account_before=sign_in.account_before,
     )  # fmt: skip
-    return Completed(connection)
+    return Completed(connection, account=sign_in.account, account_before=sign_in.account_before)
 
 
 def fetch_tokens(connection: Connection) -> SignIn:
@@ -325,6 +340,7 @@ def _store(
     asked: str,
     resource: str,
     made_for: str,
+    account: Account | None = None,
 ) -> SignIn:
     """Store a new sign-in in place of the previous one, and have the connection checked with it.
 
@@ -345,6 +361,8 @@ def _store(
         assumed_pkce=person is not None and not choices.announces_pkce(server),
         resource=resource,
         scopes=asked,
+        account_id=account.id if account else "",
+        account=account.name if account else "",
     )
     renewable = bool(tokens.refresh_token) or person is None
     sign_in.keep(tokens, now, choices.renew_at(now, tokens.expires_in, renewable=renewable, spread=_spread))
@@ -370,6 +388,8 @@ def _replace(sign_in: SignIn, made_for: str, now: datetime) -> bool:
     owner = sign_in.owner
     before = SignIn.objects.filter(connection=connection, owner=owner).first()
     if before is not None:
+        other = bool(before.account_id and sign_in.account_id) and before.account_id != sign_in.account_id
+        sign_in.account_before = before.account if other else ""
         sign_in.missing_scopes = choices.not_granted(sign_in.scopes, before.missing_scopes)
         if before.missing_scopes and before.signed_in_at > now - _STEP_UPS_COUNT_FOR:
             sign_in.step_ups = before.step_ups + 1

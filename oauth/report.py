@@ -45,6 +45,8 @@ class Account:
     issuer: str = ""
     client: str = ""
     client_id: str = ""
+    account: str = ""  # at the provider, as that says
+    account_before: str = ""
 
     @property
     def works(self) -> bool:
@@ -137,6 +139,8 @@ def _account(connection: Connection, sign_in: SignIn | None, who: str, now: date
         issuer=sign_in.server.get("issuer", ""),
         client=sign_in.registration.get_kind_display(),
         client_id=sign_in.registration.client_id,
+        account=sign_in.account,
+        account_before=sign_in.account_before,
     )
 
 

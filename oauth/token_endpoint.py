@@ -29,7 +29,7 @@ TIMEOUT = 15.0  # seconds for one exchange
 LONGEST = 256 * 1024  # bytes of an answer
 LONGEST_TOKEN = 16 * 1024  # characters; it travels in a header
 MOST_MEMBERS = 50  # of an answer that is a form
-_SECRETS = ("code", "code_verifier", "token", "access_token", "refresh_token")
+_SECRETS = ("code", "code_verifier", "token", "access_token", "refresh_token", "id_token")
 # What is no refusal: codes of the standards, then of Slack.
 _TROUBLE = {
     "temporarily_unavailable", "server_error", "slow_down",
@@ -217,10 +217,11 @@ def _tokens(members: Mapping[str, Any]) -> Tokens:
         raise ProviderUnavailable("The sign-in server gave a token that cannot be sent.", code="bad_token_answer")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise ProviderUnavailable("The sign-in server gave another kind of token than Bearer.", code="bad_token_answer")
-    refresh, granted = members.get("refresh_token"), members.get("scope")
+    refresh, granted, identity = (members.get(name) for name in ("refresh_token", "scope", "id_token"))
     return Tokens(
         access_token=token,
         refresh_token=refresh if isinstance(refresh, str) and len(refresh) <= LONGEST_TOKEN else "",
+        id_token=identity if isinstance(identity, str) and len(identity) <= LONGEST_TOKEN else "",
         expires_in=_seconds(members.get("expires_in")),
         scopes=" ".join(valid_scopes(granted.split())) if isinstance(granted, str) else None,
     )

@@ -183,7 +183,14 @@ def callback(request: HttpRequest) -> HttpResponse:
         return _failed(request, failure, responses.connection_of(answer))
     if completed.again_at:
         return HttpResponseRedirect(completed.again_at)
-    messages.success(request, "Signed in. The connection is being checked, and its tools are listed.")
+    as_whom = f" as {completed.account}" if completed.account else ""
+    messages.success(request, f"Signed in{as_whom}. The connection is being checked, and its tools are listed.")
+    if completed.account_before:
+        messages.warning(
+            request,
+            f"That is another account at the provider than before, which was {completed.account_before}. If that was "
+            "not meant, sign out and sign in again.",
+        )
     return _to_its_page(completed.connection)
 
 

@@ -26,6 +26,7 @@ class Tokens:
 
     access_token: str = field(repr=False)
     refresh_token: str = field(default="", repr=False)
+    id_token: str = field(default="", repr=False)  # says who has signed in; never kept
     expires_in: float | None = None
     scopes: str | None = None
 
@@ -89,6 +90,10 @@ class SignIn(models.Model):
     sealed = models.TextField(blank=True)
     renewable = models.BooleanField(default=False)
     generation = models.PositiveIntegerField(default=1)
+    # Which account at the provider it is, as the provider says, and which it was before; nothing is permitted by it.
+    account_id = models.CharField(max_length=200, blank=True, default="", db_default="")
+    account = models.CharField(max_length=200, blank=True, default="", db_default="")
+    account_before = models.CharField(max_length=200, blank=True, default="", db_default="")
     signed_in_at = models.DateTimeField(default=timezone.now)
     obtained_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True)

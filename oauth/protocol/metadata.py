@@ -19,7 +19,7 @@ from oauth.protocol import addresses
 LONGEST = 64 * 1024  # bytes of a document; large ones in the field have a tenth of it
 MOST_SCOPES = 200
 LONGEST_SCOPES = 4000  # characters of all of them, which is what a row keeps
-_OPTIONAL_ENDPOINTS = ("registration_endpoint", "revocation_endpoint")
+_OPTIONAL_ENDPOINTS = ("registration_endpoint", "revocation_endpoint", "userinfo_endpoint")
 ENDPOINTS = ("token_endpoint", "authorization_endpoint", *_OPTIONAL_ENDPOINTS)
 _SWITCHES = ("client_id_metadata_document_supported",)  # not that of `iss`, which decides what is safe
 _NOT_NEEDED = (
@@ -117,6 +117,7 @@ class ServerMetadata(_Document):
     authorization_endpoint: str = ""
     registration_endpoint: str = ""
     revocation_endpoint: str = ""
+    userinfo_endpoint: str = ""  # checked when it is asked: whose account it is, is not needed to sign in
     scopes_supported: list[str] | None = None
     grant_types_supported: list[str] | None = None
     code_challenge_methods_supported: list[str] | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tests.servers.running import Served
 
@@ -49,6 +49,8 @@ class Behaviour(Served):
     form_encoded: bool = False
     reject_resource: bool = False
     grants_scopes: Sequence[str] | None = None  # None: what was asked for
+    account: Mapping[str, Any] | None = None  # claims of the ID token that comes with each token
+    userinfo: Mapping[str, Any] | None = None  # what the user-info endpoint says; None: there is none
     slow_tokens: float = 0  # seconds before a token request is read
 
     @property

@@ -49,6 +49,8 @@ def document(behaviour: Behaviour) -> dict[str, Any]:
         "authorization_response_iss_parameter_supported": None if behaviour.iss == "absent" else True,
     }
     written = OAuthMetadata.model_validate(members).model_dump(mode="json", exclude_none=True)
+    if behaviour.userinfo is not None:
+        written["userinfo_endpoint"] = f"{url}/userinfo"
     if behaviour.metadata_issuer == "wrong":
         written["issuer"] = ELSEWHERE
     if behaviour.hostile == "private_endpoint":

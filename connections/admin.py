@@ -31,9 +31,10 @@ from connections.forms import SHOWN, ConnectionForm, Superseded
 from connections.models import AuditEvent, Authorization, Bulletin, Connection, Era, Notice, Tenant
 from connections.notices.pages import BulletinAdmin, NoticeAdmin
 from connections.organizations import OrganizationAdmin
+from connections.own_pages import OwnCredentialAdmin
 from connections.people import members  # noqa: F401 - registers its pages
 from connections.states import TROUBLE, shows
-from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, TenantAdmin, person
+from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
 
 admin.site.unregister([Group, EmailAddress, Authenticator])  # pages of other apps, which know no organization
 admin.site.register(Tenant, OrganizationAdmin)
@@ -58,7 +59,7 @@ class EraFilter(admin.SimpleListFilter):
 
 
 @admin.register(Connection)
-class ConnectionAdmin(TenantAdmin):
+class ConnectionAdmin(OwnCredentialAdmin):
     """Connections: what works, what does not, and what to do about it."""
 
     seen_by_reviewers = True
@@ -114,6 +115,8 @@ class ConnectionAdmin(TenantAdmin):
         """Show the headline as a coloured word, since when, and what a person should do."""
         since = max(connection.credential_since, connection.reachability_since, connection.tools_since)
         headline, step = connection.headline, connection.next_step
+        if connection.is_personal and not connection.is_not_reached:
+            step = f"{connection.credential_sentence} {step}".strip()
         return format_html(
             '<span class="status status-{}">{}</span> <span class="since">{}</span>{}',
             headline.value,

@@ -57,7 +57,7 @@ class OrganizationAdmin(ChannelPages):
         """Show the webhook's URL, which may itself be a secret, only to those who may change it."""
         may_change = obj is None or self.has_change_permission(request, obj)
         webhook = ["webhook_url", "unposted"] if may_change else ["webhook"]
-        return ["name", "require_second_factor", *webhook, *_BOUNDS]
+        return ["name", "require_second_factor", *webhook, "members_own", *_BOUNDS]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Only say whether there is a webhook where its URL is not shown; quotas are the platform's."""

@@ -138,6 +138,12 @@ _NEXT_STEPS = {
     "secret_of_another_server": "Enter the credential again: what is stored was entered for another server.",
     "organization_suspended": "Ask the staff of the platform: the organization is suspended.",
     "connection_disabled": "Enable the connection first.",
+    # credential, personal
+    "nobody_connected": "Press Connect and enter your own. Each member does that for the assignments that they own.",
+    "owners_not_connected": "Ask the people who are named to open this connection and connect, or give their "
+    "assignments another owner.",
+    "own_refused": "Ask the people who are named to check what they entered with the server's owner, and to enter it "
+    "again.",
     # credential, OAuth
     "sign_in_needed": "Press Sign in and allow the access that the provider shows you.",
     "token_needed": "Press Check now: the client gets its token by itself.",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from django.utils import timezone
 
+from connections import personal
 from connections.models import Authorization, Connection, Grant, Sharing
 from connections.states import CredentialState
 from oauth.errors import CannotSignIn
@@ -15,6 +16,7 @@ from oauth.models import Discovery, SignIn
 from oauth.protocol import choices
 
 _FAILURES_BEFORE_ALARM = 2
+_GOOD = frozenset({CredentialState.READY, CredentialState.EXPIRING})
 SIGNER_LEFT = "signer_left"
 FORBIDDEN = "forbidden"
 SERVER_REFUSES = "token_refused"
@@ -29,11 +31,13 @@ class CredentialStatus(NamedTuple):
 
 
 def settle(connection: Connection, *, let_in: bool = False) -> None:
-    """Bring the stored credential state of an OAuth connection in line with its rows; writes only what changed.
+    """Bring the stored credential state of a connection in line with its rows; writes only what changed.
 
-    That the server forbids what the account asks for (403) is in no row: it stays until the server has `let_in` us.
+    Nothing is stored here of keys and headers that the organization shares. That the server forbids what the account
+    asks for (403) is in no row: it stays until the server has `let_in` us.
     """
     if connection.authorization != Authorization.OAUTH:
+        personal.settle(connection)
         return
     now = of_connection(connection, timezone.now())
     if now.state == CredentialState.READY and connection.credential_reason == FORBIDDEN and not let_in:
@@ -56,11 +60,12 @@ def of_connection(connection: Connection, now: datetime) -> CredentialStatus:
     """Return the credential state of an OAuth connection."""
     rows = SignIn.objects.within(connection).filter(connection=connection).select_related("person", "registration")
     sign_ins = [row for row in rows if row.fits(connection)]
-    if not sign_ins:
-        return _without(connection)
     each = [of_sign_in(row, now) for row in sign_ins]
     if connection.sharing == Sharing.PERSONAL:
-        return _of_many(each)
+        good = {row.owner_id for row, status in zip(sign_ins, each, strict=True) if status.state in _GOOD}
+        return _of_many(each, personal.reach(connection, good)) if sign_ins else _without_anybody(connection)
+    if not sign_ins:
+        return _without(connection)
     if each[0].state == CredentialState.READY and sign_ins[0].was_left_behind():
         return CredentialStatus(CredentialState.EXPIRING, SIGNER_LEFT, who_left(sign_ins[0]))
     return each[0]
@@ -150,12 +155,21 @@ def _ready(sign_in: SignIn) -> CredentialStatus:
     return CredentialStatus(CredentialState.READY, "", "Signed in.")
 
 
-def _of_many(each: Sequence[CredentialStatus]) -> CredentialStatus:
-    good = [one for one in each if one.state in {CredentialState.READY, CredentialState.EXPIRING}]
+def _without_anybody(connection: Connection) -> CredentialStatus:
+    """Return the state of a personal connection to which nobody is signed in: whom to ask, if anybody needs it."""
+    status, asked = _without(connection), personal.reach(connection, ()).sentence
+    return status._replace(sentence=f"{asked} {status.sentence}"[:300]) if asked else status
+
+
+def _of_many(each: Sequence[CredentialStatus], reach: personal.Reach) -> CredentialStatus:
+    good = [one for one in each if one.state in _GOOD]
     if not good:
         return each[0]
-    people = "1 member is" if len(good) == 1 else f"{len(good)} members are"
-    return CredentialStatus(CredentialState.READY, "", f"{people} signed in.")
+    people = "1 member is signed in." if len(good) == 1 else f"{len(good)} members are signed in."
+    if reach.total and not reach.able:
+        sentence = f"{reach.sentence} {people}"[:300]
+        return CredentialStatus(CredentialState.NEEDS_SIGN_IN, personal.OWNERS_NOT_CONNECTED, sentence)
+    return CredentialStatus(CredentialState.READY, "", f"{people} {reach.sentence}".strip()[:300])
 
 
 ENDED = {

@@ -8,8 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
-from connections import audit, deleting, egress, shares
+from connections import audit, deleting, egress, personal, shares
 from connections.errors import DuvoError
 from connections.models import Connection, Tenant, User
 from connections.notices import notices
@@ -38,7 +39,11 @@ def revoke(sign_in: SignIn, client: Client | None = None) -> str:
 
 
 def prune(connection: Connection) -> None:
-    """Revoke and delete the sign-ins of people who have left, and those for another server, client or grant."""
+    """Revoke and delete the sign-ins of people who have left, and those for another server, client or grant.
+
+    What members have entered of their own goes in the same way.
+    """
+    personal.prune(connection)
     rows = SignIn.objects.filter(connection=connection)
     here = set(rows.within(connection).values_list("pk", flat=True))
     for sign_in in rows.select_related("registration__connection__tenant", "owner"):
@@ -67,8 +72,9 @@ def end_unfit(connection: Connection, before: Connection) -> None:
 
 
 def abandoned(work: shares.Work | None = None) -> list[UUID]:
-    """Return the connections that have sign-ins of people who may no longer act."""
-    connections = Connection.objects.filter(pk__in=SignIn.objects.abandoned().order_by().values("connection"))
+    """Return the connections that have sign-ins, keys or headers of people who may no longer act."""
+    signed_in = Q(pk__in=SignIn.objects.abandoned().order_by().values("connection"))
+    connections = Connection.objects.filter(signed_in | personal.abandoned())
     return shares.admitted(connections, work, tenant="tenant", when="created_at", most=200)
 
 

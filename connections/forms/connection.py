@@ -23,7 +23,7 @@ from django.db.models import Model, Value
 from django.db.models.functions import Lower
 from django.dispatch import Signal
 
-from connections import audit, changes, checking, names, quotas
+from connections import audit, changes, checking, names, personal, quotas
 from connections.forms.address import AddressFields
 from connections.forms.fields import NameField, seconds
 from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_IS_TRUSTED, WHAT_SIGN_INS_HANG_ON, OAuthFields
@@ -137,8 +137,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         super().__init__(*args, **kwargs)
         # The very row that the caller has read, and not a newer one: `save` compares it with what is stored then.
         self.before = copy(self.instance) if self.is_change else None
-        rows = self.instance.credentials.filter(owner=None).select_related("set_by") if self.is_change else []
-        self.stored = {Kind(row.kind): row for row in rows}
+        self.stored = self.stored_for(self.user) if self.is_change else {}
         for kind in Kind:
             if kind in self.stored:
                 self.fields[
@@ -332,5 +331,9 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
             getattr(before, name, None) != getattr(connection, name) for name in WHAT_SIGN_INS_HANG_ON
         )
         other_secret = secret_changed and not oauth
-        if moved or other_sign_in or other_secret or before is None or before.authorization != connection.authorization:
+        if connection.own_kind is not None:
+            personal.settle(connection)
+        elif (
+            moved or other_sign_in or other_secret or before is None or before.authorization != connection.authorization
+        ):
             connection.set_credential_state(*connection.credential_as_stored())

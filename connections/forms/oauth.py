@@ -30,11 +30,13 @@ class OAuthFields(forms.Form):
     """Who signs in, and what an admin may set who has registered a client at the provider."""
 
     sharing = forms.ChoiceField(
-        label="Who signs in",
+        label="Whose credential",
         required=False,
         choices=Sharing.choices,
         widget=forms.RadioSelect,
         initial=Sharing.SHARED,
+        help_text="With each member's own, people connect themselves: they sign in, or enter their own key or headers. "
+        "What you enter here is then yours.",
     )
     oauth_client_id = forms.CharField(
         label="Client ID",

@@ -7,15 +7,16 @@ from urllib.parse import urlsplit
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 
 from connections import egress
 from connections import headers as header_rules
 from connections.egress import sealed
 from connections.forms.address import clean_key, clean_values
 from connections.forms.fields import HeadersField
-from connections.models import Authorization, Connection, Credential, User
+from connections.models import ACTING, Authorization, Connection, Credential, User
 from connections.models.connection import METHOD_OF
-from connections.models.credential import NOT_SENT
+from connections.models.credential import NOT_SENT, SecretKind
 
 Kind = Credential.Kind
 
@@ -79,9 +80,17 @@ class SecretFields(forms.Form):
                 raise ValidationError(str(fault), code="bad_header") from fault
         return name
 
+    def stored_for(self, user: User) -> dict[Any, Credential]:
+        """Return what is stored and this form replaces: the organization's, and of a personal connection one's own."""
+        own = self.instance.own_kind
+        mine = Q(owner=None) if own is None else Q(owner=None) & ~Q(kind=own) | Q(owner=user, kind=own)
+        rows = self.instance.credentials.filter(mine).select_related("set_by")
+        return {Kind(row.kind): row for row in rows}
+
     def clean_secrets(self, data: dict[str, Any]) -> None:
         """Check what depends on the method and on where the server is."""
         self._find_method(data)
+        self._clean_own(data)
         self._clean_api_key(data)
         self._clean_extra_headers(data)
         self._clean_origin(data)
@@ -110,6 +119,20 @@ class SecretFields(forms.Form):
                 code="other_method",
             ),
         )
+
+    def _clean_own(self, data: dict[str, Any]) -> None:
+        """Refuse something of one's own from a person for whom no assignment can act."""
+        kind, tenant = _own_kind(data), self.instance.tenant_id or getattr(data.get("tenant"), "pk", None)
+        acting_in = {tenant for tenant, role in self.user.roles.items() if role in ACTING}
+        if kind is not None and data.get(kind) and tenant not in acting_in:
+            self.add_error(
+                kind,
+                ValidationError(
+                    "Only members of the organization have something of their own here, and you are none. Leave it "
+                    "blank: each member enters their own.",
+                    code="not_a_member",
+                ),
+            )
 
     def _clean_api_key(self, data: dict[str, Any]) -> None:
         if data.get("authorization") != Authorization.API_KEY or not data.get("api_key"):
@@ -154,7 +177,10 @@ class SecretFields(forms.Form):
         url = data.get("server_url")
         if self.before is None or not url:
             return
+        own = _own_kind(data)
         for kind, row in self.stored.items():
+            if kind == own:  # what others entered is of no use there either: each enters it again
+                continue
             if kind in NOT_SENT or row.origin == egress.origin(url):
                 continue
             used = self._is_used(kind, data.get("authorization", ""), url)
@@ -177,17 +203,45 @@ class SecretFields(forms.Form):
 
     def save_secrets(self, connection: Connection) -> list[str]:
         """Store, keep or forget each secret; return which changed."""
-        changed = []
+        changed, own = self._save_own(connection)
         for kind in Kind:
+            if kind == own:
+                continue
             entered = self.cleaned_data.get(kind)
             used = self._is_used(kind, connection.authorization, connection.server_url)
             if used and kind == Kind.OAUTH_CLIENT_SECRET and not connection.oauth_client_id:
                 used = False  # a secret without its client ID is of no use
             if used and entered:
-                row = self.stored.get(kind) or Credential(connection=connection, kind=kind)
+                before = self.stored.get(kind)
+                row = before if before and before.owner_id is None else Credential(connection=connection, kind=kind)
                 row.set(entered, by=self.user)
-                changed.append(f"{kind} {'replaced' if kind in self.stored else 'set'}")
+                changed.append(f"{kind} {'replaced' if before else 'set'}")
             elif kind in self.stored and (not used or self.cleaned_data.get(f"remove_{kind}")):
-                self.stored[kind].delete()
-                changed.append(f"{kind} removed")
+                gone = Credential.objects.filter(pk=self.stored[kind].pk).delete()[0]
+                changed += [f"{kind} removed"] if gone else []
         return changed
+
+    def _save_own(self, connection: Connection) -> tuple[list[str], str | None]:
+        """Store or forget this person's own, and forget what is no longer used: of others, or of the organization."""
+        own, changed = connection.own_kind, []
+        rows = Credential.objects.filter(connection=connection)
+        personal_rows = rows.filter(owner__isnull=False)
+        if (personal_rows if own is None else personal_rows.exclude(kind=own)).delete()[0]:
+            changed.append("own removed")
+        if own is None:
+            return changed, None
+        if rows.filter(owner=None, kind=own).delete()[0]:
+            changed.append(f"{own} removed")
+        mine = rows.filter(owner=self.user, kind=own)
+        entered = self.cleaned_data.get(own)
+        if entered or self.cleaned_data.get(f"remove_{own}"):
+            before = mine.delete()[0]
+            if entered:
+                Credential(connection=connection, kind=own, owner=self.user).set(entered, by=self.user)
+            changed.append(f"{own} {('replaced' if before else 'set') if entered else 'removed'}")
+        return changed, own
+
+
+def _own_kind(data: dict[str, Any]) -> SecretKind | None:
+    """Return what each member enters for themselves, as the form has it now."""
+    return Connection(authorization=data.get("authorization") or "none", sharing=data.get("sharing") or "").own_kind

@@ -99,14 +99,16 @@ class OrganizationForm(ShownForm):
     class Meta:
         model = Tenant
         fields = [
-            "name", "require_second_factor", "webhook_url", "unposted", "retention_days", "decision_hours",
-            "max_token_days", "max_concurrency",
+            "name", "require_second_factor", "webhook_url", "unposted", "members_own", "retention_days",
+            "decision_hours", "max_token_days", "max_concurrency",
             "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_sessions",
             "max_stored",
         ]  # fmt: skip
         field_classes = {"name": NameField}
         help_texts = {
-            "webhook_url": "We send a signed message there when something needs your people. Leave blank for none."
+            "webhook_url": "We send a signed message there when something needs your people. Leave blank for none.",
+            "members_own": "Members then add assignments of their own, with the approved tools of the organization, "
+            "and issue their tokens. Admins may make them owners of any.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

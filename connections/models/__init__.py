@@ -11,6 +11,7 @@ The tenant is stored once, on its own rows; every query starts from it (`tenant.
 from connections.models.audit import AuditEvent
 from connections.models.company import Company, CompanyIdentity, MailDomain
 from connections.models.connection import (
+    PERSONAL,
     Authorization,
     Connection,
     ConnectionQuerySet,
@@ -32,6 +33,7 @@ from connections.models.sessions import BrowserSession
 __all__ = [
     "ACTING",
     "OF_CALLS",
+    "PERSONAL",
     "AuditEvent",
     "Authorization",
     "BrowserSession",

@@ -42,10 +42,10 @@ class Authorization(models.TextChoices):
 
 
 class Sharing(models.TextChoices):
-    """Whose OAuth sign-in an assignment acts through."""
+    """Whose sign-in, key or headers an assignment's calls are made with."""
 
-    SHARED = "shared", "One sign-in for the organization"
-    PERSONAL = "personal", "Each member signs in; an assignment uses its owner's sign-in"
+    SHARED = "shared", "The organization's: one for all assignments"
+    PERSONAL = "personal", "Each member's own: an assignment uses its owner's"
 
 
 class Grant(models.TextChoices):
@@ -79,6 +79,12 @@ METHOD_OF = {  # which secrets belong to which method; the others go with any
     SecretKind.OAUTH_CLIENT_SECRET: Authorization.OAUTH,
     SecretKind.OAUTH_SIGNING_KEY: Authorization.OAUTH,
 }
+
+ENTERED: dict[str, SecretKind] = {  # what is entered instead of signing in
+    Authorization.API_KEY: SecretKind.API_KEY,
+    Authorization.HEADERS: SecretKind.HEADERS,
+}
+PERSONAL = Q(sharing=Sharing.PERSONAL, authorization__in=[Authorization.OAUTH, *ENTERED])
 
 
 class SessionCalls(models.TextChoices):
@@ -157,7 +163,7 @@ class Connection(models.Model):
     era_choice = models.CharField("protocol era", max_length=6, choices=Era, default=Era.AUTO)
 
     # OAuth; left alone, everything is found out from the server.
-    sharing = models.CharField("who signs in", max_length=10, choices=Sharing, default=Sharing.SHARED)
+    sharing = models.CharField("whose credential", max_length=10, choices=Sharing, default=Sharing.SHARED)
     oauth_grant = models.CharField("grant", max_length=20, choices=Grant, default=Grant.AUTHORIZATION_CODE)
     oauth_client_id = models.CharField("client ID", max_length=500, blank=True)
     oauth_token_auth = models.CharField(
@@ -257,6 +263,16 @@ class Connection(models.Model):
         return self.authorization == Authorization.NONE and not sealed.has_place(self.server_url)
 
     @property
+    def is_personal(self) -> bool:
+        """Whether calls are made with the sign-in, key or headers of their assignment's owner."""
+        return self.sharing == Sharing.PERSONAL and self.authorization in (Authorization.OAUTH, *ENTERED)
+
+    @property
+    def own_kind(self) -> SecretKind | None:
+        """The kind of secret that each member enters for themselves, None where it is shared or nobody enters one."""
+        return ENTERED.get(self.authorization) if self.sharing == Sharing.PERSONAL else None
+
+    @property
     def next_step(self) -> str:
         """What a person should do now, as a sentence; empty when there is nothing to do."""
         return next_step(
@@ -347,13 +363,19 @@ class Connection(models.Model):
         credential = self.stored(kind)
         return credential.open() if credential else None
 
-    def request_headers(self) -> list[tuple[str, str]]:
-        """Return the headers that every request to the server carries, secrets included; raises as `bare_headers`."""
-        headers = self.bare_headers()
-        if self.authorization == Authorization.HEADERS:
-            headers |= self.secret(SecretKind.HEADERS) or {}
-        elif self.authorization == Authorization.API_KEY and (key := self.secret(SecretKind.API_KEY)):
-            headers |= {self.api_key_header: key} if self.api_key_header else {"Authorization": f"Bearer {key}"}
+    def request_headers(self, own: Credential | None = None) -> list[tuple[str, str]]:
+        """Return the headers that every request to the server carries, secrets included; raises as `bare_headers`.
+
+        `own` is what the member has entered for whom a personal connection is asked (see `connections.personal`).
+        """
+        headers, kind = self.bare_headers(), ENTERED.get(self.authorization)
+        if kind is None:
+            return list(headers.items())
+        entered = self.secret(kind) if self.own_kind is None else own and own.open()
+        if kind == SecretKind.HEADERS:
+            headers |= entered or {}
+        elif entered:
+            headers |= {self.api_key_header: entered} if self.api_key_header else {"Authorization": f"Bearer {entered}"}
         return list(headers.items())
 
     def bare_headers(self) -> dict[str, str]:

@@ -49,6 +49,9 @@ class Credential(models.Model):
     public_half = models.JSONField(default=dict)  # of a signing key, as it is published (JWK): no secret
     set_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     set_at = models.DateTimeField(default=timezone.now)
+    # Of a member's own: why the server refuses it, "" while it does not; that of one member says nothing of others'.
+    refused = models.CharField(max_length=60, blank=True, default="", db_default="")
+    refused_at = models.DateTimeField(null=True)
 
     sealed_fields = ("sealed",)
 

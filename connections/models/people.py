@@ -29,6 +29,7 @@ class Belonging(NamedTuple):
     name: str
     role: str
     suspended_at: datetime | None
+    members_own: bool
     requires_second_factor: bool
     requires_company: bool | None  # None without a provider
 
@@ -67,8 +68,8 @@ class User(AbstractUser):
     def belongs_to(self) -> list[Belonging]:
         """Every tenant of the user, by name."""
         columns = (
-            "tenant", "tenant__name", "role", "tenant__suspended_at", "tenant__require_second_factor",
-            "tenant__company__required",
+            "tenant", "tenant__name", "role", "tenant__suspended_at", "tenant__members_own",
+            "tenant__require_second_factor", "tenant__company__required",
         )  # fmt: skip
         return [Belonging(*row) for row in self.memberships.order_by("tenant__name", "tenant").values_list(*columns)]
 
@@ -81,6 +82,12 @@ class User(AbstractUser):
         """Narrow what the user sees and does to one of several tenants, as it was chosen in this browser."""
         self.acting_in = next((one.tenant for one in self.belongs_to if str(one.tenant) == chosen), None)
         vars(self).pop("roles", None)
+
+    @property
+    def owns_in(self) -> list[UUID]:
+        """Those of the user's tenants in which they may have assignments of their own although they are no admin."""
+        mine = (one for one in self.belongs_to if one.members_own and one.suspended_at is None)
+        return [one.tenant for one in mine if self.roles.get(one.tenant) == Role.MEMBER]
 
     def end_sessions(self) -> None:
         """Sign the person out of every browser at once."""
@@ -150,6 +157,7 @@ class Tenant(models.Model):
         db_default=False,
         help_text="Members set one up before they see anything else.",
     )
+    members_own = models.BooleanField("members may have assignments", default=False, db_default=False)
     suspended_at = models.DateTimeField(null=True, editable=False)  # since then nothing runs for it
     suspended_reason = models.CharField(max_length=300, blank=True, editable=False)
     max_connections = models.PositiveIntegerField("connections", default=200)

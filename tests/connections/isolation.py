@@ -119,6 +119,7 @@ PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
 BUTTONS = {
     "connections_connection_check": (302, 302, 403, 403, 404, 403, 302),
     "connections_connection_use_address": (302, 302, 403, 403, 404, 403, 302),
+    "connections_connection_disconnect": (403, 403, 403, 403, 404, 403, 302),  # not personal: nobody has their own
     "connections_tenant_webhook_secret": (200, 200, 403, 403, 404, 404, 302),
     "connections_tenant_webhook_test": (302, 302, 403, 403, 404, 404, 302),
     "connections_tenant_suspend": (302, 403, 403, 403, 404, 404, 302),
@@ -149,6 +150,7 @@ BUTTONS = {
 }
 # Addresses that pages read, by GET.
 READ = {
+    "connections_connection_connect": (302, 302, 302, 302, 404, 302, 302),  # to its page: it is not personal
     "tools_probe_report": (200, 200, 200, 200, 404, 200, 302),
     "tools_call_life": (200, 200, 404, 200, 404, 404, 302),
     "tools_call_contents": (200, 200, 404, 200, 404, 404, 302),
@@ -168,6 +170,7 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
             f"/admin/connections/connection/{estate.connection.pk}/use-address/",
             {},
         ),
+        "connections_connection_disconnect": (f"/admin/connections/connection/{estate.connection.pk}/disconnect/", {}),
         "connections_tenant_webhook_secret": (f"{organization}/webhook-secret/", {}),
         "connections_tenant_webhook_test": (f"{organization}/webhook-test/", {}),
         "connections_tenant_channel": (f"{organization}/channel/", {"url": ""}),
@@ -213,6 +216,7 @@ def read(name: str, estate: Estate) -> tuple[str, object]:
     """What a page reads, as a template of the address, and the id that goes into it."""
     call = estate.call.pk
     return {
+        "connections_connection_connect": ("/admin/connections/connection/{}/connect/", estate.connection.pk),
         "tools_probe_report": ("/admin/tools/probe/report/{}/", estate.connection.pk),
         "tools_call_life": ("/admin/tools/call/{}/life/", call),
         "tools_call_contents": ("/admin/tools/call/{}/contents/", call),

@@ -124,7 +124,7 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
 
 OF_A_ROW = [
     "change", "history", "delete", "check", "use-address", "approve", "policy", "description", "placement", "tokens",
-    "revoke",
+    "revoke", "connect", "disconnect",
     "webhook-secret", "consent", "withdraw", "seen", "suspend", "resume",
     "webhook-test", "refuse", "answer", "cancel", "end", "life", "contents", "contents/1", "send",
     "withdraw", "without-factor", "",

@@ -137,7 +137,7 @@ def test_a_reviewer_reads_the_settings_and_that_a_secret_is_set(
     Credential(connection=scene.connection, kind="oauth_client_secret").set("marker-77aa", by=scene.house.admin)
     text = " ".join(re.sub(r"<[^>]+>", " ", page(scene, signed_in(reviewer))).split())
     for fact in (
-        "One sign-in for the organization", "A person signs in", "Client ID acme-1", "Client secret Set",
+        "The organization&#x27;s: one for all", "A person signs in", "Client ID acme-1", "Client secret Set",
         "Scopes orders:read", "Resource Not sent",
     ):  # fmt: skip
         assert fact in text

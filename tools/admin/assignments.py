@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django import forms
@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
@@ -21,8 +21,9 @@ from connections.columns import stamp
 from connections.filters import TenantFilter
 from connections.forms import TenantForm
 from connections.forms.fields import NameField
+from connections.models import Membership, Role, Tenant, User
 from connections.quotas import ASSIGNMENTS, QuotaReached, take
-from connections.tenancy import only_tenant, person
+from connections.tenancy import ADMINS, person, tenants_of
 from tools.admin.consents import ConsentAdmin
 from tools.admin.token_forms import TokenForm, revoke, revoked_message, show_once
 from tools.calls import acting
@@ -30,11 +31,33 @@ from tools.models import AccessToken, Assignment, Tool
 
 MOST_OFFERED = 1_000  # tools to choose from on one page
 LONGEST_INSTRUCTIONS = 20_000  # characters
+if TYPE_CHECKING:
+    _ModelChoiceField = forms.ModelChoiceField[Membership]
+else:
+    _ModelChoiceField = forms.ModelChoiceField
+
 IN_THE_OWNERS_NAME = ("name", "instructions", "scope", "tools")  # what decides what is done in the owner's name
+
+
+class OwnerField(_ModelChoiceField):
+    """A choice among the people who may own assignments."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        """Return the person's name, and that they are no admin."""
+        return obj.user.get_username() if obj.role == Role.ADMIN else str(obj)
 
 
 class AssignmentForm(TenantForm):
     """An assignment and the tools it may use; only tools of its own organization can be chosen."""
+
+    chooses_owner = False
+    owner = OwnerField(
+        label="Owner",
+        queryset=Membership.objects.none(),
+        required=False,
+        help_text="At personal connections it acts as this person. Another owner ends what its tokens may do in the "
+        "name of the one before.",
+    )
 
     tools = forms.ModelMultipleChoiceField(
         label="Chosen tools",
@@ -65,8 +88,11 @@ class AssignmentForm(TenantForm):
         help_texts = {"enabled": "The tokens of a disabled assignment open nothing."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Offer the tools of the assignment's organization; before it is known, none."""
+        """Offer the tools of the assignment's organization, and its people; before it is known, none."""
         super().__init__(*args, **kwargs)
+        self._offer_owners()
+        if isinstance(field := self.fields.get("tenant"), forms.ModelChoiceField):
+            field.queryset = may_add_in(self.user)
         if self.tenant is not None and isinstance(self.fields["tools"], forms.ModelMultipleChoiceField):
             mine = Tool.objects.filter(connection__tenant=self.tenant)
             offered = mine.filter(gone_at=None)
@@ -76,6 +102,19 @@ class AssignmentForm(TenantForm):
             self.fields["tools"].queryset = mine.filter(Q(pk__in=first) | Q(pk__in=chosen)).only("public_name")
             if (total := offered.count()) > MOST_OFFERED:
                 self.fields["tools"].help_text = f"The first {MOST_OFFERED:,} of {total:,} tools, and those chosen."
+
+    def _offer_owners(self) -> None:
+        """Offer who may own it; an owner who may not any more is offered until somebody else is chosen."""
+        field = self.fields["owner"]
+        if self.tenant is None or not self.chooses_owner:
+            del self.fields["owner"]
+        elif isinstance(field, OwnerField):
+            offered = Membership.objects.filter(
+                Q(pk__in=acting.may_own(self.tenant).values("pk")) | Q(tenant=self.tenant, user=self.instance.owner_id)
+            )
+            field.queryset = offered.select_related("user").order_by("user__username")
+            owner = self.instance.owner_id if self.is_change else self.user.pk
+            self.initial["owner"] = field.queryset.filter(user=owner).values_list("pk", flat=True).first()
 
     def clean(self) -> dict[str, Any]:
         """Refuse to act in the name of another person who has not consented, and an assignment beyond the quota.
@@ -114,6 +153,17 @@ class AssignmentForm(TenantForm):
         return acting.reaches(before) or acting.would_reach(before.tenant, scope, chosen)
 
 
+def may_add_in(user: User) -> QuerySet[Tenant]:
+    """Return the organizations in which this person may have assignments."""
+    return tenants_of(user, ADMINS) | Tenant.objects.filter(pk__in=user.owns_in)
+
+
+def only_place(user: User) -> Tenant | None:
+    """Return the one organization in which this person may have assignments, None when there is a choice, or none."""
+    places = list(may_add_in(user)[:2])
+    return places[0] if len(places) == 1 else None
+
+
 @admin.register(Assignment)
 class AssignmentAdmin(ConsentAdmin):
     """Assignments: who calls, with which tools and tokens."""
@@ -121,29 +171,56 @@ class AssignmentAdmin(ConsentAdmin):
     form = AssignmentForm
     change_form_template = "admin/tools/assignment/change_form.html"
     empty_sentence = "No assignments yet. An assignment is a program that may call your tools; it gets a token."
-    list_display = ["name", "tenant", "enabled", "scope", stamp("created_at", "since")]
+    list_display = ["name", "tenant", "owner", "enabled", "scope", stamp("created_at", "since")]
     list_filter = [TenantFilter, "enabled", "scope"]
-    list_select_related = ["tenant"]
+    list_select_related = ["tenant", "owner"]
     search_fields = ["name"]
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Return the form for this person."""
-        return type("Form", (AssignmentForm,), {"user": person(request)})
+        """Return the form for this person; admins choose the owner."""
+        user = person(request)
+        chooses = super().has_change_permission(request, obj)
+        members = {"user": user, "chooses_owner": chooses, "tenant": None if obj else only_place(user)}
+        return type("Form", (AssignmentForm,), members)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Let members add, too, where their organization lets them."""
+        return super().has_add_permission(request) or bool(person(request).owns_in)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let members change those that they own, where their organization lets them."""
+        user = person(request)
+        owns = obj is not None and obj.owner_id == user.pk and obj.tenant_id in user.owns_in
+        return owns or super().has_change_permission(request, obj)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Ask for the organization first where there is a choice: the tools to choose from follow from it."""
-        undecided = obj is None and only_tenant(person(request)) is None
+        undecided = obj is None and only_place(person(request)) is None
         fields = ["tenant", "name"] if undecided else ["name"]
         tools = ["scope"] if undecided else ["scope", "tools"]
         return [(None, {"fields": [*fields, "instructions", "enabled", "max_rate"]}), ("Tools", {"fields": tools})]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save, and make who created it the owner."""
+        """Save, and make who created it the owner, or whom an admin has chosen."""
         if not change:
             obj.owner = person(request)
         super().save_model(request, obj, form, change)
-        if change and form.reaches_a_person:
-            acting.notify_owner(obj, person(request), f"changed {' and '.join(form.changed_data)}")
+        told = [name for name in form.changed_data if name != "owner"]
+        if change and told and form.reaches_a_person:
+            acting.notify_owner(obj, person(request), f"changed {' and '.join(told)}")
+        if (owner := form.cleaned_data.get("owner")) is not None:
+            acting.hand_over(obj, owner, person(request))
+            form.changed_data = told  # the new owner has an event of its own
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Save the chosen tools, and who can use which personal connection from now on."""
+        super().save_related(request, form, formsets, change)
+        acting.settle(form.instance.tenant)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Delete it, and count again who can use which personal connection."""
+        super().delete_model(request, obj)
+        acting.settle(obj.tenant)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -22,7 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from connections.ages import ago
-from connections.models import ACTING, Authorization, Connection, Notice, Role, Sharing, Tenant, User
+from connections.models import ACTING, PERSONAL, Connection, Credential, Notice, Role, Tenant, User
 from connections.states import TROUBLE, Headline, headline, shows
 from connections.tenancy import person, tenants_of
 from oauth.models import SignIn
@@ -173,11 +173,12 @@ def _ending(tenant: Tenant, now: datetime) -> list[End]:
 
 
 def _own(user: User, tenant: Tenant) -> dict[str, Any]:
-    """Return the connections that this person is to sign in to for themselves, and their assignments."""
+    """Return the connections to which this person is to connect for themselves, and their assignments."""
     signed_in = SignIn.objects.filter(owner=user, connection__tenant=tenant).values("connection")
-    personal = Connection.objects.filter(
-        tenant=tenant, enabled=True, authorization=Authorization.OAUTH, sharing=Sharing.PERSONAL
-    ).exclude(pk__in=signed_in)
+    entered = Credential.objects.filter(owner=user, connection__tenant=tenant).values("connection")
+    personal = Connection.objects.filter(PERSONAL, tenant=tenant, enabled=True).exclude(
+        Q(pk__in=signed_in) | Q(pk__in=entered)
+    )
     own = Assignment.objects.filter(tenant=tenant, owner=user)
     member = user.roles.get(tenant.pk) == Role.MEMBER  # admins have all of them
     return {"to_connect": list(personal.order_by("name")[:SHOWN]), "own_assignments": own[:SHOWN] if member else []}

@@ -30,6 +30,7 @@ MEMBERS_OF = {  # what only one method uses; the others go with any
     "oauth_authorization_server": Authorization.OAUTH,
     "oauth_assume_pkce": Authorization.OAUTH,
 }
+_WITH_ANY_CREDENTIAL = {"sharing"}  # listed above with the method that it alone would mean
 _OTHER_WORDS = {  # of other products, by what they are called here
     "url": "server_url", "endpoint": "server_url", "server": "server_url",
     "auth": "authorization", "auth_type": "authorization", "authorization_method": "authorization",
@@ -62,7 +63,8 @@ def method_of(given: Mapping[str, Any], stored: str | None) -> str:
     if "authorization" in given:
         return str(given["authorization"])
     before = stored or Authorization.NONE.value
-    named = {MEMBERS_OF[name].value for name in given if name in MEMBERS_OF and given[name]}
+    members = [name for name in given if name in MEMBERS_OF and given[name]]
+    named = {MEMBERS_OF[name].value for name in members if name not in _WITH_ANY_CREDENTIAL or len(members) == 1}
     return named.pop() if before == Authorization.NONE and len(named) == 1 else before
 
 
@@ -70,6 +72,8 @@ def misfits(given: Mapping[str, Any], method: str, before: Mapping[str, Any]) ->
     """Yield a fault for each member that this method does not use; blanks and what is so anyway do no harm."""
     for name, its_method in MEMBERS_OF.items():
         if name not in given or its_method == method or not given[name] or given[name] == before.get(name):
+            continue
+        if name in _WITH_ANY_CREDENTIAL and method != Authorization.NONE:
             continue
         yield _fault(
             name,

@@ -345,7 +345,11 @@ class ConnectionChangeSerializer(serializers.Serializer[Any]):
     )
     send_trace = serializers.BooleanField(required=False, help_text="Whether the server gets the trace context.")
     era_choice = serializers.ChoiceField(choices=Era.choices, required=False)
-    sharing = serializers.ChoiceField(choices=Sharing.choices, required=False)
+    sharing = serializers.ChoiceField(
+        choices=Sharing.choices,
+        required=False,
+        help_text="`personal`: an `api_key` or `headers` sent with it is yours.",
+    )
     oauth_grant = serializers.ChoiceField(choices=Grant.choices, required=False)
     oauth_client_id = serializers.CharField(required=False, allow_blank=True, max_length=500)
     oauth_client_secret = serializers.CharField(required=False, write_only=True, help_text="Write-only.")

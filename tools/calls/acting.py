@@ -14,26 +14,23 @@ from uuid import UUID
 
 from celery import current_app
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from connections import shares
-from connections.models import ACTING, Authorization, Connection, Membership, Sharing, Tenant, User
+from connections import audit, shares
+from connections.models import ACTING, PERSONAL, Connection, Membership, Role, Tenant, User
+from oauth import credential_state
 from tools.errors import ActingRefused, ConnectionNotReady
 from tools.models import AccessToken, Assignment, Call, Consent, OwnerNotice, Tool
 
 MAILS = shares.Work(task="tools.mail_owner", dispatcher="tools.dispatch_owner_mail")
 
 
-def is_personal(connection: Connection) -> bool:
-    """Whether calls on this connection act through the sign-in of their assignment's owner."""
-    return connection.authorization == Authorization.OAUTH and connection.sharing == Sharing.PERSONAL
-
-
 def uses_personal_sign_ins(connection: Connection) -> bool:
-    """Whether calls on this connection act through members' sign-ins, or did until a moment ago."""
-    return is_personal(connection) or connection.sign_ins.filter(owner__isnull=False).exists()
+    """Whether calls on this connection act through members' sign-ins, keys or headers, or did until a moment ago."""
+    members_own = connection.sign_ins, connection.credentials
+    return connection.is_personal or any(rows.filter(owner__isnull=False).exists() for rows in members_own)
 
 
 def check_access(token_id: UUID, call: Call) -> None:
@@ -54,9 +51,9 @@ def reaches(assignment: Assignment) -> bool:
 
 def would_reach(tenant: Tenant, scope: str, chosen: Iterable[Tool]) -> bool:
     """Whether an assignment with this scope and these chosen tools would reach personal sign-ins."""
-    now = Q(authorization=Authorization.OAUTH, sharing=Sharing.PERSONAL)
     # One that was personal a moment ago may be so again in the next: its members' sign-ins are still stored.
-    personal = tenant.connections.filter(now | Q(sign_ins__owner__isnull=False))
+    stored = Q(sign_ins__owner__isnull=False) | Q(credentials__owner__isnull=False)
+    personal = tenant.connections.filter(PERSONAL | stored)
     if scope != Assignment.Scope.ALL:
         personal = personal.filter(tools__in=[tool.pk for tool in chosen])
     return personal.exists()
@@ -113,12 +110,51 @@ def consent(assignment: Assignment, owner: Membership, person: Membership) -> Co
     return Consent.objects.get_or_create(assignment=assignment, owner=owner, person=person)[0]
 
 
+def may_own(tenant: Tenant) -> QuerySet[Membership]:
+    """Return who may own assignments of an organization: its admins, and its members where it lets them."""
+    roles = ACTING if tenant.members_own else (Role.ADMIN,)
+    mine = Membership.objects.filter(tenant=tenant, role__in=roles, user__is_active=True)
+    return mine.select_related("user").order_by("user__username")
+
+
+def hand_over(assignment: Assignment, to: Membership, by: User) -> None:
+    """Make another person the owner. Nothing that was issued or allowed before acts in anybody's name any more.
+
+    Else whoever hands an assignment back and forth would act as its owner with other instructions than the owner knew.
+    """
+    before = owner_of(assignment)
+    if before is not None and before.pk == to.pk:
+        return
+    with transaction.atomic():
+        Assignment.objects.select_for_update(no_key=True).filter(pk=assignment.pk).update(owner=to.user_id)
+        AccessToken.objects.filter(assignment=assignment).update(acts_as=None)
+        Consent.objects.filter(assignment=assignment).delete()
+        assignment.owner = to.user
+        was = before.user.get_username() if before else ""
+        audit.record(
+            by, "assignment.owner_changed", assignment, tenant=assignment.tenant,
+            changes={"owner": [was, to.user.get_username()]}, fields=["owner"],
+        )  # fmt: skip
+        name = by.get_username()
+        _notify(assignment, to, by, f"{name} made you the owner of the assignment “{assignment.name}”.")
+        _notify(assignment, before, by, f"{name} gave the assignment “{assignment.name}” another owner.")
+
+
+def settle(tenant: Tenant) -> None:
+    """Bring the states of an organization's personal connections in line with who owns which assignment."""
+    for connection in tenant.connections.filter(PERSONAL).select_related("tenant"):
+        credential_state.settle(connection)
+
+
 def notify_owner(assignment: Assignment, by: User, what: str) -> None:
     """Tell the owner, on the start page and by mail, what somebody else did (a verb and what it was done to)."""
-    owner = owner_of(assignment)
+    sentence = f"{by.get_username()} {what}. The assignment “{assignment.name}” acts through your personal sign-ins."
+    _notify(assignment, owner_of(assignment), by, sentence)
+
+
+def _notify(assignment: Assignment, owner: Membership | None, by: User, sentence: str) -> None:
     if owner is None or owner.user_id == by.pk:
         return
-    sentence = f"{by.get_username()} {what}. The assignment “{assignment.name}” acts through your personal sign-ins."
     notice = OwnerNotice.objects.create(
         assignment=assignment, owner=owner.user, sentence=sentence[:300], mail_at=timezone.now()
     )

@@ -24,7 +24,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from connections.models import Authorization, Sharing
+from connections.models import PERSONAL, Connection
 from tools.calls import acting, pubsub
 from tools.errors import (
     ActingRefused,
@@ -223,7 +223,7 @@ def _tool_aside(call: Call) -> End | None:
 
 
 def _in_nobodys_name(call: Call) -> End | None:
-    if call.connection is None or call.assignment is None or not acting.is_personal(call.connection):
+    if call.connection is None or call.assignment is None or not call.connection.is_personal:
         return None
     try:
         acting.check(call.token_id, call.assignment)
@@ -237,7 +237,7 @@ def _in_nobodys_name(call: Call) -> End | None:
 
 def _decided() -> Q:
     acts = AccessToken.objects.acting().filter(pk=OuterRef("token"))
-    personal = Q(connection__authorization=Authorization.OAUTH, connection__sharing=Sharing.PERSONAL)
+    personal = Q(connection__in=Connection.objects.filter(PERSONAL))
     granted = _GRANTS.filter(assignment=OuterRef("assignment"), tool=OuterRef("tool"))
     return (
         Q(assignment=None)

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from connections import personal
 from connections.errors import DuvoError, SecretOfAnotherServer
-from connections.models import Authorization, Connection, SessionCalls
+from connections.models import Authorization, Connection, Credential, SessionCalls
 from connections.quotas import MEGABYTE
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from connections.threads import in_thread
@@ -53,6 +54,7 @@ class Offer:
     checker: checks.Checker = field(repr=False)
     server: mcp_client.Server = field(repr=False)
     bearer: Bearer | None  # the token of the sign-in that the server is asked with
+    own: UUID | None  # what the assignment's owner has entered, where the server is asked with that
     bounds: limits.Bounds
     asks: bool  # each call waits for an admin's approval
     always_queued: bool  # calls run in a worker
@@ -199,8 +201,10 @@ def of(call: Call) -> Offer:
 
 
 def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None, version: str) -> Offer:
-    bearer = _bearer(tool.connection, assignment, token_id)
-    server = replace(with_bearer(_server(tool), bearer), owner=str(assignment.pk))
+    if tool.connection.is_personal:
+        acting.check(token_id, assignment)
+    bearer, own = _bearer(tool.connection, assignment), _own(tool.connection, assignment)
+    server = replace(with_bearer(_server(tool, own), bearer), owner=str(assignment.pk))
     definition: dict[str, Any] = tool.approved_definition or {}
     return Offer(
         tool_id=tool.pk,
@@ -212,6 +216,7 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None, version: s
         checker=_checker(tool),
         server=server,
         bearer=bearer,
+        own=own.pk if own else None,
         bounds=_bounds(assignment, tool.connection),
         asks=tool.policy == Policy.ASK,
         always_queued=tool.placement == Placement.QUEUE,
@@ -222,9 +227,15 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None, version: s
         sends_trace=tool.connection.send_trace,
         session_idle=timedelta(minutes=tool.connection.session_idle_minutes),
         one_at_a_time=tool.connection.session_calls == SessionCalls.ONE_AT_A_TIME,
-        doubted=bearer.doubted if bearer else tool.connection.credential_reason in ON_CALL,
+        doubted=_doubted(tool.connection, bearer, own),
         version=version,
     )
+
+
+def _doubted(connection: Connection, bearer: Bearer | None, own: Credential | None) -> bool:
+    if bearer is not None:
+        return bearer.doubted
+    return bool(own.refused) if own is not None else connection.credential_reason in ON_CALL
 
 
 def _bounds(assignment: Assignment, connection: Connection) -> limits.Bounds:
@@ -249,9 +260,9 @@ def set_aside(tool: Tool) -> ToolSetAside:
 
 def _check_ready(tool: Tool) -> None:
     connection = tool.connection
-    # An OAuth connection is ready when there is a token to act with; which one depends on the assignment's owner.
-    oauth = connection.authorization == Authorization.OAUTH
-    refused = not oauth and connection.credential_state in {CredentialState.MISSING, CredentialState.REFUSED}
+    # Of these it depends on the assignment's owner whether there is a token or key to act with.
+    by_owner = connection.authorization == Authorization.OAUTH or connection.is_personal
+    refused = not by_owner and connection.credential_state in {CredentialState.MISSING, CredentialState.REFUSED}
     # After a 401 to a call the next call still goes out: the first that succeeds proves the credential again.
     if refused and connection.credential_reason not in ON_CALL:
         raise ConnectionNotReady(
@@ -264,23 +275,28 @@ def _check_ready(tool: Tool) -> None:
         raise ConnectionNotReady(connection.reachability_sentence, code=connection.reachability_reason)
 
 
-def _server(tool: Tool) -> mcp_client.Server:
+def _server(tool: Tool, own: Credential | None) -> mcp_client.Server:
     try:
-        return server_for(tool.connection, tool)
+        return server_for(tool.connection, tool, own=own)
     except SecretOfAnotherServer as refusal:
         raise ConnectionNotReady(f"The connection is not signed in: {refusal.sentence}", code=refusal.code) from refusal
 
 
-def _bearer(connection: Connection, assignment: Assignment, token_id: UUID | None) -> Bearer | None:
+def _bearer(connection: Connection, assignment: Assignment) -> Bearer | None:
     if connection.authorization != Authorization.OAUTH:
         return None
-    if acting.is_personal(connection):
-        acting.check(token_id, assignment)
     try:
         return refreshing.held(connection, assignment.owner_id)
     except NeedsSignIn as refusal:
         sentence = f"The connection is not signed in: {refusal.sentence}"
         raise ConnectionNotReady(sentence, code="credential_not_ready") from refusal
+
+
+def _own(connection: Connection, assignment: Assignment) -> Credential | None:
+    try:
+        return personal.held(connection, assignment.owner_id)
+    except personal.NotConnected as refusal:
+        raise ConnectionNotReady(refusal.sentence, code="credential_not_ready") from refusal
 
 
 def _checker(tool: Tool) -> checks.Checker:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -321,10 +322,14 @@ def session_of_run(run: Run, alive: watching.Running | None = None) -> CallSessi
 
 
 async def _note(run: Run, failure: DuvoError) -> None:
-    offer = run.offer
-    noted = partial(access.record_failure, offer.connection_id, failure, offer.bearer, server_url=offer.server.url)
     with suppress(DatabaseFailed):
-        await in_thread(noted)
+        await in_thread(_noted(run.offer, failure))
+
+
+def _noted(offer: Offer, failure: DuvoError) -> Callable[[], None]:
+    return partial(
+        access.record_failure, offer.connection_id, failure, offer.bearer, own=offer.own, server_url=offer.server.url
+    )
 
 
 async def _ask_on_stream(run: Run, questions: Questions) -> stream_questions.Responses:
@@ -395,13 +400,12 @@ async def _learn(run: Run, response: ToolResult | DuvoError, seconds: float) -> 
     offer = run.offer
     try:
         if isinstance(response, ToolResult) and offer.doubted:
-            again = partial(access.record_success, offer.connection_id, offer.bearer, server_url=offer.server.url)
+            again = partial(
+                access.record_success, offer.connection_id, offer.bearer, own=offer.own, server_url=offer.server.url
+            )
             await in_thread(again)
         elif isinstance(response, mcp_client.Challenged | mcp_client.EraChanged):
-            noted = partial(
-                access.record_failure, offer.connection_id, response, offer.bearer, server_url=offer.server.url
-            )
-            await in_thread(noted)
+            await in_thread(_noted(offer, response))
         if offer.learns_placement and seconds > SLOW:
             until = timezone.now() + SLOW_FOR
             await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=until))

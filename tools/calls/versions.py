@@ -38,7 +38,7 @@ CHECKED: Final[Mapping[type[Model], tuple[str, ...]]] = {
         "call_timeout", "slow_until", "broken", "gone_at",
     ),
     GRANT: ("assignment", "tool"),
-    Credential: ("connection", "set_at"),
+    Credential: ("connection", "owner", "set_at", "refused"),
     SignIn: (
         "id", "connection", "owner", "registration", "grant", "server_url", "authorization_server", "assumed_pkce",
         "generation", "signed_in_at", "obtained_at", "expires_at", "refused_at", "ended_at",
@@ -92,7 +92,8 @@ HARMLESS: Final[Mapping[type[Model], Mapping[str, tuple[str, ...]]]] = {
     },
     GRANT: {_NEVER: ("id",)},
     Credential: {
-        f"{_WITH}set_at": ("kind", "origin", "owner", "header_names", "public_half", "set_by"),
+        f"{_WITH}set_at": ("kind", "origin", "header_names", "public_half", "set_by"),
+        f"{_WITH}refused": ("refused_at",),
         f"{_WITH}set_at, or is the same secret under another key": ("sealed",),
         "only secrets of clients are bound to an issuer": ("issuer",),
         "rows are counted": ("id",),
@@ -168,6 +169,10 @@ _SIGN_IN: Final = _one(
 )
 _CONSENTS: Final = _rows(_as_text("max(n.id)"), f"{table(Consent, 'n')} WHERE n.assignment_id = a.id")
 _OWNER: Final = f"{_person('a.owner_id')} || ',' || {_person('t.created_by_id')} || ',' || {_CONSENTS}"
+# What the assignment's owner has entered: whether the server refuses it; that it is another one is seen by the secrets.
+_ENTERED: Final = _one(
+    _as_text("max(k.refused)"), f"{table(Credential, 'k')} WHERE k.connection_id = c.id AND k.owner_id = a.owner_id"
+)
 _SECRETS: Final = _rows(
     _as_text("max(k.set_at)", is_moment=True), f"{table(Credential, 'k')} WHERE k.connection_id = c.id"
 )
@@ -183,7 +188,7 @@ _ROWS: Final = [
 ]
 _OF_SIGN_INS: Final = [
     f"CASE WHEN c.authorization = 'oauth' THEN {_SIGN_IN} ELSE '-' END",
-    f"CASE WHEN c.authorization = 'oauth' AND c.sharing = 'personal' THEN {_OWNER} ELSE '-' END",
+    f"CASE WHEN c.sharing = 'personal' THEN {_OWNER} || ',' || {_ENTERED} ELSE '-' END",
 ]
 VERSION: Final = " || ';' || ".join([*_ROWS, *_OF_SIGN_INS]).replace("c.authorization", 'c."authorization"')
 # The same for the many connections that nobody signs in to: PostgreSQL prepares each time for all tables that a

@@ -13,9 +13,10 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from connections import egress
+from connections import egress, personal
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection, Credential, Era, Grant
+from connections.models.connection import ENTERED
 from connections.states import CredentialState
 from oauth import credential_state, discovering, feedback, flow, refreshing, revoking, ways_in
 from oauth.errors import NeedsSignIn, OAuthError
@@ -26,7 +27,7 @@ from tools import mcp_client
 from tools.catalog.upstream import server_for, with_bearer
 
 Value = TypeVar("Value")
-UNAUTHORIZED_ON_CALL = "unauthorized_on_call"
+UNAUTHORIZED_ON_CALL = personal.ON_CALL
 SIGN_IN_WANTED_ON_CALL = "sign_in_wanted_on_call"
 ON_CALL = frozenset({UNAUTHORIZED_ON_CALL, SIGN_IN_WANTED_ON_CALL})  # a call was refused, and listings prove nothing
 FORBIDDEN = credential_state.FORBIDDEN
@@ -52,8 +53,9 @@ class Access:
         """Open the secrets and have a stale token renewed; raises CredentialMissing, SealBroken and OAuthError."""
         revoking.prune(connection)
         self.connection = connection
-        connection.request_headers()  # a secret that is broken, or another server's, fails before anything is sent
-        if _credential_missing(connection):
+        self.own = personal.for_checks(connection) if connection.own_kind else None
+        connection.request_headers(self.own)  # a broken secret, or another server's, fails before anything is sent
+        if self.own is None and _credential_missing(connection):
             raise self._without_credential()
         self.bearer = _token(connection) if connection.authorization == Authorization.OAUTH else None
         self._era_unknown = connection.era_choice == Era.AUTO  # a server may have been upgraded, or rolled back
@@ -103,6 +105,8 @@ class Access:
         connection = self.connection
         if connection.authorization == Authorization.OAUTH:
             self._record_challenge(error)
+        elif self.own is not None:
+            return self._record_own(self.own, error)
         elif isinstance(error, mcp_client.Forbidden) and not challenges.parse(error.www_authenticate):
             self._record_forbidden(error)
         elif (sign_in := ways_in.after_a_refusal(connection)).wanted:
@@ -129,6 +133,10 @@ class Access:
             credential_state.settle(connection, let_in=True)
             proved = connection.credential_state in {CredentialState.READY, CredentialState.EXPIRING}
             return proved, connection.credential_sentence
+        if self.own is not None:
+            personal.accepted(self.own.pk, by_listing=True)
+            personal.settle(connection)
+            return connection.credential_state == CredentialState.READY, connection.credential_sentence
         if connection.credential_reason in ON_CALL:
             # Some servers list openly and ask for a sign-in only on a call: a listing proves nothing there.
             if (sign_in := ways_in.after_a_refusal(connection)).wanted:
@@ -142,8 +150,18 @@ class Access:
         return True, "The server accepts the credential."
 
     def _server(self) -> mcp_client.Server:
-        server = with_bearer(server_for(self.connection), self.bearer)
+        server = with_bearer(server_for(self.connection, own=self.own), self.bearer)
         return replace(server, era="unknown") if self._era_unknown else server
+
+    def _record_own(self, own: Credential, error: mcp_client.Challenged) -> str:
+        """Record that the server refuses what one member has entered, and return the sentence about it."""
+        personal.refused(own.pk, error.code)
+        personal.settle(self.connection)
+        other = personal.for_checks(self.connection)
+        if other is not None and not other.refused:  # the next check asks with that
+            Connection.objects.filter(pk=self.connection.pk).update(next_probe_at=timezone.now())
+        name = own.owner.get_username() if own.owner else "a member"
+        return f"{self.told(error)} That is the {own.get_kind_display()} of {name}."
 
     def _record_challenge(self, error: mcp_client.Challenged) -> None:
         scopes = challenges.missing_scopes(error.www_authenticate)
@@ -190,6 +208,9 @@ class Access:
     def _without_credential(self) -> CredentialMissing:
         """Record that the method's credential is not stored, and whether it is a sign-in that the server wants."""
         missing = CredentialMissing()
+        if self.connection.own_kind is not None:
+            personal.settle(self.connection)
+            return CredentialMissing(self.connection.credential_sentence)
         if (sign_in := ways_in.after_a_refusal(self.connection)).wanted:
             self._record_sign_in_wanted(sign_in.sentence)
             return CredentialMissing(self.connection.credential_sentence)
@@ -198,11 +219,17 @@ class Access:
 
 
 def record_failure(
-    connection_id: UUID, failure: DuvoError, bearer: Bearer | None = None, *, server_url: str = ""
+    connection_id: UUID,
+    failure: DuvoError,
+    bearer: Bearer | None = None,
+    *,
+    own: UUID | None = None,
+    server_url: str = "",
 ) -> None:
     """Record a failed call: a 401 or a missing scope changes the credential state, another era requests a probe.
 
-    `server_url` is the server that was called; nothing is recorded if the connection has another one by now.
+    `server_url` is the server that was called; nothing is recorded if the connection has another one by now. `own` is
+    the row of what a member has entered, if the call was made with that.
     """
     if isinstance(failure, mcp_client.Forbidden) and bearer is not None:
         if scopes := challenges.missing_scopes(failure.www_authenticate):
@@ -215,6 +242,9 @@ def record_failure(
         connection.request_probe()
     elif isinstance(failure, mcp_client.Unauthorized) and bearer is not None:
         feedback.refused(bearer.sign_in_id)
+    elif isinstance(failure, mcp_client.Unauthorized) and own is not None:
+        personal.refused(own, UNAUTHORIZED_ON_CALL)
+        personal.settle(connection)
     elif isinstance(failure, mcp_client.Unauthorized) and connection.credential_reason not in ON_CALL:
         state = CredentialState.MISSING if connection.authorization == Authorization.NONE else CredentialState.REFUSED
         sentence = "The server refused a call: it asks for a sign-in or a key (HTTP 401)."
@@ -222,10 +252,17 @@ def record_failure(
         connection.request_probe()  # which finds out what the server wants
 
 
-def record_success(connection_id: UUID, bearer: Bearer | None = None, *, server_url: str = "") -> None:
-    """Record that a call succeeded after one was answered with 401; `server_url` is used as in `record_failure`."""
+def record_success(
+    connection_id: UUID, bearer: Bearer | None = None, *, own: UUID | None = None, server_url: str = ""
+) -> None:
+    """Record that a call succeeded after one was answered with 401; the rest is used as in `record_failure`."""
     if bearer is not None:
         feedback.accepted(bearer.sign_in_id)
+        return
+    if own is not None:
+        personal.accepted(own)
+        if (connection := Connection.objects.filter(pk=connection_id).first()) is not None:
+            personal.settle(connection)
         return
     connection = Connection.objects.filter(pk=connection_id, credential_reason__in=ON_CALL).first()
     if connection is not None and server_url in {"", connection.server_url}:
@@ -234,9 +271,8 @@ def record_success(connection_id: UUID, bearer: Bearer | None = None, *, server_
 
 
 def _credential_missing(connection: Connection) -> bool:
-    needed = {Authorization.API_KEY: Credential.Kind.API_KEY, Authorization.HEADERS: Credential.Kind.HEADERS}
-    kind = needed.get(Authorization(connection.authorization))
-    return kind is not None and not any(row.kind == kind for row in connection.credentials.all())
+    kind = ENTERED.get(connection.authorization)
+    return kind is not None and (connection.own_kind is not None or connection.stored(kind) is None)
 
 
 def _token(connection: Connection) -> Bearer | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 from django.utils import timezone
 
 from connections.errors import SecretOfAnotherServer
-from connections.models import Connection, Era
+from connections.models import Connection, Credential, Era
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
@@ -19,17 +19,18 @@ from tools.models import Tool
 Value = TypeVar("Value")
 
 
-def server_for(connection: Connection, tool: Tool | None = None) -> mcp_client.Server:
+def server_for(connection: Connection, tool: Tool | None = None, *, own: Credential | None = None) -> mcp_client.Server:
     """Return the server of a connection, opened secrets included, with the tool's own timeouts if it has any.
 
+    `own` is what the member has entered for whom it is asked; sessions belong to it, as they do to one sign-in.
     Raises SealBroken, and SecretOfAnotherServer for a secret that was entered for another one.
     The key changes with the connection's revision, so that no session outlives the credential it was opened with.
     """
     era = connection.era if connection.era_choice == Era.AUTO else connection.era_choice
     return mcp_client.Server(
-        key=f"{connection.id}/{connection.revision}",
+        key=f"{connection.id}/{connection.revision}{f'@{own.pk}' if own else ''}",
         url=connection.server_url,
-        headers=tuple(connection.request_headers()),
+        headers=tuple(connection.request_headers(own)),
         era=cast("Literal['unknown', 'modern', 'legacy']", era or "unknown"),
         protocol_version=connection.protocol_version or None,
         pinned=connection.era_choice != Era.AUTO,

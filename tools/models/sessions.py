@@ -16,7 +16,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from connections import sealing
-from connections.models import Connection, Tenant
+from connections.models import Connection, Credential, Tenant
 from oauth.models import SignIn
 from tools.models.assignments import Assignment
 from tools.models.calls import Call
@@ -69,7 +69,9 @@ class McpSessionQuerySet(models.QuerySet["McpSession"]):
 
 
 def _signed_in() -> Q:
-    return Q(Q(sign_in=None) | Q(Exists(SignIn.objects.filter(pk=OuterRef("sign_in"), ended_at=None))))
+    entered = Credential.objects.filter(pk=OuterRef("sign_in"))  # by a member, whose own it is
+    signed_in = SignIn.objects.filter(pk=OuterRef("sign_in"), ended_at=None)
+    return Q(Q(sign_in=None) | Q(Exists(signed_in)) | Q(Exists(entered)))
 
 
 class McpSession(models.Model):
@@ -87,7 +89,7 @@ class McpSession(models.Model):
     name = models.CharField(max_length=NAME_LENGTH, blank=True)
     server_key = models.CharField(max_length=120)  # of the connection, its revision and the sign-in
     revision = models.PositiveIntegerField()  # of the connection
-    sign_in = models.UUIDField(null=True)
+    sign_in = models.UUIDField(null=True)  # or what a member has entered, where that takes its place
     sealed_session = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     opened_at = models.DateTimeField(null=True)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
+from connections import personal
 from connections.errors import DuvoError
 from connections.models import Authorization, Connection
 from oauth import refreshing
@@ -18,10 +19,10 @@ from tools.models import McpSession
 
 def as_today(row: McpSession, connection: Connection) -> Server:
     """Return the server of a session as it is asked today; raises what stands against it."""
-    server = replace(server_for(connection), era="legacy")
+    owner = row.assignment.owner_id if row.assignment is not None else None
+    server = replace(server_for(connection, own=personal.held(connection, owner)), era="legacy")
     if connection.authorization != Authorization.OAUTH:
         return server
-    owner = row.assignment.owner_id if row.assignment is not None else None
     return with_bearer(server, refreshing.held(connection, owner))
 
 

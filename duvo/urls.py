@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from duvo import document, health, help_pages, metrics
 
@@ -16,13 +15,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("v1/", include("tools.api.urls")),
     path("v1/schema", document.show, name="schema"),
-    path(
-        "v1/docs",
-        SpectacularSwaggerSplitView.as_view(
-            url_name="schema", template_name="docs.html", authentication_classes=[], permission_classes=[]
-        ),
-        name="docs",
-    ),
+    path("v1/docs", document.Docs.as_view(), name="docs"),
     path("help", RedirectView.as_view(pattern_name="help")),
     path("help/", help_pages.index, name="help"),
     path("help/<slug:name>/", help_pages.show, name="help-page"),

@@ -59,6 +59,12 @@ class ToolNotFound(CallError):
     code = "tool_not_found"
     status = HTTPStatus.NOT_FOUND
 
+    def __init__(self, sentence: str | None = None, *, near: list[str] | None = None) -> None:
+        """Take also the names of the caller's own tools that may be meant."""
+        self.near = near or []
+        said = f"There is no such tool for this assignment. Near it: {', '.join(self.near)}." if near else None
+        super().__init__(sentence or said)
+
 
 class CallNotFound(CallError):
     """There is nothing here for you."""

@@ -118,8 +118,8 @@ def never_was(row: Model) -> str:
 
 
 def body(response: HttpResponse, *ids: object) -> str:
-    """What an answer says, without what differs between any two answers: the CSRF token and the id asked for."""
-    text = re.sub(r'name="csrfmiddlewaretoken" value="[^"]*"', "", response.content.decode())
+    """What an answer says, without what differs between any two answers: tokens of forms, and the id asked for."""
+    text = re.sub(r'name="(csrfmiddlewaretoken|once)" value="[^"]*"', "", response.content.decode())
     for identifier in ids:
         text = text.replace(str(identifier), "ID")
     return text

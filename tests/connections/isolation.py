@@ -152,6 +152,7 @@ BUTTONS = {
 READ = {
     "connections_connection_connect": (302, 302, 302, 302, 404, 302, 302),  # to its page: it is not personal
     "tools_probe_report": (200, 200, 200, 200, 404, 200, 302),
+    "tools_assignment_first_call": (200, 200, 403, 403, 404, 404, 302),
     "tools_call_life": (200, 200, 404, 200, 404, 404, 302),
     "tools_call_contents": (200, 200, 404, 200, 404, 404, 302),
     "tools_call_whole": (302, 302, 404, 302, 404, 404, 302),  # what this call was sealed with opens nothing
@@ -217,6 +218,10 @@ def read(name: str, estate: Estate) -> tuple[str, object]:
     call = estate.call.pk
     return {
         "connections_connection_connect": ("/admin/connections/connection/{}/connect/", estate.connection.pk),
+        "tools_assignment_first_call": (
+            f"/admin/tools/assignment/{estate.assignment.pk}/tokens/{{}}/",
+            estate.token.pk,
+        ),
         "tools_probe_report": ("/admin/tools/probe/report/{}/", estate.connection.pk),
         "tools_call_life": ("/admin/tools/call/{}/life/", call),
         "tools_call_contents": ("/admin/tools/call/{}/contents/", call),

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from connections.columns import stamp
 from connections.filters import TenantFilter
@@ -28,6 +28,7 @@ from tools.admin.consents import ConsentAdmin
 from tools.admin.token_forms import TokenForm, revoke, revoked_message, show_once
 from tools.calls import acting
 from tools.models import AccessToken, Assignment, Tool
+from tools.models.assignments import AlreadyIssued
 
 MOST_OFFERED = 1_000  # tools to choose from on one page
 LONGEST_INSTRUCTIONS = 20_000  # characters
@@ -244,6 +245,11 @@ class AssignmentAdmin(ConsentAdmin):
         return [
             path("<path:object_id>/tokens/", view(require_POST(self.new_token_view)), name="tools_assignment_token"),
             path(
+                "<path:object_id>/tokens/<uuid:token_id>/",
+                view(require_safe(self.first_call_view)),
+                name="tools_assignment_first_call",
+            ),
+            path(
                 "<path:object_id>/tokens/<uuid:token_id>/revoke/",
                 view(require_POST(self.revoke_view)),
                 name="tools_assignment_revoke",
@@ -271,15 +277,24 @@ class AssignmentAdmin(ConsentAdmin):
                     label=form.cleaned_data["label"],
                     expires_at=form.cleaned_data["expires_on"],
                     by=person(request),
+                    pk=form.cleaned_data["once"],
                 )
                 self.audit(request, "token_issued", assignment, prefix=row.prefix)
                 if row.acts_as_id is not None:
                     acting.notify_owner(assignment, person(request), f"issued the token {row}")
+        except AlreadyIssued:  # the page was reloaded
+            return self.first_call_view(request, object_id, form.cleaned_data["once"])
         except QuotaReached as full:
             self.message_user(request, full.sentence, messages.ERROR)
             return self._to_its_page(assignment)
         back = reverse("admin:tools_assignment_change", args=[assignment.pk])
         return show_once(request, self, row, token, back)
+
+    def first_call_view(self, request: HttpRequest, object_id: str, token_id: UUID) -> HttpResponse:
+        """Show what to copy for a token, without the token itself, and what has come of it."""
+        assignment = self._get_changeable(request, object_id)
+        token = get_object_or_404(assignment.access_tokens.select_related("assignment__tenant"), pk=token_id)
+        return show_once(request, self, token, "", reverse("admin:tools_assignment_change", args=[assignment.pk]))
 
     def revoke_view(self, request: HttpRequest, object_id: str, token_id: UUID) -> HttpResponse:
         """Revoke one token of the assignment."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 from django import forms
+from django.core import signing
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -15,6 +17,7 @@ from django.utils.cache import add_never_cache_headers
 from connections.forms.fields import NameField
 from connections.models import Membership, User
 from connections.tenancy import TenantAdmin
+from tools.admin import first_call
 from tools.calls import ending
 from tools.models import AccessToken
 
@@ -23,12 +26,15 @@ if TYPE_CHECKING:
 else:
     _ModelChoiceField = forms.ModelChoiceField
 
+_SALT = "tools.new_token"
 EXPIRED_ALREADY = "Choose a day in the future, or leave it blank for the longest time."
 TOO_LONG = "Your organization lets a token live for {} days. Choose an earlier day, or leave it blank."
 
 
 class TokenForm(forms.Form):
-    """The label and the last day of a new token."""
+    """The label and the last day of a new token; the form of one page makes one token, however often it is sent."""
+
+    once = forms.CharField(required=False, widget=forms.HiddenInput, max_length=300)
 
     label = NameField(label="What is it for?", max_length=80, required=False)
     expires_on = forms.DateField(
@@ -43,6 +49,14 @@ class TokenForm(forms.Form):
         self.longest = longest
         days = f"{longest} days" if longest else "the days that its organization says"
         self.fields["expires_on"].help_text = f"Leave blank for the longest time: {days}."
+        self.initial["once"] = signing.dumps(str(uuid4()), salt=_SALT)
+
+    def clean_once(self) -> UUID | None:
+        """Return the id that this form's token gets; None for a program, which sends no page's mark."""
+        try:
+            return UUID(signing.loads(self.cleaned_data["once"], salt=_SALT))
+        except (signing.BadSignature, ValueError):
+            return None
 
     def clean_expires_on(self) -> datetime | None:
         """Return the end of that day (UTC); raises ValidationError for a day in the past."""
@@ -94,15 +108,9 @@ class OwnTokenForm(TokenForm):
 
 
 def show_once(request: HttpRequest, page: TenantAdmin, row: AccessToken, token: str, back: str) -> HttpResponse:
-    """Return a page with the token itself; no cache, session or message keeps it."""
-    context = {
-        **page.admin_site.each_context(request),
-        "title": "Copy this token now",
-        "token": token,
-        "row": row,
-        "back": back,
-        "opts": page.opts,
-    }
+    """Return a page with the token itself, if it is given; no cache, session or message keeps it."""
+    title = "Copy this token now" if token else f"The token {row}"
+    context = {**first_call.told(request, page, row, token), "title": title, "token": token, "back": back}
     response = TemplateResponse(request, "admin/tools/token.html", context)
     add_never_cache_headers(response)
     return response

@@ -21,6 +21,7 @@ from connections.quotas import QuotaReached
 from connections.tenancy import ADMINS, TenantAdmin, person, tenants_of
 from tools.admin.token_forms import OwnTokenForm, revoke, revoked_message, show_once
 from tools.models import AccessToken
+from tools.models.assignments import AlreadyIssued
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -132,9 +133,13 @@ class AccessTokenAdmin(TenantAdmin):
                         label=form.cleaned_data["label"],
                         expires_at=form.cleaned_data["expires_on"],
                         by=person(request),
+                        pk=form.cleaned_data["once"],
                     )
                     self.audit(request, "issued", row, prefix=row.prefix)
                 return show_once(request, self, row, token, reverse("admin:tools_accesstoken_changelist"))
+            except AlreadyIssued:  # the page was reloaded
+                row = self.get_object(request, str(form.cleaned_data["once"]))
+                return show_once(request, self, row, "", reverse("admin:tools_accesstoken_changelist"))
             except QuotaReached as full:
                 form.add_error(None, full.sentence)
         context = {

@@ -26,7 +26,7 @@ from connections.errors import DuvoError
 from connections.telling import tell
 from connections.threads import in_thread
 from tools import callers
-from tools.api import prefer, problems, sessions
+from tools.api import prefer, problems, queries, sessions
 from tools.api.authentication import IsAssignment
 from tools.api.serializers import ArgumentsSerializer, CallSerializer, InputSerializer, call_json
 from tools.callers import Principal, principals, recognize, token_digest
@@ -39,6 +39,7 @@ from tools.payloads import untrusted
 from tools.payloads.raw_json import Json, RawJson, read
 
 LARGEST_RESPONSES = 256 * 1024  # bytes; parsing as many takes 25 ms at most, and forms have no files
+REPLAYED = "Idempotency-Replayed"
 CANCEL_WAIT = 2.0  # seconds that a cancel waits for the end, which comes within one
 _A_WHILE = 1.0  # seconds after which the token is checked again before the response is sent
 
@@ -63,6 +64,7 @@ class AsyncView(APIView):
             principal = await self.recognize(digest, request) if digest else None
             if (turned_away := self._turned_away(principal)) is not None or principal is None or digest is None:
                 return turned_away or _unauthenticated()
+            queries.check(request, ())
             self.principal, self.token_digest = principal, digest
             vars(request).get("scope", {})[WHOSE] = principal.tenant_id
             began = time.monotonic()
@@ -148,6 +150,13 @@ class CallTool(AsyncView):
                 "arguments is the same call, also while it runs; with others it is refused.",
             ),
             OpenApiParameter(
+                REPLAYED,
+                location=OpenApiParameter.HEADER,
+                response=True,
+                enum=["true"],
+                description="The call was made before, with the same key; this request made none.",
+            ),
+            OpenApiParameter(
                 sessions.HEADER,
                 location=OpenApiParameter.HEADER,
                 pattern=sessions.PATTERN,
@@ -181,7 +190,8 @@ class CallTool(AsyncView):
             traceparent=tracing.parse(header_of(request, "TRACEPARENT")),
             session=sessions.name_of(header_of(request, "DUVO_SESSION")),
         )
-        return _report(report, {"Preference-Applied": preference.applied()} if preference else {})
+        headers = {"Preference-Applied": preference.applied()} if preference else {}
+        return _report(report, headers | ({REPLAYED: "true"} if report.replayed else {}))
 
 
 class CallDetail(AsyncView):

@@ -13,11 +13,11 @@ from django.utils.cache import get_conditional_response
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from connections.errors import SealBroken
 from tools.api import problems
 from tools.api.authentication import IsAssignment
+from tools.api.queries import KnownQuery
 from tools.api.serializers import ProblemSerializer
 from tools.api.views import assignment_of
 from tools.callers import Principal
@@ -26,7 +26,7 @@ from tools.errors import ContentLost
 from tools.models import StoredContent
 
 
-class CallContent(APIView):
+class CallContent(KnownQuery):
     """One stored content of a call of this assignment."""
 
     permission_classes = [IsAssignment]

@@ -12,20 +12,21 @@ from tools.api.problems import CONTENT_TYPE
 from tools.api.serializers import ProblemSerializer
 
 _EVERYWHERE = {
+    400: "A query parameter is not known here.",
     401: "No token, or one that is unknown, expired or revoked.",
     429: "Too many unknown tokens came from this address; see `Retry-After`.",
     503: "Too much is asked at this moment, or the database does not answer.",
 }
 _LIMITED = "A limit or quota is reached, or too many unknown tokens came from this address; the code says which it was."
 _WITH_A_BODY = {
-    400: "The body is not JSON.",
+    400: "The body is not JSON, or a query parameter is not known here.",
     408: "The body did not arrive within a minute.",
     413: "The body is larger than 5 MB.",
     415: "The body is not application/json.",
     422: "The request has faults; `errors` names each by a JSON Pointer.",
     503: "Too much is being sent at this moment.",
 }
-_LIST = {400: "`limit` or a filter is out of bounds.", 404: "The cursor is made up."}
+_LIST = {400: "`limit` or a filter is out of bounds, or not known here.", 404: "The cursor is made up."}
 _CALL = {
     409: "The tool is set aside; the code says why.",
     500: "Something went wrong on our side.",
@@ -35,8 +36,23 @@ _CALL = {
 }
 
 
+_LONGEST_SUMMARY = 80  # characters
+_OF_PATHS = {
+    "/tools/{name}": {409: _CALL[409]},
+    "/sign-in": {409: "Nobody signs in to this connection, or enters anything of their own."},
+    "/usage": {403: "Only an assignment's token, or an admin's or auditor's, may ask for this."},
+    "/audit-events": {403: "Only an admin's or auditor's token may read this."},
+}
+
+
 class Schema(AutoSchema):
     """Adds the problems to each operation."""
+
+    def get_summary(self) -> str | None:
+        """Return the operation's own summary, or the first sentence of what it says of itself."""
+        own: str | None = super().get_summary()  # type: ignore[no-untyped-call]
+        said = str(self.get_description() or "")  # type: ignore[no-untyped-call]
+        return own or said.partition(". ")[0].partition("\n")[0].rstrip(".")[:_LONGEST_SUMMARY] or None
 
     def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:
         """Return the operation's own responses, also those of `extend_schema`, and its problems."""
@@ -66,9 +82,7 @@ class Schema(AutoSchema):
             problems[409] = "Others change it all the time; nothing was saved."
         if self._is_call():
             problems |= _CALL
-        elif self.path.endswith("/tools/{name}"):
-            problems[409] = _CALL[409]
-        return problems
+        return problems | next((more for path, more in _OF_PATHS.items() if self.path.endswith(path)), {})
 
     def _is_call(self) -> bool:
         return self.path.endswith("/call")

@@ -22,7 +22,7 @@ from connections.errors import DuvoError, Refused, TooManyTries, TryLater
 from connections.forms import Superseded
 from connections.quotas import QuotaReached
 from tools.calls.ledger import LedgerUnavailable
-from tools.errors import AnswersRefused, ArgumentsRefused, CallError
+from tools.errors import AnswersRefused, ArgumentsRefused, CallError, ToolNotFound
 from tools.models import Call
 
 CONTENT_TYPE = "application/problem+json"
@@ -62,6 +62,18 @@ class Invalid(DuvoError):
                 for line in fault.messages
             ]
         )
+
+
+class UnknownParameters(DuvoError):
+    """The address has a query parameter that is not known here. Nothing was done."""
+
+    code = "unknown_parameter"
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        """Take objects of parameter, code and detail, one for each of them."""
+        names = ", ".join(f"“{error['parameter']}”" for error in errors[:5])
+        super().__init__(f"The query parameter {names} is not known here. Nothing was done." if names else None)
+        self.errors = errors
 
 
 class Malformed(DuvoError):
@@ -156,8 +168,10 @@ def of(error: DuvoError) -> tuple[dict[str, Any], dict[str, str]]:
             {"pointer": f"{within}{fault.pointer}"[:1_000], "code": "schema", "detail": fault.message}
             for fault in error.faults[:MOST_FAULTS]
         ]
-    elif isinstance(error, Invalid):
+    elif isinstance(error, Invalid | UnknownParameters):
         more["errors"] = error.errors
+    elif isinstance(error, ToolNotFound) and error.near:
+        more["near"] = error.near
     if isinstance(error, CallError):
         status = error.status
         if error.server_message:

@@ -11,10 +11,10 @@ from rest_framework.exceptions import NotFound
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from connections.errors import DuvoError
 from tools.api.authentication import IsAssignment
+from tools.api.queries import PAGES, KnownQuery
 from tools.api.serializers import SessionSerializer
 from tools.api.views import ByAge, assignment_of
 from tools.calls.sessions import ending
@@ -41,9 +41,10 @@ def name_of(header: str | None) -> str:
     return name
 
 
-class Sessions(ListAPIView[McpSession]):
+class Sessions(KnownQuery, ListAPIView[McpSession]):
     """The live sessions of this assignment, oldest first."""
 
+    parameters = PAGES
     permission_classes = [IsAssignment]
     serializer_class = SessionSerializer
     pagination_class = ByAge
@@ -64,7 +65,7 @@ class Sessions(ListAPIView[McpSession]):
         return Response(status=204)
 
 
-class NamedSession(APIView):
+class NamedSession(KnownQuery):
     """The sessions of one name."""
 
     permission_classes = [IsAssignment]

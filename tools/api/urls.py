@@ -8,7 +8,9 @@ from rest_framework.routers import SimpleRouter
 from tools.api.calls import AnswerCall, CallDetail, CallTool, CancelCall
 from tools.api.contents import CallContent
 from tools.api.events import CallEvents
+from tools.api.me import Me
 from tools.api.sessions import NamedSession, Sessions
+from tools.api.signing_in import StartSignIn
 from tools.api.views import CallList, Connections, Quotas, ToolDetail, ToolList
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
@@ -18,6 +20,8 @@ urlpatterns = [
     path("tools", ToolList.as_view(), name="tools"),
     path("tools/<slug:name>", ToolDetail.as_view(), name="tool"),
     path("tools/<slug:name>/call", CallTool.as_view(), name="call-tool"),
+    path("me", Me.as_view(), name="me"),
+    path("connections/<uuid:id>/sign-in", StartSignIn.as_view(), name="connection-sign-in"),
     path("quotas", Quotas.as_view(), name="quotas"),
     path("sessions", Sessions.as_view(), name="sessions"),
     path("sessions/<path:name>", NamedSession.as_view(), name="session"),

@@ -20,7 +20,6 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
 from connections import audit, checking, deleting, egress
@@ -29,6 +28,7 @@ from connections.forms import ConnectionForm, Superseded
 from connections.models import Connection, Credential, Role, Tenant, User
 from tools.api import conditional, members, problems
 from tools.api.authentication import IsAdminToChange, IsAssignment
+from tools.api.queries import PAGES, KnownQuery
 from tools.api.serializers import (
     CallSummarySerializer,
     ConnectionChangeSerializer,
@@ -143,9 +143,21 @@ def assignment_of(request: Request) -> Assignment:
     return get_object_or_404(tenant_of(request).assignments, pk=principal_of(request).assignment_id)
 
 
-class ToolList(ListAPIView[Tool]):
+def connections_of(request: Request) -> QuerySet[Connection]:
+    """Return the connections that the caller reads: of its organization; for an assignment those behind its tools."""
+    connections = tenant_of(request).connections.all()
+    if principal_of(request).assignment_id is None:
+        return connections
+    assignment = assignment_of(request)
+    if assignment.scope == Assignment.Scope.ALL:
+        return connections
+    return connections.filter(tools__assignments=assignment).distinct()
+
+
+class ToolList(KnownQuery, ListAPIView[Tool]):
     """The tools that this assignment may use now."""
 
+    parameters = PAGES
     permission_classes = [IsAssignment]
     serializer_class = ToolSerializer
     pagination_class = ByName
@@ -157,22 +169,24 @@ class ToolList(ListAPIView[Tool]):
         return assignment_of(self.request).granted_tools().usable().defer("definition")
 
 
-class ToolDetail(RetrieveAPIView[Tool]):
+class ToolDetail(KnownQuery, RetrieveAPIView[Tool]):
     """One tool of this assignment."""
 
     permission_classes = [IsAssignment]
     serializer_class = ToolSerializer
 
     def get_object(self) -> Tool:
-        """Return the tool; raises ToolSetAside, with the reason in its code, when it may not be used now."""
-        tools = assignment_of(self.request).granted_tools().filter(connection__enabled=True)
-        tool: Tool = get_object_or_404(tools, public_name=self.kwargs["name"])
+        """Return the tool; raises ToolNotFound, and ToolSetAside, with the reason in its code."""
+        assignment, name = assignment_of(self.request), self.kwargs["name"]
+        tool = assignment.granted_tools().filter(connection__enabled=True, public_name=name).first()
+        if tool is None:
+            raise offers.not_found(assignment, name)
         if not tool.availability.usable:
             raise offers.set_aside(tool)
         return tool
 
 
-class Quotas(APIView):
+class Quotas(KnownQuery):
     """The quotas of the caller's organization."""
 
     @extend_schema(operation_id="quotas_retrieve", responses=QuotasSerializer)
@@ -182,9 +196,10 @@ class Quotas(APIView):
         return Response(QuotasSerializer({"quotas": uses}).data)
 
 
-class CallList(ListAPIView[Call]):
+class CallList(KnownQuery, ListAPIView[Call]):
     """The calls of this assignment, newest first, without their results."""
 
+    parameters = (*PAGES, "state", "tool")
     permission_classes = [IsAssignment]
     serializer_class = CallSummarySerializer
     pagination_class = Newest
@@ -215,9 +230,10 @@ class CallList(ListAPIView[Call]):
 @extend_schema_view(
     list=extend_schema(description="The connections of the caller's organization, with their states."),
 )
-class Connections(ReadOnlyModelViewSet[Connection]):
+class Connections(KnownQuery, ReadOnlyModelViewSet[Connection]):
     """Connections: every token reads, an organization admin's token changes."""
 
+    parameters = PAGES
     permission_classes = [IsAdminToChange]
     parser_classes = [Body]
     serializer_class = ConnectionSerializer
@@ -229,13 +245,7 @@ class Connections(ReadOnlyModelViewSet[Connection]):
         """Return the tenant's connections; for an assignment only those behind its tools."""
         if getattr(self, "swagger_fake_view", False):
             return Connection.objects.none()
-        connections = tenant_of(self.request).connections.all()
-        if principal_of(self.request).assignment_id is None:
-            return connections
-        assignment = assignment_of(self.request)
-        if assignment.scope == Assignment.Scope.ALL:
-            return connections
-        return connections.filter(tools__assignments=assignment).distinct()
+        return connections_of(self.request)
 
     @extend_schema(description="One connection.", parameters=[ETAG])
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

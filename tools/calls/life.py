@@ -320,7 +320,7 @@ async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Repo
     Raises CallerGone when the token is no longer valid, and ActingRefused if only the owner's tokens may see the call.
     """
     await in_thread(_check_repeat, principal.token_id, first, of=principal.tenant_id)
-    return await follow(first, wait=wait, by=principal.token_id)
+    return replace(await follow(first, wait=wait, by=principal.token_id), replayed=True)
 
 
 def _check_repeat(token_id: UUID, first: Call) -> None:

@@ -30,6 +30,7 @@ from tools.calls.offer_rows import Key, Rows
 from tools.catalog.access import ON_CALL
 from tools.catalog.upstream import server_for, with_bearer
 from tools.definitions import checks
+from tools.definitions.near import near
 from tools.definitions.schemas import SchemaBroken
 from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolReplaced, ToolSetAside
 from tools.gathering import Gatherer
@@ -39,6 +40,7 @@ RECENT: Final = 1.0  # seconds
 _KEPT_FOR: Final = 300.0  # seconds
 _ROOM: Final = 96 * 1024 * 1024  # bytes of all offers together
 _SIZE: Final = 4_096  # bytes of an offer without its schema, and of a refusal
+_COMPARED = 1_000  # of the assignment's tools, with a name that is none of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +169,21 @@ def _keep(key: Key, what: Offer | DuvoError, read_at: float) -> Found:
 
 def _made(key: Key, rows: Rows) -> Offer | DuvoError:
     try:
-        return _find(rows, key[1])
+        return _find(rows, key)
     except DuvoError as refusal:
         return refusal
 
 
-def _find(rows: Rows, token_id: UUID | None) -> Offer:
+def _find(rows: Rows, key: Key) -> Offer:
     assignment, tool = rows.assignment, rows.tool
-    if tool is None or not assignment.enabled or not rows.granted or not tool.connection.enabled:
+    if not assignment.enabled:
         raise ToolNotFound
+    if tool is None or not rows.granted or not tool.connection.enabled:
+        raise not_found(assignment, key[2])
     if not tool.availability.usable:
         raise set_aside(tool)
     _check_ready(tool)
-    return _offer(tool, assignment, token_id, rows.version)
+    return _offer(tool, assignment, key[1], rows.version)
 
 
 def of(call: Call) -> Offer:
@@ -250,6 +254,14 @@ def _bounds(assignment: Assignment, connection: Connection) -> limits.Bounds:
         tenant_open=assignment.tenant.max_open_calls,
         tenant_room=max(0, assignment.tenant.max_stored * MEGABYTE - assignment.tenant.stored_bytes),
     )
+
+
+def not_found(assignment: Assignment | None, name: str) -> ToolNotFound:
+    """Return the error about an unknown name, with those of the assignment's own tools that are near it."""
+    if assignment is None:
+        return ToolNotFound()
+    own = assignment.granted_tools().usable().values_list("public_name", flat=True)
+    return ToolNotFound(near=near(name, own[:_COMPARED]))
 
 
 def set_aside(tool: Tool) -> ToolSetAside:

@@ -81,6 +81,7 @@ class Report:
     progress: dict[str, Any] | None = None
     waits_until: datetime | None = None
     session: Mapping[str, Any] | None = None  # its name if it has one, and whether it was restarted
+    replayed: bool = False  # an earlier request with the same key made it
 
 
 def session_of(name: str, *, restarted: bool) -> Mapping[str, Any] | None:

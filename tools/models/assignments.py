@@ -13,12 +13,19 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from connections import quotas
+from connections.errors import DuvoError
 from connections.models import ACTING, Membership, Role, Tenant, User
 from tools.models.catalog import Tool, ToolQuerySet
 
 _RANDOM_BYTES = 32
 _PREFIX_LENGTH = 12
 MOST_OF_A_PERSON = 50  # live tokens in one organization: the quota of the organization is everybody's
+
+
+class AlreadyIssued(DuvoError):
+    """This token was made before, and was shown then."""
+
+    code = "already_issued"
 
 
 class Assignment(models.Model):
@@ -172,8 +179,11 @@ class AccessToken(models.Model):
         label: str = "",
         expires_at: datetime | None = None,
         by: User | None = None,
+        pk: UUID | None = None,
     ) -> tuple[AccessToken, str]:
         """Make a token for exactly one of assignment and membership; return the row and the token, shown only now.
+
+        With a `pk` it is made once only: raises AlreadyIssued when there is one with it, whoever asks again.
 
         It lives no longer than its organization lets tokens live. Issued by the owner of its assignment, or with the
         owner's consent, it acts through the owner's personal sign-ins. Raises QuotaReached when the organization has as
@@ -181,11 +191,13 @@ class AccessToken(models.Model):
         """
         owner = assignment or membership
         with transaction.atomic():
+            if pk is not None and cls.objects.filter(pk=pk).exists():
+                raise AlreadyIssued
             if owner is not None:
                 cls._make_room(owner.tenant_id)
             if membership is not None:
                 cls._check_person(membership)
-            return cls._issue(assignment, membership, label, expires_at, by)
+            return cls._issue(pk or uuid7(), assignment, membership, label, expires_at, by)
 
     @classmethod
     def _make_room(cls, tenant_id: UUID) -> None:
@@ -216,6 +228,7 @@ class AccessToken(models.Model):
     @classmethod
     def _issue(
         cls,
+        pk: UUID,
         assignment: Assignment | None,
         membership: Membership | None,
         label: str,
@@ -228,6 +241,7 @@ class AccessToken(models.Model):
             latest = issued_at + timedelta(days=whose.tenant.max_token_days)
             expires_at = min(expires_at or latest, latest)
         row = cls.objects.create(
+            pk=pk,
             assignment=assignment,
             membership=membership,
             label=label,

@@ -1,30 +1,7 @@
-/* Signing in on a connection's page: copy buttons, the check before saving, and a card that follows the checks. */
+/* Signing in on a connection's page: the check before saving, and a card that follows the checks. */
 "use strict";
 
 (() => {
-    const SHOWN_FOR = 2000; // milliseconds
-
-    /* Without this script the text is selected by hand, and a button would do nothing. */
-    function offerCopies() {
-        document.querySelectorAll("[data-copy]").forEach((button) => { button.hidden = false; });
-    }
-
-    document.addEventListener("click", async (event) => {
-        const button = event.target.closest("[data-copy]");
-        if (!button) {
-            return;
-        }
-        const field = document.getElementById(button.dataset.copy);
-        field.select();
-        try {
-            await navigator.clipboard.writeText(field.value);
-        } catch {
-            document.execCommand("copy"); // on plain http there is no clipboard API
-        }
-        button.textContent = "Copied";
-        setTimeout(() => { button.textContent = "Copy"; }, SHOWN_FOR);
-    });
-
     /* Return a page of ours. What is in it was escaped there, and scripts in it do not run. */
     async function fetched(address, options) {
         try {
@@ -87,7 +64,7 @@
     /* A check has ended: what it found out about signing in belongs on the page. */
     document.addEventListener("checked", async () => {
         const page = await fetched(location.href);
-        for (const id of ["way-in", "sign-in", "guide"]) {
+        for (const id of ["way-in", "own-credential", "sign-in", "guide"]) {
             const shown = document.getElementById(id);
             const now = page && page.getElementById(id);
             if (shown && now && !shown.contains(document.activeElement)) {
@@ -96,8 +73,6 @@
                 shown.replaceWith(now);
             }
         }
-        offerCopies();
+        document.dispatchEvent(new Event("replaced"));
     });
-
-    offerCopies();
 })();

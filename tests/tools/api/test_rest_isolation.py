@@ -89,6 +89,11 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "v1/sessions"): {"owner": 200, "teammate": 200, "rival": 200},
     ("DELETE", "v1/sessions"): {"owner": 204, "teammate": 204, "rival": 204},
     ("DELETE", "v1/sessions/<path:name>"): {"owner": 204, "teammate": 404, "rival": 404},
+    ("GET", "v1/me"): dict.fromkeys(["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200),
+    ("POST", "v1/connections/<uuid:id>/sign-in"): {
+        **dict.fromkeys(["owner", "teammate", "admin", "member", "auditor"], 409),
+        **dict.fromkeys(["rival", "rival admin"], 404),
+    },
     ("GET", "v1/quotas"): dict.fromkeys(
         ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200
     ),

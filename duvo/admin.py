@@ -32,7 +32,7 @@ SAFE = {"GET", "HEAD"}
 WITHOUT_SECOND_FACTOR = {"logout", "password_change", "password_change_done", "i18n_javascript"}
 PAGES = [
     "Connection", "Tenant", "Membership", "Invitation", "User", "AuditEvent",
-    "Notice", "Bulletin", "Tool", "Assignment", "Call", "Probe", "AccessToken",
+    "Notice", "Bulletin", "Tool", "Assignment", "Call", "DailyUse", "Probe", "AccessToken",
 ]  # fmt: skip
 
 

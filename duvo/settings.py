@@ -262,6 +262,7 @@ CELERY_TASK_ROUTES = {
     "tools.purge_calls": {"queue": "housekeeping"},
     "oauth.dispatch_*": {"queue": "housekeeping"},
     "tools.count_open_calls": {"queue": "housekeeping"},
+    "tools.count_use": {"queue": "housekeeping"},
     "oauth.forget_old": {"queue": "housekeeping"},
     "oauth.tell_who_left": {"queue": "housekeeping"},
     "connections.dispatch_notices": {"queue": "housekeeping"},
@@ -308,6 +309,7 @@ CELERY_BEAT_SCHEDULE = {
     "dispatch-owner-mail": {"task": "tools.dispatch_owner_mail", "schedule": 60.0, "options": {"expires": 60}},
     "dispatch-bulletins": {"task": "tools.dispatch_bulletins", "schedule": 10.0, "options": {"expires": 10}},
     "count-open-calls": {"task": "tools.count_open_calls", "schedule": 10.0, "options": {"expires": 10}},
+    "count-use": {"task": "tools.count_use", "schedule": 300.0, "options": {"expires": 300}},
     "purge-calls": {"task": "tools.purge_calls", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 

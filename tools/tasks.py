@@ -12,7 +12,7 @@ from connections import deleting, shares, statement_timeouts
 from connections.checking import CHECKS
 from connections.models import Bulletin, Tenant
 from connections.notices import delivering, matters
-from tools.calls import acting, awaited, life, owner_mail, polling, pubsub, retention, usage
+from tools.calls import acting, activity, awaited, life, owner_mail, polling, pubsub, retention, usage
 from tools.calls.sessions import ending as session_ends
 from tools.catalog import probing
 from tools.inbox import handling
@@ -134,6 +134,13 @@ def purge_calls() -> None:
         retention.purge(timezone.now())
         for tenant in Tenant.objects.all():
             usage.measure(tenant)
+
+
+@shared_task(name="tools.count_use")
+def count_use() -> None:
+    """Count by day what was called, for the pages and programs that ask how much is used."""
+    with statement_timeouts.suspended():
+        activity.count_all(timezone.now())
 
 
 @shared_task(name="tools.count_open_calls")

@@ -23,6 +23,7 @@ HELP: Final = {
     "tool": ("connect-a-server", "tools-and-their-review", "Tools and their review"),
     "assignment": ("connect-a-server", "assignments", "Assignments"),
     "call": ("connect-a-server", "calls-approvals-and-questions", "Calls, approvals and questions"),
+    "dailyuse": ("connect-a-server", "activity", "Activity"),
     "probe": ("connect-a-server", "what-a-check-does", "What a check does"),
     "mcpsession": ("connect-a-server", "servers-that-remember", "Servers that remember"),
     "accesstoken": ("calls-over-rest", "tokens", "Tokens"),

@@ -13,8 +13,19 @@ from django.utils import timezone
 from connections import audit
 from connections.models import AuditEvent, Bulletin, Connection, Invitation, Matter, Membership, Notice, Tenant, User
 from tests.conftest import House
-from tools.calls import contents
-from tools.models import AccessToken, Assignment, Call, Consent, McpSession, OwnerNotice, Probe, StoredContent, Tool
+from tools.calls import activity, contents
+from tools.models import (
+    AccessToken,
+    Assignment,
+    Call,
+    Consent,
+    DailyUse,
+    McpSession,
+    OwnerNotice,
+    Probe,
+    StoredContent,
+    Tool,
+)
 
 MARK = "acme-only"  # stands in every row of acme that is shown anywhere
 
@@ -38,6 +49,7 @@ class Estate:
     taken: Invitation
     guest: User  # who belongs nowhere
     bulletin: Bulletin
+    use: DailyUse
 
 
 def settle(house: House, mark: str = MARK) -> Estate:
@@ -87,9 +99,11 @@ def settle(house: House, mark: str = MARK) -> Estate:
         row.new_key(now)
         row.save()
     guest = User.objects.create_user(f"{mark}-guest")
+    activity.count(house.tenant, now)
+    use = DailyUse.objects.get(tenant=house.tenant)
     return Estate(
         connection, tool, probe, assignment, token, own_token, consent, call, event, notice, session, invitation, taken,
-        guest, bulletin,
+        guest, bulletin, use,
     )  # fmt: skip
 
 
@@ -109,6 +123,7 @@ def rows(house: House, estate: Estate) -> dict[type[Model], Model]:
         McpSession: estate.session,
         Invitation: estate.invitation,
         Bulletin: estate.bulletin,
+        DailyUse: estate.use,
     }
 
 

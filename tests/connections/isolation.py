@@ -10,7 +10,7 @@ from django.db.models import Model
 
 from connections.models import AuditEvent, Bulletin, Connection, Invitation, Membership, Notice, Tenant, User
 from tests.connections.estate import Estate
-from tools.models import AccessToken, Assignment, Call, McpSession, Probe, Tool
+from tools.models import AccessToken, Assignment, Call, DailyUse, McpSession, Probe, Tool
 
 CAST = ("superuser", "admin", "member", "auditor", "rival", "reviewer", "nobody")
 # Addresses that speak of no row.
@@ -61,6 +61,12 @@ PAGES: dict[type[Model], dict[str, tuple[int, ...]]] = {
         "delete": (403, 403, 403, 403, 404, 404, 302),
     },
     Call: {
+        "changelist": (200, 200, 403, 200, 200, 403, 302),
+        "add": (403, 403, 403, 403, 403, 403, 302),
+        "change": (200, 200, 404, 200, 404, 404, 302),
+        "delete": (403, 403, 404, 403, 404, 404, 302),
+    },
+    DailyUse: {
         "changelist": (200, 200, 403, 200, 200, 403, 302),
         "add": (403, 403, 403, 403, 403, 403, 302),
         "change": (200, 200, 404, 200, 404, 404, 302),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from tools.calls.activity import Hour
+from tools.calls.recent import Hour
 
 WIDTH, HEIGHT = 240, 48
 

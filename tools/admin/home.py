@@ -27,7 +27,7 @@ from connections.states import TROUBLE, Headline, headline, shows
 from connections.tenancy import person, tenants_of
 from oauth.models import SignIn
 from tools.admin import charts
-from tools.calls import activity
+from tools.calls import recent
 from tools.inbox import rows, things
 from tools.models import AccessToken, Assignment
 
@@ -129,14 +129,14 @@ def _trouble() -> dict[str, Any]:
 
 
 def _calls(tenant: Tenant, now: datetime) -> dict[str, Any]:
-    calls, since, cut = activity.recent(tenant, now)
-    hours = activity.by_hour(calls)
+    calls, since, cut = recent.of(tenant, now)
+    hours = recent.by_hour(calls)
     day, week = charts.of_day(hours, now), charts.of_week(hours, now)
     if not week.calls:
         return {"day": day, "week": week}
     begun = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
-    day_slow, week_slow = activity.slow(calls, begun)
-    pairs = activity.busiest(calls)
+    day_slow, week_slow = recent.slow(calls, begun)
+    pairs = recent.busiest(calls)
     tools, assignments = Counter[str](), Counter[tuple[UUID | None, str]]()
     for pair in pairs:
         tools[pair.tool] += pair.calls

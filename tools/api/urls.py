@@ -11,6 +11,7 @@ from tools.api.events import CallEvents
 from tools.api.me import Me
 from tools.api.sessions import NamedSession, Sessions
 from tools.api.signing_in import StartSignIn
+from tools.api.usage import Usage
 from tools.api.views import CallList, Connections, Quotas, ToolDetail, ToolList
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
@@ -22,6 +23,7 @@ urlpatterns = [
     path("tools/<slug:name>/call", CallTool.as_view(), name="call-tool"),
     path("me", Me.as_view(), name="me"),
     path("connections/<uuid:id>/sign-in", StartSignIn.as_view(), name="connection-sign-in"),
+    path("usage", Usage.as_view(), name="usage"),
     path("quotas", Quotas.as_view(), name="quotas"),
     path("sessions", Sessions.as_view(), name="sessions"),
     path("sessions/<path:name>", NamedSession.as_view(), name="session"),

@@ -1,96 +1,201 @@
-"""What an organization's calls did lately, for its start page: by the hour, and by tool and assignment.
+"""How much is called: counted by day, and told by tool, connection, assignment, owner or day.
 
-Only the newest calls are looked at, so that the page of an organization with a million calls costs what others' do:
-the index of its calls leads to them, the newest first.
+count_all   counts what is new, every few minutes; counting again gives the same
+before_purge   counts once more, and remembers that the days before are not complete any more
+told        what a page or a program asks for: calls, failures, durations, bytes
+
+A call counts for the day (UTC) on which it was asked for, and for whom owned its assignment when that day was counted
+last. Days are counted anew as long as all of their calls are there.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import NamedTuple
-from uuid import UUID
+import itertools
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
 
-from django.db import connection
-from django.db.models import Aggregate, Count, DurationField, F, Q
-from django.db.models.functions import TruncHour
+from django.db import transaction
+from django.db.models import Count, DurationField, Exists, ExpressionWrapper, F, Max, OuterRef, Q, QuerySet, Sum
+from django.db.models.functions import TruncDate
 
 from connections.models import Tenant
-from tools.models import Call
+from tools.calls.usage import octets
+from tools.models import Call, DailyUse, StoredContent, UseMark
 from tools.models.call_states import CallState
-from tools.models.calls import CallQuerySet
+from tools.models.usage import BOUNDS, CLASSES
 
-DAYS = 7
-MOST = 20_000  # calls that are looked at
-FAILED = [CallState.FAILED, CallState.TIMED_OUT, CallState.OUTCOME_UNKNOWN]
-
-
-class Hour(NamedTuple):
-    """The calls of one hour: how many, how many of them failed, and how many ended after they had begun."""
-
-    at: datetime
-    calls: int
-    failed: int
-    ended: int
+KEPT_FOR: Final = timedelta(days=800)
+LONGEST_RANGE: Final = 400  # days that are told at a time
+FAILURES: Final = (CallState.FAILED, CallState.TIMED_OUT, CallState.OUTCOME_UNKNOWN)
+_KEY: Final = ("day", "tool_name", "connection", "assignment", "assignment__owner")
+_NAMES: Final = ("connection__name", "assignment__name", "assignment__owner__username")
+_COUNTED: Final = (
+    "connection_name", "assignment_name", "owner_name", "calls", "failures", "open", "milliseconds", "bytes", *CLASSES,
+)  # fmt: skip
 
 
-class Busy(NamedTuple):
-    """The calls of one tool for one assignment."""
-
-    tool: str
-    assignment: UUID | None
-    name: str | None  # of the assignment
-    calls: int
-    failed: int
+# --- counting -------------------------------------------------------------------------------------------------------
 
 
-def recent(tenant: Tenant, now: datetime) -> tuple[CallQuerySet, datetime, bool]:
-    """Return the calls of the last seven days, since when that is, and whether there were more than are looked at."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    since = hour.replace(hour=0) - timedelta(days=DAYS - 1)
-    rows = Call.objects.filter(tenant=tenant)
-    last = list(rows.order_by("-created_at").values_list("created_at", flat=True)[MOST : MOST + 1])
-    cut = bool(last) and last[0] >= since
-    since = last[0] if cut else since
-    return rows.filter(created_at__gt=since) if cut else rows.filter(created_at__gte=since), since, cut
+def count_all(now: datetime) -> int:
+    """Count the calls of every organization that has new ones; return how many organizations those were."""
+    recent = Call.objects.filter(tenant=OuterRef("pk"), created_at__gte=_start(_yesterday(now)))
+    uncounted = Q(use_mark=None) & Exists(Call.objects.filter(tenant=OuterRef("pk")))
+    unsettled = Exists(DailyUse.objects.filter(tenant=OuterRef("pk"), open__gt=0))
+    tenants = list(Tenant.objects.filter(Exists(recent) | uncounted | unsettled))
+    for tenant in tenants:
+        count(tenant, now)
+    DailyUse.objects.filter(day__lt=(now - KEPT_FOR).date()).delete()
+    return len(tenants)
 
 
-def by_hour(calls: CallQuerySet) -> list[Hour]:
-    """Return the hours that have calls, the first one first."""
-    ended = Q(started_at__isnull=False, finished_at__isnull=False)
-    hours = calls.order_by().annotate(hour=TruncHour("created_at")).values("hour")
-    counted = hours.annotate(
-        calls=Count("pk"), failed=Count("pk", filter=Q(state__in=FAILED)), ended=Count("pk", filter=ended)
+def count(tenant: Tenant, now: datetime) -> None:
+    """Count an organization's calls of the days that may have changed; two who do so at a time wait for each other."""
+    with transaction.atomic():
+        Tenant.objects.select_for_update(no_key=True).filter(pk=tenant.pk).first()
+        mark = UseMark.objects.filter(tenant=tenant).first()
+        whole = _first_whole_day(mark)
+        since = max(whole, min(mark.counted_at.date(), _yesterday(now))) if mark else date.min
+        unsettled = DailyUse.objects.filter(tenant=tenant, open__gt=0, day__gte=whole, day__lt=since)
+        days = set(unsettled.values_list("day", flat=True))
+        asked = Q(created_at__gte=_start(since)) if since > date.min else Q()
+        for day in days:
+            asked |= Q(created_at__gte=_start(day), created_at__lt=_start(day + timedelta(days=1)))
+        rows = {row.pk: row for row in _counted(tenant, asked)}
+        stored = DailyUse.objects.filter(Q(day__gte=since) | Q(day__in=days), tenant=tenant)
+        stored.exclude(pk__in=rows).delete()
+        DailyUse.objects.bulk_create(
+            rows.values(), batch_size=500, update_conflicts=True, unique_fields=["id"], update_fields=_COUNTED
+        )
+        UseMark.objects.update_or_create(tenant=tenant, defaults={"counted_at": now})
+
+
+def before_purge(tenant: Tenant, before: datetime, now: datetime) -> None:
+    """Count the calls that are about to be deleted: those that ended before `before`."""
+    if not tenant.calls.filter(created_at__lt=before).exists():
+        return
+    count(tenant, now)
+    UseMark.objects.filter(tenant=tenant).filter(Q(purged_before=None) | Q(purged_before__lt=before)).update(
+        purged_before=before
     )
-    return [Hour(*row) for row in counted.order_by("hour").values_list("hour", "calls", "failed", "ended")]
 
 
-def slow(calls: CallQuerySet, begun: datetime) -> tuple[timedelta | None, timedelta | None]:
-    """Return the time that 95 of 100 calls took at most: of those since then, and of all; None where none ended."""
-    ended = calls.filter(started_at__isnull=False, finished_at__isnull=False).order_by()
-    if connection.vendor != "postgresql":
-        return _slowest_but(ended.filter(created_at__gte=begun)), _slowest_but(ended)
-    took = F("finished_at") - F("started_at")
-    found = ended.aggregate(late=_Slow(took, filter=Q(created_at__gte=begun)), all=_Slow(took))
-    return found["late"], found["all"]
+def _first_whole_day(mark: UseMark | None) -> date:
+    """Return the first day of which nothing is purged yet."""
+    return mark.purged_before.date() + timedelta(days=1) if mark and mark.purged_before else date.min
 
 
-class _Slow(Aggregate):
-    """What 95 of 100 values do not exceed."""
-
-    template = "percentile_disc(0.95) WITHIN GROUP (ORDER BY %(expressions)s)"
-    output_field = DurationField()
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_TOOK: Final = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
 
 
-def _slowest_but(ended: CallQuerySet) -> timedelta | None:
-    """Return the same where the database has no percentiles."""
-    count = ended.count()
-    took = ended.annotate(took=F("finished_at") - F("started_at")).order_by("took").values_list("took", flat=True)
-    place = -(-count * 95 // 100) - 1
-    return took[place : place + 1].first() if count else None
+def _counted(tenant: Tenant, asked: Q) -> list[DailyUse]:
+    calls = Call.objects.filter(asked, tenant=tenant).order_by()
+    calls = calls.annotate(day=TruncDate("created_at", tzinfo=UTC), took=_TOOK)
+    sizes = octets("sealed_arguments") + octets("sealed_result")
+    found = calls.values_list(*_KEY, *_NAMES).annotate(
+        all_calls=Count("pk"), all_failures=Count("pk", filter=Q(state__in=FAILURES)),
+        all_open=Count("pk", filter=Q(finished_at=None)), all_took=Sum("took"), all_bytes=Sum(sizes), **_classes(),
+    )  # fmt: skip
+    contents = StoredContent.objects.filter(call__in=Call.objects.filter(asked, tenant=tenant)).order_by()
+    contents = contents.annotate(day=TruncDate("call__created_at", tzinfo=UTC))
+    large = {
+        tuple(key): size
+        for *key, size in contents.values_list("day", *(f"call__{name}" for name in _KEY[1:])).annotate(Sum("size"))
+    }
+    return [_row(tenant, values, large.get(tuple(values[: len(_KEY)]), 0)) for values in found.iterator()]
 
 
-def busiest(calls: CallQuerySet) -> list[Busy]:
-    """Return how often each assignment called each tool."""
-    pairs = calls.order_by().values("tool_name", "assignment", "assignment__name")
-    counted = pairs.annotate(calls=Count("pk"), failed=Count("pk", filter=Q(state__in=FAILED)))
-    return [Busy(*row) for row in counted.values_list("tool_name", "assignment", "assignment__name", "calls", "failed")]
+def _classes() -> dict[str, Count]:
+    ends = [timedelta(milliseconds=bound) for bound in BOUNDS]
+    bounds = [Q(took__lt=ends[0]), *(Q(took__gte=low, took__lt=high) for low, high in itertools.pairwise(ends))]
+    bounds.append(Q(took__gte=ends[-1]))
+    return {f"all_{name}": Count("pk", filter=bound) for name, bound in zip(CLASSES, bounds, strict=True)}
+
+
+def _row(tenant: Tenant, values: tuple[Any, ...], large: int) -> DailyUse:
+    day, tool, connection, assignment, owner, *names = values[: len(_KEY) + len(_NAMES)]
+    calls, failures, open_, took, size, *classes = values[len(_KEY) + len(_NAMES) :]
+    row = DailyUse(
+        tenant=tenant, day=day, tool=tool, connection=connection, assignment=assignment, owner=owner,
+        connection_name=names[0] or "", assignment_name=names[1] or "", owner_name=names[2] or "",
+        calls=calls, failures=failures, open=open_, milliseconds=max(0, round(took / _MILLISECOND)) if took else 0,
+        bytes=(size or 0) + large, **dict(zip(CLASSES, classes, strict=True)),
+    )  # fmt: skip
+    row.name_itself()
+    return row
+
+
+def _yesterday(now: datetime) -> date:
+    return now.astimezone(UTC).date() - timedelta(days=1)
+
+
+def _start(day: date) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=UTC)
+
+
+# --- telling --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What was used of one thing: a tool, connection, assignment, owner or day."""
+
+    name: str
+    id: str
+    calls: int
+    failures: int
+    open: int
+    milliseconds: int
+    bytes: int
+    durations: tuple[int, ...]  # how many calls are in each of the classes
+
+    @property
+    def failed_percent(self) -> float:
+        """How many of a hundred calls failed."""
+        return round(100 * self.failures / self.calls, 1) if self.calls else 0.0
+
+    @property
+    def average(self) -> int | None:
+        """Milliseconds of a call in the middle of all that ran."""
+        ran = sum(self.durations)
+        return round(self.milliseconds / ran) if ran else None
+
+    @property
+    def p95(self) -> int | None:
+        """Milliseconds within which 95 of 100 calls ended, as nearly as the classes tell."""
+        ran = sum(self.durations)
+        wanted, below, low = 0.95 * ran, 0, 0
+        if not ran:
+            return None
+        for high, here in zip(BOUNDS, self.durations, strict=False):
+            if here and below + here >= wanted:
+                return round(low + (high - low) * (wanted - below) / here)
+            below, low = below + here, high
+        return BOUNDS[-1]
+
+
+BY: Final = {"day": "Day", "tool": "Tool", "connection": "Connection", "assignment": "Assignment", "owner": "Owner"}
+_UNNAMED: Final = {"connection": "(deleted)", "assignment": "(deleted)", "owner": "(nobody)"}
+_SUMMED: Final = ("calls", "failures", "open", "milliseconds", "bytes", *CLASSES)
+_SUMS: Final[dict[str, Any]] = {f"all_{name}": Sum(name) for name in _SUMMED}
+
+
+def told(rows: QuerySet[DailyUse], by: str) -> list[Use]:
+    """Return the use by `by` (a key of BY): by day in order of time, else what was called most first."""
+    name = F(by) if by in ("day", "tool") else Max(f"{by}_name")
+    order = [by] if by == "day" else ["-all_calls", by]
+    found = rows.order_by().values(key=F(by)).annotate(named=name, **_SUMS).order_by(*order)
+    each: list[dict[str, Any]] = [dict(one) for one in found]
+    return [_use(str(one["named"] or _UNNAMED[by]), str(one["key"] or ""), one) for one in each]
+
+
+def total(rows: QuerySet[DailyUse]) -> Use:
+    """Return all of it together."""
+    return _use("All", "", rows.order_by().aggregate(**_SUMS))
+
+
+def _use(name: str, key: str, found: dict[str, Any]) -> Use:
+    calls, failures, open_, milliseconds, size, *classes = (found[f"all_{one}"] or 0 for one in _SUMMED)
+    return Use(name, key, calls, failures, open_, milliseconds, size, tuple(classes))

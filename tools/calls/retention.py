@@ -13,6 +13,7 @@ from django.db import transaction
 
 from connections import audit, sealed_files
 from connections.models import Tenant
+from tools.calls import activity
 from tools.models import Call, StoredContent
 from tools.models.call_states import FINAL_STATES
 
@@ -28,7 +29,9 @@ def purge(now: datetime, *, at_once: int = AT_ONCE, most_batches: int = MOST_BAT
     """
     purged = 0
     for tenant in Tenant.objects.filter(suspended_at=None).only("name", "retention_days"):
-        purged += _purge_tenant(tenant, now - timedelta(days=tenant.retention_days), at_once, most_batches)
+        before = now - timedelta(days=tenant.retention_days)
+        activity.before_purge(tenant, before, now)
+        purged += _purge_tenant(tenant, before, at_once, most_batches)
     if sealed_files.set_up():
         _delete_orphans(sealed_files.storage(), now - _ORPHANED_AFTER, at_once)
     return purged

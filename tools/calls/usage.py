@@ -43,6 +43,11 @@ class _Octets(Func):
         return self.as_sql(compiler, connection, function="length", **more)
 
 
+def octets(column: str) -> Func:
+    """Return the expression for the bytes of a text column."""
+    return _Octets(F(column))
+
+
 def count_open() -> None:
     """Store in Redis how many calls of each organization are open."""
     rows = Call.objects.filter(finished_at=None).order_by().values_list("tenant").annotate(many=Count("pk"))
@@ -99,7 +104,7 @@ def _sizes(tenant: Tenant) -> list[int]:
 
 
 def _sum(rows: QuerySet[Any], *columns: str) -> int:
-    sizes = {f"of_{column}": Sum(_Octets(F(column))) for column in columns}
+    sizes = {f"of_{column}": Sum(octets(column)) for column in columns}
     return sum(size or 0 for size in rows.order_by().aggregate(**sizes).values())
 
 

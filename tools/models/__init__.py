@@ -6,6 +6,7 @@ Connection ──┬── Probe                    one check, with its report
 Tenant ──┬── Assignment ──┬── AccessToken   a caller and its tokens
          │                ├── Consent       whom its owner lets act in their name,
          │                └── OwnerNotice   and the notices to the owner about it
+         ├── DailyUse                 how much was called, by day
          └── Call ──┬── CallEvent         one request to run one tool, its transitions,
                     └── StoredContent     and what is too large for its result
 """
@@ -17,8 +18,9 @@ from tools.models.catalog import Placement, Policy, Probe, Tool, ToolVersion
 from tools.models.contents import StoredContent
 from tools.models.owner_notices import OwnerNotice
 from tools.models.sessions import McpSession, StreamReader
+from tools.models.usage import DailyUse, UseMark
 
 __all__ = [
-    "AccessToken", "Assignment", "Call", "CallEvent", "Consent", "McpSession", "OwnerNotice", "Placement", "Policy",
-    "Probe", "StoredContent", "StreamReader", "Tool", "ToolVersion",
+    "AccessToken", "Assignment", "Call", "CallEvent", "Consent", "DailyUse", "McpSession", "OwnerNotice", "Placement",
+    "Policy", "Probe", "StoredContent", "StreamReader", "Tool", "ToolVersion", "UseMark",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from connections.models import Connection, Membership, Notice, Role, User
 from tests.conftest import House
 from tests.connections import crowd
 from tools.admin import charts
-from tools.calls import activity
+from tools.calls import recent
 from tools.models import AccessToken, Call
 
 pytestmark = pytest.mark.django_db
@@ -146,9 +146,9 @@ def test_calls_of_a_day_and_a_week_as_bars_and_numbers(acme: House, rival: House
 
 def test_bars_stand_in_their_hour_and_day() -> None:
     hours = [
-        activity.Hour(NOON.replace(minute=0), 10, 1, 9),
-        activity.Hour(NOON.replace(minute=0) - timedelta(hours=23), 5, 0, 5),
-        activity.Hour(NOON.replace(minute=0) - timedelta(hours=24), 1, 0, 1),
+        recent.Hour(NOON.replace(minute=0), 10, 1, 9),
+        recent.Hour(NOON.replace(minute=0) - timedelta(hours=23), 5, 0, 5),
+        recent.Hour(NOON.replace(minute=0) - timedelta(hours=24), 1, 0, 1),
     ]
     day, week = charts.of_day(hours, NOON), charts.of_week(hours, NOON)
     assert (len(day.bars), day.calls, day.failed, day.ended) == (24, 15, 1, 14)
@@ -158,7 +158,7 @@ def test_bars_stand_in_their_hour_and_day() -> None:
 
 
 def test_only_the_newest_calls_are_counted(acme: House, monkeypatch: pytest.MonkeyPatch, signed_in: SignedIn) -> None:
-    monkeypatch.setattr(activity, "MOST", 10)
+    monkeypatch.setattr(recent, "MOST", 10)
     now = timezone.now()
     called(acme, 10, now - timedelta(minutes=1))
     called(acme, 10, now - timedelta(hours=2))

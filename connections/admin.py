@@ -23,18 +23,20 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from connections import checking, redirects
+from connections import audit_pages, checking, redirects
 from connections.ages import ago
-from connections.columns import shown_address, stamp
+from connections.columns import shown_address
 from connections.filters import HeadlineFilter, TenantFilter
 from connections.forms import SHOWN, ConnectionForm, Superseded
-from connections.models import AuditEvent, Authorization, Bulletin, Connection, Era, Notice, Tenant
+from connections.models import Authorization, Bulletin, Connection, Era, Notice, Tenant
 from connections.notices.pages import BulletinAdmin, NoticeAdmin
 from connections.organizations import OrganizationAdmin
 from connections.own_pages import OwnCredentialAdmin
-from connections.people import members  # noqa: F401 - registers its pages
+from connections.people import members
 from connections.states import TROUBLE, shows
-from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
+from connections.tenancy import person
+
+__all__ = ["audit_pages", "members"]  # they register themselves
 
 admin.site.unregister([Group, EmailAddress, Authenticator])  # pages of other apps, which know no organization
 admin.site.register(Tenant, OrganizationAdmin)
@@ -328,17 +330,3 @@ class ConnectionAdmin(OwnCredentialAdmin):
 def _count(tools: QuerySet[Any]) -> Coalesce:
     counted = tools.filter(connection=OuterRef("pk")).order_by().values("connection").annotate(count=Count("pk"))
     return Coalesce(Subquery(counted.values("count"), output_field=IntegerField()), 0)
-
-
-@admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnlyAdmin):
-    """Who did what, when; a database trigger forbids changes."""
-
-    seen_by = ADMINS_AND_AUDITORS
-    list_display = [stamp("at", "when"), "actor", "action", "object_label", "outcome"]
-    list_filter = [TenantFilter, "at"]
-    search_fields = ["actor", "action", "object_label", "object_id", "request_id"]
-    fields = [
-        "at", "actor", "tenant", "action", "object_type", "object_id", "object_label", "outcome", "data", "request_id",
-    ]  # fmt: skip
-    show_full_result_count = False

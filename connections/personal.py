@@ -13,6 +13,7 @@ deleted then. How people sign in is told in `oauth`.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -152,9 +153,14 @@ def abandoned() -> Q:
 def forget_leaver(*, instance: Membership, **_: Any) -> None:
     """Delete what a person has entered in an organization that they leave, with the membership itself."""
     rows = Credential.objects.filter(owner=instance.user_id, connection__tenant=instance.tenant_id)
-    left = {row.connection_id: row.connection for row in rows.select_related("connection__tenant")}
+    left = list(rows.values_list("connection", flat=True))
     rows.delete()
-    for connection in left.values():
+    if left:  # afterwards: the organization itself may be what is deleted
+        transaction.on_commit(partial(_settle_each, left))
+
+
+def _settle_each(connections: list[UUID]) -> None:
+    for connection in Connection.objects.filter(pk__in=connections).select_related("tenant"):
         settle(connection)
 
 

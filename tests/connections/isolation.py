@@ -156,6 +156,7 @@ BUTTONS = {
 }
 # Addresses that pages read, by GET.
 READ = {
+    "connections_auditevent_export": (200, 200, 403, 200, 200, 403, 302),
     "connections_connection_connect": (302, 302, 302, 302, 404, 302, 302),  # to its page: it is not personal
     "tools_probe_report": (200, 200, 200, 200, 404, 200, 302),
     "tools_assignment_first_call": (200, 200, 403, 403, 404, 404, 302),
@@ -223,6 +224,7 @@ def read(name: str, estate: Estate) -> tuple[str, object]:
     """What a page reads, as a template of the address, and the id that goes into it."""
     call = estate.call.pk
     return {
+        "connections_auditevent_export": ("/admin/connections/auditevent/export/?kind=csv", call),
         "connections_connection_connect": ("/admin/connections/connection/{}/connect/", estate.connection.pk),
         "tools_assignment_first_call": (
             f"/admin/tools/assignment/{estate.assignment.pk}/tokens/{{}}/",

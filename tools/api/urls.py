@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from tools.api.audit import AuditEvents
 from tools.api.calls import AnswerCall, CallDetail, CallTool, CancelCall
 from tools.api.contents import CallContent
 from tools.api.events import CallEvents
@@ -23,6 +24,7 @@ urlpatterns = [
     path("tools/<slug:name>/call", CallTool.as_view(), name="call-tool"),
     path("me", Me.as_view(), name="me"),
     path("connections/<uuid:id>/sign-in", StartSignIn.as_view(), name="connection-sign-in"),
+    path("audit-events", AuditEvents.as_view(), name="audit-events"),
     path("usage", Usage.as_view(), name="usage"),
     path("quotas", Quotas.as_view(), name="quotas"),
     path("sessions", Sessions.as_view(), name="sessions"),

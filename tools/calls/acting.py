@@ -136,8 +136,11 @@ def hand_over(assignment: Assignment, to: Membership, by: User) -> None:
             changes={"owner": [was, to.user.get_username()]}, fields=["owner"],
         )  # fmt: skip
         name = by.get_username()
-        _notify(assignment, to, by, f"{name} made you the owner of the assignment “{assignment.name}”.")
-        _notify(assignment, before, by, f"{name} gave the assignment “{assignment.name}” another owner.")
+        told = {to: f"{name} made you the owner of the assignment “{assignment.name}”."}
+        told |= {before: f"{name} gave the assignment “{assignment.name}” another owner."} if before else {}
+        for owner, sentence in told.items():
+            if owner.user_id != by.pk:
+                OwnerNotice.objects.create(assignment=assignment, owner=owner.user, sentence=sentence[:300])
 
 
 def settle(tenant: Tenant) -> None:
@@ -148,13 +151,10 @@ def settle(tenant: Tenant) -> None:
 
 def notify_owner(assignment: Assignment, by: User, what: str) -> None:
     """Tell the owner, on the start page and by mail, what somebody else did (a verb and what it was done to)."""
-    sentence = f"{by.get_username()} {what}. The assignment “{assignment.name}” acts through your personal sign-ins."
-    _notify(assignment, owner_of(assignment), by, sentence)
-
-
-def _notify(assignment: Assignment, owner: Membership | None, by: User, sentence: str) -> None:
+    owner = owner_of(assignment)
     if owner is None or owner.user_id == by.pk:
         return
+    sentence = f"{by.get_username()} {what}. The assignment “{assignment.name}” acts through your personal sign-ins."
     notice = OwnerNotice.objects.create(
         assignment=assignment, owner=owner.user, sentence=sentence[:300], mail_at=timezone.now()
     )

@@ -26,6 +26,7 @@ from tools.models.call_states import CallState
 from tools.models.usage import BOUNDS, CLASSES
 
 KEPT_FOR: Final = timedelta(days=800)
+_AT_ONCE: Final = 500  # rows of one statement
 LONGEST_RANGE: Final = 400  # days that are told at a time
 FAILURES: Final = (CallState.FAILED, CallState.TIMED_OUT, CallState.OUTCOME_UNKNOWN)
 _KEY: Final = ("day", "tool_name", "connection", "assignment", "assignment__owner")
@@ -64,9 +65,11 @@ def count(tenant: Tenant, now: datetime) -> None:
             asked |= Q(created_at__gte=_start(day), created_at__lt=_start(day + timedelta(days=1)))
         rows = {row.pk: row for row in _counted(tenant, asked)}
         stored = DailyUse.objects.filter(Q(day__gte=since) | Q(day__in=days), tenant=tenant)
-        stored.exclude(pk__in=rows).delete()
+        gone = sorted(set(stored.values_list("pk", flat=True)) - rows.keys())
+        for first in range(0, len(gone), _AT_ONCE):
+            DailyUse.objects.filter(pk__in=gone[first : first + _AT_ONCE]).delete()
         DailyUse.objects.bulk_create(
-            rows.values(), batch_size=500, update_conflicts=True, unique_fields=["id"], update_fields=_COUNTED
+            rows.values(), batch_size=_AT_ONCE, update_conflicts=True, unique_fields=["id"], update_fields=_COUNTED
         )
         UseMark.objects.update_or_create(tenant=tenant, defaults={"counted_at": now})
 

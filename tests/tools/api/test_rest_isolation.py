@@ -90,6 +90,7 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
     ("DELETE", "v1/sessions"): {"owner": 204, "teammate": 204, "rival": 204},
     ("DELETE", "v1/sessions/<path:name>"): {"owner": 204, "teammate": 404, "rival": 404},
     ("GET", "v1/me"): dict.fromkeys(["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200),
+    ("GET", "v1/audit-events"): dict.fromkeys(["admin", "auditor", "rival admin"], 200),
     ("GET", "v1/usage"): dict.fromkeys(["owner", "teammate", "admin", "auditor", "rival", "rival admin"], 200),
     ("POST", "v1/connections/<uuid:id>/sign-in"): {
         **dict.fromkeys(["owner", "teammate", "admin", "member", "auditor"], 409),

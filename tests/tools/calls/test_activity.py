@@ -35,6 +35,7 @@ def sums() -> dict[str, Any]:
     return DailyUse.objects.aggregate(calls=Sum("calls"), failures=Sum("failures"), open=Sum("open"), size=Sum("bytes"))
 
 
+@pytest.mark.smoke
 def test_calls_are_counted_by_day_and_by_what_they_are_about(acme: House) -> None:
     orders, stock = acme.connection("Orders"), acme.connection("Stock")
     one, other = acme.assignment("One"), Assignment.objects.create(tenant=acme.tenant, name="Other", owner=acme.member)

@@ -165,6 +165,16 @@ def test_who_leaves_is_forgotten_and_acted_for_no_longer(team: Team, end: str) -
     assert "1 of 2 can use it: the others have no owner who may act." in team.connection.credential_sentence
 
 
+def test_an_organization_is_deleted_with_what_its_people_entered(team: Team, superuser: User) -> None:
+    team.connect(team.ada, ADA)
+    team.connect(team.bob, BOB)
+    team.check()
+    page = f"/admin/connections/tenant/{team.house.tenant.pk}/delete/"
+    assert team.signed_in(superuser).post(page, {"post": "yes"}).status_code == 302
+    assert not Credential.objects.exists()
+    assert not Connection.objects.exists()
+
+
 def test_who_leaves_and_returns_does_not_find_it(team: Team) -> None:
     team.connect(team.bob, BOB)
     token = AccessToken.issue(assignment=team.of_bob, by=team.bob)[1]

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0009_state_moves'),
+        ('connections', '0013_channels_of_chats'),
     ]
 
     operations = [

@@ -12,8 +12,8 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('connections', '0016_what_other_versions_leave_out'),
-        ('oauth', '0002_what_an_admin_trusts'),
+        ('connections', '0015_what_other_versions_leave_out'),
+        ('oauth', '0003_accounts'),
     ]
 
     operations = [

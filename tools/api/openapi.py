@@ -50,8 +50,8 @@ class Schema(AutoSchema):
 
     def get_summary(self) -> str | None:
         """Return the operation's own summary, or the first sentence of what it says of itself."""
-        own: str | None = super().get_summary()  # type: ignore[no-untyped-call]
-        said = str(self.get_description() or "")  # type: ignore[no-untyped-call]
+        own: str | None = super().get_summary()
+        said = str(self.get_description() or "")
         return own or said.partition(". ")[0].partition("\n")[0].rstrip(".")[:_LONGEST_SUMMARY] or None
 
     def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:

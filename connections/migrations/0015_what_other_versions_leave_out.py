@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('connections', '0013_channels_of_chats'),
+        ('connections', '0014_personal_credentials'),
     ]
 
     operations = [

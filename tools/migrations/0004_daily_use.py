@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0009_state_moves'),
+        ('connections', '0014_personal_credentials'),
         ('tools', '0003_a_description_may_change_by_itself'),
     ]
 

@@ -15,9 +15,9 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('connections', '0016_what_other_versions_leave_out'),
+        ('connections', '0015_what_other_versions_leave_out'),
         ('oauth', '0004_what_other_versions_leave_out'),
-        ('tools', '0003_a_description_may_change_by_itself'),
+        ('tools', '0004_daily_use'),
     ]
 
     operations = [

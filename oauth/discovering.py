@@ -15,6 +15,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
+from pydantic import ValidationError
 
 from connections import deleting, egress
 from connections.egress import sealed
@@ -213,8 +214,17 @@ def asdict_of(found: DiscoveryResult | None) -> dict[str, Any]:
 
 
 def server_of(data: Mapping[str, Any]) -> ServerMetadata:
-    """Return the authorization server's metadata from the JSON that a row stores."""
-    return ServerMetadata.model_validate(dict(data))
+    """Return the authorization server's metadata from the JSON that a row stores.
+
+    Raises CannotSignIn where it names an address that may be asked no more: the operator may have narrowed the egress.
+    """
+    try:
+        return ServerMetadata.model_validate(dict(data))
+    except ValidationError:
+        raise CannotSignIn(
+            "The sign-in server is at an address that may not be asked any more, so nothing is sent there.",
+            code="metadata_refused",
+        ) from None
 
 
 def _redacted(steps: list[Step], wanted: Settings) -> list[Step]:

@@ -288,7 +288,8 @@ async def _fetch(request: MetadataRequest, headers: Mapping[str, str], left: flo
             )
         except DuvoError as error:
             return MetadataResponse(trouble=error.sentence, code=error.code)
-        if session := answer.headers.get("mcp-session-id"):
+        session = answer.headers.get("mcp-session-id", "")
+        if request.method == "POST" and session and session.isascii() and session.isprintable():
             await _end_session(url, {**headers, "mcp-session-id": session}, ends - clock())
         target = _target(url, answer) if request.method == "GET" else ""
         if not target:

@@ -17,6 +17,8 @@ from tests.oauth.conftest import StartScene
 from tests.oauth.protocol.test_discovery import CHALLENGE, HINT, MCP, document, resource, server, walk
 from tests.oauth.test_callback import changed, refused
 from tests.oauth.test_sign_in import works
+from tests.servers.authorization.metadata import OAUTH
+from tests.servers.authorization.protection import HINTED
 from tests.servers.authorization.server import approve
 from tests.servers.fixtures import StartReceiver, StartServer
 from tests.servers.kinds import respond
@@ -258,6 +260,41 @@ def test_a_session_that_the_server_opened_for_the_look_is_ended(mcp_server: Star
     assert conclusion.entrance.status == 200
     ends = [request.headers for request in server.requests if request.method == "DELETE"]
     assert [(end["mcp-session-id"], end["x-team"]) for end in ends] == [(server.sessions[0], "acme")]
+
+
+def session(value: bytes, at: str = "/mcp", **more: str) -> Rule:
+    """Answers there that also name a session."""
+
+    async def rule(_: Any, request: Incoming, __: Receive, send: Send) -> bool:
+        if request.path != at or request.method == "DELETE":
+            return False
+        headers = [(name.replace("_", "-").encode(), text.encode()) for name, text in more.items()]
+        headers += [(b"content-length", b"2"), (b"mcp-session-id", value)]
+        await send({"type": "http.response.start", "status": 401 if at == "/mcp" else 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{}"})
+        return True
+
+    return rule
+
+
+@pytest.mark.parametrize("value", [b"\xe9\xff", b"caf\xc3\xa9", b"a\x7fb", b"\x80"])
+def test_a_session_that_cannot_be_named_is_left_alone(scene: StartScene, value: bytes) -> None:
+    scene = scene()
+    scene.server.rules.insert(0, session(value, www_authenticate="Bearer"))
+    for button in ("check-sign-in", "sign-in"):
+        assert scene.press(button).status_code == 302
+    assert scene.probe().outcome == "failed"
+    assert not [request for request in scene.server.requests if request.method == "DELETE"]
+
+
+def test_a_document_opens_no_session(scene: StartScene) -> None:
+    scene = scene()
+    scene.auth.behave(session(b"1234", at=OAUTH))
+    scene.server.rules.insert(0, session(b"1234", at=HINTED))
+    scene.press("check-sign-in")
+    requests = [*scene.server.requests, *scene.auth.requests]
+    assert any(request.path == HINTED for request in requests)
+    assert not [request for request in requests if request.method == "DELETE"]
 
 
 # --- members that cannot be read --------------------------------------------------------------------------------------

@@ -130,8 +130,11 @@ def attend(sign_in_id: UUID) -> None:
 async def renewed(bearer: Bearer, *, refused: bool = False) -> Bearer:
     """Return a newer token than this one; raises NeedsSignIn, ProviderRefused, ProviderUnavailable and SealBroken.
 
-    A token that is still valid is kept when an early renewal fails, unless it was `refused`.
+    A token that is still valid is kept when an early renewal fails, unless it was `refused`. One that is refused though
+    it is new is not replaced at once again: a server that takes no token would have the provider asked without end.
     """
+    if refused and not await in_thread(_may_replace, bearer):
+        raise NeedsSignIn("The server refuses the token though it was just renewed.")
     try:
         return await _shared(renew(bearer.sign_in_id, bearer.generation), bearer.sign_in_id, bearer.generation)
     except NeedsSignIn:
@@ -259,6 +262,14 @@ def _load(sign_in_id: UUID) -> SignIn:
 def _may_send(sign_in: SignIn) -> bool:
     """Whether its provider may be asked: not for a disabled connection or a suspended organization."""
     return sign_in.connection.enabled and sign_in.connection.tenant.suspended_at is None
+
+
+def _may_replace(bearer: Bearer) -> bool:
+    """Whether there is a newer token than the refused one, or the provider may be asked for one now."""
+    row = _row(bearer.sign_in_id)
+    if row is None or row.refused_at is None or row.generation != bearer.generation:
+        return True
+    return choices.may_replace(timezone.now(), row.obtained_at, row.refused_at)
 
 
 def _successor(bearer: Bearer) -> Bearer | None:

@@ -173,5 +173,14 @@ def retry_at(now: datetime, failures: int, spread: random.Random, *, refused: bo
     return now + timedelta(seconds=seconds * spread.uniform(0.8, 1.2))
 
 
+def may_replace(now: datetime, obtained_at: datetime, refused_since: datetime) -> bool:
+    """Whether to replace a token that the MCP server refuses: a minute after it came, later as long as all that lasts.
+
+    So the pauses double, up to ten minutes.
+    """
+    pause = min(max((obtained_at - refused_since).total_seconds(), _FIRST_RETRY_OF_A_REFUSAL), _LONGEST_RETRY)
+    return now >= obtained_at + timedelta(seconds=pause)
+
+
 def _union(*lists: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(scope for scopes in lists for scope in scopes))

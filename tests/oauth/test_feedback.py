@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from oauth.models import Registration
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from oauth.models import Registration, SignIn
 from oauth.protocol import choices
+from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
+from tests.oauth.test_refreshing import called, ready
 from tests.servers import kinds
 from tests.servers.authorization.protection import protect
 from tests.servers.fixtures import StartAuthorizationServer
@@ -63,3 +70,47 @@ def test_a_permission_that_never_comes_is_asked_for_three_times_in_all(scene: St
     assert scene.state == ("refused", "scope_not_granted")
     assert "Sign in" not in scene.connection.next_step
     assert [asked.get("scope") for asked in scene.auth.authorizations] == [None, "admin", "admin"]
+
+
+def token_requests(scene: Scene) -> int:
+    return len(scene.auth.token_requests)
+
+
+@pytest.mark.parametrize("by", ["checks", "calls"])
+def test_a_server_that_takes_no_token_does_not_have_the_provider_asked_without_end(
+    scene: StartScene, api: Api, by: str
+) -> None:
+    scene = ready(scene())
+    before, rules = token_requests(scene), list(scene.server.rules)
+    scene.server.behave(kinds.answers(401, www_authenticate='Bearer error="invalid_token"'))
+
+    def ask() -> None:
+        if by == "checks":
+            assert scene.probe().outcome == "failed"
+        else:
+            assert called(scene, api).json()["code"] == "upstream_unauthorized"
+        assert scene.state == ("refused", "token_refused")
+
+    for _ in range(4):
+        ask()
+    assert token_requests(scene) - before == 1
+    a_while_ago = timezone.now() - timedelta(seconds=90)
+    SignIn.objects.update(obtained_at=a_while_ago, refused_at=a_while_ago)
+    for _ in range(2):
+        ask()
+    assert token_requests(scene) - before == 2, "once more after a minute"
+    scene.server.behave(*rules)
+    assert scene.probe().outcome == "passed"
+    assert scene.state == ("ready", "")
+
+
+def test_the_pauses_double_up_to_ten_minutes() -> None:
+    refused_since = obtained = timezone.now()
+    pauses = []
+    while len(pauses) < 7:
+        pause = next(second for second in range(2_000) if choices.may_replace(
+            obtained + timedelta(seconds=second), obtained, refused_since
+        ))  # fmt: skip
+        pauses.append(pause)
+        obtained += timedelta(seconds=pause)
+    assert pauses == [60, 60, 120, 240, 480, 600, 600]

@@ -106,7 +106,8 @@ _SENTENCES = {
     "invalid_client": "The provider does not know our client, or not this secret.",
     "invalid_grant": "The provider no longer accepts this sign-in.",
     "invalid_request": "The provider did not understand our request.",
-    "invalid_scope": "The provider does not know a scope that was asked for. Check the scopes in Advanced settings.",
+    "invalid_scope": "The provider does not know a scope that was asked for. Check the scopes in Advanced settings. "
+    "One that only the server wants is left out after two such answers.",
     "invalid_target": "The provider does not accept the resource that was named. Change it in Advanced settings.",
     "login_required": "The provider wants you to sign in there first. Press Sign in again.",
     "redirect_uri_mismatch": "The provider does not know our redirect URI for this client. Enter it there.",

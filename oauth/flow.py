@@ -140,6 +140,7 @@ def complete(response: AuthorizationResponse) -> Completed:
             response.user, "connection.sign_in_failed", connection, tenant=connection.tenant, outcome=failure.code,
             error=getattr(failure, "error", ""),
         )  # fmt: skip
+        _count_step_up(failure, pending)
         if not vouched_for or not isinstance(failure, ProviderRefused):
             raise
         if not _may_help(failure, pending, by_browser=bool(response.error)):
@@ -316,6 +317,17 @@ def _check_keys(pending: PendingAuthorization, server: ServerMetadata) -> None:
     with suppress(SealBroken, CannotSignIn):
         pending.verifier()
         registering.client_of(pending.registration, server)
+
+
+def _count_step_up(failure: DuvoError, pending: PendingAuthorization) -> None:
+    """Count a scope that the provider does not know as a step-up that brought nothing, so that the asking ends."""
+    if not isinstance(failure, ProviderRefused) or failure.meaning != "invalid_scope":
+        return
+    connection = pending.connection
+    before = SignIn.objects.filter(connection=connection, owner=_owner(connection, pending.user)).first()
+    if before is not None and not set(pending.scopes.split()).isdisjoint(before.missing_scopes.split()):
+        before.count_step_up()
+        credential_state.settle(connection)
 
 
 def _exchange(pending: PendingAuthorization, server: ServerMetadata, client: Client, code: str) -> Tokens:

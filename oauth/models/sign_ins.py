@@ -221,6 +221,10 @@ class SignIn(models.Model):
         self.missing_scopes = scopes[:4000]
         return bool(same.update(missing_scopes=self.missing_scopes))
 
+    def count_step_up(self) -> None:
+        """Count a sign-in that did not bring the missing scopes."""
+        SignIn.objects.filter(pk=self.pk).update(step_ups=F("step_ups") + 1)
+
     def was_refused(self, now: datetime | None) -> None:
         """Record when the MCP server refused a fresh token; None when it has accepted one again."""
         self.refused_at = now

@@ -189,8 +189,9 @@ def sign_out(connection: Connection, *, user: User) -> str:
     sign_in = whole.filter(connection=connection, owner=_owner(connection, user)).first()
     if sign_in is None:
         return "Nobody was signed in."
-    outcome = revoking.revoke(sign_in)
-    sign_in.delete()
+    outcome = revoking.revoke_and_delete(sign_in)
+    if outcome is None:
+        return "Nobody was signed in."
     audit.record(user, "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
     notices.resolve(connection, sign_in.owner)
     credential_state.settle(connection)

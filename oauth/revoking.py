@@ -38,6 +38,21 @@ def revoke(sign_in: SignIn, client: Client | None = None) -> str:
     return "revoked"
 
 
+def revoke_and_delete(sign_in: SignIn) -> str | None:
+    """Revoke and delete a sign-in and return a code for how that went, None if somebody else has deleted it meanwhile.
+
+    What is deleted is what was revoked: after a renewal in between the tokens that it brought are revoked, too.
+    """
+    rows = SignIn.objects.select_related("registration__connection__tenant", "connection__tenant", "owner")
+    now: SignIn | None = sign_in
+    while now is not None:
+        outcome = revoke(now)
+        if SignIn.objects.filter(pk=now.pk, generation=now.generation).delete()[0]:
+            return outcome
+        now = rows.filter(pk=now.pk).first()
+    return None
+
+
 def prune(connection: Connection) -> None:
     """Revoke and delete the sign-ins of people who have left, and those for another server, client or grant.
 
@@ -48,8 +63,8 @@ def prune(connection: Connection) -> None:
     here = set(rows.within(connection).values_list("pk", flat=True))
     for sign_in in rows.select_related("registration__connection__tenant", "owner"):
         if sign_in.pk not in here or not sign_in.fits(connection):
-            outcome = revoke(sign_in)
-            if not SignIn.objects.filter(pk=sign_in.pk).delete()[0]:
+            outcome = revoke_and_delete(sign_in)
+            if outcome is None:
                 continue  # somebody else has done the same meanwhile
             notices.resolve(connection, sign_in.owner)
             audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
@@ -63,7 +78,8 @@ def end_unfit(connection: Connection, before: Connection) -> None:
     """
     if _is_suspended(connection):
         return
-    for sign_in in SignIn.objects.filter(connection=connection).select_related("registration", "owner"):
+    rows = SignIn.objects.filter(connection=connection).select_related("registration", "owner")
+    for sign_in in rows.select_for_update(of=("self",)):  # what a renewal brings after this, it revokes by itself
         if not sign_in.fits(connection):
             sign_in.connection = sign_in.registration.connection = before
             _revoke_later(sign_in)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from connections import signing_keys
+from connections import egress, signing_keys
 from connections.models import AuditEvent, Credential, User
+from oauth import refreshing, revoking
 from oauth.models import SignIn
 from tests.forms import shown_by
 from tests.live import Api
@@ -197,3 +198,15 @@ def test_of_who_is_deleted_from_a_suspended_organization_nothing_is_sent(scene: 
     scene.house.admin.delete()
     eventually(outcomes, "the record")
     assert (outcomes(), scene.auth.at("/revoke")) == (["organization_suspended"], [])
+
+
+def test_what_a_renewal_brings_during_a_sign_out_is_revoked_too(scene: StartScene) -> None:
+    scene = scene(rotate=True, revoke_on_reuse=False)
+    works(scene)
+    row = scene.sign_in_row
+    egress.run(refreshing.renew(row.pk, row.generation))  # a worker, after the row was read
+    newest = scene.auth.refresh_tokens
+    assert revoking.revoke_and_delete(row) == "revoked"
+    assert newest
+    assert scene.auth.refresh_tokens == []
+    assert revoking.revoke_and_delete(row) is None

@@ -330,7 +330,9 @@ def _report(report: Report, headers: dict[str, str]) -> HttpResponse:
     if report.error is not None:
         problem, more = problems.of(report.error)
         location = {"Location": address} if isinstance(report.error, ProcessStopped) else {}
-        return answer(problem | {"call": str(report.id)}, problem["status"], headers | more | location)
+        session = {} if report.session is None else {"session": report.session}
+        members = problem | {"call": str(report.id)} | session
+        return answer(members, problem["status"], headers | more | location)
     body = call_json(report)
     if report.finished_at is not None:
         return answer(body, 200, headers)

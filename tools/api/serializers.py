@@ -397,6 +397,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField(help_text="For people.")
     request_id = serializers.CharField()
     errors = serializers.ListField(child=serializers.DictField(), required=False)  # type: ignore[assignment]
+    session = SessionOfCallSerializer(required=False, help_text="Of a call that failed, if there is anything to know.")
     server_message = serializers.CharField(
         required=False, help_text="What the MCP server itself said: untrusted, at most 500 characters, without secrets."
     )

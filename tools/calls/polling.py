@@ -114,7 +114,11 @@ async def _ask(run: Run, handle: dict[str, Any], answers: dict[str, Any] | None)
                 await mcp_client.update_task(server, handle["id"], answers)
             except mcp_client.RpcError as error:  # the task may have ended meanwhile: then its outcome counts
                 refusal = error
-        task = await mcp_client.get_task(server, handle["id"], runs.session_of_run(run))
+        session = runs.session_of_run(run)
+        try:
+            task = await mcp_client.get_task(server, handle["id"], session)
+        finally:
+            await runs.note_restart(run, session)
         if refusal is not None and task.status in ("working", "input_required"):
             raise refusal
         return task

@@ -34,7 +34,7 @@ from tools.catalog import access
 from tools.catalog.upstream import ask_with_fresh_token
 from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown, ProcessStopped, SessionBusy
 from tools.mcp_client import Answers, Questions, Task, ToolResult, budget
-from tools.models import Call, StoredContent, Tool
+from tools.models import Call, McpSession, StoredContent, Tool
 from tools.models.call_states import AskedIn, CallState
 from tools.models.calls import CallQuerySet, seal_context
 from tools.payloads.raw_json import Json, RawJson, encode
@@ -72,6 +72,7 @@ class Run:
     token_id: UUID | None = None  # whose caller waits for `asks`
     session_name: str = ""
     restarted: asyncio.Event = field(default_factory=asyncio.Event)  # set when its session is a new one
+    told: set[UUID] = field(default_factory=set)  # ended sessions of which its outcome tells
     one_question: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def seal(self, value: Any) -> str:
@@ -201,6 +202,7 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
     seconds = (finished_at - run.started_at).total_seconds()
     try:
         if await ledger.write(outcome):
+            await _note_told(run)
             # Here, so that it goes to Redis together with the release of the slot.
             limits.add_stored(run.tenant_id, len(text) + sum(content.size for content in stored))
             metrics.call_ended(state, "web" if run.sent else "queue", seconds)
@@ -302,10 +304,7 @@ async def _ask(run: Run, alive: watching.Running, session: CallSession, tracepar
             raise SessionBusy from late
         raise
     finally:
-        if session.restarted:
-            run.restarted.set()
-            with suppress(DatabaseFailed):  # the caller who waits is told all the same
-                await in_thread(partial(run.rows().update, session_restarted=True))
+        await note_restart(run, session)
     if moved.is_set():  # the next check finds out what else is new
         await _note(run, mcp_client.EraChanged())
     return response
@@ -317,8 +316,23 @@ def session_of_run(run: Run, alive: watching.Running | None = None) -> CallSessi
     return CallSession(
         run.call_id, run.tenant_id, offer.connection_id, UUID(offer.server.owner), run.session_name,
         idle=offer.session_idle, one_at_a_time=offer.one_at_a_time and alive is not None, alive=alive,
-        asked=partial(_hang_up, run),
+        asked=partial(_hang_up, run), told=run.told,
     )  # fmt: skip
+
+
+async def note_restart(run: Run, session: CallSession) -> None:
+    """Write down for a call that its session was a new one, if it was."""
+    if session.restarted:
+        run.restarted.set()
+        with suppress(DatabaseFailed):  # the caller who waits is told all the same
+            await in_thread(partial(run.rows().update, session_restarted=True))
+
+
+async def _note_told(run: Run) -> None:
+    """Write down that the program knows of these ended sessions; else the next call tells of them again."""
+    if run.told:
+        with suppress(DatabaseFailed):
+            await in_thread(partial(McpSession.objects.filter(pk__in=run.told).update, program_knows=True))
 
 
 async def _note(run: Run, failure: DuvoError) -> None:

@@ -64,8 +64,9 @@ class McpSessionQuerySet(models.QuerySet["McpSession"]):
     def end(self, reason: SessionEnd, now: datetime, *, told: bool = True) -> int:
         """End these sessions; their servers are told afterwards, except those that have surely forgotten theirs."""
         rest: dict[str, Any] = {"due_at": now} if told else {"due_at": None, "sealed_session": ""}
-        known = reason == SessionEnd.PROGRAM
-        return self.live().update(ended_at=now, end_reason=reason, program_knows=known, current_call=None, **rest)
+        if reason == SessionEnd.PROGRAM:
+            rest["program_knows"] = True
+        return self.live().update(ended_at=now, end_reason=reason, current_call=None, **rest)
 
 
 def _signed_in() -> Q:
@@ -102,7 +103,7 @@ class McpSession(models.Model):
     holder = models.UUIDField(null=True)
     ended_at = models.DateTimeField(null=True)
     end_reason = models.CharField(max_length=20, choices=SessionEnd, blank=True)
-    program_knows = models.BooleanField(default=False)  # that it ended
+    program_knows = models.BooleanField(default=False)  # that it ended: it was told by the outcome of a call
 
     objects = McpSessionQuerySet.as_manager()
     sealed_fields = ("sealed_session",)
@@ -134,6 +135,11 @@ class McpSession(models.Model):
     def seal_context(self) -> str:
         """The context that the seal is bound to."""
         return f"{self.tenant_id}/session/{self.id}"
+
+    def earlier_untold(self) -> McpSessionQuerySet:
+        """Return those in whose place this one is, outdated ones included, of whose end the program does not know."""
+        same = McpSession.objects.filter(assignment=self.assignment_id, connection=self.connection_id, name=self.name)
+        return same.filter(opened_at__isnull=False, program_knows=False).exclude(pk=self.pk)
 
     def opened(self) -> dict[str, Any]:
         """Return the session's id, its cookies and with what its server was asked last; raises SealBroken."""

@@ -32,7 +32,7 @@ def asked(shop: Shop) -> tuple[opening.Owner, Server]:
 async def opened(owner: opening.Owner, server: Server) -> Joined:
     """Open a session, as one process does."""
     async with asyncio.timeout(PATIENCE):
-        joined, _, _ = await opening.openings().once(owner, server, timedelta(minutes=30))
+        joined, _ = await opening.openings().once(owner, server, timedelta(minutes=30))
     assert isinstance(joined, Joined)
     return joined
 

@@ -59,6 +59,8 @@ class Joined:
     calls: set[UUID] = field(default_factory=set)  # under way here
     begun: int = 0  # calls that are not written down yet
     touching: asyncio.Task[bool] | None = None
+    sent: bool = False  # whether a call was sent in it from here: then there may be something to remember
+    untold: bool = True  # whether it may be in the place of an earlier one of whose end the program does not know
     generation: int = 0  # of the token with which the server is asked between calls
 
 

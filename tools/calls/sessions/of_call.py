@@ -34,7 +34,8 @@ class CallSession:
     """The session of one call, as `mcp_client.sessions.Sessions` wants it.
 
     `idle` is how long it lives unused. With `one_at_a_time` a call waits until the earlier ones of its session have
-    ended. Afterwards `restarted` says whether what the server remembered before is gone.
+    ended. Afterwards `restarted` says whether what the server remembered before is gone, and `told` are the ended
+    sessions that the program gets to know of by the call's outcome.
     """
 
     call_id: UUID
@@ -47,6 +48,7 @@ class CallSession:
     alive: watching.Running | None
     asked: Callable[[], None] = field(default=lambda: None)  # called when a person is asked through another process
     restarted: bool = False
+    told: set[UUID] = field(default_factory=set)
     joined: Joined | None = None
     fresh: Session | None = None  # the one that was opened for this call
     waits: bool = False  # for its turn
@@ -62,7 +64,10 @@ class CallSession:
         try:
             while True:
                 session, is_new = await self._current(server)
-                if session.id is None or self.joined is None or await keeping.here().use(self.joined):
+                if session.id is None or self.joined is None:
+                    return session, is_new
+                if await keeping.here().use(self.joined):
+                    await self._look_back(self.joined)
                     return session, is_new
         except DatabaseFailed as failure:
             raise ToolNotFound if deleting.is_gone(failure) else SessionUnavailable from failure
@@ -72,10 +77,9 @@ class CallSession:
         here = keeping.here()
         row, is_new = await lookups.get(owner), False
         if row is None or (known := here.joined.get(row)) is None:
-            joined, is_new, restarted = await openings().once(owner, server, self.idle)
+            joined, is_new = await openings().once(owner, server, self.idle)
             if isinstance(joined, Session):
                 return joined, True
-            self.restarted = self.restarted or restarted
             known = joined
             self.fresh = joined.session if is_new else None
         if server.headers != known.headers:
@@ -86,18 +90,28 @@ class CallSession:
             await self._wait_for_turn(known)
         return known.session, is_new
 
+    async def _look_back(self, joined: Joined) -> None:
+        """See whether an earlier session is gone, and no outcome of a call has told the program so yet."""
+        if joined.untold:
+            ended = await in_thread(_untold, joined.id)
+            joined.untold = bool(ended)
+            self.restarted = self.restarted or joined.untold
+            self.told.update(ended)
+
     async def forgotten(self, server: Server, session: Session, *, gone: bool) -> None:
         """End the session's row; raises SessionLost for a named one. Unless it is `gone` its server is told."""
         if self.joined is None:
             return
+        fresh = session is self.fresh  # there was nothing to remember
         try:
-            await in_thread(_forget, self.joined.id, gone)
+            await in_thread(_forget, self.joined.id, gone, fresh)
         except DatabaseFailed as failure:
             raise SessionUnavailable from failure
         keeping.here().leave(self.joined.id)
-        if session is self.fresh:  # there was nothing to remember
+        if fresh:
             return
         if self.name:
+            self.told.add(self.joined.id)
             raise SessionLost
         self.restarted = True
 
@@ -111,6 +125,9 @@ class CallSession:
         """Count the call as one of the session, and stop its clock while another process asks a person for it."""
         joined = self.joined
         assert joined is not None and session.stream is not None  # noqa: S101, PT018 - a session with an id was joined
+        if joined.sent:  # who has waited beside the opener is not the first
+            self.fresh = None
+        joined.sent = True
         joined.calls.add(self.call_id)
         joined.begun += 1
         if self.alive is not None:
@@ -126,6 +143,7 @@ class CallSession:
     async def _wait_for_turn(self, joined: Joined) -> None:
         self.waits = True
         while (ahead := await in_thread(_take_turn, joined.id, self.call_id)) is not None:
+            self.fresh = None
             await watching.until(ahead, lambda seen: seen.finished, 1.0)
         self.waits = False
 
@@ -149,11 +167,17 @@ class _Pause:
             self._clock.resume()
 
 
-def _forget(session_id: UUID, gone: bool) -> None:
-    """End a session that its server has forgotten; the program gets to know by the call that met it."""
+def _forget(session_id: UUID, gone: bool, fresh: bool) -> None:
+    """End a session that its server has forgotten; of a fresh one the program has nothing to know."""
     row = McpSession.objects.filter(pk=session_id)
     row.end(SessionEnd.FORGOTTEN, timezone.now(), told=not gone)
-    row.update(program_knows=True)
+    if fresh:
+        row.update(program_knows=True)
+
+
+def _untold(session_id: UUID) -> list[UUID]:
+    row = McpSession.objects.filter(pk=session_id).first()
+    return list(row.earlier_untold().values_list("pk", flat=True)) if row is not None else []
 
 
 def _store_headers(joined: Joined, server: Server) -> None:

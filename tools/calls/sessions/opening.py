@@ -11,7 +11,6 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from connections.models import Tenant
@@ -32,7 +31,7 @@ _OPENS_WITHIN: Final = timedelta(seconds=15)  # after which whoever opens a sess
 _LOOK_AGAIN: Final = 0.05  # seconds
 _UNUSED: Final = timedelta(seconds=10)  # without a touch: no call is under way
 
-Opened = tuple[Joined | Session, bool, bool]  # is it new, and did it replace one that the program may count on
+Opened = tuple[Joined | Session, bool]  # is it new
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ async def _open(owner: Owner, server: Server, idle: timedelta) -> Opened:
     while True:
         row, due_at = await in_thread(_claim, owner)
         if row.opened_at is not None:
-            return here.join(row, server), False, False
+            return here.join(row, server), False
         if due_at is None:
             await asyncio.sleep(_LOOK_AGAIN)
             continue
@@ -109,11 +108,13 @@ async def _open(owner: Owner, server: Server, idle: timedelta) -> Opened:
         if session.kept is None:
             in_process.share(session)
             await in_thread(_give_up, row.pk, due_at)
-            return session, True, False
+            return session, True
         stored = await in_thread(_store, row, to_keep(server, session.kept), idle, here.id)
         if stored is not None:
-            row, restarted = stored
-            return here.join(row, server, session), True, restarted
+            row, untold = stored
+            joined = here.join(row, server, session)
+            joined.untold = untold
+            return joined, True
         in_background(end_quietly(server, session))  # it took so long that somebody else was quicker
 
 
@@ -173,11 +174,7 @@ def _store(row: McpSession, kept: dict[str, object], idle: timedelta, reader: UU
     if not stored:
         return None
     keeping.say_alive(reader, now)
-    before = McpSession.objects.filter(
-        ~Q(ended_at=None), assignment=row.assignment_id, connection=row.connection_id, name=row.name
-    )
-    restarted = before.filter(program_knows=False).update(program_knows=True)
-    return McpSession.objects.get(pk=row.pk), bool(restarted)
+    return McpSession.objects.get(pk=row.pk), row.earlier_untold().exists()
 
 
 async def end_quietly(server: Server, session: Session) -> None:

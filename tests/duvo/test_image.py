@@ -14,6 +14,7 @@ import pytest
 import yaml
 from django.conf import settings
 from django.test import Client
+from django.utils import translation
 
 from duvo import health, stack
 from duvo.environment import SCHEME
@@ -36,6 +37,13 @@ def test_the_image_has_no_sample_servers_and_no_demo() -> None:
     left = {path for path in dear - ignored() if "sample" in path or "demo" in path}
     assert left == set()
     assert {"tests"} <= ignored()
+
+
+def test_the_translations_that_the_image_lacks_are_not_used() -> None:
+    """So pages need none of the files that the Dockerfile deletes."""
+    assert "locale/*' -delete" in (stack.BASE_DIR / "Dockerfile").read_text()
+    assert not settings.USE_I18N
+    assert translation._trans.gettext.__module__ == "django.utils.translation.trans_null"
 
 
 def services() -> dict[str, dict[str, Any]]:

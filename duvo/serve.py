@@ -20,6 +20,7 @@ from django.conf import settings
 
 MOST_CONNECTIONS = 3000  # of one worker
 KEEP_ALIVE = 75  # seconds; longer than a proxy keeps a connection that it does not use
+SILENT_FOR = 30  # seconds without a sign after which a worker is replaced; on a busy machine one imports for ten
 ANSWERS_WITHIN = 5  # seconds that calls which are cut off take to be answered
 
 
@@ -56,6 +57,7 @@ def main() -> None:
         proxy_headers=False,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE,
+        timeout_worker_healthcheck=SILENT_FOR,
         timeout_graceful_shutdown=settings.SHUTDOWN_GRACE_WEB + ANSWERS_WITHIN,
     )
     if options.workers > 1:

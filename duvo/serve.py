@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from pathlib import Path
 
 from uvicorn import Config, Server
@@ -17,6 +18,8 @@ from uvicorn.supervisors import Multiprocess
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "duvo.settings")
 from django.conf import settings
+
+from duvo import stack
 
 MOST_CONNECTIONS = 3000  # of one worker
 KEEP_ALIVE = 75  # seconds; longer than a proxy keeps a connection that it does not use
@@ -68,3 +71,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":  # a worker, which is to end with its parent, also when that is killed
+    stack.die_with_parent(signal.SIGTERM)

@@ -125,6 +125,12 @@ def test_a_web_process_that_is_told_to_stop(patient: Shop, serve: Serve, callers
     assert rows[queued].state == "queued"
 
 
+def test_the_workers_of_a_web_process_that_is_killed_end_with_it(shop: Shop, serve: Serve) -> None:
+    process, port = serve()
+    process.kill()
+    eventually(lambda: is_refused(port), "the end of its workers", 60)
+
+
 def test_a_worker_that_is_told_to_stop_finishes_what_it_can_in_its_time(
     patient: Shop, start_worker: StartWorker
 ) -> None:

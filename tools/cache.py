@@ -2,58 +2,61 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Generic, TypeVar
 
 from cachetools import TTLCache
 
 from connections.threads import in_thread
+from tools.gathering import Gatherer
 
-Key = TypeVar("Key")
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
 class LoadingCache(Generic[Key, Value]):
-    """A bounded cache over a loader; a value is at most `seconds` old, and concurrent misses load once.
+    """A bounded cache over a loader of many; a value is at most `seconds` old, and what misses at once loads together.
 
     None (not found) is cached too, but in a store of its own: requests for unknown keys do not evict known values.
     What the loader raises is not cached.
     """
 
-    def __init__(self, load: Callable[[Key], Value], *, seconds: float, most: int = 10_000) -> None:
+    def __init__(
+        self, load: Callable[[Collection[Key]], Mapping[Key, Value]], *, seconds: float, most: int = 10_000
+    ) -> None:
         """Take the loader (synchronous, may use the ORM), the maximum age in seconds, and how many values to keep."""
         self._load = load
         self._values: TTLCache[Key, Value] = TTLCache(maxsize=most, ttl=seconds)
-        self._missing: TTLCache[Key, Value] = TTLCache(maxsize=most, ttl=seconds)
+        self._missing: TTLCache[Key, None] = TTLCache(maxsize=most, ttl=seconds)
         self._lock = threading.Lock()
-        self._loading: dict[tuple[asyncio.AbstractEventLoop, Key], asyncio.Future[Value]] = {}
+        self._gatherer: Gatherer[Key, Value] = Gatherer(self._load_in_thread)
 
-    async def get(self, key: Key) -> Value:
+    async def get(self, key: Key) -> Value | None:
         """Return the value, loading it in a thread if it is not cached."""
         try:
             return self.get_cached(key)
         except KeyError:
-            pass
-        loading = (asyncio.get_running_loop(), key)
-        if loading not in self._loading:
-            task = asyncio.ensure_future(in_thread(self.get_sync, key))
-            self._loading[loading] = task
-            task.add_done_callback(lambda _: self._loading.pop(loading, None))
-        return await asyncio.shield(self._loading[loading])
+            return await self._gatherer.get(key)
 
-    def get_sync(self, key: Key) -> Value:
+    def get_sync(self, key: Key) -> Value | None:
         """Return the value, from synchronous code, loading it in this thread if it is not cached."""
         try:
             return self.get_cached(key)
         except KeyError:
-            value = self._load(key)
-            with self._lock:
-                (self._missing if value is None else self._values)[key] = value
-            return value
+            return self._load_many([key]).get(key)
 
-    def get_cached(self, key: Key) -> Value:
+    async def _load_in_thread(self, keys: Collection[Key]) -> Mapping[Key, Value]:
+        return await in_thread(self._load_many, keys)
+
+    def _load_many(self, keys: Collection[Key]) -> Mapping[Key, Value]:
+        found = self._load(keys)
+        with self._lock:
+            self._values.update(found)
+            self._missing.update(dict.fromkeys(key for key in keys if key not in found))
+        return found
+
+    def get_cached(self, key: Key) -> Value | None:
         """Return the cached value; raises KeyError when there is none."""
         with self._lock:
             try:

@@ -54,24 +54,22 @@ class Principal:
     is_authenticated = True  # what DRF asks of a user
 
 
-def _load(digest: str) -> Principal | None:
+def _load(digests: Collection[str]) -> dict[str, Principal]:
     now = timezone.now()
-    live = AccessToken.objects.live(now).select_related("assignment__tenant", "membership__tenant")
-    token = live.filter(digest=digest).first()
-    if token is None:
-        return None
-    if token.last_used_at is None or token.last_used_at < now - _NOTE_USE_EVERY:
-        _note_uses([token.pk])
-    owner = token.assignment or token.membership
-    assert owner is not None  # noqa: S101 - the database keeps this promise
-    return Principal(
-        token_id=token.pk,
-        tenant_id=owner.tenant_id,
-        assignment_id=token.assignment.pk if token.assignment else None,
-        role=token.membership.role if token.membership else None,
-        user_id=token.membership.user_id if token.membership else None,
-        suspended=owner.tenant.suspended_at is not None,
-    )
+    rows = AccessToken.objects.live(now).filter(digest__in=digests).values_list(
+        "digest", "pk", "last_used_at", "assignment", "assignment__tenant", "assignment__tenant__suspended_at",
+        "membership__role", "membership__user", "membership__tenant", "membership__tenant__suspended_at",
+    )  # fmt: skip
+    found, unnoted = dict[str, Principal](), list[UUID]()
+    for digest, token, used_at, assignment, its_tenant, its_end, role, user, tenant, end in rows:
+        found[digest] = Principal(
+            token, its_tenant or tenant, assignment, role, user, suspended=(its_end or end) is not None
+        )
+        if used_at is None or used_at < now - _NOTE_USE_EVERY:
+            unnoted.append(token)
+    if unnoted:
+        _note_uses(unnoted)
+    return found
 
 
 def _note_uses(token_ids: Collection[UUID]) -> None:
@@ -87,7 +85,7 @@ async def _note_in_thread(token_ids: Collection[UUID]) -> dict[UUID, None]:
 
 
 # One second: within it, a token that is revoked in one process is refused by every other.
-principals: LoadingCache[str, Principal | None] = LoadingCache(_load, seconds=1.0)
+principals: LoadingCache[str, Principal] = LoadingCache(_load, seconds=1.0)
 
 
 # By digest, with the principal as long as it is presumed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,11 +28,11 @@ DOORS = ["/v1/tools", "/v1/calls/0192d3a0-0000-7000-8000-000000000000"]
 def lookups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Each time that the database is asked for a token."""
     asked: list[str] = []
-    load: Callable[[str], callers.Principal | None] = callers.principals._load
+    load = callers.principals._load
 
-    def noted(digest: str) -> callers.Principal | None:
-        asked.append(digest)
-        return load(digest)
+    def noted(digests: Collection[str]) -> Mapping[str, callers.Principal]:
+        asked.extend(digests)
+        return load(digests)
 
     monkeypatch.setattr(callers.principals, "_load", noted)
     return asked
@@ -106,7 +106,7 @@ def test_a_program_that_repeats_a_token_that_was_revoked_hears_401_each_time(api
 
 
 def test_unknown_tokens_push_no_good_one_out_of_what_is_known(acme: House) -> None:
-    few = callers.LoadingCache(lambda key: key if key == "good" else None, seconds=3600.0, most=3)
+    few = callers.LoadingCache(lambda keys: {key: key for key in keys if key == "good"}, seconds=3600.0, most=3)
     few.get_sync("good")
     for number in range(10):
         few.get_sync(f"unknown {number}")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.utils import timezone
 from playwright.sync_api import expect
 
-from connections.models import Invitation
+from connections.models import Company, Invitation, MailDomain, Membership
 from connections.people import starting
 from tests.browser.conftest import Visit, Visitor
 from tests.conftest import PASSWORD, House
 from tests.connections.people.links import last_link, path_of
 from tests.servers.mail import MailServer
+from tests.servers.openid import CLIENT, SECRET, OpenIdProvider
 
 pytestmark = pytest.mark.browser
 
@@ -118,3 +120,48 @@ def test_the_first_person_is_led_to_the_first_connection(
     looked_at(ada, "first-steps", tmp_path)
     ada.page.get_by_role("link", name="Add a connection").click()
     expect(ada.page.get_by_role("heading", name="Add a connection")).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "colours"), COLOURS)
+def test_who_belongs_to_two_goes_from_one_to_the_other(
+    acme: House, rival: House, visit: Visit, width: int, colours: str, tmp_path: Path
+) -> None:
+    Membership.objects.create(user=acme.admin, tenant=rival.tenant, role="auditor")
+    ann = visit(acme.admin, width=width, colours=colours)
+    ann.page.get_by_text("2 organizations").click()
+    looked_at(ann, "organizations", tmp_path)
+    ann.page.get_by_role("button", name="rival").click()
+    expect(ann.page.locator("#branding .organization summary")).to_contain_text("rival")
+    looked_at(ann, "in-one", tmp_path)
+
+
+@pytest.mark.parametrize(("width", "colours"), COLOURS)
+def test_an_admin_sets_up_the_company_s_own_sign_in(
+    acme: House,
+    visit: Visit,
+    openid_provider: OpenIdProvider,
+    settings: Any,
+    width: int,
+    colours: str,
+    tmp_path: Path,
+) -> None:
+    ann = visit(acme.admin, width=width, colours=colours)
+    settings.PUBLIC_URL = ann.base
+    ann.open(f"/admin/connections/tenant/{acme.tenant.pk}/change/")
+    ann.page.get_by_role("link", name="Set it up").click()
+    looked_at(ann, "company", tmp_path)
+    ann.page.get_by_label("Issuer").fill(openid_provider.issuer)
+    ann.page.get_by_label("Client ID").fill(CLIENT)
+    ann.page.get_by_label("Client secret").fill(SECRET)
+    ann.page.get_by_role("button", name="Save").click()
+    expect(ann.page.get_by_role("button", name="Remove the provider")).to_be_visible()
+    MailDomain.objects.create(name="acme.example", company=Company.objects.get())
+    bea = visit(None, width=width, colours=colours)
+    bea.open("/admin/login/")
+    bea.page.get_by_role("link", name="Sign in with your company").click()
+    looked_at(bea, "way-in", tmp_path)
+    bea.page.get_by_label("E-mail address").fill(BEA)
+    bea.page.get_by_role("button", name="Go on").click()
+    bea.page.wait_for_selector("#user-tools")
+    assert acme.tenant.memberships.filter(user__username=BEA).exists()
+    assert bea.complaints == []

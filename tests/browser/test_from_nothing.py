@@ -1,0 +1,124 @@
+"""From an empty database to the first call, by browser only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from connections.models import Tenant, User
+from connections.people import starting
+from tests.browser.conftest import Visit, Visitor
+from tests.browser.test_people import BEA
+from tests.browser.test_second_factor import code
+from tests.conftest import PASSWORD
+from tests.connections.people.links import last_link, path_of
+from tests.servers.mail import MailServer
+
+pytestmark = pytest.mark.browser
+
+
+def test_from_an_empty_database_to_the_first_call(
+    visit: Visit,
+    worker: None,
+    order_system: tuple[str, str],
+    open_egress: None,
+    mail_server: MailServer,
+    tmp_path: Path,
+) -> None:
+    assert not User.objects.exists()
+    assert not Tenant.objects.exists()
+    ada, bea = visit(None), visit(None)
+    begin(ada)
+    invite(ada)
+    come_in(bea, last_link(mail_server, BEA))
+    tool = connect(ada, *order_system)
+    token = assign(ada)
+    ada.open("/admin/")
+    expect(ada.page.get_by_text("Call a tool with the token of")).to_be_visible()
+    assert call(ada.base, tool, token)["state"] == "succeeded"
+    ada.open("/admin/")
+    expect(ada.page.get_by_role("heading", name="The first steps")).to_have_count(0)
+    ada.shoot("home", tmp_path)
+    assert (ada.complaints, bea.complaints) == ([], [])
+
+
+def begin(ada: Visitor) -> None:
+    """You, and your organization."""
+    page = ada.page
+    ada.open(path_of(starting.first_address(timezone.now()) or ""))
+    page.get_by_label("Your e-mail address").fill("ada@acme.example")
+    page.get_by_label("Your name").fill("Ada")
+    for label in ("Password", "Password again"):
+        page.get_by_label(label, exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_label("Name").fill("Acme")
+    page.get_by_role("button", name="Go on").click()
+
+
+def invite(ada: Visitor) -> None:
+    ada.page.get_by_role("link", name="Members", exact=True).first.click()
+    ada.page.get_by_role("link", name="Invite", exact=True).click()
+    ada.page.get_by_label("E-mail address").fill(BEA)
+    ada.page.get_by_role("button", name="Invite").click()
+    expect(ada.page.get_by_text("The mail with the link is on its way")).to_be_visible()
+
+
+def come_in(bea: Visitor, link: str) -> None:
+    """Join, and set a second factor up."""
+    page = bea.page
+    bea.open(link)
+    page.get_by_label("Your name").fill("Bea")
+    for label in ("Password", "Password again"):
+        page.get_by_label(label, exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Join").click()
+    page.get_by_role("link", name=BEA).click()
+    page.get_by_role("link", name="Set up an app").click()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Go on").click()
+    secret = page.locator("code").inner_text()
+    page.get_by_label("Code that the app shows").fill(code(secret))
+    page.get_by_role("button", name="Set it up").click()
+    expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
+
+
+def connect(ada: Visitor, url: str, key: str) -> str:
+    """The first connection; return the name of a tool."""
+    page = ada.page
+    ada.open("/admin/")
+    page.get_by_role("link", name="Add a connection").click()
+    page.get_by_label("Name", exact=True).fill("Order system")
+    page.get_by_label("Server URL").fill(url)
+    page.get_by_role("radio", name="API key").check()
+    page.locator("#id_api_key").fill(key)
+    page.get_by_role("button", name="Add and check").click()
+    expect(page.locator("[data-part=headline]")).to_have_text("Connected")
+    return page.get_by_role("link", name="order-system__search_products").inner_text()
+
+
+def assign(ada: Visitor) -> str:
+    """An assignment; return its token."""
+    page = ada.page
+    ada.open("/admin/")
+    page.get_by_role("link", name="Add an assignment").click()
+    page.get_by_label("Name", exact=True).fill("Nightly orders")
+    page.get_by_role("button", name="Save", exact=True).click()
+    ada.open("/admin/")
+    page.get_by_role("link", name="Open Nightly orders").click()
+    page.get_by_role("button", name="Make a token").click()
+    return page.locator(".token code").first.inner_text()
+
+
+def call(base: str, tool: str, token: str) -> dict[str, Any]:
+    """Call a tool as a program does."""
+    command = [
+        "curl", "--silent", "--show-error", "--max-time", "60", f"{base}/v1/tools/{tool}/call",
+        "--header", f"Authorization: Bearer {token}", "--json", json.dumps({"arguments": {"words": "tea"}}),
+    ]  # fmt: skip
+    answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return answer

@@ -19,7 +19,8 @@ _LONGEST = 200  # characters of an address that fits into the sentence
 _TOLD = re.compile(r"sends us to (\S+) \(HTTP 3\d\d\)")
 _ENCRYPTED = re.compile(r"Try (https://\S+): ")
 _SIGN_IN = re.compile(
-    r"(?:^|[/._-])(?:log-?[io]n|sign-?in|sso|saml2?|oauth2?|authorize|cloudflareaccess)(?:[/._-]|$)", re.IGNORECASE
+    r"(?:^|[/._-])(?:log[-_]?[io]n|sign[-_]?in|sso|saml2?|oauth2?|authorize|cloudflareaccess)(?:[/._-]|$)",
+    re.IGNORECASE,
 )
 
 

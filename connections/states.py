@@ -167,7 +167,7 @@ _NEXT_STEPS = {
     "metadata_unavailable": "Press Check sign-in in a while: what the server says about signing in could not be read.",
     "no_authorization_server": "Ask the server's owner, or choose another authorization method: "
     "the server names no sign-in server.",
-    "metadata_refused": "Ask the server's owner: what the server says about signing in contradicts itself. If you know "
+    "metadata_refused": "Ask the server's owner: what the server says about signing in cannot be used. If you know "
     "which sign-in server is right, name it in Advanced settings.",
     "registration_refused": "Open Advanced settings and follow the guide: the sign-in server refused to register us.",
     # reachability

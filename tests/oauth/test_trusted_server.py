@@ -59,7 +59,7 @@ def test_where_an_issuer_says_that_it_has_no_document_the_servers_documents_lead
         (MetadataResponse(204), "no_authorization_server"),
         (MetadataResponse(302, leads_to="https://elsewhere.example"), "no_authorization_server"),
         (MetadataResponse(200, b"<html>"), "no_authorization_server"),
-        (document(issuer=TRUSTED), "no_authorization_server"),
+        (document(issuer=TRUSTED), "metadata_refused"),
         (told("https://other.example"), "metadata_refused"),
     ],
 )  # fmt: skip

@@ -25,8 +25,9 @@ METADATA = "http://127.0.0.1:9/.well-known/oauth-protected-resource"
 
 async def respond(send: Send, status: int, body: bytes = b"", **headers: str) -> bool:
     """Answer with a status, a body and headers (underscores become hyphens)."""
-    fields = {"content-type": "application/json", "content-length": str(len(body)), **headers}
-    written = [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    fields = {"content-type": "application/json", "content-length": str(len(body)), **given}
+    written = [(name.encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": status, "headers": written})
     await send({"type": "http.response.body", "body": body})
     return True

@@ -118,7 +118,7 @@ def test_an_issuer_too_long_for_a_sentence_is_not_in_it() -> None:
          "metadata_unavailable"),
         ({MCP: CHALLENGE, HINT: resource(LOGIN), metadata_urls(LOGIN)[0]: told(LOGIN)}, POOL, "metadata_refused"),
         ({MCP: CHALLENGE, HINT: resource(LOGIN), metadata_urls(POOL)[0]: document(issuer=POOL)}, POOL,
-         "no_authorization_server"),
+         "metadata_refused"),
     ],
 )  # fmt: skip
 def test_another_server_than_the_trusted_one_stays_refused(
@@ -295,7 +295,8 @@ def test_a_trusted_document_does_not_open_private_endpoints(scene: StartScene) -
     type(scene.connection).objects.update(oauth_authorization_server=f"{scene.auth.origin}{OAUTH}")
     scene.probe()
     assert scene.state[0] == "missing"
-    assert any("cannot be used" in step["conclusion"] for step in Discovery.objects.get().steps)
+    assert any("is at a private address" in step["conclusion"] for step in Discovery.objects.get().steps)
+    assert scene.connection.credential_reason == "metadata_refused"
 
 
 def test_a_trusted_document_that_moves_away_is_not_followed(scene: StartScene) -> None:

@@ -33,12 +33,6 @@ def shown_address() -> Case:
     return Case(When(server_url__regex=_LONG_PART, then=host), default=address, output_field=CharField())
 
 
-def server_of(field: str) -> Concat:
-    """Return scheme, host and port of the URL in this field."""
-    rest = Substr(field, StrIndex(field, Value("://")) + 3)
-    return Concat(_before(field, "://"), Value("://"), _before(_before(rest, "?"), "/"))
-
-
 def _before(text: Any, mark: str) -> Substr:
     text = F(text) if isinstance(text, str) else text
     return Substr(text, 1, StrIndex(Concat(text, Value(mark)), Value(mark)) - 1)

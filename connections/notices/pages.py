@@ -32,6 +32,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     seen_by = ADMINS_AND_AUDITORS
     change_form_template = "admin/connections/delivery.html"
     actions = None
+    empty_value_display = ""
 
     @admin.display(description="delivered")
     def delivered(self, row: Notice | Bulletin) -> SafeString | str:

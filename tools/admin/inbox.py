@@ -153,7 +153,7 @@ def _asked(request: HttpRequest, user: User) -> dict[str, Any] | HttpResponse | 
 
 
 def _call_of(thing: Thing) -> Call | None:
-    return Call.objects.filter(pk=thing.subject, tenant=thing.tenant).select_related("connection", "token").first()
+    return Call.objects.filter(pk=thing.rows[0], tenant=thing.tenant).select_related("connection", "token").first()
 
 
 def _short(user: User, call: Call) -> str | None:

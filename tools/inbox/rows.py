@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from django.urls import reverse
 
 from connections.models import Connection, Handling, Notice, Role, Tenant
 from connections.notices import notices
-from connections.states import NOT_LET_IN, ToolsState, next_step
+from connections.states import NOT_LET_IN, next_step
 from tools.inbox import things
 from tools.inbox.kinds import Kind
 from tools.inbox.things import Thing
@@ -94,7 +94,7 @@ def _stand_for(row: Row, count: int) -> None:
 
 
 def _calls(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
-    since = {UUID(thing.subject): thing for thing in found}
+    since = {thing.rows[0]: thing for thing in found}
     calls = Call.objects.filter(pk__in=since, waits_until__isnull=False).select_related("assignment", "connection")
     for call in calls.only(
         "tool_name", "state", "waits_until", "tenant", "assignment__name", "connection__name", "connection__slug"
@@ -116,11 +116,11 @@ def _calls(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
         )  # fmt: skip
 
 
-# --- sign-ins and reviews ---
+# --- sign-ins ---
 
 
 def _sign_ins(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
-    by_id = {UUID(thing.subject): thing for thing in found}
+    by_id = {thing.rows[0]: thing for thing in found}
     for notice in Notice.objects.open().filter(pk__in=by_id).select_related("connection"):
         thing = by_id[notice.pk]
         yield Row(
@@ -132,33 +132,27 @@ def _sign_ins(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
         )  # fmt: skip
 
 
-def _reviews(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
-    by_id = {UUID(thing.subject): thing for thing in found}
-    rows = Connection.objects.filter(pk__in=by_id, tools_state=ToolsState.TO_REVIEW).only(
-        "name", "slug", "tools_sentence"
-    )
-    for connection in rows:
-        thing = by_id[connection.pk]
-        query = urlencode({"connection__id__exact": str(connection.pk), "availability": "review"})
-        yield Row(
-            key=thing.key, kind=thing.kind, code="tool_changed", word="Review", title=connection.name,
-            url=f"{reverse('admin:tools_tool_changelist')}?{query}", verb="Review",
-            sentence=connection.tools_sentence or "Tools are new or have changed.", since=thing.since,
-            tenant=tenants[thing.tenant],
-        )  # fmt: skip
+# --- connections: tools to review, and what broke ---
 
 
-# --- connections that broke ---
-
-
-def _broken(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
-    groups: dict[str, list[Connection]] = defaultdict(list)
-    rows = things.broken(Tenant.objects.filter(pk__in=tenants)).filter(thing__in=[thing.key for thing in found])
-    for connection in rows.order_by("name", "pk"):
-        groups[connection.thing].append(connection)
+def _connections(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
+    rows = Connection.objects.in_bulk({pk for thing in found for pk in thing.rows})
     for thing in found:
-        if same := groups.get(thing.key):
+        same = sorted((rows[pk] for pk in thing.rows if pk in rows), key=attrgetter("name"))
+        if same and thing.kind == Kind.REVIEW:
+            yield _review(thing, same[0], tenants)
+        elif same:
             yield _of_one(thing, same[0], tenants) if len(same) == 1 else _of_many(thing, same, tenants)
+
+
+def _review(thing: Thing, connection: Connection, tenants: dict[Any, Tenant]) -> Row:
+    query = urlencode({"connection__id__exact": str(connection.pk), "availability": "review"})
+    return Row(
+        key=thing.key, kind=thing.kind, code="tool_changed", word="Review", title=connection.name,
+        url=f"{reverse('admin:tools_tool_changelist')}?{query}", verb="Review",
+        sentence=connection.tools_sentence or "Tools are new or have changed.", since=thing.since,
+        tenant=tenants[thing.tenant],
+    )  # fmt: skip
 
 
 def _of_one(thing: Thing, connection: Connection, tenants: dict[Any, Tenant]) -> Row:
@@ -197,6 +191,6 @@ _MADE: dict[Kind, Callable[[list[Thing], dict[Any, Tenant]], Iterable[Row]]] = {
     Kind.APPROVAL: _calls,
     Kind.QUESTION: _calls,
     Kind.SIGN_IN: _sign_ins,
-    Kind.REVIEW: _reviews,
-    Kind.BROKEN: _broken,
+    Kind.REVIEW: _connections,
+    Kind.BROKEN: _connections,
 }

@@ -1,4 +1,4 @@
-"""What waits for a person: one query over calls, sign-ins and connections, of which each part is bounded by an index.
+"""What waits for a person: two plain queries, as every page asks them, and what follows from their rows.
 
 A thing is for whoever may do it, and for nobody else: a call, a review and a broken connection for the admins of its
 organization, a personal sign-in for whose it is. Connections of one server that broke in one way are one thing.
@@ -6,61 +6,63 @@ organization, a personal sign-in for whose it is. Connections of one server that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any, NamedTuple
+from uuid import UUID
 
-from django.db.models import Case, CharField, Exists, F, Min, OuterRef, Q, QuerySet, Value, When
-from django.db.models.functions import Cast, Concat
+from django.db.models import F, IntegerField, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 
-from connections.columns import server_of
 from connections.models import ACTING, Authorization, Connection, Handling, Notice, Role, Sharing, Tenant, User
-from connections.states import NOT_LET_IN, TROUBLE, ReachabilityState, ToolsState, shows
+from connections.states import NOT_LET_IN, TROUBLE, ReachabilityState, ToolsState, headline
 from connections.tenancy import ADMINS, tenants_of
 from tools.inbox.kinds import Kind
 from tools.models import Call
 from tools.models.call_states import CallState
 
 MOST = 100  # things that are counted
-_READ = "_inbox_things"
 AWAY = (ReachabilityState.UNREACHABLE, ReachabilityState.UNSUPPORTED)
+_NOT_WELL = (ToolsState.TO_REVIEW, ToolsState.FAILED, ToolsState.SET_ASIDE)
+_STATES = {Kind.APPROVAL: CallState.AWAITING_APPROVAL, Kind.QUESTION: CallState.INPUT_REQUIRED}
+_READ = "_inbox_things"
+_NOBODY = 0
 
 
 class Thing(NamedTuple):
-    """One thing that waits: what it is called here, whose it is, and since when it waits."""
+    """One thing that waits: its name here, whose it is, since when it waits, and the rows that it is about."""
 
     key: str
-    tenant: Any
+    tenant: UUID
     since: datetime
+    rows: tuple[UUID, ...]
 
     @property
     def kind(self) -> Kind:
         """What is to be done."""
         return Kind(self.key.partition(":")[0])
 
-    @property
-    def subject(self) -> str:
-        """Return the id of the row that it is about; of broken connections their organization, what broke and where."""
-        return self.key.partition(":")[2]
 
+class _Fact(NamedTuple):
+    """One row of a sign-in's notice, of a connection that is not well, or of who has something."""
 
-def of(user: User, *, others: bool = False, kind: str = "", tenant: str = "") -> QuerySet[Any, Any]:
-    """Return what waits for this person, the newest first, or (`others`) what somebody else has taken.
-
-    `kind` and `tenant` narrow it, where they are given.
-    """
-    parts = []
-    for rows in _of_person(user, kind):
-        within = rows.filter(whose=tenant) if tenant else rows
-        taken = Handling.objects.filter(key=OuterRef("thing"), member__role=Role.ADMIN).exclude(member__user=user)
-        parts.append(_plain(within.filter(Exists(taken) if others else ~Exists(taken))))
-    return parts[0].union(*parts[1:]).order_by("-began", "thing") if parts[1:] else parts[0].order_by("-began", "thing")
-
-
-def listed(user: User, start: int, most: int, **chosen: Any) -> list[Thing]:
-    """Return so many of what waits for this person, from this one on."""
-    return [Thing(*row) for row in of(user, **chosen)[start : start + most]] if concerns(user) else []
+    what: str
+    pk: UUID
+    tenant: UUID
+    connection: UUID
+    text: str  # the server's URL; the key of what somebody has
+    reason: str
+    credential: str
+    reachability: str
+    tools: str
+    credential_since: datetime
+    reachability_since: datetime
+    tools_since: datetime
+    person: int
+    shared: bool
 
 
 def newest(user: User) -> list[Thing]:
@@ -69,6 +71,21 @@ def newest(user: User) -> list[Thing]:
     if found is None:
         found = vars(user)[_READ] = listed(user, 0, MOST)
     return found
+
+
+def listed(user: User, start: int, most: int, *, others: bool = False, kind: str = "", tenant: str = "") -> list[Thing]:
+    """Return so many of what waits for this person from this one on, the newest first.
+
+    With `others` it is what somebody else has taken; `kind` and `tenant` narrow it, where they are given.
+    """
+    if not concerns(user):
+        return []
+    tenants, acting = _within(user, ADMINS, tenant), _within(user, ACTING, tenant)
+    standing, taken = _standing(tenants, Q(owner=user, connection__tenant__in=acting), user)
+    found = [thing for thing in standing if (thing.key in taken) is others]
+    found += _calls(tenants, taken, others, start + most)
+    found = [thing for thing in found if kind in ("", thing.kind)] if kind else found
+    return sorted(found, key=attrgetter("since", "key"), reverse=True)[start : start + most]
 
 
 def stamp_of(found: list[Thing]) -> str:
@@ -83,99 +100,146 @@ def concerns(user: User) -> bool:
 
 def found(user: User, key: str) -> Thing | None:
     """Return the thing of this name if it waits for this person, or for somebody who has taken it."""
-    kind = key.partition(":")[0]
-    for rows in _of_person(user, kind) if kind in Kind.values and "\0" not in key else ():
-        for row in _plain(rows.filter(thing=key))[:1]:
-            return Thing(*row)
-    return None
-
-
-def waiting_calls(tenants: QuerySet[Tenant]) -> QuerySet[Call]:
-    """Return the calls that wait for somebody to decide or answer."""
-    waiting = [CallState.AWAITING_APPROVAL, CallState.INPUT_REQUIRED]
-    return Call.objects.filter(tenant__in=tenants, state__in=waiting, waits_until__isnull=False)
-
-
-def broken(tenants: QuerySet[Tenant]) -> QuerySet[Any]:
-    """Return the connections that do not work, without those that only wait for a review or whose notice says it."""
-    said = Q(owner=None) | Q(connection__sharing=Sharing.PERSONAL)  # of which each waits for whose it is
-    noticed = Exists(Notice.objects.open().filter(said, connection=OuterRef("pk")))
-    only_review = Q(tools_state=ToolsState.TO_REVIEW) & ~Q(reachability_state__in=AWAY) & ~_shut_out
-    rows = Connection.objects.filter(shows(*TROUBLE), tenant__in=tenants).exclude(only_review)
-    rows = rows.exclude(~Q(reachability_state__in=AWAY) & _shut_out & Q(noticed))
-    return _named(rows, _broken_key(), "tenant", _broken_since())
+    tenants = _within(user, ADMINS)
+    calls = _calls(tenants, {key}, True, 1)
+    standing, _ = _standing(tenants, Q(owner=user, connection__tenant__in=_within(user, ACTING)), None)
+    return next((thing for thing in [*calls, *standing] if thing.key == key), None)
 
 
 def still_there(handlings: QuerySet[Handling]) -> set[str]:
     """Return the names of those of these things that still wait for an admin of their organization."""
-    keys, tenants = list(handlings.values_list("key", flat=True)), Tenant.objects.filter(handlings__in=handlings)
-    parts = _sources(tenants.filter(suspended_at=None), "", Q(owner=None))
-    return {thing for rows in parts for thing, _, _ in _plain(rows.filter(thing__in=keys))} if keys else set()
+    keys = set(handlings.values_list("key", flat=True))
+    if not keys:
+        return set()
+    tenants = Tenant.objects.filter(pk__in=handlings.values("tenant"), suspended_at=None)
+    standing, _ = _standing(tenants, Q(pk__in=[]), None)
+    return keys & {thing.key for thing in [*standing, *_calls(tenants, keys, True, len(keys))]}
 
 
-def _of_person(user: User, kind: str) -> list[QuerySet[Any]]:
-    tenants = tenants_of(user, ADMINS).filter(suspended_at=None)
-    acting = tenants_of(user, ACTING).filter(suspended_at=None)
-    mine = Q(owner=user, connection__tenant__in=acting) | Q(owner=None, connection__tenant__in=tenants)
-    return _sources(tenants, kind, mine)
+def _within(user: User, roles: Iterable[str], tenant: str = "") -> QuerySet[Tenant]:
+    tenants = tenants_of(user, frozenset(roles)).filter(suspended_at=None)
+    return tenants.filter(pk=tenant) if tenant else tenants
 
 
-def _sources(tenants: QuerySet[Tenant], kind: str, sign_ins: Q) -> list[QuerySet[Any]]:
-    """Return the rows of each kind (of all, for "") that wait for the admins of these, under their names."""
-    calls = waiting_calls(tenants)
-    wanted: dict[Kind, Callable[[], QuerySet[Any]]] = {
-        Kind.APPROVAL: lambda: _named(calls.filter(state=CallState.AWAITING_APPROVAL), _key(Kind.APPROVAL), "tenant"),
-        Kind.QUESTION: lambda: _named(calls.filter(state=CallState.INPUT_REQUIRED), _key(Kind.QUESTION), "tenant"),
-        Kind.SIGN_IN: lambda: _named(_ended().filter(sign_ins), _key(Kind.SIGN_IN), "connection__tenant"),
-        Kind.REVIEW: lambda: _named(_reviews(tenants), _key(Kind.REVIEW), "tenant", F("tools_since")),
-        Kind.BROKEN: lambda: broken(tenants),
-    }
-    return [rows() for name, rows in wanted.items() if kind in ("", name)]
+# --- calls ---
 
 
-def _plain(rows: QuerySet[Any]) -> QuerySet[Any, Any]:
-    """Return names, organizations and beginnings; rows of one name are one thing, which began with the first."""
-    things: QuerySet[Any] = rows.order_by().values("thing", "whose").annotate(began=Min("since"))
-    return things.values_list("thing", "whose", "began")
-
-
-def _named(rows: QuerySet[Any], key: Any, tenant: str, since: Any = None) -> QuerySet[Any]:
-    named: QuerySet[Any] = rows.annotate(thing=key, whose=F(tenant), since=since or F("created_at"))
-    return named
-
-
-def _key(kind: Kind) -> Concat:
-    return Concat(Value(f"{kind}:"), Cast("pk", CharField()))
-
-
-def _ended() -> QuerySet[Notice]:
-    """Return the open notices about sign-ins that will end or have ended."""
-    return Notice.objects.open().filter(connection__enabled=True, connection__authorization=Authorization.OAUTH)
-
-
-def _reviews(tenants: QuerySet[Tenant]) -> QuerySet[Connection]:
-    return Connection.objects.filter(tenant__in=tenants, enabled=True, tools_state=ToolsState.TO_REVIEW)
-
-
-# --- connections that broke ---
-
-_shut_out = Q(credential_state__in=NOT_LET_IN)
-
-
-def _broken_key() -> Concat:
-    part = Case(
-        When(reachability_state__in=AWAY, then=Value("server")),
-        When(_shut_out, then=F("credential_reason")),
-        default=Value("tools"),
-        output_field=CharField(),
+def _calls(tenants: QuerySet[Tenant], keys: set[str], others: bool, most: int) -> list[Thing]:
+    """Return the newest calls that wait for somebody: those of these names (`others`), or all but them."""
+    named = Q(pk__in=[pk for pk in map(_id_in, keys) if pk])
+    waiting = Call.objects.filter(
+        named if others else ~named, tenant__in=tenants, state__in=_STATES.values(), waits_until__isnull=False
     )
-    whose = Cast("tenant_id", CharField())
-    return Concat(Value(f"{Kind.BROKEN}:"), whose, Value(":"), part, Value(":"), server_of("server_url"))
+    kinds = {state: kind for kind, state in _STATES.items()}
+    rows = waiting.order_by("-created_at", "-id").values_list("pk", "tenant", "state", "created_at")
+    return [Thing(f"{kinds[CallState(state)]}:{pk}", tenant, at, (pk,)) for pk, tenant, state, at in rows[:most]]
 
 
-def _broken_since() -> Case:
-    return Case(
-        When(reachability_state__in=AWAY, then=F("reachability_since")),
-        When(_shut_out, then=F("credential_since")),
-        default=F("tools_since"),
-    )
+def _id_in(key: str) -> UUID | None:
+    kind, _, name = key.partition(":")
+    try:
+        return UUID(name) if kind in _STATES else None
+    except ValueError:
+        return None
+
+
+# --- sign-ins, reviews and connections that broke ---
+
+
+def _standing(tenants: QuerySet[Tenant], mine: Q, user: User | None) -> tuple[list[Thing], set[str]]:
+    """Return what waits besides calls: of these organizations, and sign-ins that are `mine`.
+
+    The set has the names of all things that anybody but this person has taken.
+    """
+    facts = [_Fact(*row) for row in _facts(tenants, mine, user)]
+    notices = [fact for fact in facts if fact.what == "notice"]
+    connections = [fact for fact in facts if fact.what == "connection"]
+    said = {fact.connection for fact in notices if fact.person == _NOBODY or not fact.shared}
+    own = user.pk if user else _NOBODY
+    things = [
+        Thing(f"{Kind.SIGN_IN}:{fact.pk}", fact.tenant, fact.credential_since, (fact.pk,))
+        for fact in notices
+        if fact.person in (_NOBODY, own)
+    ]
+    things += [
+        Thing(f"{Kind.REVIEW}:{fact.pk}", fact.tenant, fact.tools_since, (fact.pk,))
+        for fact in connections
+        if fact.tools == ToolsState.TO_REVIEW
+    ]
+    return things + _broken(connections, said), {fact.text for fact in facts if fact.what == "handling"}
+
+
+def _broken(connections: list[_Fact], said: set[UUID]) -> list[Thing]:
+    """Return what broke, by organization, part and server, without that of which a notice says it already."""
+    groups: dict[str, list[tuple[datetime, _Fact]]] = defaultdict(list)
+    for fact in connections:
+        word = headline(
+            enabled=True, credential=fact.credential, reachability=fact.reachability, tools=fact.tools
+        )  # fmt: skip
+        if word not in TROUBLE:
+            continue
+        if fact.reachability in AWAY:
+            part, since = "server", fact.reachability_since
+        elif fact.credential in NOT_LET_IN:
+            if fact.pk in said:
+                continue
+            part, since = fact.reason, fact.credential_since
+        elif fact.tools != ToolsState.TO_REVIEW:
+            part, since = "tools", fact.tools_since
+        else:
+            continue
+        groups[f"{Kind.BROKEN}:{fact.tenant}:{part}:{_server(fact.text)}"].append((since, fact))
+    return [
+        Thing(key, group[0][1].tenant, min(since for since, _ in group), tuple(fact.pk for _, fact in group))
+        for key, group in groups.items()
+    ]
+
+
+def _server(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}"[:300]
+
+
+def _facts(tenants: QuerySet[Tenant], mine: Q, user: User | None) -> Any:
+    """Return the rows of three tables in the columns of `_Fact`, by one query."""
+    notices = Notice.objects.open().filter(
+        Q(connection__tenant__in=tenants) | mine,
+        connection__enabled=True, connection__authorization=Authorization.OAUTH,
+    )  # fmt: skip
+    not_well = Q(reachability_state__in=AWAY) | Q(credential_state__in=NOT_LET_IN) | Q(tools_state__in=_NOT_WELL)
+    connections = Connection.objects.filter(not_well, tenant__in=tenants, enabled=True)
+    taken = Handling.objects.filter(tenant__in=tenants, member__role=Role.ADMIN)
+    taken = taken.exclude(member__user=user) if user else taken
+    nothing = {"c_text": Value(""), "c_reason": Value(""), "c_states": Value("")}
+    told = _columns(
+        notices, "notice", "connection__tenant", F("connection"), [*["created_at"] * 3],
+        nothing, Coalesce(F("owner"), Value(_NOBODY)), "connection__sharing",
+    )  # fmt: skip
+    broke = _columns(
+        connections, "connection", "tenant", F("pk"), ["credential_since", "reachability_since", "tools_since"],
+        {"c_text": F("server_url"), "c_reason": F("credential_reason"), "c_states": None},
+        Value(_NOBODY), "sharing",
+    )  # fmt: skip
+    have = _columns(
+        taken, "handling", "tenant", F("pk"), [*["at"] * 3], nothing | {"c_text": F("key")}, Value(_NOBODY), "key"
+    )  # fmt: skip
+    for row in broke.union(told, have, all=True):
+        *before, person, sharing = row
+        yield *before, person, sharing == Sharing.SHARED
+
+
+def _columns(
+    rows: QuerySet[Any], what: str, tenant: str, about: Any, since: list[str], texts: dict[str, Any], person: Any,
+    sharing: str,
+) -> QuerySet[Any, Any]:  # fmt: skip
+    """Return rows with the same columns as those of the other tables."""
+    states = ("credential_state", "reachability_state", "tools_state")
+    named = {
+        "c_what": Value(what), "c_pk": F("pk"), "c_tenant": F(tenant), "c_about": about,
+        "c_text": texts["c_text"], "c_reason": texts["c_reason"],
+        **{f"c_state_{number}": texts["c_states"] or F(state) for number, state in enumerate(states)},
+        **{f"c_since_{number}": F(moment) for number, moment in enumerate(since)},
+        "c_person": Coalesce(person, Value(_NOBODY), output_field=IntegerField()), "c_sharing": F(sharing),
+    }  # fmt: skip
+    plain: QuerySet[Any, Any] = rows.order_by().annotate(**named).values_list(*named)
+    return plain

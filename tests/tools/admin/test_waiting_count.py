@@ -47,5 +47,5 @@ def test_the_count_costs_one_query_and_nobody_any_for_whom_nothing_can_wait(
         client = signed_in(user)
         with django_assert_max_num_queries(20) as captured:
             assert client.get("/admin/connections/connection/").status_code == 200
-        said = [query["sql"] for query in captured if "connections_handling" in query["sql"]]
+        said = [query["sql"] for query in captured if "connections_notice" in query["sql"]]
         assert len(said) == most

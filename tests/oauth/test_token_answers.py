@@ -128,13 +128,13 @@ def test_scopes_are_those_that_were_granted(granted: Grant, members: dict[str, A
         (400, {"error": "a b"}, ""), (400, {"error": "<b>x</b>"}, ""), (400, {"error": "x" * 100}, ""),
     ],
 )  # fmt: skip
-def test_a_refusal_keeps_the_code_of_the_error_only(
+def test_a_refusal_keeps_the_code_of_the_error_and_quotes_what_it_says(
     granted: Grant, status: int, members: dict[str, Any], error: str
 ) -> None:
     with pytest.raises(ProviderRefused) as failure:
-        granted({"error_description": "secret detail", **members}, status)
+        granted({"error_description": "some detail", **members}, status)
     assert failure.value.error == error
-    assert "secret detail" not in failure.value.sentence
+    assert failure.value.sentence.endswith("In the provider's own words: “some detail”.")
 
 
 @pytest.mark.parametrize("status", [204, 302, 404, 405, 408, 429, 500, 503])

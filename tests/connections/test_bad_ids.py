@@ -149,7 +149,8 @@ def test_a_value_behind_a_button_that_can_be_none_is_told_so(
     for field in {*data, "digest", "mark", "idle_timeout", "expires_on", "reason"}:
         for value in ["a\0b", "9" * 400, FAR[1]]:
             sent = {**data, field: value}
-            assert status(client, path, sent) in {200, 302, 404}, f"{name} {field} {value[:9]!r}"
+            # 403 where the button is not for this connection, 429 where mails are not sent that often.
+            assert status(client, path, sent) in {200, 302, 403, 404, 429}, f"{name} {field} {value[:9]!r}"
 
 
 def test_a_target_that_is_refused_leads_to_the_start_page(

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from connections.models import Connection
+from connections.quoting import MOST_IN_A_SENTENCE
 from tests.conftest import House
 from tests.servers import kinds
 from tests.servers.fixtures import StartServer
 from tests.servers.running import Rule
 from tools.mcp_client import Server
-from tools.mcp_client.quoting import MOST_IN_A_SENTENCE, quoted, sentence_of
+from tools.mcp_client.quoting import quoted, sentence_of
 from tools.models import Probe
 
 TENANT = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"X-Tenant-Id header is required"}}'

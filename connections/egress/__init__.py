@@ -14,7 +14,7 @@ from connections.egress.client import Answer, Body, Transport, client, fetch
 from connections.egress.decoding import plain
 from connections.egress.loop import NotWanted, bounded, run, submit
 from connections.egress.network import PinnedBackend, Resolver, reach, resolve, tls_context
-from connections.egress.pool import GuardedPool, aclose, explained, pool
+from connections.egress.pool import STREAM, GuardedPool, aclose, explained, pool
 from connections.egress.record import Step, observe
 from connections.egress.sealed import bare, without
 from connections.egress.urls import LONGEST_URL, check_hop, check_url, origin, secret_in
@@ -22,6 +22,7 @@ from connections.errors import AnswerRefused, Refused, Unreachable
 
 __all__ = [
     "LONGEST_URL",
+    "STREAM",
     "Answer",
     "AnswerRefused",
     "Body",

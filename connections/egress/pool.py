@@ -20,6 +20,7 @@ from connections.errors import Unreachable
 MOST_CONNECTIONS = 1_536  # to one server from one event loop: a slow server holds one per call
 IDLE_SECONDS = 50.0  # below the 60 s after which common load balancers disconnect
 SWEEP_SECONDS = 10.0
+STREAM = "stream"  # extension of a request whose answer is read for as long as it lasts, and is no call
 
 Origin = tuple[bytes, bytes, int | None]
 
@@ -46,7 +47,8 @@ class GuardedPool:
     async def handle_async_request(self, request: httpcore2.Request) -> httpcore2.Response:
         """Send the request on a connection to its server and return the answer, which has to be closed.
 
-        What is sealed in its address is filled in here, and is in nothing that the caller holds.
+        What is sealed in its address is filled in here, and is in nothing that the caller holds. Connections of a
+        `STREAM` are not counted with those of calls: whoever keeps many open takes none from the calls of others.
         Raises Refused, Unreachable and httpcore2's errors.
         """
         if time.monotonic() - self._swept > SWEEP_SECONDS:
@@ -59,23 +61,24 @@ class GuardedPool:
             server = self._servers[origin] = _Server()
         while True:
             connection = await server.take() or self._connect(url.origin)
-            server.busy.add(connection)
+            in_use = server.streams if request.extensions.get(STREAM) else server.busy
+            in_use.add(connection)
             try:
                 response = await connection.handle_async_request(request)
             except httpcore2.ConnectionNotAvailable:  # the server has just closed it, and nothing was sent
-                server.busy.remove(connection)
+                in_use.remove(connection)
                 await connection.aclose()
             except BaseException:
-                server.busy.remove(connection)
+                in_use.remove(connection)
                 raise
             else:
-                response.stream = _Answer(response.stream, server, connection)
+                response.stream = _Answer(response.stream, server, in_use, connection)
                 return response
 
     @property
     def connections(self) -> list[httpcore2.AsyncHTTPConnection]:
         """Return the connections to all servers."""
-        return [connection for server in self._servers.values() for connection in (*server.idle, *server.busy)]
+        return [one for server in self._servers.values() for one in (*server.idle, *server.busy, *server.streams)]
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -96,15 +99,16 @@ class GuardedPool:
         self._swept = time.monotonic()
         for origin, server in list(self._servers.items()):
             await server.close_expired()
-            if not server.idle and not server.busy:
+            if not server.idle and not server.busy and not server.streams:
                 del self._servers[origin]
 
 
 class _Server:
-    """The connections to one server: those in use by a request, and the idle ones, the last used at the end."""
+    """The connections to one server: those in use by a request or a stream, and the idle ones, the last used last."""
 
     def __init__(self) -> None:
         self.busy: set[httpcore2.AsyncHTTPConnection] = set()
+        self.streams: set[httpcore2.AsyncHTTPConnection] = set()
         self.idle: list[httpcore2.AsyncHTTPConnection] = []
 
     async def take(self) -> httpcore2.AsyncHTTPConnection | None:
@@ -128,9 +132,13 @@ class _Server:
 class _Answer:
     """The body of an answer; when it is closed after its end, another request may have the connection."""
 
-    def __init__(self, stream: Any, server: _Server, connection: httpcore2.AsyncHTTPConnection) -> None:
+    def __init__(
+        self, stream: Any, server: _Server, in_use: set[httpcore2.AsyncHTTPConnection],
+        connection: httpcore2.AsyncHTTPConnection,
+    ) -> None:  # fmt: skip
         self._stream = stream
         self._server: _Server | None = server
+        self._in_use = in_use
         self._connection = connection
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -140,7 +148,7 @@ class _Answer:
         server, self._server = self._server, None
         if server is None:
             return
-        server.busy.remove(self._connection)
+        self._in_use.remove(self._connection)
         await self._stream.aclose()  # disconnects if the answer was not read to its end
         if not self._connection.is_idle():
             return

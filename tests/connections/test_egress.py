@@ -391,6 +391,19 @@ async def test_a_server_with_too_many_waiting_requests_gets_no_more_and_other_se
         assert not [connection for connection in egress.pool().connections if not connection.is_idle()]
 
 
+async def test_streams_that_are_kept_open_take_no_connection_from_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "MOST_CONNECTIONS", 2)
+    async with listening() as listener:
+        url = httpcore2.URL(f"http://127.0.0.1:{listener.port}/")
+        stream = httpcore2.Request(b"GET", url, headers=[(b"Host", b"127.0.0.1")], extensions={egress.STREAM: True})
+        answers = [await egress.pool().handle_async_request(stream) for _ in range(5)]
+        assert (await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/")).status == 200
+        assert listener.accepted == 6
+        for answer in answers:
+            await answer.aclose()
+        assert not [connection for connection in egress.pool().connections if not connection.is_idle()]
+
+
 async def test_connections_that_nobody_uses_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "IDLE_SECONDS", 0.0)
     monkeypatch.setattr(pools, "SWEEP_SECONDS", 0.0)

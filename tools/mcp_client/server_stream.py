@@ -250,7 +250,8 @@ class ServerStream:
         headers += [(b"Accept", b"text/event-stream"), *cookies, *self._headers]
         if last_id:
             headers.append((b"Last-Event-ID", last_id))
-        return httpcore2.Request(b"GET", route.url, headers=headers, extensions=route.extensions)
+        extensions = {**route.extensions, egress.STREAM: True}
+        return httpcore2.Request(b"GET", route.url, headers=headers, extensions=extensions)
 
     def _count_bytes(self, chunk: bytes) -> None:
         """Limit the bytes of the stream during a call to those of an answer, so that a flood has an end."""

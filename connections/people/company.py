@@ -26,7 +26,7 @@ from connections.people import inviting, openid
 from connections.people.openid import Identity, ProviderFault
 
 VISIT = "company_visit"  # in the session: the visit to a provider that was begun in this browser
-THROUGH = "companies"  # in the session: the organizations through whose providers one has come in
+_THROUGH = "companies"  # in the session: who has come in through which organizations' providers
 _CONTEXT = "company visit"
 _LONGEST = 600  # seconds of a visit
 
@@ -93,14 +93,24 @@ def redirect_uri() -> str:
     return f"{settings.PUBLIC_URL}{reverse('company-callback')}"
 
 
-def note(request: HttpRequest, company: Company) -> None:
-    """Note in the session that somebody came in through this organization's provider."""
-    request.session[THROUGH] = [*{*request.session.get(THROUGH, []), str(company.tenant_id)}]
+def note(request: HttpRequest, arrived: Arrived) -> None:
+    """Note in the session who came in through which organization's provider."""
+    organizations = {*came_through(arrived.person, request), str(arrived.company.tenant_id)}
+    request.session[_THROUGH] = {"person": arrived.person.pk, "organizations": sorted(organizations)}
+
+
+def came_through(user: User, request: HttpRequest) -> list[str]:
+    """Return the organizations through whose providers this person has come in, in this browser.
+
+    A session may begin with one person, who stops before the second factor, and go on with another.
+    """
+    noted = request.session.get(_THROUGH, {})
+    return list(noted["organizations"]) if noted and noted["person"] == user.pk else []
 
 
 def missing(user: User, request: HttpRequest) -> str | None:
     """Return the organization that requires its provider, and through which this browser has not come in."""
-    through = request.session.get(THROUGH, []) if user.requires_company else []
+    through = came_through(user, request) if user.requires_company else []
     return next((str(tenant) for tenant in user.requires_company if str(tenant) not in through), None)
 
 

@@ -85,7 +85,7 @@ def callback(request: HttpRequest) -> HttpResponseBase:
     except DuvoError as failure:
         return _failed(request, failure)
     answer = second_factor.begin(request, arrived.person, arrived.address, through="company")
-    company.note(request, arrived.company)
+    company.note(request, arrived)
     return answer
 
 
@@ -216,7 +216,7 @@ def set_up(request: HttpRequest, tenant_id: UUID) -> HttpResponse:
             row.delete()
         messages.success(request, "People sign in with their passwords now.")
         return redirect("admin:connections_tenant_change", tenant.pk)
-    came_in = str(tenant.pk) in request.session.get(company.THROUGH, [])
+    came_in = str(tenant.pk) in company.came_through(user, request)
     form = CompanyForm(
         request.POST or None, instance=row or Company(tenant=tenant), by_staff=user.is_superuser, came_in=came_in
     )

@@ -10,9 +10,10 @@ import pytest
 from django.test import Client
 
 from connections.models import AuditEvent, Company, CompanyIdentity, MailDomain, Membership, User
-from connections.people import company
+from connections.people import company, company_pages
 from tests.conftest import PASSWORD, House
 from tests.connections.people.links import heading
+from tests.connections.people.test_second_factor import code, set_up
 from tests.loopback import NO_TLS
 from tests.servers.openid import CLIENT, SECRET, OpenIdProvider
 
@@ -211,8 +212,6 @@ def test_where_it_is_required_a_password_alone_shows_nothing(acme: House, provid
 
 
 def test_a_second_factor_here_is_asked_for_as_well(acme: House, provider: OpenIdProvider, signed_in: SignedIn) -> None:
-    from tests.connections.people.test_second_factor import code, set_up
-
     secret = set_up(signed_in(acme.admin))
     Company.objects.update(required=True)
     provider.email, provider.subject = acme.admin.email, "admin"
@@ -221,6 +220,18 @@ def test_a_second_factor_here_is_asked_for_as_well(acme: House, provider: OpenId
     assert not is_in(browser)
     browser.post("/account/second-factor/", {"code": code(secret, steps=1)})
     assert is_in(browser)
+
+
+def test_who_goes_on_where_somebody_else_stopped_has_not_come_in_through_the_company(
+    acme: House, provider: OpenIdProvider, signed_in: SignedIn
+) -> None:
+    set_up(signed_in(acme.admin))
+    Company.objects.update(required=True)
+    provider.email, provider.subject = acme.admin.email, "admin"
+    browser = Client()
+    assert browser.get(go(browser))["Location"] == "/account/second-factor/"
+    browser.post("/admin/login/", {"username": acme.member.username, "password": PASSWORD})
+    assert browser.get("/admin/")["Location"].startswith(WAY_IN)
 
 
 # --- setting it up ---
@@ -275,8 +286,6 @@ def test_nobody_else_sees_or_changes_the_provider(
 
 
 def test_only_so_many_visits_are_begun(acme: House, provider: OpenIdProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    from connections.people import company_pages
-
     monkeypatch.setattr(company_pages, "OF_ADDRESS", (2, 1 / 1000))
     answers = [Client().post(WAY_IN, {"email": BEA}).status_code for _ in range(3)]
     assert answers == [302, 302, 429]

@@ -54,7 +54,7 @@ def count_all(now: datetime) -> int:
 def count(tenant: Tenant, now: datetime) -> None:
     """Count an organization's calls of the days that may have changed; two who do so at a time wait for each other."""
     with transaction.atomic():
-        Tenant.objects.select_for_update(no_key=True).filter(pk=tenant.pk).first()
+        list(Tenant.objects.select_for_update(no_key=True).filter(pk=tenant.pk).values_list("pk"))  # holds the lock
         mark = UseMark.objects.filter(tenant=tenant).first()
         whole = _first_whole_day(mark)
         since = max(whole, min(mark.counted_at.date(), _yesterday(now))) if mark else date.min

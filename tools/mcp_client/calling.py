@@ -60,14 +60,12 @@ async def call_tool(
     Raises an `McpError`, whose `outcome_unknown` tells whether the tool may have run.
     """
     deadline = asyncio.get_running_loop().time() + server.timeout  # a handshake on the way counts as well
-    known = await in_known_era(server)
-    if known is not server and kept_in is not IN_THIS_PROCESS:
-        in_background(sessions.close(known))  # the one in which it was asked
+    known = await _in_asked_era(server, kept_in)
     try:
         return await _call(known, name, arguments, progress, meta, mirrored, answers, ask, deadline, kept_in)
     except EraChanged as refusal:
         # The server has refused the request without reading what it is about: nothing has run.
-        moved = await _in_its_new_era(known, refusal, deadline)
+        moved = await _in_its_new_era(known, refusal, deadline, kept_in)
         if on_moved is not None:
             on_moved()
         return await _call(moved, name, arguments, progress, meta, mirrored, answers, ask, deadline, kept_in)
@@ -111,7 +109,7 @@ async def _call(
     raise NeedsMore(questions.INPUT_REQUIRED, sent=True)
 
 
-async def _in_its_new_era(server: Server, refusal: EraChanged, deadline: float) -> Server:
+async def _in_its_new_era(server: Server, refusal: EraChanged, deadline: float, kept_in: Sessions) -> Server:
     """Return the server in the era that it speaks now.
 
     Raises the refusal again if that is none, and `UnexpectedStatus` if it is the same one: then it is about this call.
@@ -120,7 +118,8 @@ async def _in_its_new_era(server: Server, refusal: EraChanged, deadline: float) 
         raise refusal
     try:
         async with asyncio.timeout_at(deadline):
-            moved = await in_known_era(server if server.pinned else replace(server, era="unknown"), again=True)
+            anew = server if server.pinned else replace(server, era="unknown")
+            moved = await _in_asked_era(anew, kept_in, again=True)
     except EraPinned as pinned:
         pinned.sent = refusal.sent
         raise pinned from None
@@ -133,6 +132,14 @@ async def _in_its_new_era(server: Server, refusal: EraChanged, deadline: float) 
     error = UnexpectedStatus(refusal.status, sent=refusal.sent)
     error.said = refusal.said
     raise error from None
+
+
+async def _in_asked_era(server: Server, kept_in: Sessions, *, again: bool = False) -> Server:
+    """Return the server with an era; the session in which it was asked is ended if calls have others."""
+    known = await in_known_era(server, again=again)
+    if known is not server and kept_in is not IN_THIS_PROCESS:
+        in_background(sessions.close(known))
+    return known
 
 
 async def in_known_era(server: Server, *, again: bool = False) -> Server:

@@ -258,6 +258,7 @@ def test_the_refusal_of_one_request_is_no_lost_session(cart: Shop, status: int) 
     del cart.server.rules[0]
     assert put(cart.api, "b") == "a, b"
     assert put(cart.api, "k", "job") == "j, k"
+    eventually(lambda: set(cart.server.sessions) - sessions <= set(deleted(cart)), "what was opened to see is ended")
     assert not sessions & set(deleted(cart))
 
 
@@ -499,6 +500,13 @@ def test_calls_of_one_session_run_one_after_the_other_over_all_processes(
     by_age = [str(call.arguments()["thing"]) for call in Call.objects.order_by("pk")]
     late = [abs(by_age.index(thing) - place) for place, thing in enumerate(box.order)]
     assert max(late) <= 4, "those that came first go first"
+
+
+def test_a_call_of_a_dead_process_holds_up_nobody(one_at_a_time: Shop) -> None:
+    put(one_at_a_time.api, "a")
+    left = {"state": "running", "finished_at": None, "sealed_result": ""}
+    Call.objects.update(lease_until=timezone.now() - timedelta(seconds=1), **left)
+    assert put(one_at_a_time.api, "b") == "a, b"
 
 
 def test_sessions_of_two_names_run_side_by_side(one_at_a_time: Shop, box: RememberingBox) -> None:

@@ -193,7 +193,7 @@ def _take_turn(session_id: UUID, call_id: UUID) -> UUID | None:
     session = McpSession.objects.live().filter(pk=session_id).first()
     if session is None or session.current_call == call_id:
         return None
-    in_hand = under_way(session)
+    in_hand = under_way(session).filter(lease_until__gte=timezone.now())  # not those of processes that have died
     if (ahead := in_hand.filter(pk__lt=call_id).order_by("-pk").values_list("pk", flat=True).first()) is not None:
         return ahead
     if session.current_call is not None and in_hand.filter(pk=session.current_call).exists():

@@ -115,6 +115,11 @@ class ServerStream:
         """Whether this process is the one that reads the stream."""
         return self._held is True
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the stream is read, or asked for again."""
+        return self._task is not None
+
     @contextmanager
     def deliver_to(self, requests: ServerRequests, clock: Clock) -> Iterator[None]:
         """Deliver the server's requests to `requests` as long as its call is under way and no other one is."""

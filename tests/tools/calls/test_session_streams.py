@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from django.conf import settings
 from django.utils import timezone
 from redis import Redis
@@ -76,6 +77,18 @@ def test_a_reader_that_redis_sees_may_be_late_with_its_beats_but_not_for_ever(ca
     StreamReader.objects.filter(pk=late.pk).update(alive_until=timezone.now() - timedelta(minutes=1))
     eventually(reads, "the stream is read here again")
     attends.close()
+
+
+def test_an_organization_has_so_many_streams_open_in_a_process_and_the_next_as_one_ends(
+    cart: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "MOST_READ", 1)
+    for name in ("a", "b"):
+        put(cart.api, "x", name)
+    eventually(lambda: McpSession.objects.filter(calls=1).count() == 2, "some beats have passed")
+    assert streams(cart) == 1
+    assert cart.api.request("DELETE", "/v1/sessions/a").status_code == 204
+    eventually(lambda: streams(cart) == 2, "the other one is read now", patience=60)
 
 
 def reads() -> bool:

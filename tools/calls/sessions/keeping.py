@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -32,6 +33,7 @@ from tools.calls.sessions import credentials
 from tools.calls.sessions.elsewhere import CallsElsewhere
 from tools.mcp_client import KeptSession, Server
 from tools.mcp_client.handshake import Session
+from tools.mcp_client.server_stream import ServerStream
 from tools.models import McpSession, StreamReader
 
 BEAT = 0.5  # seconds
@@ -43,6 +45,7 @@ _TOUCHED_LATELY = 5.0  # seconds; a session whose row says that it is in use is 
 _RENEW_EVERY = 5.0  # seconds
 _NOBODY_EVERY = 2.0  # seconds between two looks whether anybody reads streams
 _ADOPTED_AT_ONCE = 50
+MOST_READ = 500  # streams of one organization that a process keeps open: each costs a socket
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +81,7 @@ class Here:
         self._soon = asyncio.Event()
         self._touched = self._renewed = 0.0
         self._end: object = None
+        self._read_of: Counter[str] = Counter()  # streams open here, by organization
 
     def join(self, row: McpSession, server: Server, session: Session | None = None) -> Joined:
         """Return the session of a row, joined with what its row keeps unless it is given; raises SealBroken."""
@@ -91,7 +95,7 @@ class Here:
         touched = asyncio.get_running_loop().time() if is_new else -_TOUCHED_LATELY
         joined = self.joined[row.pk] = Joined(row.pk, idle, session, kept.headers, touched)
         if row.holder == self.id and session.stream is not None:
-            session.stream.hold()
+            self._hold(session.server.tenant, session.stream)
         self._start()
         return joined
 
@@ -194,6 +198,11 @@ class Here:
             one.begun -= begun
         for session_id in set(asked) - live.keys():
             self.leave(session_id)
+        self._read_of = Counter(
+            one.session.server.tenant
+            for one in self.joined.values()
+            if one.session.stream is not None and one.session.stream.is_open
+        )
         for session_id, holder in live.items():
             self._read_or_not(session_id, holder)
         self._read(adopted)
@@ -222,10 +231,16 @@ class Here:
         stream = joined.session.stream if joined is not None else None
         if stream is None or stream.held == (holder == self.id):
             return
-        if holder == self.id:
-            stream.hold()
+        if holder == self.id and joined is not None:
+            self._hold(joined.session.server.tenant, stream)
         else:
             stream.leave()
+
+    def _hold(self, tenant: str, stream: ServerStream) -> None:
+        """Read a stream, unless its organization has as many as it may; then it is tried again with each beat."""
+        if self._read_of[tenant] < MOST_READ:
+            self._read_of[tenant] += 1
+            stream.hold()
 
     async def resign(self) -> None:
         """Leave every session; another process reads their streams at once."""

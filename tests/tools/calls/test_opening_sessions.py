@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from connections import egress
@@ -70,3 +71,15 @@ def test_a_handshake_that_takes_longer_than_others_wait_for_it_ends_all_the_same
     eventually(lambda: other in deleted(cart), "the one that came later is ended")
     assert one not in deleted(cart)
     assert len(handshakes.begun) == 2
+
+
+def test_a_session_that_cannot_be_written_down_is_ended(cart: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(opening, "_store", away)
+    before = set(cart.server.sessions)
+    answer = cart.api.call("orders__cart")
+    assert (answer.status_code, answer.json()["code"]) == (503, "session_unavailable")
+    (opened_in_vain,) = set(cart.server.sessions) - before
+    eventually(lambda: opened_in_vain in deleted(cart), "it is ended")

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from django.db import OperationalError
 from django.utils import timezone
+from uuid_utils.compat import uuid7
 
 from connections.models import Connection
 from tests.conftest import House
@@ -23,6 +24,7 @@ from tools.calls import life, runs
 from tools.calls.sessions import ending, of_call, opening
 from tools.mcp_client import sessions as in_process
 from tools.models import Assignment, Call, McpSession
+from tools.models.call_states import CallState
 from tools.models.sessions import SessionEnd
 
 ASYNC = {"Prefer": "respond-async"}
@@ -504,8 +506,10 @@ def test_calls_of_one_session_run_one_after_the_other_over_all_processes(
 
 def test_a_call_of_a_dead_process_holds_up_nobody(one_at_a_time: Shop) -> None:
     put(one_at_a_time.api, "a")
-    left = {"state": "running", "finished_at": None, "sealed_result": ""}
-    Call.objects.update(lease_until=timezone.now() - timedelta(seconds=1), **left)
+    left = one_at_a_time.row
+    left.pk, left.state, left.finished_at, left.sealed_result = uuid7(), CallState.RUNNING, None, ""
+    left.lease_until = timezone.now() - timedelta(seconds=1)
+    left.save(force_insert=True)
     assert put(one_at_a_time.api, "b") == "a, b"
 
 

@@ -109,7 +109,11 @@ async def _open(owner: Owner, server: Server, idle: timedelta) -> Opened:
             in_process.share(session)
             await in_thread(_give_up, row.pk, due_at)
             return session, True
-        stored = await in_thread(_store, row, to_keep(server, session.kept), idle, here.id)
+        try:
+            stored = await in_thread(_store, row, to_keep(server, session.kept), idle, here.id)
+        except BaseException:  # nobody will find it
+            in_background(end_quietly(server, session))
+            raise
         if stored is not None:
             row, untold = stored
             joined = here.join(row, server, session)

@@ -137,6 +137,8 @@ def test_a_placeholder_in_an_address_is_named(acme: House, address: str) -> None
 def test_a_placeholder_in_place_of_a_key_is_named_at_its_field(acme: House, key: str) -> None:
     form = sent(acme, authorization="api_key", api_key=key)
     assert form.errors.as_data()["api_key"][0].code == "placeholder"
+    if not key.isascii():  # which no header may be
+        return
     form = sent(acme, authorization="headers", headers=f"X-Key: {key}")
     fault = form.errors.as_data()["headers"][0]
     assert (fault.code, "X-Key" in fault.messages[0]) == ("placeholder", True)

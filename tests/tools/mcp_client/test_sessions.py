@@ -111,7 +111,7 @@ async def test_a_refusal_of_one_request_with_400_is_no_lost_session(mcp_server: 
     server = mcp_server("legacy")
     await mcp_client.discover(at(server))
     server.rules.insert(0, kinds.only_on("tools/call", kinds.answers(400)))
-    with pytest.raises(mcp_client.EraChanged):
+    with pytest.raises(mcp_client.UnexpectedStatus):
         await mcp_client.call_tool(at(server), "echo", {"text": "x"})
     assert server.count("tools/call") == 1
 

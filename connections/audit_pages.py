@@ -19,6 +19,7 @@ from django.views.decorators.http import require_GET
 from connections import audit, spreadsheets
 from connections.columns import stamp
 from connections.filters import TenantFilter
+from connections.forms.fields import DayField
 from connections.models import AuditEvent, Tenant
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person, tenants_of
 from connections.threads import in_thread
@@ -34,8 +35,8 @@ _AT_ONCE: Final = 1_000  # events of one query
 class ExportForm(forms.Form):
     """Which events, and as what."""
 
-    since = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(label="to", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    since = DayField("From")
+    until = DayField("to")
     organization = forms.ModelChoiceField(queryset=Tenant.objects.none(), required=False, widget=forms.HiddenInput)
     kind = forms.ChoiceField(label="As", choices=[("jsonl", "JSON Lines"), ("csv", "CSV")], initial="jsonl")
 

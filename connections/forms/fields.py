@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 
 from connections import headers, names
 from connections.forms import pastes
@@ -54,6 +56,16 @@ class WriteOnlyTextarea(forms.Textarea):
     def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> Any:
         """Return what was sent, mappings from programs included."""
         return data.get(name)
+
+
+class DayField(forms.DateField):
+    """A day that may be left out, of a time in which something can have happened."""
+
+    def __init__(self, label: str) -> None:
+        """Show it as browsers let people choose days."""
+        validators = [MinValueValidator(date(2000, 1, 1)), MaxValueValidator(date(2999, 12, 31))]
+        widget = forms.DateInput(attrs={"type": "date"})
+        super().__init__(label=label, required=False, widget=widget, validators=validators)
 
 
 def seconds(label: str, longest: int, help_text: str) -> forms.IntegerField:

@@ -71,9 +71,9 @@ def test_days_narrow_it_down_and_what_is_no_day_is_told(api: Api, acme: House, s
         for line in download(api, client, f"kind=jsonl&since={since}&until={until}").text.splitlines()
     ]
     assert labels == ["10"]
-    assert "Nothing was downloaded." in client.get(
-        "/admin/connections/auditevent/export/?kind=jsonl&since=yesterday", follow=True
-    ).content.decode()  # fmt: skip
+    for wrong in ("since=yesterday", "until=9999-12-31"):
+        page = client.get(f"/admin/connections/auditevent/export/?kind=jsonl&{wrong}", follow=True)
+        assert "Nothing was downloaded." in page.content.decode()
 
 
 def test_a_stranger_names_no_other_organization(acme: House, rival: House, signed_in: SignedIn) -> None:

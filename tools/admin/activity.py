@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from connections import spreadsheets
+from connections.forms.fields import DayField
 from connections.models import Tenant
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person, tenants_of
 from tools.calls import activity
@@ -34,8 +35,8 @@ _BAR, _GAP, _HEIGHT = 10, 3, 80  # of the chart, in its own units
 class RangeForm(forms.Form):
     """The days, by what, and of what; all of it may be left out."""
 
-    since = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(label="to", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    since = DayField("From")
+    until = DayField("to")
     by = forms.ChoiceField(label="By", required=False, choices=list(activity.BY.items()))
     organization = forms.ModelChoiceField(
         label="Organization", required=False, queryset=Tenant.objects.none(), empty_label="All"

@@ -59,7 +59,9 @@ class Usage(KnownQuery):
         responses=UsageSerializer,
         parameters=[
             OpenApiParameter("since", type=date, description="The first day (UTC); six days before the last one."),
-            OpenApiParameter("until", type=date, description="The last day; today. At most 400 days are told."),
+            OpenApiParameter(
+                "until", type=date, description="The last day; today. The last 400 days up to it are told, at most."
+            ),
             OpenApiParameter("by", enum=list(activity.BY), description="What is counted together; `day`."),
         ],
     )
@@ -85,13 +87,12 @@ class Usage(KnownQuery):
     @staticmethod
     def _asked(request: Request) -> tuple[date, date, str]:
         until = _day(request, "until") or timezone.now().astimezone(UTC).date()
-        since = _day(request, "since") or until - timedelta(days=DEFAULT_DAYS - 1)
+        since = _day(request, "since") or until - timedelta(days=min(DEFAULT_DAYS - 1, (until - date.min).days))
         by = request.query_params.get("by", "day")
         if by not in activity.BY:
             raise ParseError(f"`by` is one of {', '.join(activity.BY)}.")
-        if since > until or until - since >= timedelta(days=activity.LONGEST_RANGE):
-            raise ParseError(f"`since` is not after `until`, and at most {activity.LONGEST_RANGE} days before it.")
-        return since, until, by
+        longest = timedelta(days=activity.LONGEST_RANGE - 1)
+        return (until - longest if until - since > longest else since), until, by
 
 
 def _day(request: Request, name: str) -> date | None:

@@ -70,6 +70,7 @@ def test_any_days_and_one_thing_only(busy: House, signed_in: SignedIn) -> None:
     for wrong, words in (
         ("since=2026-02-01&until=2026-01-01", "after the last one"),
         ("since=2020-01-01&until=2026-01-01", "more than 400 days"),
+        ("since=0001-01-01", "greater than or equal"), ("until=9999-12-31", "less than or equal"),
         ("since=soon", "valid date"), ("by=weather", "valid choice"), ("assignment=x", "valid UUID"),
     ):  # fmt: skip
         answer = client.get(f"{PAGE}?{wrong}")
@@ -123,7 +124,9 @@ def test_an_assignment_reads_its_own_use(api: Api, busy: House) -> None:
     whole = api.as_(busy.member_token(busy.auditor)).get("/v1/usage?by=assignment").json()
     assert {use["name"]: use["calls"] for use in whole["results"]} == {"Nightly": 3, "Other": 1}
     assert api.as_(busy.member_token(busy.member)).get("/v1/usage").status_code == 403
-    for wrong in ("by=weather", "since=soon", "since=2026-02-01&until=2026-01-01", "since=2020-01-01"):
+    clipped = api.as_(busy.token(nightly)).get("/v1/usage?since=2020-01-01&until=2026-06-30").json()
+    assert (clipped["since"], clipped["until"]) == ("2025-05-27", "2026-06-30"), "the answer says which days it tells"
+    for wrong in ("by=weather", "since=soon"):
         assert api.as_(busy.token(nightly)).get(f"/v1/usage?{wrong}").status_code == 400
     assert (
         api.as_(busy.token(nightly)).get("/v1/usage?since=2026-06-01&until=2026-06-30").json()["total"]["failures"] == 1

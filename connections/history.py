@@ -146,9 +146,8 @@ def _sentences(data: dict[str, Any], opts: Options[Any]) -> list[str]:
     changes = data.pop("changes", None)
     if not isinstance(changes, dict):
         return []
-    names = data.pop("fields", [])
-    labels = dict(zip(changes, names, strict=True)) if len(names) == len(changes) else {name: name for name in changes}
-    sentences = [_changed(name, _label(labels[name], opts), what) for name, what in changes.items()]
+    data.pop("fields", None)  # in the order of the form, while PostgreSQL keeps an object's members in one of its own
+    sentences = [_changed(name, _label(name, opts), what) for name, what in changes.items()]
     sentences += [_of_secret(str(one)) for one in data.pop("secrets", [])]
     for name in changes:
         data.pop(name, None)

@@ -165,7 +165,7 @@ def _seen(user: User) -> dict[type[Model], set[Any]]:
 
 def _hidden(row: Model, user: User, seen: dict[type[Model], set[Any]]) -> list[Field[Any, Any]]:
     columns = _columns(type(row))
-    if _is_seen(row, seen):
+    if _is_seen(row, user, seen):
         never = {*NEVER_SHOWN.get(row._meta.label_lower, ()), *getattr(row, "sealed_fields", ())}
         if isinstance(row, Tenant) and not user.is_superuser:
             never |= {"slug"} if user.roles[row.pk] == "admin" else {"slug", "webhook_url"}
@@ -177,15 +177,14 @@ def _hidden(row: Model, user: User, seen: dict[type[Model], set[Any]]) -> list[F
     return columns
 
 
-def _is_seen(row: Model, seen: dict[type[Model], set[Any]]) -> bool:
+def _is_seen(row: Model, user: User, seen: dict[type[Model], set[Any]]) -> bool:
     if type(row) in seen:
         return row.pk in seen[type(row)]
-    above = next(
-        field
-        for field in row._meta.fields
-        if isinstance(field, ForeignKey) and field.related_model in seen and field.related_model is not User
-    )
-    return getattr(row, above.attname) in seen[above.related_model]
+    above = [field for field in row._meta.fields if isinstance(field, ForeignKey) and field.related_model in seen]
+    of_organization = next((field for field in above if field.related_model is not User), None)
+    if of_organization is None:  # a person's own, who alone sees it
+        return any(getattr(row, field.attname) == user.pk for field in above)
+    return getattr(row, of_organization.attname) in seen[of_organization.related_model]
 
 
 def _change(row: Model, column: Field[Any, Any]) -> int:

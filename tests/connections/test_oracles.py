@@ -23,7 +23,7 @@ from oauth.protocol.choices import ClientKind
 from tests.conftest import House
 from tests.connections import oracles
 from tests.connections.estate import Estate, never_was, rows, settle
-from tools.models import AccessToken, Call, Probe, Tool, ToolVersion
+from tools.models import AccessToken, Call, DailyUse, Probe, Tool, ToolVersion
 from tools.models.assignments import digest_of
 
 pytestmark = pytest.mark.django_db
@@ -194,7 +194,7 @@ def test_a_list_takes_exactly_what_its_filters_offer(
     for model, page in admin.site._registry.items():
         start = oracles.address(model)
         listed = client.get(start)
-        if listed.status_code == 403:
+        if listed.status_code == 403 or model is DailyUse:  # its page is no list of rows
             continue
         links = set(re.findall(r'href="(\?[^"]+)"', listed.content.decode()))
         offered = {re.sub(r"=[^&]*", "", link): link for link in links if not re.match(r"\?(o|p|all)=", link)}

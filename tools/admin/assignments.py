@@ -211,7 +211,7 @@ class AssignmentAdmin(ConsentAdmin):
             acting.notify_owner(obj, person(request), f"changed {' and '.join(told)}")
         if (owner := form.cleaned_data.get("owner")) is not None:
             acting.hand_over(obj, owner, person(request))
-            form.changed_data = told  # the new owner has an event of its own
+        form.changed_data = told  # a new owner has an event of its own, and nobody takes an owner away
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Save the chosen tools, and who can use which personal connection from now on."""

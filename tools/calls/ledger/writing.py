@@ -43,7 +43,11 @@ class _Sqlite:
         return await asyncio.get_running_loop().run_in_executor(self._thread, by_django.commit, entries)
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, _close_own)
+
+
+def _close_own() -> None:
+    connection.close()  # asked for in the thread: each has a connection of its own
 
 
 class _Postgresql:
@@ -105,10 +109,12 @@ class _Writer:
             self._working = asyncio.get_running_loop().create_task(self._close(), context=Context())
 
     async def _close(self) -> None:
-        await self._database.close()
-        self._working = None
-        if self._gathered:
-            self._working = asyncio.get_running_loop().create_task(self._work(), context=Context())
+        try:
+            await self._database.close()
+        finally:  # whatever closing meets, the next rows are written
+            self._working = None
+            if self._gathered:
+                self._working = asyncio.get_running_loop().create_task(self._work(), context=Context())
 
     async def _write(self, batch: list[tuple[Entry, asyncio.Future[bool]]]) -> None:
         try:

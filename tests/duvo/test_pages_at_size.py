@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 MOST_BYTES = 100_000
 MOST_QUERIES = 20
-MOST_SECONDS = 5.0  # the aim is 0.15; a machine that does much else at the same time may take longer
+MOST_SECONDS = 1.5  # of this thread's own work: the aim is 0.15 in all, and a busy machine works more slowly
 OTHERS = ["/admin/", "/admin/inbox/", "/admin/inbox/?whose=others", "/admin/mails/"]
 NARROWED = [
     "/admin/connections/connection/?status=attention", "/admin/connections/connection/?q=server+0007",
@@ -44,9 +44,9 @@ def test_every_list_is_small_and_asks_little_for_each_role(
         client.get("/admin/password_change/")  # what a process reads once
         for address in [*OTHERS, *lists(), *NARROWED]:
             with CaptureQueriesContext(database) as captured:
-                begun = time.perf_counter()
+                begun = time.thread_time()
                 answer = client.get(address)
-                took = time.perf_counter() - begun
+                took = time.thread_time() - begun
             if answer.status_code == 403:  # not for this role
                 continue
             asked = [query for query in captured if "SAVEPOINT" not in query["sql"]]  # of the test itself

@@ -5,13 +5,13 @@
     fetch_tokens     no person signs in: the client gets tokens for itself (client credentials)
     sign_out         have the tokens revoked and delete them
 
-`responses` says which answers of a browser may be used, and `refreshing` renews the tokens.
+`responses` says which answers of a browser may be used, `new_sign_in` stores what came of one, and `refreshing` renews
+the tokens.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,18 +20,18 @@ from uuid import UUID
 
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from django.db import transaction
 from django.utils import timezone
 
-from connections import audit, checking, egress
+from connections import audit, egress
 from connections.errors import DuvoError, SealBroken
-from connections.models import Authorization, Connection, Sharing, User
+from connections.models import Authorization, Connection, User
 from connections.notices import notices
 from connections.states import CredentialState
 from oauth import (
     accounts,
     credential_state,
     discovering,
+    new_sign_in,
     registering,
     responses,
     revoking,
@@ -41,17 +41,14 @@ from oauth import (
 from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefused
 from oauth.models import PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 from oauth.protocol import addresses, choices, providers
-from oauth.protocol.accounts import Account
 from oauth.protocol.choices import ClientKind
 from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
 from oauth.responses import AuthorizationResponse
 from oauth.token_endpoint import Client
 
-_STEP_UPS_COUNT_FOR = timedelta(days=1)
 _MOST_PENDING = 20  # sign-ins of one person to one connection under way, or just over
 _PENDING_KEPT_FOR = timedelta(days=1)
-_spread = random.SystemRandom()
 logger = logging.getLogger(__name__)
 
 
@@ -82,7 +79,7 @@ def begin(
     found, kind = conclusion.found, conclusion.approach.kind or ClientKind.PREREGISTERED
     if not found.server.authorization_endpoint:
         raise CannotSignIn("The sign-in server has no page to sign in at.", code="metadata_refused")
-    before = SignIn.objects.filter(connection=connection, owner=_owner(connection, user)).first()
+    before = SignIn.objects.filter(connection=connection, owner=new_sign_in.owner_of(connection, user)).first()
     scopes = _scopes(connection, found, before)
     named = scopes if after is not None and after.meaning == "invalid_scope" else ""
     registration = _registration(connection, found, kind, named, scopes)
@@ -130,7 +127,7 @@ def complete(response: AuthorizationResponse) -> Completed:
         client = registering.client_of(pending.registration, server)
         tokens = _exchange(pending, server, client, response.code)
         account = egress.run(accounts.find(server, pending.registration.client_id, tokens, pending.scopes))
-        sign_in = _store(
+        sign_in = new_sign_in.store(
             connection, pending.registration, server, client, tokens,
             person=response.user, asked=pending.scopes, resource=pending.resource, made_for=pending.basis,
             account=account,
@@ -172,7 +169,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
     resource, scopes = _resource(connection, found), _scopes(connection, found, None)
     form = token_endpoint.form("client_credentials", scope=scopes, resource=resource)
     tokens = egress.run(token_endpoint.grant(found.server, client, form))
-    sign_in = _store(
+    sign_in = new_sign_in.store(
         connection, registration, found.server, client, tokens,
         person=None, asked=scopes, resource=resource, made_for=made_for,
     )  # fmt: skip
@@ -186,7 +183,7 @@ def fetch_tokens(connection: Connection) -> SignIn:
 def sign_out(connection: Connection, *, user: User) -> str:
     """Delete the tokens, have them revoked at the provider (RFC 7009), and return a sentence about it."""
     whole = SignIn.objects.select_related("connection__tenant", "registration__connection", "owner")
-    sign_in = whole.filter(connection=connection, owner=_owner(connection, user)).first()
+    sign_in = whole.filter(connection=connection, owner=new_sign_in.owner_of(connection, user)).first()
     if sign_in is None:
         return "Nobody was signed in."
     outcome = revoking.revoke_and_delete(sign_in)
@@ -241,10 +238,6 @@ _SIGNED_OUT = {
 
 
 # --- begin ---
-
-
-def _owner(connection: Connection, user: User) -> User | None:
-    return user if connection.sharing == Sharing.PERSONAL else None
 
 
 def _resource(connection: Connection, found: DiscoveryResult) -> str:
@@ -325,7 +318,7 @@ def _count_step_up(failure: DuvoError, pending: PendingAuthorization) -> None:
     if not isinstance(failure, ProviderRefused) or failure.meaning != "invalid_scope":
         return
     connection = pending.connection
-    before = SignIn.objects.filter(connection=connection, owner=_owner(connection, pending.user)).first()
+    before = SignIn.objects.filter(connection=connection, owner=new_sign_in.owner_of(connection, pending.user)).first()
     if before is not None and not set(pending.scopes.split()).isdisjoint(before.missing_scopes.split()):
         before.count_step_up()
         credential_state.settle(connection)
@@ -340,79 +333,3 @@ def _exchange(pending: PendingAuthorization, server: ServerMetadata, client: Cli
         resource=pending.resource,
     )
     return egress.run(token_endpoint.grant(server, client, form))
-
-
-def _store(
-    connection: Connection,
-    registration: Registration,
-    server: ServerMetadata,
-    client: Client,
-    tokens: Tokens,
-    *,
-    person: User | None,
-    asked: str,
-    resource: str,
-    made_for: str,
-    account: Account | None = None,
-) -> SignIn:
-    """Store a new sign-in in place of the previous one, and have the connection checked with it.
-
-    Revokes the tokens, by the `client` that got them, and raises CallbackRefused if the connection is no longer what
-    they were `made_for`.
-    """
-    now = timezone.now()
-    owner = _owner(connection, person) if person else None
-    sign_in = SignIn(
-        connection=connection,
-        owner=owner,
-        person=person,
-        registration=registration,
-        grant=connection.oauth_grant,
-        server_url=connection.server_url,
-        server=server.model_dump(mode="json"),
-        authorization_server=connection.oauth_authorization_server,
-        assumed_pkce=person is not None and not choices.announces_pkce(server),
-        resource=resource,
-        scopes=asked,
-        account_id=account.id if account else "",
-        account=account.name if account else "",
-    )
-    renewable = bool(tokens.refresh_token) or person is None
-    sign_in.keep(tokens, now, choices.renew_at(now, tokens.expires_in, renewable=renewable, spread=_spread))
-    with transaction.atomic():
-        stored = _replace(sign_in, made_for, now)
-    if not stored:
-        revoking.revoke(sign_in, client)
-        raise responses.changed()
-    return sign_in
-
-
-def _replace(sign_in: SignIn, made_for: str, now: datetime) -> bool:
-    """Save the sign-in; False if the connection, or the person's role, has changed while the provider was asked."""
-    connection = Connection.objects.select_for_update(no_key=True).filter(pk=sign_in.connection_id).first()
-    person = User.objects.get(pk=sign_in.person_id) if sign_in.person_id else None
-    if connection is None or basis(connection) != made_for:
-        return False
-    if person is not None and not responses.may_sign_in(person, connection):
-        return False
-    if credential_state.closed(connection) is not None:
-        return False
-    sign_in.connection = connection
-    owner = sign_in.owner
-    before = SignIn.objects.filter(connection=connection, owner=owner).first()
-    if before is not None:
-        other = bool(before.account_id and sign_in.account_id) and before.account_id != sign_in.account_id
-        sign_in.account_before = before.account if other else ""
-        sign_in.missing_scopes = choices.not_granted(sign_in.scopes, before.missing_scopes)
-        if before.missing_scopes and before.signed_in_at > now - _STEP_UPS_COUNT_FOR:
-            sign_in.step_ups = before.step_ups + 1
-        before.delete()
-    sign_in.save(force_insert=True)
-    if sign_in.missing_scopes:
-        sign_in_notices.notify(sign_in)
-    else:
-        notices.resolve(connection, owner)
-    credential_state.settle(connection)
-    if person is not None:
-        checking.request_check(connection)
-    return True

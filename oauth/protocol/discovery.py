@@ -16,6 +16,7 @@ import orjson
 
 from connections import egress
 from oauth.errors import CannotSignIn
+from oauth.protocol import knocks
 from oauth.protocol.addresses import is_document, is_template_of, issuer_of_document, names, normal, same, same_origin
 from oauth.protocol.challenges import Challenge, parse
 from oauth.protocol.metadata import (
@@ -40,35 +41,6 @@ _NONE_HERE = {404, 410}
 _NOT_FOR_STRANGERS = {401, 403}
 _LATER = {408: "The server did not get the question in time.", 429: "It answers too many requests now."}
 _NEVER_ASKED = {"https_required", "localhost", "port_forbidden", "private_address", "private_name"}
-_DISCOVER: dict[str, Any] = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "server/discover",
-    "params": {
-        "_meta": {
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientInfo": {"name": "duvo-connections", "version": "1"},
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }
-    },
-}
-_DISCOVER_HEADERS = {
-    "content-type": "application/json",
-    "accept": "application/json, text/event-stream",
-    "mcp-protocol-version": "2026-07-28",
-    "mcp-method": "server/discover",
-}
-_HANDSHAKE_HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-_INITIALIZE: dict[str, Any] = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "duvo-connections", "version": "1"},
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +141,9 @@ class MetadataDiscovery:
 
         A server of the handshake era may refuse what it does not know before it asks who calls: so it is asked again.
         """
-        response, challenge = yield from self._knock(_DISCOVER_HEADERS, _DISCOVER)
+        response, challenge = yield from self._knock(knocks.DISCOVER_HEADERS, knocks.DISCOVER)
         if response.status >= 400 and challenge is None:  # noqa: PLR2004 - no success
-            response, challenge = yield from self._knock(_HANDSHAKE_HEADERS, _INITIALIZE)
+            response, challenge = yield from self._knock(knocks.HANDSHAKE_HEADERS, knocks.INITIALIZE)
         self.entrance = replace(response, body=b"")
         return challenge
 

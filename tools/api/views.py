@@ -28,14 +28,9 @@ from connections.forms import ConnectionForm, Superseded
 from connections.models import Connection, Credential, Role, Tenant, User
 from tools.api import conditional, members, problems
 from tools.api.authentication import IsAdminToChange, IsAssignment
+from tools.api.connection_serializers import ConnectionChangeSerializer, ConnectionSerializer, QuotasSerializer
 from tools.api.queries import PAGES, KnownQuery
-from tools.api.serializers import (
-    CallSummarySerializer,
-    ConnectionChangeSerializer,
-    ConnectionSerializer,
-    QuotasSerializer,
-    ToolSerializer,
-)
+from tools.api.serializers import CallSummarySerializer, ToolSerializer
 from tools.callers import Principal
 from tools.calls import offers, usage
 from tools.models import Assignment, Call, Tool

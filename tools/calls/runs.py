@@ -17,19 +17,19 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-import orjson
 from django.db import Error as DatabaseFailed
 from django.utils import timezone
 
-from connections import deleting, metrics, offload, sealing
+from connections import deleting, metrics, sealing
 from connections.errors import DuvoError
 from connections.telling import tell
 from connections.threads import in_thread
 from tools import mcp_client
-from tools.calls import contents, ledger, limits, spans, stream_questions, tracing, watching
+from tools.calls import ledger, limits, spans, storing, stream_questions, tracing, watching
 from tools.calls.offers import Offer
 from tools.calls.outcomes import Report, as_result, breaker_signal, outcome_of, report_of, session_of
 from tools.calls.sessions import CallSession
+from tools.calls.storing import StoredResult
 from tools.catalog import access
 from tools.catalog.upstream import ask_with_fresh_token
 from tools.errors import CallCancelled, CallError, LeaseLost, OutcomeUnknown, ProcessStopped, SessionBusy
@@ -37,19 +37,15 @@ from tools.mcp_client import Answers, Questions, Task, ToolResult, budget
 from tools.models import Call, McpSession, StoredContent, Tool
 from tools.models.call_states import AskedIn, CallState
 from tools.models.calls import CallQuerySet, seal_context
-from tools.payloads.raw_json import Json, RawJson, encode
+from tools.payloads.raw_json import Json
 
 SLOW = 10.0  # seconds; a tool that takes longer runs in the queue for a while
 SLOW_FOR = timedelta(days=1)
-_SPLIT_IN_THREAD = 256 * 1024  # bytes; a larger result would hold the event loop for milliseconds
-_SPLIT_SECONDS = 10.0  # of CPU time, for the largest result
 
 logger = logging.getLogger(__name__)
 _under_way: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = WeakKeyDictionary()
 
 Response = ToolResult | Questions | Task
-# A result as its caller gets it, as it is stored in the row, and the rows of what is stored beside it.
-StoredResult = tuple[Json, bytes, list[StoredContent]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +112,11 @@ async def _perform(run: Run) -> Report:
             ) as alive,
         ):
             response = await _ask(run, alive, session_of_run(run, alive), span.traceparent)
-            kept = await _stored(run, _as_answered(response)) if isinstance(response, ToolResult) else None
+            kept = (
+                await storing.stored(run.call_id, run.tenant_id, storing.as_answered(response))
+                if isinstance(response, ToolResult)
+                else None
+            )
             if isinstance(response, ToolResult) and response.is_error:
                 span.failed("tool_error")
         if isinstance(response, Questions):
@@ -177,8 +177,8 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
     result, text, stored = whole, b"", list[StoredContent]()
     if isinstance(response, ToolResult):
         state = CallState.FAILED if response.is_error else CallState.SUCCEEDED
-        whole = _as_answered(response)
-        result, text, stored = kept or await _stored(run, whole)
+        whole = storing.as_answered(response)
+        result, text, stored = kept or await storing.stored(run.call_id, run.tenant_id, whole)
     else:
         state, error = outcome_of(response)
         if state == CallState.FAILED and run.sent_before:
@@ -226,55 +226,6 @@ def _tell_end(run: Run, outcome: ledger.Outcome, seconds: float) -> None:
         tool=run.offer.tool_id, attempt=run.attempt, outcome=str(outcome.state), code=outcome.error_code,
         seconds=round(seconds, 3),
     )  # fmt: skip
-
-
-async def _stored(run: Run, result: Json) -> StoredResult:
-    """Return a result as its caller gets it, as it is stored in the row, and the rows of what is too large for it."""
-    if isinstance(result, RawJson):
-        left, pieces = await _split_apart(run, result)
-    else:
-        link, length = partial(contents.address, run.call_id), len(text := encode(result))
-        split = partial(contents.split, result, length=length, link=link)
-        left, pieces = split() if length < _SPLIT_IN_THREAD else await asyncio.to_thread(split)
-        if not pieces:
-            return left, text, []
-    stored = await asyncio.to_thread(contents.sealed, run.call_id, run.tenant_id, pieces) if pieces else []
-    return left, encode(left), stored
-
-
-async def _split_apart(run: Run, result: RawJson) -> tuple[Json, list[contents.Piece]]:
-    """Split a large result in a separate process; one that cannot be split is kept as one piece."""
-    address = contents.address(run.call_id, "").encode()
-    is_error, link = result.json.startswith(b'{"is_error":true'), partial(contents.address, run.call_id)
-    try:
-        left, known, *data = await offload.run(
-            "tools.offload_jobs:split",
-            result.json,
-            address,
-            tenant=str(run.tenant_id),
-            seconds=_SPLIT_SECONDS,
-            patient=True,
-        )
-    except (offload.TooMuchWork, offload.Crowded, offload.Broken):
-        logger.exception("The result of call %s could not be split", run.call_id)
-        return await asyncio.to_thread(contents.as_one, result.json, is_error=is_error, link=link)
-    pieces = [
-        contents.Piece(number, media_type, part, digest)
-        for (number, media_type, digest), part in zip(orjson.loads(known), data, strict=True)
-    ]
-    return RawJson(left), pieces
-
-
-def _as_answered(response: ToolResult) -> Json:
-    if response.large:
-        return RawJson(response.large)
-    meta = {} if response.raw.get("_meta") is None else {"_meta": response.raw["_meta"]}
-    return {
-        "is_error": response.is_error,
-        "content": response.content,
-        "structured_content": response.structured,
-        **meta,
-    }
 
 
 async def _ask(run: Run, alive: watching.Running, session: CallSession, traceparent: str) -> Response:

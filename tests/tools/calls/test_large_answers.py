@@ -174,7 +174,7 @@ def test_an_answer_that_cannot_be_read_here_has_no_known_outcome(shop: Shop, mon
 
 
 def test_a_result_that_cannot_be_split_is_kept_whole(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.calls.runs._SPLIT_SECONDS", 0.01)
+    monkeypatch.setattr("tools.calls.storing._SPLIT_SECONDS", 0.01)
     shop.answers(answers_with(heavy_result(MB)))
     (link,) = shop.call("echo", {"text": "x"}).json()["content"]
     whole = shop.api.get("/v1/" + link["uri"].partition("/v1/")[2]).json()

@@ -64,6 +64,11 @@ deployed: $(VENV)/dev.stamp ## Play an operator's day under 20 callers: upgrade,
 sessions: $(VENV)/dev.stamp ## Use the real Browser, Playwright's MCP server from npm, through the running product (QUICK=1)
 	@$(PYTHON) -m tests.sessions $(if $(QUICK),--quick)
 
+.PHONY: screenshots
+screenshots: $(VENV)/dev.stamp ## Take the pictures of README anew (needs Chromium)
+	@SCREENSHOTS=1 $(PYTHON) -m pytest -q tests/browser/test_connection.py tests/browser/test_start_page.py \
+		tests/browser/test_inbox.py -k "adds_a_connection or with_trouble or is_compact"
+
 check: $(VENV)/dev.stamp ## Lint, types, the rooms' order, templates, migrations, deploy settings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check

@@ -31,6 +31,8 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
     "--disable-quic",
 ]  # fmt: skip
+PICTURES = {"form", "list", "start", "inbox"}  # those of README, wide and light
+WIDE = {"width": 1280, "height": 900}
 SCREENSHOTS = Path(settings.BASE_DIR) / "duvo" / "static" / "duvo" / "screenshots"
 
 
@@ -123,7 +125,7 @@ class Visitor:
     def shoot(self, name: str, folder: Path) -> None:
         """Keep a picture for whoever looks into the failure, and for the README when it is asked for."""
         self.page.screenshot(path=folder / f"{name}.png", full_page=True)
-        if os.environ.get("SCREENSHOTS") == "1" and name in {"form", "list"}:
+        if os.environ.get("SCREENSHOTS") == "1" and name in PICTURES and self.page.viewport_size == WIDE:
             SCREENSHOTS.mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 

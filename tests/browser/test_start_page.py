@@ -61,7 +61,7 @@ def test_the_start_page_is_accessible_with_trouble_and_without(
     ann.open("/admin/")
     expect(ann.page.get_by_role("heading", name="Needs you")).to_be_visible()
     clean(ann)
-    ann.shoot("trouble", tmp_path)
+    ann.shoot("start", tmp_path)
     assert ann.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     ann.page.get_by_text("As a table: Last 7 days").click()
     clean(ann)

@@ -63,10 +63,10 @@ def test_fields_are_called_as_on_the_page(acme: House, estate: Estate, signed_in
         {"name": "acme", "retention_days": "9", "decision_hours": "24"},
     )
     told = words(client, f"/admin/connections/tenant/{tenant.pk}/history/")
-    assert "Changed Days that calls are kept from 30 to 9" in told
+    assert "Changed days that calls are kept from 30 to 9" in told
     member = Membership.objects.get(user=acme.member)
     client.post(f"/admin/connections/membership/{member.pk}/change/", {"role": "auditor"})
-    assert "Changed Role from Member to Auditor" in words(client, f"/admin/connections/membership/{member.pk}/history/")
+    assert "Changed role from Member to Auditor" in words(client, f"/admin/connections/membership/{member.pk}/history/")
 
 
 def _saved(client: Client, connection: Connection, **changed: str) -> None:

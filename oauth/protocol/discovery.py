@@ -64,7 +64,7 @@ class MetadataResponse:
 
     status: int = 0
     body: bytes = b""
-    www_authenticate: str = ""
+    www_authenticate: str = field(default="", repr=False)  # a server may repeat in it what we sent
     trouble: str = ""
     code: str = ""
     kind: str = ""

@@ -202,7 +202,7 @@ def test_a_failed_sign_in_leaves_the_one_before_alone(scene: StartScene) -> None
     scene.auth.fail_tokens_with(400, "invalid_grant")
     answer = scene.sign_in(again="1")
     assert answer.status_code == 400
-    assert "secret detail" not in answer.content.decode()
+    assert "In the provider&#x27;s own words: “words of the provider”" in answer.content.decode()
     after = scene.sign_in_row
     assert (after.pk, after.generation, after.tokens()) == (before.pk, before.generation, before.tokens())
     assert scene.state[0] == "ready"

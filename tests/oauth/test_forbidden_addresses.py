@@ -64,10 +64,11 @@ def _goes_nowhere(scene: Scene) -> None:
 def test_a_sign_in_server_with_a_forbidden_endpoint_is_not_used(scene: StartScene) -> None:
     scene = scene()
     for number, url in enumerate(ALWAYS_FORBIDDEN):
-        members = {**_own_metadata(scene.auth), ENDPOINTS[number % len(ENDPOINTS)]: url}
+        member = ENDPOINTS[number % len(ENDPOINTS)]
+        members = {**_own_metadata(scene.auth), member: url}
         scene.auth.behave(_document("/.well-known/oauth-authorization-server", members))
         _goes_nowhere(scene)
-        assert any("cannot be used" in step["conclusion"] for step in Discovery.objects.get().steps), url
+        assert any(f"Its “{member}” " in step["conclusion"] for step in Discovery.objects.get().steps), url
     assert {request.path.split("/")[1] for request in scene.auth.requests} == {".well-known"}
 
 
@@ -78,14 +79,14 @@ def test_a_resource_that_names_a_forbidden_sign_in_server_is_not_used(scene: Sta
         members = {"resource": scene.server.url, "authorization_servers": [url]}
         scene.server.rules[:] = [_document(path, members), protection]
         looked = discovering.discover(discovering.Settings(scene.server.url))
-        assert any("cannot be used" in step.conclusion for step in looked.steps), url
+        assert any("Its “authorization_servers” " in step.conclusion for step in looked.steps), url
     assert scene.auth.requests == []
 
 
 def test_a_challenge_that_points_to_a_forbidden_address_is_not_followed(scene: StartScene) -> None:
     scene = scene(protected={"metadata": "path"})
     protection = scene.server.rules[0]
-    for url in ALWAYS_FORBIDDEN:
+    for url in set(ALWAYS_FORBIDDEN) - {"login.example.com"}:  # which is a path of the server itself
 
         async def challenge(_: Any, request: Incoming, __: Receive, send: Send, url: str = url) -> bool:
             header = f'Bearer resource_metadata="{url}"'

@@ -176,7 +176,7 @@ class AuthorizationServer(Behaviour):
             failing.times -= 1
         if failing.error is None:
             return Response("<h1>secret detail</h1>", status_code=failing.status, media_type="text/html")
-        members = {"error": failing.error, "error_description": "secret detail"}
+        members = {"error": failing.error, "error_description": "words of the provider"}
         return JSONResponse(members, status_code=failing.status)
 
     def hold_tokens(self, *, taken: bool = False) -> None:

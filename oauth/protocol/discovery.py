@@ -172,7 +172,7 @@ class MetadataDiscovery:
         parts = urlsplit(self._url)
         origin = f"{parts.scheme}://{parts.netloc}"
         urls = [
-            urljoin(self._url, hint) if hint else "",
+            _from(self._url, hint) if hint else "",
             f"{origin}{_RESOURCE_PATH}{parts.path.rstrip('/')}",
             f"{origin}{_RESOURCE_PATH}",
         ]
@@ -348,6 +348,14 @@ class MetadataDiscovery:
         answer = f"HTTP {response.status}" if response.status else "No answer"
         conclusion = f"Found at {response.came_from}. {conclusion}" if response.came_from else conclusion
         self.steps.append(Step(request.what, request.url[:500], answer, conclusion[:500], good))
+
+
+def _from(url: str, reference: str) -> str:
+    """Return where a reference leads from a URL; what is none is returned as it is, and refused when it is asked."""
+    try:
+        return urljoin(url, reference)
+    except ValueError:
+        return reference
 
 
 def metadata_urls(issuer: str) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -13,7 +15,7 @@ from connections import egress
 from oauth import discovering, token_endpoint
 from oauth.errors import CannotSignIn, ProviderUnavailable
 from oauth.protocol.discovery import MetadataDiscovery, MetadataRequest, MetadataResponse
-from oauth.protocol.metadata import MetadataError, ResourceMetadata, ServerMetadata, read
+from oauth.protocol.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read
 from oauth.token_endpoint import Client
 from tests.connections.listeners import Listener, listening
 from tests.connections.ssrf import LOOPBACK_HOSTS, REFUSED
@@ -82,8 +84,11 @@ async def test_a_hint_to_a_hostile_url_is_a_step_with_a_sentence_and_nothing_mor
         return MetadataResponse(404)
 
     await finish(look, answer)
-    assert asked == [hostile]
-    step = next(step for step in look.steps if step.url == hostile[:500])
+    [target] = asked
+    assert target == hostile or target == urljoin(MCP, hostile)  # a reference is one of the server itself
+    if target == MCP:
+        return
+    step = next(step for step in look.steps if step.url == target[:500])
     assert (step.answer, step.good, step.conclusion[-1]) == ("No answer", False, ".")
 
 
@@ -120,8 +125,9 @@ def test_a_document_with_a_hostile_member_cannot_be_read(hostile: str) -> None:
             read(document(**endpoints(**{name: hostile})), ServerMetadata)
         assert fault.value.sentence.endswith(".")
         assert hostile not in fault.value.sentence
-    with pytest.raises(MetadataError):
-        read(document(resource=hostile), ResourceMetadata)
+    with suppress(MetadataError):
+        described = read(document(resource=hostile), ResourceMetadata).resource  # is never asked, only compared
+        assert not covers(described, "https://orders.example.com/mcp")
 
 
 async def test_no_secret_is_sent_to_a_hostile_endpoint_even_if_it_was_once_kept(hostile: str) -> None:

@@ -70,7 +70,7 @@ HARMLESS: Final[Mapping[type[Model], Mapping[str, tuple[str, ...]]]] = {
         _WORDS: ("name", "slug", "created_at", "suspended_reason"),
         _HOUSE: (
             "webhook_url", "sealed_webhook_secret", "unposted", "retention_days", "max_connections", "max_assignments",
-            "max_tokens", "max_sessions",
+            "max_tokens", "max_sessions", "members_own", "require_second_factor",
         ),
         "tokens are shortened when it is": ("max_token_days",),
     },
@@ -102,7 +102,7 @@ HARMLESS: Final[Mapping[type[Model], Mapping[str, tuple[str, ...]]]] = {
         _SIGNING_IN: ("server", "resource", "scopes", "missing_scopes", "step_ups", "renewable"),
         f"{_WITH}the generation": ("sealed", "renewed_at"),
         "it is about renewing": ("renew_at", "not_before", "failures", "lease", "lease_until"),
-        _WORDS: ("person", "ended_because"),
+        _WORDS: ("person", "ended_because", "account", "account_id", "account_before"),
     },
     Registration: {
         _SIGNING_IN: ("connection", "issuer", "redirect_uri", "sealed_secret", "auth_method", "secret_expires_at"),
@@ -112,7 +112,7 @@ HARMLESS: Final[Mapping[type[Model], Mapping[str, tuple[str, ...]]]] = {
     User: {
         _ACCOUNT: (
             "password", "last_login", "is_superuser", "username", "first_name", "last_name", "email", "is_staff",
-            "date_joined", "is_reviewer", "password_changed_at", "groups", "user_permissions",
+            "date_joined", "is_reviewer", "password_changed_at", "sessions_ended", "groups", "user_permissions",
         ),
     },
     Consent: {_NEVER: ("owner", "person", "given_at")},

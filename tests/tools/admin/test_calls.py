@@ -341,12 +341,12 @@ def test_the_start_page_names_the_calls_that_wait_for_an_admin(
     waiting: Call, acme: House, rival: House, signed_in: SignedIn
 ) -> None:
     page = text_of(signed_in(acme.admin), "/admin/")
-    assert "Waiting for you" in page
+    assert "Needs you" in page
     assert url(waiting) in page
     for other in (acme.member, acme.auditor, rival.admin):
-        assert "Waiting for you" not in text_of(signed_in(other), "/admin/")
+        assert "Needs you" not in text_of(signed_in(other), "/admin/")
     life.refuse(waiting, by="ada", reason="")
-    assert "Waiting for you" not in text_of(signed_in(acme.admin), "/admin/")
+    assert "Needs you" not in text_of(signed_in(acme.admin), "/admin/")
 
 
 def test_calls_are_filtered_by_their_new_states(acme: House, signed_in: SignedIn) -> None:

@@ -238,7 +238,7 @@ ANSWERS: dict[str, Any] = {
     ),
     "nothing": kinds.answers(202),
     "a compressed answer": kinds.answers(200, b"{}", content_encoding="gzip"),
-    "a stream with a wrong id": kinds.streams(b'data: {"jsonrpc":"2.0","id":0,"result":{}}\n\n', hold=True),
+    "a stream with a wrong id": kinds.streams(b'data: {"jsonrpc":"2.0","id":0,"result":{}}\n\n'),
     "a stream of no messages": kinds.streams(b"data: 5\n\n"),
 }
 

@@ -83,7 +83,7 @@ def test_an_approval_is_given_and_every_open_page_sees_the_call_succeed(
     bob.open(page_of(call))
     state(bob.page).to_have_text("Awaiting approval")
     ann.open("/admin/")
-    ann.page.get_by_role("link", name="orders__ship").click()
+    ann.page.get_by_role("link", name="orders__ship", exact=True).first.click()
     expect(ann.page.get_by_label("Arguments", exact=True)).to_contain_text("2026-0417")
     expect(ann.page.locator(".hints")).to_contain_text("may destroy")
     ann.shoot("approval", tmp_path)

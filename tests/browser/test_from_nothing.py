@@ -111,7 +111,7 @@ def assign(ada: Visitor) -> str:
     ada.open("/admin/")
     page.get_by_role("link", name="Open Nightly orders").click()
     page.get_by_role("button", name="Make a token").click()
-    return page.locator(".token code").first.inner_text()
+    return page.get_by_label("Token", exact=True).input_value()
 
 
 def call(base: str, tool: str, token: str) -> dict[str, Any]:

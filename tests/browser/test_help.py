@@ -53,5 +53,5 @@ def test_a_problem_and_the_admin_lead_into_the_middle_of_a_page(acme: House, vis
     page.get_by_role("link", name="Help", exact=True).click()
     page.get_by_role("link", name="Connect a server").click()
     page.get_by_role("navigation", name="Previous and next page").get_by_role("link").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Building custom connections")
+    expect(page.get_by_role("heading", level=1)).to_have_text("People and sign-in")
     assert ann.complaints == []

@@ -8,8 +8,8 @@ ONCE ?=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input --quiet
-# Tests wait for servers about as long as they compute: three of them keep two cores busy.
-WORKERS ?= 3
+# Tests wait for servers about as long as they compute: four of them keep two cores busy.
+WORKERS ?= 4
 # Where the environment says that Python shall keep no compiled modules, each of the many Pythons of a run, and pytest in
 # each of its workers, would compile every module anew: seconds of each.
 unexport PYTHONDONTWRITEBYTECODE

@@ -155,6 +155,8 @@ class _Watch:
             waiting = self._in_turn() if at_all else list(self.changed & self.waiting.keys())
             running = list(self.running.values()) if at_all else []
             self.changed.clear()
+            # Who comes while the rows are read may know a newer state than is read here.
+            waiters = [(call_id, waiter) for call_id in waiting for waiter in self.waiting.get(call_id, ())]
             steps = self._steps(running, loop.time())
             due = [run for run in running if loop.time() >= run.alive_after]
             alive = [(run.id, run.attempt) for run in due]
@@ -174,7 +176,7 @@ class _Watch:
             # Not of those that have ended since: their slots are free, and would be taken for nobody.
             slots = [run.slot for run in due if run.slot is not None and self.running.get(run.id) is run]
             await limits.renew(slots, lease=settings.CALL_LEASE)
-            self._notify_waiters(seen)
+            _notify_waiters(waiters, seen)
             for call_id in unwanted & self.running.keys():
                 self.running[call_id].interrupt(CallCancelled())
             self._pause(pausable, asking)
@@ -228,11 +230,12 @@ class _Watch:
                 run.step, run.lines, run.step_after = None, [], now + PROGRESS_EVERY
         return steps
 
-    def _notify_waiters(self, rows: dict[UUID, Seen]) -> None:
-        for call_id, seen in rows.items():
-            for waiter in self.waiting.get(call_id, ()):
-                if not waiter.seen.done() and waiter.enough(seen):
-                    waiter.seen.set_result(seen)
+
+def _notify_waiters(waiters: list[tuple[UUID, _Waiter]], rows: dict[UUID, Seen]) -> None:
+    for call_id, waiter in waiters:
+        seen = rows.get(call_id)
+        if seen is not None and not waiter.seen.done() and waiter.enough(seen):
+            waiter.seen.set_result(seen)
 
 
 _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()

@@ -11,7 +11,9 @@ import pytest
 
 from tools.calls import limits, watching
 from tools.calls.limits import Bounds, BreakerSignal
+from tools.calls.watching import Seen
 from tools.errors import LeaseLost
+from tools.models.call_states import CallState
 
 PATIENCE = 10.0  # seconds
 
@@ -24,16 +26,18 @@ class SlowRows:
         self.answered = threading.Event()
         self.asked_again = threading.Event()
         self.lost: set[Any] = set()
+        self.seen: dict[Any, Seen] = {}
 
     def __call__(
         self, _: Any, __: Any, ___: Any, alive: list[Any], ____: Any
     ) -> tuple[dict[Any, Any], set[Any], set[Any], set[Any]]:
+        seen = self.seen  # as it is when the look begins
         if alive:
             self.asked.set()
             assert self.answered.wait(PATIENCE)
         elif self.answered.is_set():
             self.asked_again.set()
-        return {}, set(), self.lost, set()
+        return seen, set(), self.lost, set()
 
     async def are_asked(self) -> None:
         assert await asyncio.to_thread(self.asked.wait, PATIENCE)
@@ -96,3 +100,17 @@ async def test_a_lease_that_an_earlier_attempt_lost_does_not_end_the_later(
         assert await asyncio.to_thread(rows.asked_again.wait, PATIENCE)
         assert second.interrupted is None
     await looked()
+
+
+async def test_what_was_read_before_somebody_came_is_no_news_to_them(rows: SlowRows) -> None:
+    call_id, before = uuid4(), Seen(CallState.INPUT_REQUIRED, 1, answered=False)
+    rows.seen = {call_id: before}
+    with watching.running(call_id, 1, seal=str):  # its heartbeat holds the look up
+        first = asyncio.ensure_future(watching.until(call_id, lambda _: True, PATIENCE))
+        await rows.are_asked()
+        second = asyncio.ensure_future(watching.until(call_id, lambda seen: not seen.answered, PATIENCE))
+        await asyncio.sleep(0)
+        rows.seen = {call_id: Seen(CallState.SUCCEEDED, 2, answered=False)}
+        rows.answered.set()
+        assert await first == before
+        assert await second == rows.seen[call_id]

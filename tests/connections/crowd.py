@@ -84,30 +84,7 @@ def work(connections: list[Connection], calls: int) -> Tenant:
         Probe(connection=row, outcome="passed", started_at=moment[number % 200], finished_at=now)
         for number, row in enumerate(connections)
     )
-    McpSession.objects.bulk_create(
-        McpSession(
-            tenant_id=row.tenant_id, connection=row, assignment=assignments[0], name=f"job-{number}", revision=1,
-            server_key=f"{row.pk}/1", opened_at=now, used_at=now, idle_until=now, sealed_session="x",
-        )
-        for number, row in enumerate(connections[:200])
-    )  # fmt: skip
-    StateMove.objects.bulk_create(
-        StateMove(
-            connection=row, at=now, of="reachability", was="unknown", state="reachable", lasted=timedelta(hours=1)
-        )
-        for row in connections
-    )
-    Notice.objects.bulk_create(
-        Notice(connection=row, reason="sign_in_ended", sentence="It has ended.", trouble="The mail server is away.")
-        for row in connections[::3]
-    )
-    bulletins = Bulletin.objects.bulk_create(
-        Bulletin(tenant=tenant, kind=kind, created_at=moment[0]) for tenant in tenants for kind in Kind
-    )
-    by_tenant = {row.tenant_id: row for row in connections}
-    Matter.objects.bulk_create(
-        Matter(connection=by_tenant[row.tenant_id], kind=row.kind, bulletin=row, resolved_at=now) for row in bulletins
-    )
+    _tell(connections, assignments[0], now)
     AuditEvent.objects.bulk_create(
         AuditEvent(
             tenant=busy if number % 2 else tenants[number % len(tenants)], actor=people[0].username,
@@ -125,6 +102,34 @@ def work(connections: list[Connection], calls: int) -> Tenant:
         batch_size=2_000,
     )
     return busy
+
+
+def _tell(connections: list[Connection], assignment: Assignment, now: datetime) -> None:
+    """Fill the lists of what connections remember and people are told."""
+    McpSession.objects.bulk_create(
+        McpSession(
+            tenant_id=row.tenant_id, connection=row, assignment=assignment, name=f"job-{number}", revision=1,
+            server_key=f"{row.pk}/1", opened_at=now, used_at=now, idle_until=now, sealed_session="x",
+        )
+        for number, row in enumerate(connections[:200])
+    )  # fmt: skip
+    StateMove.objects.bulk_create(
+        StateMove(
+            connection=row, at=now, of="reachability", was="unknown", state="reachable", lasted=timedelta(hours=1)
+        )
+        for row in connections
+    )
+    Notice.objects.bulk_create(
+        Notice(connection=row, reason="sign_in_ended", sentence="It has ended.", trouble="The mail server is away.")
+        for row in connections[::3]
+    )
+    bulletins = Bulletin.objects.bulk_create(
+        Bulletin(tenant=tenant, kind=kind, created_at=now) for tenant in Tenant.objects.all() for kind in Kind
+    )
+    by_tenant = {row.tenant_id: row for row in connections}
+    Matter.objects.bulk_create(
+        Matter(connection=by_tenant[row.tenant_id], kind=row.kind, bulletin=row, resolved_at=now) for row in bulletins
+    )
 
 
 def _call(now: datetime, number: int, connection: Connection) -> Call:

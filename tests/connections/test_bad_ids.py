@@ -9,10 +9,12 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model
 from django.test import Client, RequestFactory
+from redis import Redis
 
 from connections import lookups
 from connections.models import AuditEvent, Connection, User
@@ -50,6 +52,13 @@ def status(client: Client, path: str, sent: dict[str, Any] | None = None) -> int
     """The status of an answer; a fault in the database does not spoil the questions that follow."""
     with oracles.undone():
         return client.get(path).status_code if sent is None else client.post(path, sent).status_code
+
+
+def nobody_has_tried_yet() -> None:
+    """Empty the buckets: a button that is refused for a while says nothing of what it was sent."""
+    with Redis.from_url(settings.REDIS_URL) as client:
+        if keys := list(client.scan_iter("duvo:throttle:*")):
+            client.delete(*keys)
 
 
 def with_ids() -> list[str]:
@@ -146,11 +155,13 @@ def test_a_value_behind_a_button_that_can_be_none_is_told_so(
     client = Client(raise_request_exception=False)
     client.force_login(superuser if name in OF_STAFF else acme.admin)
     path, data = button(name, estate)
+    if name == "connections_connection_disconnect":  # only there has somebody something of their own
+        Connection.objects.filter(pk=estate.connection.pk).update(sharing="personal", authorization="api_key")
     for field in {*data, "digest", "mark", "idle_timeout", "expires_on", "reason"}:
         for value in ["a\0b", "9" * 400, FAR[1]]:
             sent = {**data, field: value}
-            # 403 where the button is not for this connection, 429 where mails are not sent that often.
-            assert status(client, path, sent) in {200, 302, 403, 404, 429}, f"{name} {field} {value[:9]!r}"
+            nobody_has_tried_yet()
+            assert status(client, path, sent) in {200, 302, 404}, f"{name} {field} {value[:9]!r}"
 
 
 def test_a_target_that_is_refused_leads_to_the_start_page(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
+from uuid import UUID
 
 from django.db import connection, connections
 from django.db.backends.signals import connection_created
+
+from tools.calls.ledger.postgresql import Line
+from tools.calls.ledger.rows import Entry
 
 BLOCKED = 0.15  # seconds after which a deletion is taken to wait for the story's own transaction
 
@@ -25,13 +31,17 @@ class Deleter:
         self._waiting: threading.Thread | None = None
 
     def __call__(self, execute: Callable[..., Any], *statement: Any) -> Any:
+        self.count(in_transaction=statement[-1]["connection"].in_atomic_block)
+        return execute(*statement)
+
+    def count(self, *, in_transaction: bool) -> None:
+        """Note that a statement is about to be sent, and delete if it is the one."""
         with self._one:
             self._left -= 1
             mine = self._left == 0
         if mine:
             self.reached = True
-            self._act(in_transaction=statement[-1]["connection"].in_atomic_block)
-        return execute(*statement)
+            self._act(in_transaction=in_transaction)
 
     def _act(self, *, in_transaction: bool) -> None:
         if in_transaction and connection.vendor == "sqlite":  # which has one writer: nothing can come between
@@ -56,9 +66,14 @@ class Deleter:
 
 @contextmanager
 def deleting_before(number: int, delete: Callable[[], Any]) -> Iterator[Deleter]:
-    """Watch the statements of every thread whose connection is opened inside, and of this one."""
+    """Watch the statements of every thread whose connection is opened inside, of this one, and of the ledger."""
     deleter = Deleter(number, delete)
     watched = []
+    write = Line.commit  # on an asynchronous connection, of which Django knows nothing
+
+    async def commit(line: Line, entries: Sequence[Entry]) -> set[UUID]:
+        await asyncio.to_thread(deleter.count, in_transaction=False)
+        return await write(line, entries)
 
     def watch(connection: Any, **_: Any) -> None:
         own = threading.current_thread() is deleter._waiting  # the deletion's own statements
@@ -69,7 +84,8 @@ def deleting_before(number: int, delete: Callable[[], Any]) -> Iterator[Deleter]
     connection_created.connect(watch, weak=False)
     watch(connection)
     try:
-        yield deleter
+        with patch.object(Line, "commit", commit):
+            yield deleter
     finally:
         connection_created.disconnect(watch)
         for one in watched:

@@ -18,6 +18,8 @@ register = template.Library()
 @register.inclusion_tag("admin/tools/first_steps.html", takes_context=True)
 def first_steps(context: dict[str, Any]) -> dict[str, Any]:
     """Show an admin what is still to do until the first call of their organization; nothing from then on."""
+    if getattr(context.get("week"), "calls", 0):  # of the organization that is shown
+        return {}
     request: HttpRequest = context["request"]
     mine = [tenant for tenant, role in person(request).roles.items() if role == Role.ADMIN]
     tenant = _new_among(mine) if mine else None

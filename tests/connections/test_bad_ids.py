@@ -9,15 +9,14 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model
 from django.test import Client, RequestFactory
-from redis import Redis
 
 from connections import lookups
 from connections.models import AuditEvent, Connection, User
+from tests import tries
 from tests.conftest import House
 from tests.connections import oracles
 from tests.connections.estate import Estate, body, never_was, rows
@@ -52,13 +51,6 @@ def status(client: Client, path: str, sent: dict[str, Any] | None = None) -> int
     """The status of an answer; a fault in the database does not spoil the questions that follow."""
     with oracles.undone():
         return client.get(path).status_code if sent is None else client.post(path, sent).status_code
-
-
-def nobody_has_tried_yet() -> None:
-    """Empty the buckets: a button that is refused for a while says nothing of what it was sent."""
-    with Redis.from_url(settings.REDIS_URL) as client:
-        if keys := list(client.scan_iter("duvo:throttle:*")):
-            client.delete(*keys)
 
 
 def with_ids() -> list[str]:
@@ -160,7 +152,7 @@ def test_a_value_behind_a_button_that_can_be_none_is_told_so(
     for field in {*data, "digest", "mark", "idle_timeout", "expires_on", "reason"}:
         for value in ["a\0b", "9" * 400, FAR[1]]:
             sent = {**data, field: value}
-            nobody_has_tried_yet()
+            tries.forget()  # refused for a while, it would say nothing of what it was sent
             assert status(client, path, sent) in {200, 302, 404}, f"{name} {field} {value[:9]!r}"
 
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import redis
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.test import Client
 
@@ -17,6 +16,7 @@ from connections.errors import TooBusy
 from connections.models import AuditEvent, User
 from connections.throttle import Bucket
 from tests.conftest import PASSWORD, House
+from tests.tries import forget
 
 pytestmark = pytest.mark.smoke
 
@@ -30,17 +30,10 @@ def _no_tries_yet(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     for name in ("OF_BOTH", "OF_ADDRESS", "OF_ACCOUNT", "OF_BROWSER", "OF_SIGN_INS", "OF_PERSON"):
         monkeypatch.setattr(passwords, name, (getattr(passwords, name)[0], 1 / 1000))
 
-    address = settings.REDIS_URL
-
-    def forget() -> None:
-        throttle._local.clear()
-        with redis.Redis.from_url(address) as client:
-            if keys := client.keys("duvo:throttle:*"):
-                client.delete(*keys)
-
-    forget()
+    address = settings.REDIS_URL  # the test may name another
+    forget(address)
     yield
-    forget()
+    forget(address)
 
 
 def enter(name: str, password: str, *, address: str = "198.51.100.7", browser: Client | None = None) -> Any:

@@ -6,22 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 
-from connections import throttle
+from tests import tries
 
 
 @pytest.fixture(autouse=True)
 def _no_tries_yet(settings: Any) -> Iterator[None]:
     """Buckets of the tests before are full again."""
-    address = settings.REDIS_URL
-
-    def forget() -> None:
-        throttle._local.clear()
-        with redis.Redis.from_url(address) as client:
-            if keys := client.keys("duvo:throttle:*"):
-                client.delete(*keys)
-
-    forget()
+    address = settings.REDIS_URL  # the test may name another
+    tries.forget(address)
     yield
-    forget()
+    tries.forget(address)

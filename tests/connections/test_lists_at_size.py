@@ -120,3 +120,11 @@ def test_staff_see_the_newest_trouble_first_and_find_by_organization(
     member = signed_in(User.objects.get(pk=acme.admin.pk))
     assert names(listed(member, LIST)) == ["Server 0000", "Server 0003", "Server 0006", "Server 0009"]
     assert names(listed(member, f"{LIST}?q=company+000")) == []
+
+
+def test_filters_are_called_as_people_call_them(acme: House, signed_in: SignedIn) -> None:
+    client = signed_in(acme.admin)
+    for page in ("connections/auditevent", "tools/call", "tools/probe"):
+        text = client.get(f"/admin/{page}/").content.decode()
+        assert "By time" in text, page
+        assert not re.search(r"By (at|created at|started at)\b", text), page

@@ -1,0 +1,15 @@
+"""The words of people in the place of those of a table."""
+
+from __future__ import annotations
+
+from django import template
+
+_WORDS = {"at": "time", "created at": "time", "started at": "time"}
+
+register = template.Library()
+
+
+@register.filter
+def in_words(column: str) -> str:
+    """Return what a filter of this column is called."""
+    return _WORDS.get(column, column)

@@ -191,7 +191,7 @@ class Call(models.Model):
         ordering = ["-created_at", "-id"]
         indexes = [
             models.Index(fields=["tenant", "-created_at"], name="call_by_tenant"),
-            models.Index(fields=["assignment", "-created_at", "-id"], name="call_by_assignment"),
+            models.Index(fields=["assignment", "-created_at"], name="call_of_assignment"),
             models.Index(fields=["lease_until"], name="call_open", condition=Q(finished_at__isnull=True)),
             models.Index(
                 fields=["cancel_requested_at"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,16 @@ def test_the_translations_that_the_image_lacks_are_not_used() -> None:
 
 def services() -> dict[str, dict[str, Any]]:
     return dict(yaml.safe_load((stack.BASE_DIR / "compose.yaml").read_text())["services"])
+
+
+def test_every_image_is_named_by_its_digest() -> None:
+    files = {name: (stack.BASE_DIR / name).read_text() for name in ("Dockerfile", "compose.yaml")}
+    named = {name: set(re.findall(r"_IMAGE(?:=|:-)(\S+?)[\n}]", text)) for name, text in files.items()}
+    assert {image.partition("@")[0] for image in named["compose.yaml"]} == {
+        "python:3.11-slim", "postgres:18", "valkey/valkey:9",
+    }  # fmt: skip
+    assert all(re.search("@sha256:[0-9a-f]{64}$", image) for images in named.values() for image in images)
+    assert named["Dockerfile"] < named["compose.yaml"], "both build from the same"
 
 
 @pytest.mark.parametrize("name", services())

@@ -295,7 +295,7 @@ async def test_every_row_is_looked_up_by_its_id(shop: Shop) -> None:
             " FROM tools_call AS one, generate_series(1, 3000)"
         )
         await connected.execute("ANALYZE tools_call")  # its lock keeps autovacuum from counting, too
-        explained = await connected.execute(f"EXPLAIN {write}", ("[]", "[]", [uuid4() for _ in range(20)]))
+        explained = await connected.execute(f"EXPLAIN {write}", ("[]", [], "[]", [], [uuid4() for _ in range(20)]))
         plan = "\n".join(line for (line,) in await explained.fetchall())
         await connected.execute("ROLLBACK")
     finally:

@@ -27,23 +27,28 @@ def _type(name: str) -> str:
     return "uuid" if name == "id" or (name.endswith("_id") and name != "request_id") else "text"
 
 
-_TYPES: Final = {name: _type(name) for name in (*COLUMNS, "version")}
+_SEALED: Final = "sealed_arguments"
+_TYPES: Final = {name: _type(name) for name in (*COLUMNS, "version") if name != _SEALED}
 _LONGEST: Final = 60.0  # seconds of a statement where the settings set no limit
 _LONGER: Final = 5.0
 _OUTCOME: Final = {
-    "id": "uuid", "attempt": "int", "state": "text", "sealed": "text", "error_code": "text", "error_sentence": "text",
+    "id": "uuid", "attempt": "int", "state": "text", "error_code": "text", "error_sentence": "text",
     "finished_at": "timestamptz",
 }  # fmt: skip
 
 
-def _rows(types: dict[str, str]) -> str:
-    return f"json_to_recordset(%s::json) AS r({', '.join(f'{name} {type_}' for name, type_ in types.items())})"
+def _rows(types: dict[str, str], sealed: str) -> str:
+    """Return the rows of two parameters, what is small as JSON and what is sealed as an array: it may be megabytes."""
+    small = ", ".join(f"{name} {type_}" for name, type_ in types.items())
+    return (
+        f"ROWS FROM (json_to_recordset(%s::json) AS ({small}), unnest(%b::text[])) AS r({', '.join(types)}, {sealed})"
+    )
 
 
 def _opened(*, sign_ins: bool) -> str:
     return f"""opened AS (
         {OPEN} {", ".join(f"r.{name}" for name in COLUMNS)}, {", ".join(FIXED.values())}
-        FROM {_rows(_TYPES)}
+        FROM {_rows(_TYPES, _SEALED)}
         WHERE {versions.still_so(lambda name: f"r.{name}", sign_ins=sign_ins)} {UNLESS_THERE} RETURNING id
     )"""
 
@@ -51,7 +56,7 @@ def _opened(*, sign_ins: bool) -> str:
 _ENDED: Final = f"""ended AS (
     UPDATE tools_call SET state = r.state, sealed_result = r.sealed, error_code = r.error_code,
         error_sentence = r.error_sentence, finished_at = r.finished_at, {ENDED}
-    FROM {_rows(_OUTCOME)}
+    FROM {_rows(_OUTCOME, "sealed")}
     WHERE tools_call.id = ANY(%s::uuid[]) AND tools_call.id = r.id AND tools_call.attempts = r.attempt
         AND tools_call.{IS_OPEN}
     RETURNING tools_call.id
@@ -95,12 +100,16 @@ class Line:
         Raises Django's errors, NotConnected among them.
         """
         openings = [values_of(one.row, one.sealed) for one in entries if isinstance(one.row, Opening)]
-        outcomes = [_values_of(one.row, one.sealed) for one in entries if isinstance(one.row, Outcome)]
+        outcomes = [_values_of(one.row) for one in entries if isinstance(one.row, Outcome)]
         sign_ins = any(versions.has_sign_in(opening["version"]) for opening in openings)
         write = statement(opens=bool(openings), ends=bool(outcomes), sign_ins=sign_ins)
-        values: list[Any] = [orjson.dumps(openings).decode()] if openings else []
+        values: list[Any] = []
+        if openings:
+            sealed = [opening.pop(_SEALED) for opening in openings]
+            values += [orjson.dumps(openings).decode(), sealed]
         if outcomes:
-            values += [orjson.dumps(outcomes).decode(), [outcome["id"] for outcome in outcomes]]
+            sealed = [one.sealed for one in entries if isinstance(one.row, Outcome)]
+            values += [orjson.dumps(outcomes).decode(), sealed, [outcome["id"] for outcome in outcomes]]
         line = await self._connected()
         patience = asyncio.get_running_loop().call_later(_patience(), _cut, line)
         try:
@@ -142,8 +151,8 @@ def _cut(line: psycopg.AsyncConnection[Any]) -> None:
         wire.shutdown(socket.SHUT_RDWR)
 
 
-def _values_of(row: Outcome, sealed: str) -> dict[str, Any]:
+def _values_of(row: Outcome) -> dict[str, Any]:
     return {
-        "id": row.id, "attempt": row.attempt, "state": row.state, "sealed": sealed, "error_code": row.error_code,
+        "id": row.id, "attempt": row.attempt, "state": row.state, "error_code": row.error_code,
         "error_sentence": row.error_sentence, "finished_at": row.finished_at,
     }  # fmt: skip

@@ -68,7 +68,8 @@ def advice(key: Key) -> str:
         return "Seals what is new."
     if key.still_seals:
         first = ", ".join(sorted({str(holder) for holder in key.still_seals}))
-        return f"May not be dropped yet: it still seals what is new in {first}."
+        gone = f"who has been stopped is counted for {key_holders.AT_WORK:.0f} seconds more"
+        return f"May not be dropped yet: it still seals what is new in {first} ({gone})."
     if key.sealed:
         return "May be put first if it is newer. May not be dropped before `manage.py rotate_seals` has run."
     return "May be put first if it is newer, or dropped if it is older: nothing is sealed with it."

@@ -79,7 +79,7 @@ class Challenged(McpError):
 
 
 class Unauthorized(Challenged):
-    """The server asks for a sign-in or refuses the credential (401)."""
+    """The server asks for a sign-in or refuses the credential (HTTP 401)."""
 
     code = "unauthorized"
 
@@ -92,7 +92,7 @@ class Forbidden(Challenged):
 
 
 class RateLimited(McpError):
-    """The server asks to slow down (429)."""
+    """The server asks us to slow down (HTTP 429)."""
 
     code = "rate_limited"
     status = 429

@@ -46,6 +46,8 @@ class User(AbstractUser):
     )
     password_changed_at = models.DateTimeField(null=True, editable=False)  # older API tokens are not valid
     sessions_ended = models.PositiveIntegerField(default=0, db_default=0, editable=False)  # how often all at once
+    # Not so of an account made by a link that an admin handed over: anybody may have opened it.
+    address_proved = models.BooleanField(default=True, db_default=True, editable=False)
 
     @property
     def sees_every_organization(self) -> bool:
@@ -88,6 +90,17 @@ class User(AbstractUser):
         """Those of the user's tenants in which they may have assignments of their own although they are no admin."""
         mine = (one for one in self.belongs_to if one.members_own and one.suspended_at is None)
         return [one.tenant for one in mine if self.roles.get(one.tenant) == Role.MEMBER]
+
+    def prove_address(self) -> bool:
+        """Note that the person was reached by mail; return whether nobody knew so far whose the address is.
+
+        The mail shows nothing of an address to sign in with that is another one.
+        """
+        if self.address_proved or self.email.casefold() != self.username.casefold():
+            return False
+        self.address_proved = True
+        self.save(update_fields=["address_proved"])
+        return True
 
     def end_sessions(self) -> None:
         """Sign the person out of every browser at once."""

@@ -155,6 +155,12 @@ def _person(company: Company, identity: Identity) -> User:
         membership = Membership.objects.filter(user=user, tenant=company.tenant).first()
         if membership is None and known is not None and known.blocked_at is not None:
             raise NotThisWay("You were removed from this organization. An admin can invite you again.", code="removed")
+        if known is None and membership is None and not user.address_proved:
+            raise NotThisWay(
+                "There is an account with your address, and nobody has shown that it is yours. Ask the staff of the "
+                "platform to remove it, or have a new password mailed to you.",
+                code="unproved_address",
+            )
         if known is None:
             CompanyIdentity.objects.create(company=company, subject=identity.subject, user=user)
         if membership is None:

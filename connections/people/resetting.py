@@ -133,4 +133,5 @@ def take_address(user: User, email: str, request: HttpRequest) -> None:
     """Make it the person's address."""
     user.email = email
     user.save(update_fields=["email"])
+    user.prove_address()
     record(user, "user.email_changed", user, request)

@@ -19,7 +19,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from connections.models import Invitation, Membership, User
-from connections.people import inviting, resetting, starting
+from connections.people import inviting, resetting, second_factor, starting
 from connections.people.account import frame
 from connections.people.forms import ForgottenForm, FoundForm, JoinForm, NewPasswordForm
 from connections.people.inviting import Door, LinkIsOver, Standing
@@ -92,6 +92,8 @@ def new_password(request: HttpRequest) -> HttpResponse:
     form = NewPasswordForm(request.POST or None, user=user)
     if request.method == "POST" and form.is_valid():
         form.set_password_and_save(user)
+        if user.prove_address():  # who made the account without having the mailbox may have left a second factor
+            second_factor.take_away(user)
         messages.success(request, "Your password is the new one. Every browser has to sign in again.")
         return redirect("admin:login")
     return render(request, "people/new_password.html", frame("A new password") | {"form": form, "person": user})
@@ -112,6 +114,7 @@ def _join_as_new(request: HttpRequest, door: Door, invitation: Invitation) -> Ht
     if request.method != "POST" or not form.is_valid():
         return _page(request, door, form=form)
     person = form.person_with_password()  # half a second, before the transaction begins
+    person.address_proved = invitation.mailed_at is not None
     try:
         with transaction.atomic():
             person.save()

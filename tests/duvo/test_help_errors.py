@@ -34,7 +34,7 @@ NEVER = {
     # Of signing in with one's company: People and sign-in has them.
     *("provider_fault", "configuration_incomplete", "not_answered", "no_id_token", "bad_signature", "no_address"),
     *("other_issuer", "other_browser", "other_sender", "other_domain", "not_let_in", "not_this_way"),
-    *("staff", "deactivated", "removed"),
+    *("staff", "deactivated", "removed", "unproved_address"),
     "channel_not_told",
     "webhook_not_taken",  # the notice says it
     *("upstream_challenged", "upstream_mcp_error"),  # kinds of errors

@@ -112,7 +112,8 @@ HARMLESS: Final[Mapping[type[Model], Mapping[str, tuple[str, ...]]]] = {
     User: {
         _ACCOUNT: (
             "password", "last_login", "is_superuser", "username", "first_name", "last_name", "email", "is_staff",
-            "date_joined", "is_reviewer", "password_changed_at", "sessions_ended", "groups", "user_permissions",
+            "date_joined", "is_reviewer", "password_changed_at", "address_proved", "sessions_ended", "groups",
+            "user_permissions",
         ),
     },
     Consent: {_NEVER: ("owner", "person", "given_at")},

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
+from allauth.mfa.models import Authenticator
 from django.test import Client
 
 from connections.models import AuditEvent, Company, CompanyIdentity, MailDomain, Membership, User
-from connections.people import company, company_pages
+from connections.people import company, company_pages, resetting
 from tests.conftest import PASSWORD, House
-from tests.connections.people.links import heading
+from tests.connections.people.links import NEW, heading, invite
 from tests.connections.people.test_second_factor import code, set_up
 from tests.loopback import NO_TLS
 from tests.servers.openid import CLIENT, SECRET, OpenIdProvider
@@ -163,6 +166,40 @@ def test_staff_and_the_deactivated_and_the_removed_do_not_come_in(
     again = Client()
     again.get(go(again))
     assert is_in(again)
+
+
+def test_an_account_that_a_stranger_made_for_an_address_is_not_joined(
+    acme: House, rival: House, provider: OpenIdProvider, signed_in: SignedIn, settings: Any
+) -> None:
+    """Rival's admin invites Bea of acme, takes the link that was to be handed over, and waits for her with a password.
+
+    So it is where no mail is sent; a mailed link shows whose the address is.
+    """
+    settings.EMAIL_BACKEND = settings.NO_MAIL
+    answer: Any = invite(signed_in(rival.admin), BEA, "member")
+    link = re.search(r"/join/\?key=[\w-]+", answer.content.decode())
+    assert link, answer.content.decode()
+    mallory = Client()
+    mallory.post(link[0], NEW)
+    assert is_in(mallory)
+    set_up(mallory)
+    browser = Client()
+    assert refused(browser.get(go(browser))) == "unproved_address"
+    assert not acme.tenant.memberships.filter(user__email=BEA).exists()
+    assert refused(browser.get(go(browser))) == "unproved_address", "not at the second try either"
+    bea = User.objects.get(email=BEA)
+    prove(bea, Client())
+    browser.get(go(browser))
+    assert is_in(browser)
+    assert not Authenticator.objects.exists(), "Mallory's second factor would be asked of Bea"
+    assert not is_in(mallory), "a new password ends the browsers that knew the old one"
+
+
+def prove(user: User, browser: Client) -> None:
+    """Set a new password by a link that only the mailbox has."""
+    path = f"/account/new-password/?{urlencode({'key': resetting.key_of(user)})}"
+    answer = browser.post(path, {"password1": "another correct horse", "password2": "another correct horse"})
+    assert answer.status_code == 302, answer.content.decode()
 
 
 def test_an_address_of_no_company_is_told_so(acme: House, provider: OpenIdProvider) -> None:

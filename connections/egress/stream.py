@@ -196,7 +196,9 @@ class Stream(httpcore2.AsyncNetworkStream):
             transport = await asyncio.get_running_loop().start_tls(
                 wire.transport, wire, ssl_context, server_hostname=server_hostname, ssl_handshake_timeout=timeout
             )
-            if transport is None:  # the peer disconnected right after the handshake
+            # The peer disconnected, or bytes came before the handshake's end: anybody on the way can have sent those,
+            # and they would be taken for the answer to the first request.
+            if transport is None or wire.readable:
                 raise ConnectionResetError
         except OSError as error:  # SSLError is one
             wire.transport.abort()

@@ -6,9 +6,11 @@ import os
 import select
 import socket
 import ssl
+import threading
+import time
 import zlib
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -483,6 +485,40 @@ async def test_a_port_that_speaks_plain_http_is_named_when_https_was_asked_for()
         with pytest.raises(egress.Unreachable) as failure:
             await egress.reach(f"https://mcp.acme.example:{listener.port}/", resolver=loopback)
     assert failure.value.sentence == "The server does not speak TLS on this port. Check the port in the URL."
+
+
+def test_what_was_planted_before_tls_is_never_taken_for_an_answer(authority: Authority) -> None:
+    secured = authority.server("mcp.acme.example")
+
+    def plant(server: socket.socket) -> None:
+        """Speak before TLS, as somebody on the way can, and then let the handshake pass."""
+        peer, _ = server.accept()
+        with suppress(OSError), peer:
+            peer.sendall(OK.replace(b"ok", b"NO"))
+            with secured.wrap_socket(peer, server_side=True) as tls:
+                tls.recv(10_000)
+                tls.sendall(OK)
+
+    async def fetched(port: int) -> bytes:
+        async def keep_the_loop_busy() -> None:
+            while True:
+                time.sleep(0.02)  # noqa: ASYNC251 - what is planted arrives meanwhile
+                await asyncio.sleep(0)
+
+        busy = asyncio.create_task(keep_the_loop_busy())
+        try:
+            url = f"https://mcp.acme.example:{port}/"
+            return (await egress.fetch("GET", url, through=egress.GuardedPool(resolver=loopback))).body
+        finally:
+            busy.cancel()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        planting = threading.Thread(target=plant, args=(server,))
+        planting.start()
+        with pytest.raises(egress.Unreachable) as failure:
+            egress.run(fetched(server.getsockname()[1]))
+        planting.join()
+    assert (failure.value.code, failure.value.sent) == ("no_tls", False)
 
 
 async def test_old_tls_is_not_spoken(authority: Authority) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, cast
+from typing import Any
 
 import httpcore2
 import httpx2
 
 from connections.egress import decoding, urls
-from connections.egress.pool import GuardedPool, explained, pool
+from connections.egress.connection import Response
+from connections.egress.pool import GuardedPool, pool
+from connections.egress.request import Request
 from connections.errors import AnswerRefused, Unreachable
 
 USER_AGENT = "Duvo-Connections/0.1"
@@ -23,17 +25,21 @@ _MOST_COMPRESSED = 2 * 1024 * 1024  # bytes of a compressed body; who reads it c
 
 
 class Body(httpx2.AsyncByteStream):
-    """A request's body that knows whether it was read: before that no byte of the request has been sent."""
+    """A whole body that knows whether it was `sent`: before that no byte of the request has left."""
 
     def __init__(self, content: bytes) -> None:
         """Take the whole body."""
-        self._content = content
-        self.sent = False
+        self.content = content
+        self.carrier: Request | None = None
+
+    @property
+    def sent(self) -> bool:
+        """Whether a byte of its request may have left."""
+        return self.carrier is not None and self.carrier.sent
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body, once per try."""
-        self.sent = True
-        yield self._content
+        """Yield the body."""
+        yield self.content
 
 
 class Transport(httpx2.AsyncBaseTransport):
@@ -47,41 +53,27 @@ class Transport(httpx2.AsyncBaseTransport):
         """Check the URL of this hop and send; an answer that is compressed against our wish is read all the same."""
         url = httpcore2.URL(urls.check_hop(str(request.url)))
         request.headers["accept-encoding"] = "identity"
-        content = cast("AsyncIterable[bytes]", request.stream)  # an asynchronous client makes no other
-        with explained():
-            answer = await (self._pool or pool()).handle_async_request(
-                httpcore2.Request(
-                    request.method,
-                    url,
-                    headers=request.headers.raw,
-                    content=content,
-                    extensions=request.extensions,
-                )
-            )
-        coding = dict(_lower(answer.headers)).get(b"content-encoding", b"")
+        body = request.stream
+        content = await request.aread()
+        carrier = Request(request.method.encode(), url, request.headers.raw, content, request.extensions)
+        if isinstance(body, Body):
+            body.carrier = carrier
+        answer = await (self._pool or pool()).handle_async_request(carrier)
+        coding = dict(answer.headers).get(b"content-encoding", b"")
         try:
             stream = _AnswerStream(answer, coding)
         except AnswerRefused:
             await answer.aclose()
             raise
         # What is read is neither compressed nor as long as it was.
-        headers = [pair for pair in _lower(answer.headers) if not coding or pair[0] not in _OF_COMPRESSED]
-        return httpx2.Response(answer.status, headers=headers, stream=stream, extensions=answer.extensions)
-
-
-def _lower(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower(), value) for name, value in headers]
+        headers = [pair for pair in answer.headers if not coding or pair[0] not in _OF_COMPRESSED]
+        return httpx2.Response(answer.status, headers=headers, stream=stream)
 
 
 class _AnswerStream(httpx2.AsyncByteStream):
-    def __init__(self, answer: httpcore2.Response, coding: bytes) -> None:
+    def __init__(self, answer: Response, coding: bytes) -> None:
         self._answer = answer
-        self._plain = decoding.plain(self._chunks(), coding, _MOST_COMPRESSED)
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        with explained():
-            async for chunk in self._answer.aiter_stream():
-                yield chunk
+        self._plain = decoding.plain(answer, coding, _MOST_COMPRESSED)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._plain:

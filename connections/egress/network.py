@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,10 +19,10 @@ from pathlib import Path
 import httpcore2
 from django.conf import settings
 
-from connections.egress import addresses, loop, urls
+from connections.egress import addresses, handshakes, loop, urls
 from connections.egress.names import system_resolver
 from connections.egress.record import note
-from connections.egress.stream import Stream, Wire
+from connections.egress.wire import Wire
 from connections.errors import Refused, Unreachable
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
@@ -86,24 +86,21 @@ def _permitted(found: list[str], port: int, *, https: bool) -> list[str]:
 # --- sockets --------------------------------------------------------------------------------------------------------
 
 
-class PinnedBackend(httpcore2.AsyncNetworkBackend):
+class PinnedBackend:
     """Connects only to addresses that were checked right before; raises Refused or Unreachable, nothing sent."""
 
     def __init__(self, *, https: bool, resolver: Resolver = system_resolver) -> None:
-        """Take whether TLS will follow (without it only opened networks are reached) and who resolves names."""
+        """Take whether TLS follows (without it only opened networks are reached) and who resolves names."""
         self._https = https
         self._resolver = resolver
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the interface of httpcore2
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> Stream:
-        """Resolve the host once, check every address, connect to the first that answers."""
-        deadline = time.monotonic() + (CONNECT_TIMEOUT if timeout is None else timeout)
+    async def connect(self, host: str, port: int, seconds: float | None = None) -> Wire:
+        """Resolve the host once, check every address, connect to the first that answers, and speak TLS with it.
+
+        So many seconds may pass for names and TCP, and again for TLS.
+        """
+        seconds = CONNECT_TIMEOUT if seconds is None else seconds
+        deadline = time.monotonic() + seconds
         host = host.strip("[]")
         found = await self._resolve(host, port, deadline)
         started = time.monotonic()
@@ -113,7 +110,9 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
             note("tcp", error.sentence, started=started, code=error.code, addresses=tuple(found))
             raise
         note("tcp", f"Connected to {address} port {port}.", started=started, addresses=(address,))
-        return Stream(wire)
+        if self._https:
+            await _secure(wire, host, seconds)
+        return wire
 
     async def _resolve(self, host: str, port: int, deadline: float) -> list[str]:
         started = time.monotonic()
@@ -127,13 +126,9 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
         note("dns", f"{host} is {', '.join(found)}.", started=started, addresses=tuple(found))
         return found
 
-    async def connect_unix_socket(self, *_: object, **__: object) -> Stream:
+    async def connect_unix_socket(self, *_: object, **__: object) -> Wire:
         """Refuse: no URL leads to a socket file."""
         raise urls.refused("scheme_forbidden")
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait; httpcore2 asks for it between retries."""
-        await asyncio.sleep(seconds)
 
 
 async def _connect_to_any(found: list[str], port: int, deadline: float) -> tuple[Wire, str]:
@@ -167,17 +162,40 @@ def tls_context() -> ssl.SSLContext:
 def _tls_context(ca_file: Path | str | None) -> ssl.SSLContext:
     context = httpcore2.default_ssl_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
     if ca_file:
         context.load_verify_locations(ca_file)
     return context
 
 
+async def _secure(wire: Wire, host: str, seconds: float) -> None:
+    """Secure a connection and check the certificate against the host name; raises Unreachable, nothing sent."""
+    started = time.monotonic()
+    address = wire.transport.get_extra_info("peername")
+    try:
+        transport = await asyncio.get_running_loop().start_tls(
+            wire.transport, wire, tls_context(), server_hostname=host, ssl_handshake_timeout=seconds
+        )
+        # The peer disconnected, or bytes came before the handshake's end: anybody on the way can have sent those,
+        # and they would be taken for the answer to the first request.
+        if transport is None or wire.ended or wire.unasked:
+            raise ConnectionResetError
+    except OSError as error:  # SSLError is one
+        wire.close()
+        # What came before the handshake was kept by the wire: no TLS server speaks first.
+        failure = handshakes.of_greeting(wire.unasked) or handshakes.judge(error)
+        failure = await handshakes.look_again(failure, error, address, host)
+        note("tls", failure.sentence, started=started, code=failure.code)
+        raise Unreachable(failure.sentence, code=failure.code) from error
+    wire.transport = transport
+    version = transport.get_extra_info("ssl_object").version() or ""
+    note("tls", f"The certificate is valid for {host} ({version}).", started=started, tls_version=version)
+
+
 async def reach(url: str, *, resolver: Resolver = system_resolver) -> None:
     """Do DNS, TCP and TLS of a URL and disconnect; raises Refused or Unreachable. `observe()` collects the stages."""
     origin = httpcore2.URL(urls.check_hop(url)).origin
-    https = origin.scheme == b"https"
-    host = origin.host.decode()
-    stream = await PinnedBackend(https=https, resolver=resolver).connect_tcp(host, origin.port)
-    if https:
-        await stream.start_tls(tls_context(), host, CONNECT_TIMEOUT)
-    await stream.aclose()
+    wire = await PinnedBackend(https=origin.scheme == b"https", resolver=resolver).connect(
+        origin.host.decode(), origin.port
+    )
+    wire.close()

@@ -16,8 +16,6 @@ from itertools import pairwise
 from typing import Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-import httpcore2
-
 from connections.egress.urls import PLACE, SECRET_VALUE, is_secret_member
 
 __all__ = [
@@ -35,6 +33,7 @@ __all__ = [
     "with_place",
     "without",
 ]
+Headers = list[tuple[bytes, bytes]]
 _PLACES = (b"{secret}", b"%7Bsecret%7D")  # as written, and as `check_hop` escapes it
 _ESCAPED_PLACE = re.compile(r"%7Bsecret%7D", re.IGNORECASE)
 _HIDDEN = "…"  # in the place of a part of a path that may be a credential
@@ -92,25 +91,13 @@ def filled(url: str, secret: str) -> str:
     return url.replace(PLACE, secret)
 
 
-def addressed(request: httpcore2.Request) -> httpcore2.Request:
-    """Return the request with the secret among its headers in the place of its address; others as they are."""
-    target = request.url.target
+def addressed(target: bytes, headers: Headers) -> tuple[bytes, Headers]:
+    """Return target and headers of a request with the secret among them in its place; others as they are."""
     place = next((place for place in _PLACES if place in target), None)
-    if place is None:
-        return request
-    secret = next((value for name, value in request.headers if name == _PLACES[0]), None)
-    if secret is None:
-        return request
-    url = httpcore2.URL(
-        scheme=request.url.scheme,
-        host=request.url.host,
-        port=request.url.port,
-        target=target.replace(place, secret),
-    )
-    headers = [pair for pair in request.headers if pair[0] != _PLACES[0]]
-    return httpcore2.Request(
-        request.method, url, headers=headers, content=request.stream, extensions=request.extensions
-    )
+    secret = next((value for name, value in headers if name == _PLACES[0]), None) if place is not None else None
+    if place is None or secret is None:
+        return target, headers
+    return target.replace(place, secret), [pair for pair in headers if pair[0] != _PLACES[0]]
 
 
 def split(url: str, *, random: bool) -> Split | None:

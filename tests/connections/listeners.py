@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpcore2
+from httpcore2 import URL
 
 from connections import egress
 
@@ -63,11 +63,11 @@ async def listening(
         await asyncio.sleep(0)
 
 
-async def send(pool: egress.GuardedPool, method: str, url: str, **more: Any) -> httpcore2.Response:
+async def send(pool: egress.GuardedPool, method: str, url: str, **more: Any) -> egress.Response:
     """Send one request through a pool, as the call path does, and read its answer."""
     content = more.pop("content", b"")
-    headers = {"host": "x", "content-length": str(len(content))}
-    response = await pool.handle_async_request(httpcore2.Request(method, url, headers=headers, content=content, **more))
+    request = egress.Request(method.encode(), URL(url), [(b"Host", b"x")], content, **more)
+    response = await pool.handle_async_request(request)
     try:
         await response.aread()
     finally:

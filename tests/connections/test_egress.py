@@ -14,8 +14,8 @@ from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
 
-import httpcore2
 import pytest
+from httpcore2 import URL
 from pytest_django import Settings
 
 from connections import egress
@@ -122,7 +122,7 @@ async def test_an_answer_over_the_cap_is_given_up(answer: bytes) -> None:
 
 async def test_a_flood_is_stopped_at_the_socket_and_not_kept_in_memory() -> None:
     async with listening(answering("200 OK\r\ncontent-length: 50000000", b"x" * 50_000_000)) as listener:
-        request = httpcore2.Request("GET", f"http://127.0.0.1:{listener.port}/", headers={"host": "flood"})
+        request = egress.Request(b"GET", URL(f"http://127.0.0.1:{listener.port}/"), [(b"Host", b"flood")])
         response = await egress.pool().handle_async_request(request)
         unsent, before = listener.peers[0].transport.get_write_buffer_size(), -1
         while unsent != before:
@@ -317,21 +317,20 @@ def test_a_connection_closed_so_recently_that_the_loop_has_not_heard_is_not_used
         if peer.listener.accepted == 1:
             peer.transport.close()
 
-    async def post(port: int) -> httpcore2.AsyncNetworkStream:
-        request = httpcore2.Request(
-            "POST", f"http://127.0.0.1:{port}/", headers={"host": "x", "content-length": "1"}, content=b"x"
-        )
+    async def post(port: int) -> egress.Connection:
+        request = egress.Request(b"POST", URL(f"http://127.0.0.1:{port}/"), [(b"Host", b"x")], b"x")
         answer = await egress.pool().handle_async_request(request)
         assert await answer.aread() == b"ok"
         await answer.aclose()
-        return answer.extensions["network_stream"]
+        (connection,) = egress.pool().connections
+        return connection
 
     async def twice(port: int) -> None:
-        stream = await post(port)
+        connection = await post(port)
         heard = select.poll()
-        heard.register(stream.get_extra_info("socket").fileno(), select.POLLIN)
+        heard.register(connection.fileno(), select.POLLIN)
         assert heard.poll(5000)  # blocks the event loop, so that only the kernel knows
-        assert await post(port) is not stream
+        assert await post(port) is not connection
 
     with listening_elsewhere(closing_the_first) as listener:
         asyncio.run(twice(listener.port))
@@ -396,8 +395,8 @@ async def test_a_server_with_too_many_waiting_requests_gets_no_more_and_other_se
 async def test_streams_that_are_kept_open_take_no_connection_from_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "MOST_CONNECTIONS", 2)
     async with listening() as listener:
-        url = httpcore2.URL(f"http://127.0.0.1:{listener.port}/")
-        stream = httpcore2.Request(b"GET", url, headers=[(b"Host", b"127.0.0.1")], extensions={egress.STREAM: True})
+        url = URL(f"http://127.0.0.1:{listener.port}/")
+        stream = egress.Request(b"GET", url, [(b"Host", b"127.0.0.1")], extensions={egress.STREAM: True})
         answers = [await egress.pool().handle_async_request(stream) for _ in range(5)]
         assert (await egress.fetch("GET", f"http://127.0.0.1:{listener.port}/")).status == 200
         assert listener.accepted == 6

@@ -7,7 +7,6 @@ import inspect
 from dataclasses import replace
 from typing import Any, Final
 
-import httpcore2
 from mcp_types import (
     HEADER_MISMATCH,
     METHOD_NOT_FOUND,
@@ -19,7 +18,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSI
 
 from connections import egress
 from connections.errors import DuvoError
-from tools.mcp_client import handshake, sessions, sse, wire
+from tools.mcp_client import framing, handshake, sessions, sse, wire
 from tools.mcp_client.errors import (
     AnswerTooLarge,
     BadAnswer,
@@ -185,7 +184,7 @@ async def _speaks_old_sse(server: Server) -> bool:
     route = wire.route_to(server)
     headers = [pair for pair in route.headers if pair[0] not in (b"Content-Type", b"Accept")]
     headers.append((b"Accept", b"text/event-stream"))
-    request = httpcore2.Request(b"GET", route.url, headers=headers, extensions=route.extensions)
+    request = egress.Request(b"GET", route.url, headers, extensions=route.extensions)
     try:
         async with asyncio.timeout(_OLD_SSE_PATIENCE):
             response = await egress.pool().handle_async_request(request)
@@ -193,14 +192,14 @@ async def _speaks_old_sse(server: Server) -> bool:
                 return response.status == _OK and await _first_event(response) == b"endpoint"
             finally:
                 await response.aclose()
-    except (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException):
+    except framing.BROKEN:
         return False
 
 
-async def _first_event(response: httpcore2.Response) -> bytes | None:
+async def _first_event(response: egress.Response) -> bytes | None:
     decoder = sse.Decoder()
     size = 0
-    async for chunk in response.stream:  # type: ignore[union-attr]
+    async for chunk in response:
         size += len(chunk)
         for event in decoder.feed(chunk):
             return event.name

@@ -10,8 +10,7 @@ import codecs
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
-import httpcore2
-
+from connections import egress
 from connections.errors import DuvoError
 
 STREAM: Final = b"text/event-stream"
@@ -21,7 +20,7 @@ _BEGINS_JSON: Final = (b"{", b"[", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BEGINS_STREAM: Final = (b":", b"data:", b"event:", b"id:", b"retry:")
 _MOST_BLANK: Final = 4 * 1024  # bytes before a body that are left out; with more it is what was announced
 _ENOUGH: Final = max(map(len, _BEGINS_STREAM))
-BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
+BROKEN: Final = (OSError, DuvoError)
 _LINGER: Final = 1.0  # seconds a finished stream may take to end, so that its connection can be used again
 
 
@@ -70,7 +69,7 @@ async def joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
         yield chunk
 
 
-async def linger(body: AsyncIterator[bytes], response: httpcore2.Response) -> None:
+async def linger(body: AsyncIterator[bytes], response: egress.Response) -> None:
     """Read a stream to its end, if that comes soon: its connection can then be used again."""
     try:
         async with asyncio.timeout(_LINGER):

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
-import httpcore2
-
 from connections import egress
-from connections.errors import Unreachable
+from connections.errors import Refused, Unreachable
 from tools.mcp_client import wire
 from tools.mcp_client.errors import ConnectionLost, McpError, TimedOut, Unsendable
 from tools.mcp_client.responses import NO_LISTENER, Clock, Listener, Reply, ResponseReader
 from tools.mcp_client.shapes import Server
 
 _background: set[asyncio.Task[None]] = set()
-
-
-class _Body:
-    """A request body that knows whether it was read, that is, whether the request may have been sent."""
-
-    __slots__ = ("_content", "sent")
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.sent = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        self.sent = True
-        yield self._content
 
 
 async def post(
@@ -48,31 +32,29 @@ async def post(
     timeout; other 4xx are returned. `Refused` and `Unreachable` of the egress pass through: nothing was sent.
     """
     route = wire.route_to(server)
-    body = _Body(request.payload)
-    http_request = httpcore2.Request(
-        b"POST",
-        route.url,
-        headers=[*route.headers, (b"Content-Length", b"%d" % len(request.payload)), *request.headers],
-        content=body,
-        extensions=route.extensions,
-    )
+    posted = egress.Request(b"POST", route.url, [*route.headers, *request.headers], request.payload, route.extensions)
     clock = clock or Clock(server, deadline)
     reading = ResponseReader(server, request, listener, clock)
     try:
         async with clock.timer:
-            response = await egress.pool().handle_async_request(http_request)
+            response = await egress.pool().handle_async_request(posted)
             if request.cookies is not None:
                 request.cookies.take(response.headers)
             return await reading.read(response)
     except McpError as error:
-        error.sent = _is_call(request, body)
+        error.sent = _is_call(request, posted)
         raise
-    except Unreachable as error:
-        if not error.sent:
-            raise
-        raise ConnectionLost(sent=_is_call(request, body)) from error
-    except (OSError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException) as error:
-        raise _as_mcp_error(error, clock, sent=_is_call(request, body)) from error
+    except (Refused, Unreachable) as error:
+        if posted.sent:
+            raise ConnectionLost(sent=_is_call(request, posted)) from error
+        if error.code == egress.UNSENDABLE:
+            raise Unsendable from error
+        raise
+    except OSError as error:  # TimeoutError is one
+        sent = _is_call(request, posted)
+        if isinstance(error, TimeoutError) and clock.timer.expired():
+            raise TimedOut(clock.which, sent=sent) from error
+        raise ConnectionLost(sent=sent) from error
     finally:
         if reading.unfinished is not None:
             in_background(reading.unfinished)
@@ -85,15 +67,5 @@ def in_background(work: Coroutine[Any, Any, None]) -> None:
     task.add_done_callback(_background.discard)
 
 
-def _is_call(request: wire.Request, body: _Body) -> bool:
-    return body.sent and request.method == "tools/call"
-
-
-def _as_mcp_error(error: Exception, clock: Clock, *, sent: bool) -> McpError:
-    if isinstance(error, TimeoutError) and clock.timer.expired():
-        return TimedOut(clock.which, sent=sent)
-    if isinstance(error, httpcore2.TimeoutException):
-        return TimedOut("connect", sent=sent)
-    if isinstance(error, httpcore2.LocalProtocolError):
-        return Unsendable(sent=sent)
-    return ConnectionLost(sent=sent)
+def _is_call(request: wire.Request, posted: egress.Request) -> bool:
+    return posted.sent and request.method == "tools/call"

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final, Literal, Protocol
 
-import httpcore2
-
 from connections import egress
+from connections.errors import Unreachable
 from tools.mcp_client import budget, decoding, framing, messages, parsing, quoting, refusals, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, ConnectionLost, NotStreamableHttp, TakenForABot
 from tools.mcp_client.messages import Fault
@@ -165,7 +164,7 @@ class ResponseReader:
         self._other: dict[str, Any] | None = None  # an answer on a stream with another id: ours if no other comes
         self.unfinished: Coroutine[Any, Any, None] | None = None
 
-    async def read(self, response: httpcore2.Response) -> Reply:
+    async def read(self, response: egress.Response) -> Reply:
         """Return the reply; raises as `posting.post` says."""
         headers = refusals.combined(response.headers)
         try:
@@ -185,7 +184,7 @@ class ResponseReader:
             if self.unfinished is None:
                 await response.aclose()
 
-    async def _read_answer(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> Reply:
+    async def _read_answer(self, response: egress.Response, headers: dict[bytes, bytes]) -> Reply:
         kind = framing.kind_of(headers)
         if response.status >= HTTPStatus.BAD_REQUEST:
             return await self._read_refusal(response, headers)
@@ -198,8 +197,8 @@ class ResponseReader:
         except BadAnswer as error:
             raise NotStreamableHttp from error
 
-    async def _message_in(self, response: httpcore2.Response, headers: dict[bytes, bytes], kind: bytes) -> Any:
-        raw = aiter(response.stream)  # type: ignore[arg-type]
+    async def _message_in(self, response: egress.Response, headers: dict[bytes, bytes], kind: bytes) -> Any:
+        raw = aiter(response)
         chunks = self._plain(raw, headers)
         first = await framing.beginning(chunks, self._dropped)
         body = framing.joined(first, chunks)
@@ -239,7 +238,7 @@ class ResponseReader:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _follow(
-        self, response: httpcore2.Response, raw: AsyncIterator[bytes], body: AsyncIterator[bytes]
+        self, response: egress.Response, raw: AsyncIterator[bytes], body: AsyncIterator[bytes]
     ) -> dict[str, Any]:
         """Read a stream to the answer, and again from where it stopped if it may be resumed (2025-11-25).
 
@@ -260,13 +259,13 @@ class ResponseReader:
                 raise self._odd or ConnectionLost
             await asyncio.sleep(_RECONNECT_AFTER if decoder.retry is None else decoder.retry)
             response = await self._reopen(decoder.last_id)
-            headers = {name.lower(): value for name, value in response.headers}
-            raw = aiter(response.stream)  # type: ignore[arg-type]
+            headers = dict(response.headers)
+            raw = aiter(response)
             body = self._plain(raw, headers)
             decoder = sse.Decoder(decoder.last_id, decoder.retry)
 
     async def _listen(
-        self, response: httpcore2.Response, raw: AsyncIterator[bytes], body: AsyncIterator[bytes], decoder: sse.Decoder
+        self, response: egress.Response, raw: AsyncIterator[bytes], body: AsyncIterator[bytes], decoder: sse.Decoder
     ) -> dict[str, Any] | None:
         try:
             async for chunk in body:
@@ -277,7 +276,7 @@ class ResponseReader:
                     if message is not None:
                         self.unfinished = framing.linger(raw, response)
                         return message
-        except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
+        except Unreachable as error:
             if not decoder.last_id or not self._request.resumable:
                 raise ConnectionLost from error
             return None
@@ -306,18 +305,18 @@ class ResponseReader:
                 self._odd = BadAnswer("The server's stream ended with something that is no JSON-RPC answer.")
         return None
 
-    async def _reopen(self, last_id: bytes) -> httpcore2.Response:
+    async def _reopen(self, last_id: bytes) -> egress.Response:
         route = wire.route_to(self._server)
         headers = [pair for pair in route.headers if pair[0] not in (b"Accept", b"Content-Type")]
         headers += [(b"Accept", b"text/event-stream"), (b"Last-Event-ID", last_id), *self._request.headers]
-        again = httpcore2.Request(b"GET", route.url, headers=headers, extensions=route.extensions)
+        again = egress.Request(b"GET", route.url, headers, extensions=route.extensions)
         response = await egress.pool().handle_async_request(again)
         if response.status == HTTPStatus.OK:
             return response
         await response.aclose()
         raise ConnectionLost
 
-    async def _read_refusal(self, response: httpcore2.Response, headers: dict[bytes, bytes]) -> Reply:
+    async def _read_refusal(self, response: egress.Response, headers: dict[bytes, bytes]) -> Reply:
         """Return the JSON-RPC error or the words that the body of a 4xx or 5xx may hold, if it comes in time."""
         kind = framing.kind_of(headers)
         if response.status < HTTPStatus.BAD_REQUEST or not refusals.may_have_words(kind):
@@ -325,7 +324,7 @@ class ResponseReader:
         body = bytearray()
         try:
             async with asyncio.timeout(_REFUSAL_SECONDS):
-                async for chunk in self._plain(response.stream, headers):
+                async for chunk in self._plain(response, headers):
                     body += chunk
                     if len(body) > _MAX_ERROR_BODY:
                         return self._bare()

@@ -14,11 +14,8 @@ from contextvars import Context
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-import httpcore2
-
 from connections import egress
-from connections.errors import DuvoError
-from tools.mcp_client import decoding, questions, sse, wire
+from tools.mcp_client import decoding, framing, questions, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, McpError, NotStreamableHttp, UnexpectedStatus
 from tools.mcp_client.posting import in_background
 from tools.mcp_client.responses import Clock, Pausable
@@ -37,7 +34,6 @@ _LONGEST_RETRY: Final = 30.0
 _DOUBT_SECONDS: Final = 60.0  # in which the tool of an abandoned call may still ask
 # These may succeed with another token, a moment later or at another instance; any other 4xx is final.
 _TEMPORARY: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
-_BROKEN: Final = (OSError, DuvoError, httpcore2.ProtocolError, httpcore2.NetworkError, httpcore2.TimeoutException)
 
 
 class Elsewhere(Protocol):
@@ -233,7 +229,7 @@ class ServerStream:
             try:
                 coding = _check(response)
                 head.set()
-                async for chunk in decoding.plain(response.stream, coding, self._replies.server.max_bytes):  # type: ignore[arg-type]
+                async for chunk in decoding.plain(response, coding, self._replies.server.max_bytes):
                     self._count_bytes(chunk)
                     for event in decoder.feed(chunk):
                         self._handle(event)
@@ -244,11 +240,11 @@ class ServerStream:
             return refusal.status
         except (NotStreamableHttp, BadAnswer):
             self._refused = True
-        except _BROKEN:
+        except framing.BROKEN:
             pass
         return HTTPStatus.OK
 
-    def _request(self, last_id: bytes) -> httpcore2.Request:
+    def _request(self, last_id: bytes) -> egress.Request:
         route = wire.route_to(self._replies.server)
         headers = [pair for pair in route.headers if pair[0] not in (b"Accept", b"Content-Type")]
         cookies = self._replies.cookies.header if self._replies.cookies is not None else []
@@ -256,7 +252,7 @@ class ServerStream:
         if last_id:
             headers.append((b"Last-Event-ID", last_id))
         extensions = {**route.extensions, egress.STREAM: True}
-        return httpcore2.Request(b"GET", route.url, headers=headers, extensions=extensions)
+        return egress.Request(b"GET", route.url, headers, extensions=extensions)
 
     def _count_bytes(self, chunk: bytes) -> None:
         """Limit the bytes of the stream during a call to those of an answer, so that a flood has an end."""
@@ -310,11 +306,11 @@ def _is_of_task(message: dict[str, Any]) -> bool:
     return isinstance(meta, dict) and RELATED_TASK in meta
 
 
-def _check(response: httpcore2.Response) -> bytes:
+def _check(response: egress.Response) -> bytes:
     """Return how a stream of events is compressed; raises an error for what is no such stream."""
     if response.status != HTTPStatus.OK:
         raise UnexpectedStatus(response.status)
-    headers = {name.lower(): value for name, value in response.headers}
+    headers = dict(response.headers)
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"text/event-stream":
         raise NotStreamableHttp

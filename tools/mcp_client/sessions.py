@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-import httpcore2
 from mcp_types import METHOD_NOT_FOUND
 
 from connections import egress
@@ -190,12 +189,12 @@ async def end(server: Server, kept: KeptSession) -> bool:
     route = wire.route_to(server)
     cookies = Session.joined(server, kept).cookies
     headers = [*route.headers, *wire.session_headers(kept.protocol_version, kept.id, cookies)]
-    request = httpcore2.Request(b"DELETE", route.url, headers=headers, extensions=route.extensions)
+    request = egress.Request(b"DELETE", route.url, headers, extensions=route.extensions)
     try:
         async with asyncio.timeout(COURTESY_TIMEOUT):
             response = await egress.pool().handle_async_request(request)
             await response.aclose()
-    except (DuvoError, TimeoutError, OSError, httpcore2.ProtocolError, httpcore2.NetworkError):
+    except (DuvoError, OSError):
         return False
     return True
 

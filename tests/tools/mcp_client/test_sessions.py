@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from tests.servers import kinds
 from tests.servers.fixtures import StartServer
@@ -178,6 +179,25 @@ async def test_a_stream_that_cannot_be_resumed_loses_the_call(mcp_server: StartS
     server = mcp_server("legacy")
     await mcp_client.discover(at(server))
     server.behave(kinds.only_on("tools/call", kinds.streams(b"id: 7\nretry: 10\ndata:\n\n")), kinds.answers(405))
+    with pytest.raises(mcp_client.ConnectionLost) as failure:
+        await mcp_client.call_tool(at(server), "echo", {"text": "x"})
+    assert failure.value.outcome_unknown
+
+
+async def test_a_server_that_may_not_be_reached_again_in_the_middle_leaves_the_outcome_open(
+    mcp_server: StartServer, settings: Settings
+) -> None:
+    server = mcp_server("legacy")
+    await mcp_client.discover(at(server))
+
+    async def leaves(_: McpServer, request: Incoming, receive: Any, send: Any) -> bool:
+        settings.EGRESS_ALLOWED_NETWORKS = []
+        headers = [(b"content-type", b"text/event-stream"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"id: 7\nretry: 10\ndata:\n\n"})
+        return True
+
+    server.behave(kinds.only_on("tools/call", leaves))
     with pytest.raises(mcp_client.ConnectionLost) as failure:
         await mcp_client.call_tool(at(server), "echo", {"text": "x"})
     assert failure.value.outcome_unknown

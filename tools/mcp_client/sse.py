@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final, NamedTuple
 
-_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -43,7 +41,8 @@ class Decoder:
         if not chunk:
             return []
         self._after_cr = chunk.endswith(b"\r")
-        *complete, rest = _LINE_END.split(chunk)
+        complete = chunk.splitlines()  # at CR, LF and CR LF; of bytes at nothing else
+        rest = b"" if chunk.endswith((b"\r", b"\n")) else complete.pop()
         events: list[Event] = []
         for line in complete:
             whole = line

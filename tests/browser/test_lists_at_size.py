@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from django.contrib import admin
 from playwright.sync_api import expect
 
 from connections.models import Tenant, User
@@ -43,3 +44,35 @@ def test_the_first_row_is_above_the_fold(
     root.page.get_by_label("By connection").press("Enter")
     expect(root.page.locator("#result_list tbody tr")).to_have_count(1)
     root.shoot("searched", tmp_path)
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_every_list_begins_above_the_fold_and_fits_the_window(
+    superuser: User, visit: Visit, width: int, tmp_path: Path
+) -> None:
+    crowd.work(crowd.gather(205, 1_358), 500)
+    root = visit(superuser, width=width)
+    lower, wider, empty = {}, {}, []
+    for model in admin.site._registry:
+        place = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        root.open(place)
+        row = root.page.locator("#result_list tbody tr").first
+        root.shoot(model.__name__, tmp_path)
+        if row.count() == 0:
+            empty.append(model.__name__)
+            continue
+        box = row.bounding_box()
+        assert box is not None, place
+        if box["y"] + min(box["height"], 60) > 900:
+            lower[place] = box["y"]
+        over = root.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        if over > 0:
+            wider[place] = over
+        told = row.locator("td:visible:not(.action-checkbox)").first.evaluate(
+            "cell => [cell.dataset.column, getComputedStyle(cell, '::before').content]"
+        )
+        assert told[0], f"{place}: its cells do not say of which column they are"
+        assert (told[1] == "none") == (width == 1280), f"{place}: {told}"
+        assert root.complaints == [], place
+    assert (lower if width == 1280 else {}, wider) == ({}, {})
+    assert set(empty) <= {"DailyUse", "Invitation"}, "every other list has rows here"

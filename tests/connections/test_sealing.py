@@ -145,6 +145,18 @@ def test_a_key_that_nobody_has_shown_is_lost(settings: Any, old_key: None, no_ot
         sealing.unseal("v1.00000000.AAAA", context="here")
 
 
+def test_a_digest_is_compared_with_the_key_that_made_it(settings: Any, old_key: None) -> None:
+    digest = sealing.keyed_digest(b"six digits", context="here")
+    for keys in ([OLD], [OLD, NEW], [NEW, OLD]):
+        settings.SEAL_KEYS = keys
+        assert sealing.same_digest(digest, b"six digits", context="here") is True
+        assert sealing.same_digest(digest, b"seven digits", context="here") is False
+        assert sealing.same_digest(digest, b"six digits", context="there") is False
+    assert sealing.keyed_digest(b"six digits", context="here") != digest, "the first key makes them"
+    settings.SEAL_KEYS = [NEW]
+    assert sealing.same_digest(digest, b"six digits", context="here") is None, "with its key gone nobody knows"
+
+
 def test_no_key_counts_as_lost_while_redis_is_away(settings: Any, old_key: None, tmp_path: Path) -> None:
     settings.REDIS_URL = f"unix://{tmp_path}/nobody.sock"
     key_holders.note("web", sealing.key_ids())

@@ -102,10 +102,6 @@ class Response:
             await wire.more(self._read)
         raise StopAsyncIteration
 
-    async def aread(self) -> bytes:
-        """Return the whole body."""
-        return b"".join([chunk async for chunk in self])
-
     async def aclose(self) -> None:
         """Let another request have the connection if the answer was read to its end, else disconnect."""
         wire, self._wire = self._wire, None

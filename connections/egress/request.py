@@ -19,6 +19,7 @@ _TOKEN: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _OF_LINES: Final = b"\r\n\f\v\0"  # end a line, or are taken for its end
 _TARGET: Final = re.compile(rb"[\x21-\x7e]+")
 _WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
+_METHODS: Final = _WITH_BODY | {b"GET", b"DELETE"}  # an answer to HEAD says a length and has no body
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class Request:
         No line can be smuggled into it: neither names nor values hold a line break.
         """
         target, headers = addressed(self.url.target, self.headers)
-        if not _TOKEN.fullmatch(self.method) or not _TARGET.fullmatch(target):
+        if self.method not in _METHODS or not _TARGET.fullmatch(target):
             raise _unsendable()
         lines = [b"%b %b HTTP/1.1" % (self.method, target)]
         for name, value in headers:

@@ -20,7 +20,7 @@ HELD_AT_MOST: Final = 256 * 1024  # bytes that nobody has read; above it we stop
 LARGEST_HEAD: Final = 100 * 1024  # bytes, and as many between two pieces of a body
 MOST_FIELDS: Final = 1_000  # of a head
 WRITTEN_AT_ONCE: Final = 256 * 1024  # bytes of a body; a larger one waits until the peer has taken it
-_JOINED: Final = 16 * 1024  # bytes of a body that is copied, so that it leaves in one piece with its head
+_JOINED: Final = 16 * 1024  # bytes of a body that are copied behind the head; it would else be a TLS record of its own
 _LONGEST_GREETING: Final = 64
 _WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
@@ -205,8 +205,7 @@ class Wire(asyncio.Protocol):
         if len(body) <= _JOINED:
             self.transport.write(head + body)
         else:
-            self.transport.write(head)
-            self.transport.write(body)
+            self.transport.writelines((head, body))
             if len(body) > WRITTEN_AT_ONCE:
                 await self._written(write)
         while not self.status:

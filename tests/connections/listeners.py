@@ -68,8 +68,13 @@ async def send(pool: egress.GuardedPool, method: str, url: str, **more: Any) -> 
     content = more.pop("content", b"")
     request = egress.Request(method.encode(), URL(url), [(b"Host", b"x")], content, **more)
     response = await pool.handle_async_request(request)
+    await read(response)
+    return response
+
+
+async def read(response: egress.Response) -> bytes:
+    """Read an answer to its end, and close it."""
     try:
-        await response.aread()
+        return b"".join([chunk async for chunk in response])
     finally:
         await response.aclose()
-    return response

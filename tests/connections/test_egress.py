@@ -20,7 +20,7 @@ from pytest_django import Settings
 
 from connections import egress
 from tests.connections.certificates import Authority
-from tests.connections.listeners import OK, Listener, Peer, listening, send
+from tests.connections.listeners import OK, Listener, Peer, listening, read, send
 
 pools = import_module("connections.egress.pool")  # the package has a function of this name
 
@@ -319,9 +319,7 @@ def test_a_connection_closed_so_recently_that_the_loop_has_not_heard_is_not_used
 
     async def post(port: int) -> egress.Connection:
         request = egress.Request(b"POST", URL(f"http://127.0.0.1:{port}/"), [(b"Host", b"x")], b"x")
-        answer = await egress.pool().handle_async_request(request)
-        assert await answer.aread() == b"ok"
-        await answer.aclose()
+        assert await read(await egress.pool().handle_async_request(request)) == b"ok"
         (connection,) = egress.pool().connections
         return connection
 

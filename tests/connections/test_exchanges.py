@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from connections import egress
 from connections.egress.wire import LARGEST_HEAD, MOST_FIELDS, Wire
-from tests.connections.listeners import OK, Peer, listening, send
+from tests.connections.listeners import OK, Peer, listening, read, send
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -212,11 +212,12 @@ async def test_a_request_that_is_given_up_ends_its_connection() -> None:
         (b"GET", b"/", (b"{secret}", b"a")),
         (b"GET", b"/", (b"Transfer-Encoding", b"chunked")),
         (b"GET / HTTP/1.1\r\nX:", b"/", (b"X", b"a")),
+        (b"HEAD", b"/", (b"X", b"a")),
         (b"GET", b"/ HTTP/1.1\r\nX: a", (b"X", b"a")),
         (b"GET", b"/\xff", (b"X", b"a")),
         (b"GET", b"", (b"X", b"a")),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 async def test_nothing_smuggles_a_line_into_a_request(
     method: bytes, target: bytes, header: tuple[bytes, bytes]
@@ -235,9 +236,7 @@ async def test_the_length_that_is_said_is_the_one_that_is_sent() -> None:
         url = URL(f"http://127.0.0.1:{listener.port}/")
         for content in (b"", b"x" * 9):
             request = egress.Request(b"POST", url, [(b"Host", b"x"), (b"Content-Length", b"99")], content)
-            answer = await egress.pool().handle_async_request(request)
-            await answer.aread()
-            await answer.aclose()
+            await read(await egress.pool().handle_async_request(request))
         lengths = [request.partition(b"Content-Length: ")[2].partition(b"\r\n")[0] for request in listener.requests]
         assert lengths == [b"4", b"0", b"9"]
         assert all(request.count(b"Content-Length") == 1 for request in listener.requests)

@@ -114,7 +114,7 @@ def route_to(server: Server) -> Route:
         (b"Content-Type", b"application/json"),
         *custom,
     ]
-    return Route(url, headers, {"timeout": {"connect": server.connect_timeout, "pool": server.connect_timeout}})
+    return Route(url, headers, {"timeout": {"connect": server.connect_timeout}})
 
 
 def modern_version(server: Server) -> str:

@@ -21,6 +21,7 @@ LARGEST_HEAD: Final = 100 * 1024  # bytes, and as many between two pieces of a b
 MOST_FIELDS: Final = 1_000  # of a head
 WRITTEN_AT_ONCE: Final = 256 * 1024  # bytes of a body; a larger one waits until the peer has taken it
 _JOINED: Final = 16 * 1024  # bytes of a body that are copied behind the head; it would else be a TLS record of its own
+_MOST_PIECES: Final = 1_000  # of a body that nobody has read: pieces of one byte take forty times as much memory
 _LONGEST_GREETING: Final = 64
 _WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
@@ -82,6 +83,8 @@ class Wire(asyncio.Protocol):
             return
         held = self._held
         self._parse(data)
+        if len(self._chunks) > _MOST_PIECES:
+            self._chunks = [b"".join(self._chunks)]
         self._barren = 0 if self._held > held else self._barren + len(data)
         if self._barren > LARGEST_HEAD and not self.complete:
             self._fault = self._fault or _NotHttp("too many bytes without a body")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -94,6 +95,24 @@ async def test_an_answer_means_the_same_however_it_is_framed_and_cut(
     assert wire.take() == b"".join(body)
     assert wire.complete
     assert wire.finish() is (framing != "end" and not beyond)
+
+
+async def test_an_answer_in_pieces_of_one_byte_that_nobody_reads_takes_no_more_memory_than_others() -> None:
+    wire = Wire()
+    wire.connection_made(Line())
+    asked = asyncio.ensure_future(wire.ask(b"GET / HTTP/1.1\r\n\r\n", b"", write=None, read=None))
+    await asyncio.sleep(0)
+    wire.data_received(CHUNKED)
+    await asked
+    tiny = b"1\r\nx\r\n" * 4_000
+    tracemalloc.start()
+    try:
+        for _ in range(50):
+            wire.data_received(tiny)
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
+    assert wire.take() == b"x" * 200_000
 
 
 @pytest.mark.parametrize(

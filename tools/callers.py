@@ -193,6 +193,6 @@ def _counted(digest: str, request: HttpRequest) -> Iterator[list[Principal | Non
     principal = found[0] if found else None
     if principal is not None:
         with _lock:
-            _good_lately[digest] = principal
+            _good_lately[digest] = principal if is_accepted(principal) else None  # until its organization is resumed
     elif not known:
         _tries.charge(bucket)

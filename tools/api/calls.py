@@ -112,13 +112,11 @@ class AsyncView(APIView):
         return None
 
 
-class CallTool(AsyncView):
-    """Call a tool and wait for its result."""
-
-    method = "POST"
+class PresumingView(AsyncView):
+    """A view whose statement checks the token: who is known from some time ago need not be looked up before."""
 
     async def recognize(self, digest: str, request: HttpRequest) -> Principal | None:
-        """Return the principal that the token had lately: what opens the call checks it."""
+        """Return the principal that the token had lately."""
         return callers.presumed(digest) or await recognize(digest, request)
 
     async def _still_turned_away(self, digest: str | None, error: DuvoError) -> HttpResponse | None:
@@ -131,6 +129,12 @@ class CallTool(AsyncView):
         if turned_away is not None:
             callers.drop(digest)
         return turned_away
+
+
+class CallTool(PresumingView):
+    """Call a tool and wait for its result."""
+
+    method = "POST"
 
     @extend_schema(
         operation_id="tools_call",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,22 +18,17 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 
 from connections.context import request_id
 from connections.threads import in_thread
-from tools.api.calls import AsyncView, own_call
-from tools.callers import Principal, is_accepted, principals
-from tools.calls import limits, watching
-from tools.errors import CallerGone
-from tools.models import Call, CallEvent
-from tools.models.call_states import FINAL_STATES
+from tools.api.calls import PresumingView, own_call
+from tools.calls import limits, looking, watching
+from tools.calls.looking import Asked, Event, Look
+from tools.errors import CallerGone, CallNotFound
 
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps proxies from closing the stream
 _RETRY = b"retry: 1000\n\n"  # milliseconds after which a client reconnects
-_AT_ONCE = 500
 _LEASE = 4 * HEARTBEAT  # seconds; renewed with each heartbeat
 
-NewEvents = tuple[list[CallEvent], bool]  # the events, and whether they are the last
 
-
-class CallEvents(AsyncView):
+class CallEvents(PresumingView):
     """The events of one call of this assignment."""
 
     method = "GET"
@@ -58,12 +54,20 @@ class CallEvents(AsyncView):
         """Follow a call, from its beginning or from where the client was."""
         last = request.headers.get("Last-Event-ID", "")
         known = int(last[:9]) if last.isascii() and last.isdigit() else 0
-        call, first = await in_thread(_open, self.principal, id, known, of=self.principal.tenant_id)
-        assert call.assignment_id is not None  # noqa: S101 - it is the caller's own
+        assert self.principal.assignment_id is not None  # noqa: S101 - the view admits only assignments
+        mine = self.principal.tenant_id, self.principal.assignment_id, self.principal.token_id
+        asked = Asked(UUID(id), *mine, known)
+        first = await looking.look(asked)
+        if first is None:
+            raise CallNotFound
+        if not first.accepted:
+            raise CallerGone
+        if first.made_with != self.principal.token_id:
+            await in_thread(own_call, self.principal, id, of=self.principal.tenant_id)
         slot = await limits.acquire_follower(
-            limits.FollowerSlot("streams", call.assignment_id, call.tenant_id), lease=_LEASE
+            limits.FollowerSlot("streams", asked.assignment_id, asked.tenant_id), lease=_LEASE
         )
-        events = _stream(call, known, first, self.token_digest or "", self.principal.token_id, slot)
+        events = _stream(asked, first, slot)
         answer: Any = StreamingHttpResponse(events, content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"
         answer["X-Accel-Buffering"] = "no"
@@ -72,60 +76,40 @@ class CallEvents(AsyncView):
         return answer  # type: ignore[no-any-return]
 
 
-async def _stream(
-    call: Call, last: int, new_events: NewEvents, token_digest: str, by: UUID, slot: limits.FollowerSlot
-) -> AsyncIterator[bytes]:
+async def _stream(asked: Asked, look: Look | None, slot: limits.FollowerSlot) -> AsyncIterator[bytes]:
+    keep_at = time.monotonic() + HEARTBEAT
+    begin = _RETRY
     try:
-        yield _RETRY
-        async for part in _events(call, last, new_events, token_digest, by, slot):
-            yield part
+        while look is not None and look.accepted:  # a revoked token gets nothing more
+            if told := begin + b"".join(map(_written, look.events)):
+                yield told
+            begin = b""
+            if look.over:
+                return
+            if look.events:
+                asked = asked._replace(after=look.events[-1].seq)
+            if not look.is_full:
+                news = partial(_is_news, asked.after)
+                seen = await watching.until(asked.call_id, news, HEARTBEAT, by=asked.token_id)
+                if seen is None and watching.is_closing():  # the client connects to another process, and goes on there
+                    return
+                if seen is None:
+                    yield b": still here\n\n"
+            if time.monotonic() >= keep_at:
+                keep_at = time.monotonic() + HEARTBEAT
+                await limits.acquire_follower(slot, lease=_LEASE)
+            look = await looking.look(asked)
+    except CallerGone:
+        return
     finally:
         limits.release_follower(slot)
 
 
-async def _events(
-    call: Call, last: int, new_events: NewEvents, token_digest: str, by: UUID, slot: limits.FollowerSlot
-) -> AsyncIterator[bytes]:
-    keep_at = time.monotonic() + HEARTBEAT
-    while is_accepted(await principals.get(token_digest)):  # a revoked token gets nothing more
-        events, over = new_events
-        for event in events:
-            yield _written(event)
-            last = event.seq
-        if over:
-            return
-        if not events:
-            try:
-                seen = await watching.until(call.pk, lambda seen: seen.seq > last, HEARTBEAT, by=by)  # noqa: B023 - read at once
-            except CallerGone:
-                return
-            if seen is None and watching.is_closing():  # the client connects to another process, and goes on there
-                return
-            if seen is None:
-                yield b": still here\n\n"
-        if time.monotonic() >= keep_at:
-            keep_at = time.monotonic() + HEARTBEAT
-            await limits.acquire_follower(slot, lease=_LEASE)
-        new_events = await in_thread(_after, call, last, of=call.tenant_id)
+def _is_news(after: int, seen: watching.Seen) -> bool:
+    return seen.finished or seen.seq > after
 
 
-def _open(principal: Principal, call_id: str, last: int) -> tuple[Call, NewEvents]:
-    call = own_call(principal, call_id)
-    return call, _after(call, last)
-
-
-def _after(call: Call, last: int) -> NewEvents:
-    """Return the events after the one with the number `last`."""
-    events = list(call.events.filter(seq__gt=last)[:_AT_ONCE])
-    return events, events[-1].state in FINAL_STATES if events else _has_ended_at(call.pk, last)
-
-
-def _has_ended_at(call_id: UUID, last: int) -> bool:
-    """Tell whether no event will follow: the call has ended and the client has its last one, or the row is gone."""
-    return not Call.objects.filter(pk=call_id).exclude(finished_at__isnull=False, last_seq__lte=last).exists()
-
-
-def _written(event: CallEvent) -> bytes:
+def _written(event: Event) -> bytes:
     step = event.progress()
     data: dict[str, Any] = {"state": event.state, "at": event.at.isoformat(timespec="milliseconds")}
     if step is not None:

@@ -2,7 +2,7 @@
 
     start     a caller asks: checks, writes the row, then waits for the outcome or leaves it to a worker
     approve   an admin allows a call of a tool whose calls are approved one by one; `refuse` ends it
-    run_queued  a worker makes a queued call; `claiming.py` says when, `turns.py` whose
+    resume    a queued call is made, as workers make it: `queued.py` says how, `claiming.py` when, `turns.py` whose
     cancel    a caller or an admin no longer wants it
     sweep     ends, or queues again, the calls of dead processes and those that nobody approved or answered in time
 
@@ -14,43 +14,29 @@ whose connection broke after the request was sent, ends as `outcome_unknown`. `r
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
 from connections import egress
-from connections.context import acting_for, request_id
-from connections.errors import DuvoError, SealKeyUnknown
+from connections.context import acting_for
 from connections.threads import in_thread
 from tools.callers import Principal
-from tools.calls import acting, answering, ending, idempotency, limits, offers, opening, pubsub, runs, watching
+from tools.calls import acting, answering, ending, idempotency, limits, offers, opening, pubsub, queued, runs, watching
 from tools.calls import arguments as arguments_
 from tools.calls.opening import Opened, Wanted
 from tools.calls.outcomes import Report, report_of, session_of
 from tools.calls.runs import Run
-from tools.errors import (
-    CallCancelled,
-    CallerGone,
-    LimitReached,
-    NotApproved,
-    OrganizationSuspended,
-    OutcomeUnknown,
-    ToolReplaced,
-)
-from tools.mcp_client import Answers
+from tools.errors import CallCancelled, CallerGone, NotApproved, OutcomeUnknown
 from tools.models import Call
 from tools.models.call_states import MOST_ATTEMPTS, CallState
 from tools.payloads.raw_json import Json, RawJson
 
 _SWEPT_AT_ONCE = 500
-_TRIES = 100  # per second, of all the queued calls together that wait for a slot at one connection
-_MOST_COUNTED = 30_000
 _NOT_MADE = "The call was cancelled before it was made."
 
 _tasks: set[asyncio.Task[Any]] = set()  # strong references: the loop keeps only weak ones
@@ -92,7 +78,7 @@ async def start(
     if row.state == CallState.RUNNING:
         return await _run_here(opened, arguments, wait)
     if row.state == CallState.QUEUED:
-        await asyncio.to_thread(pubsub.notify_workers)  # a hanging Redis must not block the few threads for queries
+        pubsub.notify_workers_soon()
     if not wait:
         told, state = session_of(session, restarted=False), CallState(row.state)
         return Report(row.id, name, state, row.created_at, waits_until=row.waits_until, session=told)
@@ -172,69 +158,10 @@ def refuse(call: Call, *, by: str, reason: str) -> bool:
 
 
 def resume(call_id: UUID) -> None:
-    """Do what `run_queued` does, from synchronous code."""
-    egress.run(run_queued(call_id))
-
-
-async def run_queued(call_id: UUID) -> None:
-    """Run a queued call to its end, in a worker; a call that is no longer queued is left alone.
-
-    One for which there is no slot now stays queued and is due again later. Other processes are notified in any case.
-    """
-    await _run_queued(call_id)
-    await asyncio.to_thread(pubsub.publish, call_id)
-
-
-async def _run_queued(call_id: UUID) -> None:
-    call = await in_thread(Call.objects.filter(pk=call_id, state=CallState.QUEUED).first)
-    if call is None:
-        return
-    request_id.set(call.request_id)  # of the request that asked for it: what the logs say of this run is found by it
-    try:
-        run = await in_thread(_prepared, call)
-        await arguments_.check_later(run.arguments, run.offer.checker, tenant=run.tenant_id)
-        slot = await limits.acquire(run.offer.bounds, lease=settings.CALL_LEASE, counted=True)
-    except OrganizationSuspended:  # its calls wait
-        return
-    except (LimitReached, SealKeyUnknown) as cause:
-        await in_thread(_put_off, call, cause)
-    except DuvoError as error:
-        await in_thread(_cannot_be_made, call_id, error)
-    else:
-        try:
-            ours = await in_thread(_claim, run)
-        except BaseException:
-            opening.give_back(slot)
-            raise
-        if ours:
-            await runs.perform(replace(run, slot=slot))
-        else:
-            opening.give_back(slot)
-
-
-def _claim(run: Run) -> int:
-    queued = Call.objects.filter(pk=run.call_id, attempts=run.attempt)
-    return queued.claim(run.started_at, timezone.now() + opening.lease())
-
-
-def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
-    """End a queued call that can no longer be made: as `outcome_unknown` if an earlier attempt may have been sent."""
-    now, row = timezone.now(), Call.objects.filter(pk=call_id)
-    queued = row.filter(state=CallState.QUEUED)
-    if queued.exclude(sent_at=None).claim(now, now + opening.lease()):
-        unknown = f"An earlier attempt may have run, and no other can be made: {error.sentence}"
-        row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, unknown, now)
-    nothing = " Nothing was sent." if isinstance(error, ToolReplaced) else ""
-    queued.end(CallState.FAILED, error.code, f"{error.sentence}{nothing}", now)
-
-
-def _put_off(call: Call, cause: LimitReached | SealKeyUnknown) -> None:
-    """Let a queued call be tried again later, by any worker; the more calls wait for the same, the less often each."""
-    same = {"tenant": call.tenant_id} if cause.code == "organization_busy" else {"connection": call.connection_id}
-    waiting = Call.objects.filter(state=CallState.QUEUED, finished_at=None, **same)[:_MOST_COUNTED].count()
-    seconds = max(cause.retry_after or 1.0, waiting / _TRIES) * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
-    queued = Call.objects.filter(pk=call.pk, state=CallState.QUEUED)
-    queued.update(lease_until=timezone.now() + timedelta(seconds=seconds))
+    """Run a queued call to its end, from synchronous code; a call that is no longer queued is left alone."""
+    call = Call.objects.filter(pk=call_id, state=CallState.QUEUED).first()
+    if call is not None:
+        egress.run(queued.run(call))
 
 
 def sweep(now: datetime) -> list[UUID]:
@@ -294,24 +221,6 @@ async def _run_here(opened: Opened, arguments: Json, wait: float) -> Report:
         return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
     told = session_of(row.session_name, restarted=False)
     return Report(row.id, offer.public_name, CallState.RUNNING, row.created_at, session=told)
-
-
-def _prepared(call: Call) -> Run:
-    """Return the run of a queued call; raises the error that says why it can no longer be made."""
-    if other := offers.replaced(call):
-        raise other
-    ending.check(call)
-    offer = offers.opened_for(call)
-    if offer.asks and call.decided_at is None:  # since it was queued
-        raise NotApproved("Since the call was queued, calls of this tool need an approval. Make it again.")
-    arguments = call.arguments_to_send()
-    asked, given = call.question(), call.answers()
-    return Run(
-        call.pk, call.tenant_id, call.created_at, timezone.now(), offer, arguments,
-        attempt=call.attempts, traceparent=call.traceparent, sent_before=call.sent_at is not None,
-        session_name=call.session_name,
-        answers=Answers(given, asked["state"]) if asked and given else None,
-    )  # fmt: skip
 
 
 async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:

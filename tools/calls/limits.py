@@ -31,15 +31,13 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import orjson
-from django.conf import settings
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as ConnectionBroken
 from redis.exceptions import NoScriptError
 from uuid_utils.compat import uuid7
 
 from connections import metrics
+from tools.calls import redis_lines
 from tools.errors import CallError, CircuitOpen, LimitReached, QuotaFull
 
 FAILURES = 5  # transport failures in a row that open a breaker
@@ -309,7 +307,7 @@ class _Batcher:
             with suppress(ConnectionBroken):  # Redis was restarted while nobody asked, say
                 return await self._run(self._connection, message)
         await self._hang_up()
-        self._connection = _new_connection()
+        self._connection = redis_lines.new()
         if self._lifetime is None:
             self._lifetime = self._until_the_loop_ends()
             await anext(self._lifetime)
@@ -363,12 +361,3 @@ def _batcher() -> _Batcher:
     if batcher is None:
         batcher = _batchers[loop] = _Batcher()
     return batcher
-
-
-def _new_connection() -> AbstractConnection:
-    # RESP2 needs no HELLO; there are no timeouts here, as one applies to the whole exchange (`_exchange_in_time`).
-    address = ConnectionPool.from_url(
-        settings.REDIS_URL, protocol=2, socket_timeout=None, socket_connect_timeout=None, retry=Retry(NoBackoff(), 0)
-    )
-    made: AbstractConnection = address.connection_class(**address.connection_kwargs)
-    return made

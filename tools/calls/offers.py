@@ -107,18 +107,25 @@ async def find_afresh(assignment_id: UUID, token_id: UUID | None, name: str) -> 
 
 
 def opened_for(call: Call) -> Offer:
-    """Return the offer of a queued call that is to be made now: of the tool, definition and server it was made for.
+    """Return the offer of a queued call as the rows are now: of the tool, definition and server it was made for.
 
     Raises ToolReplaced when one of them is another by now, and what `find` raises.
     """
     if call.assignment_id is None:  # deleted this very moment
         raise ToolNotFound
-    offer = _recent((call.assignment_id, call.token_id, call.tool_name)).offer()
-    # The offer is cached and may be older than the rows, so what is compared here is what will be called.
-    found = (offer.tool_id, offer.connection_id, offer.digest, offer.server.url)
-    if found != (call.tool_id, call.connection_id, call.tool_digest, call.server_url):
+    found = _load([key := (call.assignment_id, call.token_id, call.tool_name)]).get(key)
+    if found is None:
+        raise ToolNotFound
+    offer = found.offer()
+    if not is_for(offer, call):
         raise ToolReplaced
     return offer
+
+
+def is_for(offer: Offer, call: Call) -> bool:
+    """Tell whether an offer is of the tool, definition and server that a call was opened for."""
+    found = (offer.tool_id, offer.connection_id, offer.digest, offer.server.url)
+    return found == (call.tool_id, call.connection_id, call.tool_digest, call.server_url)
 
 
 def replaced(call: Call, *, under_way: bool = False) -> ToolReplaced | None:
@@ -140,13 +147,6 @@ def replaced(call: Call, *, under_way: bool = False) -> ToolReplaced | None:
 def forget() -> None:
     """Forget every cached offer, so that the next ones are read from the database."""
     _found.clear()
-
-
-def _recent(key: Key) -> Found:
-    found = _found.get(key)
-    if found is None or not found.is_recent:
-        found = _load([key]).get(key) or _keep(key, ToolNotFound(), time.monotonic())
-    return found
 
 
 def _load(keys: Collection[Key]) -> dict[Key, Found]:

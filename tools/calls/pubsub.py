@@ -1,7 +1,8 @@
-"""Publishes transitions of calls to other processes through Redis, so that those who wait for one read its row at once.
+"""Publishes transitions of calls to other processes through Redis, so that those who wait for one hear of it at once.
 
-A second channel wakes the workers when a call is queued. And as subscriptions end with a process, they say which of
-those that read streams have died.
+A message has a line for each call: its id, and the state in which it has ended, if it has. A second channel wakes the
+workers when calls are queued. And as subscriptions end with a process, they say which of those that read streams have
+died.
 
 It only makes waits shorter: what is not received is found by the next query for the rows.
 """
@@ -11,20 +12,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from contextvars import Context
 from functools import cache
 from typing import Final
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from django.conf import settings
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as ConnectionBroken
 from redis.exceptions import RedisError
+
+from connections.egress.loop import close_with_the_loop
+from tools.calls import redis_lines
+from tools.models.call_states import FINAL_STATES, CallState
 
 CHANNEL: Final = "duvo:calls"
 QUEUED: Final = "duvo:calls:queued"
 READER: Final = "duvo:reader:"
 _PATIENCE: Final = 0.5  # seconds that Redis may take
 _AGAIN: Final = 2.0  # seconds after which Redis is tried again
+_MOST_AT_ONCE: Final = 1_000  # lines of a message; what is beyond is found by queries
 
 
 def publish(call_id: UUID) -> None:
@@ -39,12 +49,31 @@ def notify_workers() -> None:
         _client(settings.REDIS_URL).publish(QUEUED, "")
 
 
-async def listen(callback: Callable[[UUID], None]) -> None:
-    """Call `callback` with the id of each call that some process publishes, until this is cancelled."""
+def publish_soon(call_id: UUID, state: CallState | None = None) -> None:
+    """Do what `publish` does, in the background of the running loop, for a call that is in this state by now.
+
+    Of a state that is final everybody knows enough with that: it does not change any more.
+    """
+    final = state is not None and state in FINAL_STATES
+    _messenger().add(CHANNEL, f"{call_id} {state}" if final else str(call_id))
+
+
+def notify_workers_soon() -> None:
+    """Do what `notify_workers` does, in the background of the running loop."""
+    _messenger().add(QUEUED, "")
+
+
+async def listen(callback: Callable[[UUID, CallState | None], None]) -> None:
+    """Call `callback` with the id of each call that some process publishes, and its final state if that is known.
+
+    Until this is cancelled.
+    """
 
     def received(data: bytes) -> None:
-        with suppress(ValueError):  # a message of another program
-            callback(UUID(data.decode()))
+        for line in data.decode().split("\n"):
+            call_id, _, state = line.partition(" ")
+            with suppress(ValueError):  # a message of another program
+                callback(UUID(call_id), CallState(state) if state else None)
 
     await _listen(CHANNEL, received)
 
@@ -93,13 +122,82 @@ class RollCall:
 
 async def _listen(channel: str, callback: Callable[[bytes], None]) -> None:
     while True:
-        with suppress(RedisError, OSError):
-            async with AsyncRedis.from_url(settings.REDIS_URL) as client, client.pubsub() as subscription:
-                await subscription.subscribe(channel)
-                async for message in subscription.listen():
-                    if message["type"] == "message":
-                        callback(message["data"])
-        await asyncio.sleep(_AGAIN)
+        connection = redis_lines.new()
+        try:
+            await connection.send_command("SUBSCRIBE", channel)
+            while True:  # redis-py's own subscription costs several times as much for each message
+                kind, _, data = await connection.read_response()
+                if kind == b"message":
+                    callback(data)
+        except (RedisError, OSError):
+            await asyncio.sleep(_AGAIN)
+        finally:
+            await connection.disconnect(nowait=True)
+
+
+class _Messenger:
+    """Publishes for one event loop; while one message is on its way, the next ones gather into one."""
+
+    def __init__(self) -> None:
+        self._gathered: dict[str, dict[str, None]] = {}  # lines by channel, each once
+        self._sending: asyncio.Task[None] | None = None
+        self._silent_until = 0.0
+        self._connection: AbstractConnection | None = None
+        self._lifetime = close_with_the_loop(self._hang_up)
+
+    def add(self, channel: str, line: str) -> None:
+        """Publish a line soon; while Redis is away it is dropped."""
+        loop = asyncio.get_running_loop()
+        lines = self._gathered.setdefault(channel, {})
+        if loop.time() >= self._silent_until and len(lines) < _MOST_AT_ONCE:
+            lines[line] = None
+            if self._sending is None:
+                self._sending = loop.create_task(self._send(), context=Context())
+
+    async def _send(self) -> None:
+        try:
+            while self._gathered:
+                messages, self._gathered = self._gathered, {}
+                async with asyncio.timeout(_PATIENCE):
+                    await self._publish({channel: "\n".join(lines) for channel, lines in messages.items() if lines})
+        except (RedisError, OSError):  # TimeoutError is one
+            self._gathered.clear()
+            self._silent_until = asyncio.get_running_loop().time() + _AGAIN
+            await self._hang_up()
+        finally:
+            self._sending = None
+
+    async def _publish(self, messages: dict[str, str]) -> None:
+        if self._connection is not None:
+            with suppress(ConnectionBroken):  # Redis was restarted while nobody published, say
+                await _exchange(self._connection, messages)
+                return
+        await self._hang_up()
+        self._connection = redis_lines.new()
+        await _exchange(self._connection, messages)
+
+    async def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+async def _exchange(connection: AbstractConnection, messages: dict[str, str]) -> None:
+    for channel, message in messages.items():
+        await connection.send_command("PUBLISH", channel, message)
+    for _ in messages:
+        await connection.read_response()
+
+
+_messengers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Messenger] = WeakKeyDictionary()
+
+
+def _messenger() -> _Messenger:
+    loop = asyncio.get_running_loop()
+    messenger = _messengers.get(loop)
+    if messenger is None:
+        messenger = _messengers[loop] = _Messenger()
+    return messenger
 
 
 @cache

@@ -25,7 +25,7 @@ from connections.errors import DuvoError
 from connections.telling import tell
 from connections.threads import in_thread
 from tools import mcp_client
-from tools.calls import ledger, limits, spans, storing, stream_questions, tracing, watching
+from tools.calls import ledger, limits, pubsub, spans, storing, stream_questions, tracing, watching
 from tools.calls.offers import Offer
 from tools.calls.outcomes import Report, as_result, breaker_signal, outcome_of, report_of, session_of
 from tools.calls.sessions import CallSession
@@ -201,7 +201,10 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
     )
     seconds = (finished_at - run.started_at).total_seconds()
     try:
-        if await ledger.write(outcome):
+        written = await ledger.write(outcome)
+        if not run.sent:  # else who waits for it waits here
+            pubsub.publish_soon(run.call_id, state if written else None)
+        if written:
             await _note_told(run)
             # Here, so that it goes to Redis together with the release of the slot.
             limits.add_stored(run.tenant_id, len(text) + sum(content.size for content in stored))
@@ -310,15 +313,11 @@ async def _ask_on_stream(run: Run, questions: Questions) -> stream_questions.Res
 async def _begin_sending(run: Run) -> None:
     """Write down that bytes may leave from now on; raises LeaseLost when that cannot be: the sweep queues it again."""
     try:
-        noted = await in_thread(_note_sending, run)
-    except DatabaseFailed as failure:
+        noted = await ledger.write(ledger.Sending(run.call_id, run.attempt, timezone.now()))
+    except ledger.LedgerUnavailable as failure:
         raise LeaseLost from failure
     if not noted:
         raise LeaseLost
-
-
-def _note_sending(run: Run) -> int:
-    return run.rows().filter(state=CallState.RUNNING).update(sent_at=timezone.now())
 
 
 def _hang_up(run: Run) -> None:

@@ -3,7 +3,7 @@
 Processes share only the call's row. One coroutine per event loop reads the rows that matter here, four times a second
 and only while there are any: whether calls that somebody waits for have changed, whether calls that run here are no
 longer wanted. It also writes their progress and renews their leases. So a thousand waiting callers cost one query and
-no thread. A call that another process publishes through `pubsub` is read at once.
+no thread. A call that another process publishes through `pubsub` is read at once; that it has ended needs no reading.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from cachetools import TTLCache
 from django.conf import settings
 from django.db import Error as DatabaseFailed
 from django.utils import timezone
@@ -39,12 +40,14 @@ _STEPS_AT_ONCE = 50
 _LINES_AT_ONCE = 10  # of the log of one call
 _READ_AT_ONCE = 250
 _MOST_RUNNING = 1_000  # calls in one query what has ended
+_MOST_ENDED = 2_000
+_ENDED_FOR = 5.0  # seconds
 
 logger = logging.getLogger(__name__)
 
 
 class Seen(NamedTuple):
-    """What was read from a call's row: its state, the number of its last event, whether it was answered."""
+    """What is known of a call: its state, the number of its last event (0: not read), whether it was answered."""
 
     state: CallState
     seq: int
@@ -121,10 +124,15 @@ class _Watch:
     polling: asyncio.Task[None] | None = None
     listening: asyncio.Task[None] | None = None
     closing: bool = False  # no caller waits here any more
+    # Calls that have ended a moment ago, for who has read their rows before, and waits only now.
+    ended: TTLCache[UUID, Seen] = field(default_factory=lambda: TTLCache(maxsize=_MOST_ENDED, ttl=_ENDED_FOR))
 
-    def notify(self, call_id: UUID) -> None:
-        """Have a call's row read at once, if the call matters here."""
-        if call_id in self.waiting or call_id in self.running:
+    def notify(self, call_id: UUID, state: CallState | None = None) -> None:
+        """Tell those who wait for a call that it has ended in this state, or have its row read, if it matters here."""
+        if state is not None:
+            seen = self.ended[call_id] = Seen(state, 0, answered=False)
+            _notify_waiters([(call_id, waiter) for waiter in self.waiting.get(call_id, ())], {call_id: seen})
+        if call_id in self.running or any(not waiter.seen.done() for waiter in self.waiting.get(call_id, ())):
             self.changed.add(call_id)
             self.soon.set()
 
@@ -242,7 +250,7 @@ _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictiona
 
 
 async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | None = None) -> Seen | None:
-    """Return what was read of the call as soon as `enough` accepts it, whichever process runs it; None after `seconds`.
+    """Return what is known of the call as soon as `enough` accepts it, whichever process runs it; None after `seconds`.
 
     A caller, who has the token `by`, gets None as soon as this process is to end. Raises CallerGone when that token is
     no longer valid.
@@ -250,10 +258,12 @@ async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | Non
     watch = _watch()
     if watch.closing and by is not None:
         return None
+    watch.listen()
+    if (ended := watch.ended.get(call_id)) is not None and enough(ended):
+        return ended
     entry = _Waiter(enough, asyncio.get_running_loop().create_future(), by)
     watch.waiting[call_id].append(entry)
     watch.start()
-    watch.listen()
     try:
         return await asyncio.wait_for(entry.seen, seconds)
     except (TimeoutError, ProcessStopped):

@@ -13,7 +13,7 @@ from connections.errors import Unreachable
 from connections.models import Tenant
 from tests.servers import kinds
 from tests.tools.conftest import Shop, eventually
-from tools.calls import life, limits, offers, outcomes
+from tools.calls import life, limits, offers, outcomes, queued
 from tools.calls.limits import BreakerSignal
 from tools.models import Assignment, Call
 
@@ -112,11 +112,11 @@ def test_a_queued_call_waits_for_its_place(shop: Shop) -> None:
 
 
 def test_the_more_calls_wait_for_a_place_the_rarer_each_tries(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(life, "_TRIES", 0.1)
+    monkeypatch.setattr(queued, "_TRIES", 0.1)
     shop.set(max_rate=1)
     shop.call("echo", {"text": "first"})
-    queued = [shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"}).json()["id"] for _ in range(20)]
-    life.resume(queued[0])
-    row = Call.objects.get(pk=queued[0])
+    waiting = [shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"}).json()["id"] for _ in range(20)]
+    life.resume(waiting[0])
+    row = Call.objects.get(pk=waiting[0])
     assert row.state == "queued"
     assert row.lease_until - timezone.now() > timedelta(seconds=200)

@@ -20,7 +20,7 @@ from tests.processes import StartWeb, StartWorker
 from tests.servers import kinds
 from tests.servers.remembering import RememberingBox
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools.calls import life, runs
+from tools.calls import ledger, life
 from tools.calls.sessions import ending, of_call, opening
 from tools.mcp_client import sessions as in_process
 from tools.models import Assignment, Call, McpSession
@@ -435,12 +435,16 @@ def test_a_database_that_goes_away_with_the_session_leaves_nothing_unknown(
 def test_a_database_that_goes_away_before_a_queued_call_is_sent_leaves_nothing_unknown(
     cart: Shop, box: RememberingBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_: object) -> int:
-        raise OperationalError("gone")
+    write = ledger.write
+
+    async def away(row: ledger.rows.Row) -> bool:
+        if isinstance(row, ledger.Sending):
+            raise ledger.LedgerUnavailable
+        return await write(row)
 
     call = cart.api.call("orders__put", {"thing": "a"}, headers=ASYNC).json()["id"]
     with monkeypatch.context() as gone:
-        gone.setattr(runs, "_note_sending", away)
+        gone.setattr(ledger, "write", away)
         life.resume(call)
     assert (cart.row.state, cart.row.sent_at, box.executions["put"]) == ("running", None, 0)
     Call.objects.update(lease_until=timezone.now() - timedelta(seconds=1))

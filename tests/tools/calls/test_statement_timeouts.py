@@ -17,7 +17,7 @@ from connections.models import User
 from tests.conftest import House
 from tests.processes import database_url
 from tests.tools.conftest import OpenShop
-from tools.calls.ledger import postgresql
+from tools.calls import lines
 from tools.models import Call
 
 SignedIn = Callable[[User | None], Client]
@@ -107,7 +107,7 @@ class TestClocks:
     ) -> None:
         shop = open_shop()
         assert shop.call("echo", {"text": "x"}).status_code == 200
-        monkeypatch.setattr(postgresql, "_patience", lambda: 0.5)
+        monkeypatch.setattr(lines, "_patience", lambda: 0.5)
         with locked("tools_call"):  # the clocks of the server would let it wait for ten seconds
             answer = shop.call("echo", {"text": "x"})
         assert (answer.status_code, answer.json()["code"]) == (503, "ledger_unavailable")

@@ -92,11 +92,11 @@ def test_acmes_one_call_is_taken_before_rivals_hundred(acme: House, rival: House
     now = timezone.now()
     worker = Turns(8)
     taken = worker.take({}, now, KEEP)
-    assert (acme.tenant.pk, mine) in taken
-    assert [call for tenant, call in taken if tenant == rival.tenant.pk] == theirs[: len(taken) - 1], "oldest first"
+    assert mine in [call.pk for call in taken]
+    assert [call.pk for call in taken if call.tenant_id == rival.tenant.pk] == theirs[: len(taken) - 1], "oldest first"
     assert len(taken) < 8, "who comes next finds a place"
     [second] = queue(acme, 1)
-    assert worker.take(Counter(tenant for tenant, _ in taken), now, KEEP)[0][1] == second
+    assert worker.take(Counter(call.tenant_id for call in taken), now, KEEP)[0].pk == second
 
 
 @pytest.mark.smoke
@@ -105,7 +105,7 @@ def test_a_worker_with_one_place_serves_everybody_in_turn(acme: House, rival: Ho
     queue(rival, 5, due=-60)
     queue(acme, 5)
     worker = Turns(1)
-    served = [worker.take({}, timezone.now(), KEEP)[0][0] for _ in range(6)]
+    served = [worker.take({}, timezone.now(), KEEP)[0].tenant_id for _ in range(6)]
     assert Counter(served) == {acme.tenant.pk: 3, rival.tenant.pk: 3}
     assert all(first != second for first, second in pairwise(served))
 
@@ -129,7 +129,7 @@ def test_what_one_worker_has_taken_no_other_takes_until_it_counts_as_lost(acme: 
 def test_places_of_who_has_no_more_go_to_the_others(acme: House, rival: House) -> None:
     queue(acme, 1)
     queue(rival, 30)
-    taken = Counter(tenant for tenant, _ in Turns(30).take({}, timezone.now(), KEEP))
+    taken = Counter(call.tenant_id for call in Turns(30).take({}, timezone.now(), KEEP))
     assert taken == {acme.tenant.pk: 1, rival.tenant.pk: 15}
 
 

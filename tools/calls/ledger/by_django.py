@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from tools.calls import versions
-from tools.calls.ledger.rows import Entry, Opening, Outcome
+from tools.calls.ledger.rows import Claim, Entry, Opening, Outcome, Row, Sending
 from tools.models import Call, StoredContent
 from tools.models.call_states import OPEN_STATES
 
@@ -30,6 +30,14 @@ ENDED: Final = "lease_until = NULL, waits_until = NULL, poll_at = NULL"
 _OPEN: Final = f"""
     {OPEN} {", ".join(f"%({name})s" for name in COLUMNS)}, {", ".join(FIXED.values())}
     WHERE {versions.still_so(lambda name: f"%({name})s")} {UNLESS_THERE}
+"""
+_CLAIM: Final = f"""
+    UPDATE tools_call SET state = 'running', started_at = %(started_at)s, lease_until = %(lease_until)s
+    WHERE id = %(id)s AND attempts = %(attempt)s AND state = 'queued'
+        AND {versions.still_so(lambda name: f"%({Claim.MEANS.get(name, name)})s")}
+"""  # noqa: S608 - the names are ours
+_SEND: Final = """
+    UPDATE tools_call SET sent_at = %(sent_at)s WHERE id = %(id)s AND attempts = %(attempt)s AND state = 'running'
 """
 _FINISH: Final = f"""
     UPDATE tools_call SET state = %s, sealed_result = %s, error_code = %s, error_sentence = %s, finished_at = %s,
@@ -62,6 +70,10 @@ def _write(cursor: Any, entry: Entry) -> bool:
     if isinstance(row, Opening):
         cursor.execute(_OPEN, {name: _adapted(value) for name, value in values_of(row, entry.sealed).items()})
         return bool(cursor.rowcount)
+    if isinstance(row, Claim | Sending):
+        move = _CLAIM if isinstance(row, Claim) else _SEND
+        cursor.execute(move, {name: _adapted(value) for name, value in row.values().items()})
+        return bool(cursor.rowcount)
     values = (row.state, entry.sealed, row.error_code, row.error_sentence, row.finished_at, row.id, row.attempt)
     cursor.execute(_FINISH, [_adapted(value) for value in values])
     if not cursor.rowcount:
@@ -77,12 +89,17 @@ def _store(row: Outcome) -> None:
 
 def already_there(entries: Sequence[Entry]) -> set[UUID]:
     """Return those of the rows that a commit has written whose confirmation was lost."""
-    found = dict(Call.objects.filter(pk__in=[entry.row.id for entry in entries]).values_list("pk", "finished_at"))
+    rows = Call.objects.filter(pk__in=[entry.row.id for entry in entries])
+    found = {call.pk: call for call in rows.only("started_at", "sent_at", "finished_at")}
     return {row.id for row in (entry.row for entry in entries) if row.id in found and _is_this(row, found[row.id])}
 
 
-def _is_this(row: Opening | Outcome, finished_at: datetime | None) -> bool:
-    return isinstance(row, Opening) or row.finished_at == finished_at
+def _is_this(row: Row, call: Call) -> bool:
+    if isinstance(row, Claim):
+        return call.started_at == row.started_at
+    if isinstance(row, Sending):
+        return call.sent_at == row.sent_at
+    return isinstance(row, Opening) or call.finished_at == row.finished_at
 
 
 def _adapted(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, ClassVar
 from uuid import UUID
 
 from connections import sealing
@@ -76,7 +77,51 @@ class Outcome:
         return _sealed(self.result, self.tenant_id, self.id)
 
 
-Row = Opening | Outcome
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A queued call that a worker begins to make: written only if it is still queued and its offer has this version."""
+
+    # What is asked of an opening at the moment of its creation is asked of a claim at its own moment.
+    MEANS: ClassVar[dict[str, str]] = {"created_at": "started_at"}
+
+    id: UUID
+    attempt: int
+    tenant_id: UUID
+    assignment_id: UUID
+    token_id: UUID
+    connection_id: UUID
+    tool_id: UUID
+    version: str
+    started_at: datetime
+    lease_until: datetime
+
+    def sealed(self) -> str:
+        """Return nothing: it says nothing of what is sealed."""
+        return ""
+
+    def values(self) -> dict[str, Any]:
+        """Return its members by their names."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A claimed call of which bytes may leave once this is written: only for the attempt that is under way."""
+
+    id: UUID
+    attempt: int
+    sent_at: datetime
+
+    def sealed(self) -> str:
+        """Return nothing: it says nothing of what is sealed."""
+        return ""
+
+    def values(self) -> dict[str, Any]:
+        """Return its members by their names."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+Row = Opening | Claim | Sending | Outcome
 
 
 def _sealed(data: bytes, tenant_id: UUID, call_id: UUID) -> str:

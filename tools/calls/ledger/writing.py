@@ -16,8 +16,9 @@ from connections import deleting, outages, statement_timeouts
 from connections.egress.loop import close_with_the_loop
 from connections.threads import in_thread
 from tools.calls.ledger import by_django
-from tools.calls.ledger.postgresql import Line, NotConnected
+from tools.calls.ledger.postgresql import Line
 from tools.calls.ledger.rows import Entry, LedgerUnavailable, Outcome, Row
+from tools.calls.lines import NotConnected
 
 _MOST_AT_ONCE: Final = 256
 _IDLE_SECONDS: Final = 1.0
@@ -166,8 +167,9 @@ def _writer() -> _Writer:
 async def write(row: Row) -> bool:
     """Return True once the row is committed, and False when it was not written.
 
-    Of an opening that means that its version is another by now, or its idempotency key taken; of an outcome that the
-    call already had another one, which is kept. Raises LedgerUnavailable when it could not be written.
+    Of an opening that means that its version is another by now, or its idempotency key taken; of a claim that its
+    version is another, or the call no longer queued; of a sending that the attempt is no longer under way; of an
+    outcome that the call already had another one, which is kept. Raises LedgerUnavailable when it could not be written.
     """
     large = len(getattr(row, "arguments", b"") or getattr(row, "result", b"")) > _SEAL_HERE
     sealed = await asyncio.to_thread(row.sealed) if large else row.sealed()

@@ -107,9 +107,10 @@ async def _look(asked: Collection[Asked]) -> Mapping[Asked, Look]:
 def _seen(asked: Asked, rows: Iterable[tuple[Any, ...]]) -> Look:
     context = seal_context(asked.tenant_id, asked.call_id)
     events, made_with, told, accepted = list[Event](), None, False, False
-    for _, made_with, told, accepted, *event in rows:  # noqa: B007 - the same in each row
-        if event[0] is not None:
-            events.append(Event(*event, context))
+    for _, made_with, told, accepted, seq, *event in rows:  # noqa: B007 - the same in each row
+        if seq is not None:
+            state, code, sealed_progress, at = event
+            events.append(Event(seq, state, code, sealed_progress, at, context))
     return Look(events, events[-1].state in FINAL_STATES if events else told, accepted, made_with)
 
 

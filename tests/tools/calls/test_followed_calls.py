@@ -188,7 +188,7 @@ def ask_first(shop: Shop) -> None:
         (revoke, "failed", "asker_gone"),
         (disable, "failed", "connection_disabled"),
         (approve_another, "failed", "tool_replaced"),
-        (ask_first, "failed", "not_approved"),
+        (ask_first, "failed", "approval_refused"),
     ],
 )
 def test_what_was_changed_since_is_seen_though_the_offer_is_kept(

@@ -53,6 +53,10 @@ load: $(VENV)/dev.stamp ## 1,000 calls in flight, 1,000 waiting callers, 10,000 
 neighbours: $(VENV)/dev.stamp ## Attack the product as a rival and as strangers, and measure an organization beside it
 	@$(PYTHON) -m tests.neighbours
 
+.PHONY: scale
+scale: $(VENV)/dev.stamp ## Measure pages, API and housekeeping with 10,000 connections and 1,000,000 calls (CALLS=200000)
+	@$(PYTHON) -m tests.scale $(if $(CALLS),--calls $(CALLS))
+
 conformance: $(VENV)/dev.stamp ## Judge the running product by the official MCP conformance suite (downloads it once)
 	@$(PYTHON) -m tests.conformance
 

@@ -20,6 +20,7 @@ from connections import audit, spreadsheets
 from connections.columns import stamp
 from connections.filters import TenantFilter
 from connections.forms.fields import DayField
+from connections.large_lists import LargeList
 from connections.models import AuditEvent, Tenant
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person, tenants_of
 from connections.threads import in_thread
@@ -61,7 +62,7 @@ class ExportForm(forms.Form):
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnlyAdmin):
+class AuditEventAdmin(LargeList, ReadOnlyAdmin):
     """Who did what, when; a database trigger forbids changes."""
 
     seen_by = ADMINS_AND_AUDITORS
@@ -72,7 +73,8 @@ class AuditEventAdmin(ReadOnlyAdmin):
     fields = [
         "at", "actor", "tenant", "action", "object_type", "object_id", "object_label", "outcome", "data", "request_id",
     ]  # fmt: skip
-    show_full_result_count = False
+    search_help_text = "Search the newest 20,000"
+    unlisted = ("data",)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, and offer the file."""

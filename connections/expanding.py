@@ -1,6 +1,7 @@
 """What migrations are made of so that the version before works on: no long lock, and a default for all it leaves out.
 
     AddIndexAside        builds an index while the table is written to
+    drop_index_of        drops the index that a foreign key had for itself, once another begins with its column
     AddConstraintAside   adds a check at once for new rows, then looks at the old ones without keeping anybody waiting
     defaults_in_database gives each column that has a default in Python the same in the database: a version that does
                          not know the column, or no longer, inserts rows all the same
@@ -51,6 +52,25 @@ class AddConstraintAside(AddConstraint):
         schema_editor.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")
         schema_editor.execute(f"{self.constraint.create_sql(model, schema_editor)} NOT VALID", params=None)
         schema_editor.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+
+
+def drop_index_of(app_label: str, model_name: str, field_name: str) -> Step:
+    """Return the step that drops the index of a foreign key alone, which Django names by a digest.
+
+    An `AlterField` would do it too, but check the foreign key of every row anew, and have SQLite make the table anew.
+    """
+
+    def drop(apps: Any, schema_editor: Any) -> None:
+        model = apps.get_model(app_label, model_name)
+        table, column = model._meta.db_table, model._meta.get_field(field_name).column  # noqa: SLF001
+        with schema_editor.connection.cursor() as cursor:
+            found = schema_editor.connection.introspection.get_constraints(cursor, table)
+        aside = "CONCURRENTLY " if schema_editor.connection.vendor == "postgresql" else ""
+        for name, one in found.items():
+            if one["index"] and one["columns"] == [column] and name.startswith(table):  # others have names of their own
+                schema_editor.execute(f"DROP INDEX {aside}IF EXISTS {schema_editor.quote_name(name)}")
+
+    return drop
 
 
 def defaults_in_database(app_label: str) -> Step:

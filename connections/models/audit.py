@@ -15,7 +15,12 @@ class AuditEvent(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     # No database constraints on who and whose: the event outlives the tenant and the person it speaks of.
     tenant = models.ForeignKey(
-        Tenant, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="audit_events"
+        Tenant,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="audit_events",
     )
     at = models.DateTimeField(default=timezone.now, db_index=True)
     actor = models.CharField(max_length=200)
@@ -29,6 +34,10 @@ class AuditEvent(models.Model):
 
     class Meta:
         ordering = ["-at", "-id"]
+        indexes = [
+            models.Index(fields=["tenant", "-at"], name="event_of_tenant"),
+            models.Index(fields=["object_id", "-at"], name="event_of_object"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.actor} {self.action} {self.object_label}"

@@ -76,3 +76,25 @@ def test_every_list_begins_above_the_fold_and_fits_the_window(
         assert root.complaints == [], place
     assert (lower if width == 1280 else {}, wider) == ({}, {})
     assert set(empty) <= {"DailyUse", "Invitation"}, "every other list has rows here"
+
+
+@pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (1280, "dark"), (375, "light"), (375, "dark")])
+def test_a_list_that_nobody_counts_is_read_page_by_page(
+    superuser: User, visit: Visit, width: int, colours: str, tmp_path: Path
+) -> None:
+    crowd.work(crowd.gather(3, 12), 120)
+    root = visit(superuser, width=width, colours=colours)
+    root.open("/admin/tools/call/")
+    pages = root.page.locator(".paginator")
+    expect(pages).to_contain_text("1 to 50")
+    root.page.get_by_role("link", name="Older").click()
+    expect(pages).to_contain_text("51 to 100")
+    expect(root.page.get_by_role("link", name="Newer")).to_be_visible()
+    assert root.complaints == []
+    assert root.violations() == []
+    pages.scroll_into_view_if_needed()
+    root.shoot("pages", tmp_path)
+    root.page.locator("#searchbar").fill("find")
+    root.page.locator("#searchbar").press("Enter")
+    expect(root.page.locator("#toolbar")).to_contain_text("50+ found")
+    root.shoot("found", tmp_path)

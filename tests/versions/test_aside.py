@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django.apps import apps
 from django.db import connection, models
 from django.db.migrations.state import ProjectState
 from django.db.models import Q
 from django.db.utils import IntegrityError
 
-from connections.expanding import AddConstraintAside, AddIndexAside
+from connections.expanding import AddConstraintAside, AddIndexAside, drop_index_of
 from duvo import stack
 from tests.conftest import found
 from tests.servers import postgres
@@ -51,6 +52,20 @@ def test_an_index_is_built_while_others_write_also_after_a_try_that_failed(trans
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP INDEX IF EXISTS aside")
+
+
+def test_the_index_of_a_foreign_key_alone_goes_and_the_one_that_takes_its_place_stays(transactional_db: None) -> None:
+    there = (
+        "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE indexdef LIKE '%(connection_id%'"
+    )
+    of_calls = f"{there} AND tablename = 'tools_call'"
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE INDEX tools_call_connection_id_0123abcd ON tools_call (connection_id)")
+    assert one(of_calls) == ("call_of_connection tools_call_connection_id_0123abcd",)
+    for _ in range(2):  # as after an interruption
+        with connection.schema_editor(atomic=False) as editor:
+            drop_index_of("tools", "call", "connection")(apps, editor)
+    assert one(of_calls) == ("call_of_connection",)
 
 
 def test_a_check_holds_for_new_rows_and_is_validated_then(transactional_db: None) -> None:

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_GET
 from connections.columns import stamp
 from connections.errors import SealBroken
 from connections.filters import TenantFilter
+from connections.large_lists import LargeList
 from connections.tenancy import person
 from tools.admin.decisions import DecisionAdmin, RefusalForm
 from tools.admin.rendering import blocks_of, is_whole, readable
@@ -35,7 +36,7 @@ LOST = "It can no longer be opened: the key that sealed it is gone."
 
 
 @admin.register(Call)
-class CallAdmin(DecisionAdmin):
+class CallAdmin(LargeList, DecisionAdmin):
     """Which assignment called which tool, how it goes on and how it ended."""
 
     change_form_template = "admin/tools/call/change_form.html"
@@ -52,8 +53,9 @@ class CallAdmin(DecisionAdmin):
     list_filter = [TenantFilter, "state", "assignment", "connection", "created_at"]
     list_select_related = ["assignment", "connection"]
     actions = ["cancel"]
+    unlisted = (*Call.sealed_fields, "assignment__instructions")
     search_fields = ["tool_name", "error_code", "request_id"]
-    show_full_result_count = False
+    search_help_text = "Search the newest 20,000"
 
     @admin.display(description="state", ordering="state")
     def outcome(self, call: Call) -> SafeString:

@@ -11,6 +11,7 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
+from django.db.models.fields.json import KeyTextTransform
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -21,6 +22,7 @@ from django.views.decorators.http import require_POST
 
 from connections.columns import stamp
 from connections.filters import TenantFilter
+from connections.large_lists import LargeList, LightList
 from connections.models import Connection
 from connections.tenancy import ReadOnlyAdmin, TenantAdmin, person
 from tools.admin.descriptions import DescriptionForm
@@ -83,7 +85,7 @@ class AvailabilityFilter(admin.SimpleListFilter):
 
 
 @admin.register(Tool)
-class ToolAdmin(TenantAdmin):
+class ToolAdmin(LightList, TenantAdmin):
     """Tools: what the server offers, what was approved, and the difference between the two."""
 
     tenant_path = "connection__tenant"
@@ -93,6 +95,7 @@ class ToolAdmin(TenantAdmin):
     list_display = ["public_name", "availability", "connection", "about", stamp("last_seen_at", "last seen")]
     list_filter = [TenantFilter, AvailabilityFilter, "connection"]
     list_select_related = ["connection__tenant"]
+    unlisted = ("definition", "approved_definition")
     search_fields = ["public_name", "name"]
     actions = ["approve_chosen", "allow_chosen", "ask_chosen", "deny_chosen"]
     fields = ["public_name"]
@@ -100,7 +103,8 @@ class ToolAdmin(TenantAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the tools that this person sees; the approved definition is loaded only where it is shown."""
-        return super().get_queryset(request).defer("approved_definition")
+        rows: QuerySet[Any] = super().get_queryset(request).defer("approved_definition")
+        return rows.annotate(words=KeyTextTransform("description", "definition"))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Tools come from servers, not from people."""
@@ -116,9 +120,9 @@ class ToolAdmin(TenantAdmin):
         return availability_badge(tool)
 
     @admin.display(description="description")
-    def about(self, tool: Tool) -> str:
+    def about(self, tool: Any) -> str:
         """Show the beginning of the description, or why the tool cannot be used."""
-        return visible(tool.availability.sentence if tool.broken else tool.description[:120])
+        return visible(tool.availability.sentence if tool.broken else (tool.words or "")[:120])
 
     # --- one tool ---
 
@@ -295,7 +299,7 @@ class ToolAdmin(TenantAdmin):
 
 
 @admin.register(Probe)
-class ProbeAdmin(ReadOnlyAdmin):
+class ProbeAdmin(LargeList, ReadOnlyAdmin):
     """The history of checks, each with its report."""
 
     tenant_path = "connection__tenant"

@@ -213,13 +213,16 @@ class CallList(KnownQuery, ListAPIView[Call]):
         """Return the assignment's own calls that fit the filters; raises ParseError for a state that is none."""
         if getattr(self, "swagger_fake_view", False):
             return Call.objects.none()
-        found = assignment_of(self.request).calls.defer("sealed_arguments", "sealed_result")
+        assignment = assignment_of(self.request)
+        found = Call.objects.filter(assignment=assignment).defer(*Call.sealed_fields)
         asked = self.request.query_params
         if state := asked.get("state"):
             if state not in CallState.values:
                 raise ParseError(f"There is no such state. The states are {', '.join(CallState.values)}.")
-            found = found.filter(state=state)
-        return found.filter(tool_name=asked["tool"]) if asked.get("tool") else found
+            found = found.in_state(CallState(state))
+        if tool := asked.get("tool"):
+            found = found.of_tool(tool, Tool.objects.filter(connection__tenant=assignment.tenant_id))
+        return found
 
 
 @extend_schema_view(

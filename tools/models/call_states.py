@@ -38,4 +38,5 @@ class AskedIn(models.TextChoices):
 MOST_ATTEMPTS = 3
 OPEN_STATES = [CallState.QUEUED, CallState.AWAITING_APPROVAL, CallState.RUNNING, CallState.INPUT_REQUIRED]
 FINAL_STATES = [state for state in CallState if state not in OPEN_STATES]
+UNSUCCESSFUL = [state for state in FINAL_STATES if state != CallState.SUCCEEDED]
 UNDER_WAY = [CallState.RUNNING, CallState.INPUT_REQUIRED]  # a process, or the server's task, has the call in hand

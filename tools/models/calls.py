@@ -16,7 +16,15 @@ from connections import metrics, sealing
 from connections.models import Connection, Tenant
 from connections.telling import tell
 from tools.models.assignments import AccessToken, Assignment
-from tools.models.call_states import FINAL_STATES, MOST_ATTEMPTS, OPEN_STATES, UNDER_WAY, AskedIn, CallState
+from tools.models.call_states import (
+    FINAL_STATES,
+    MOST_ATTEMPTS,
+    OPEN_STATES,
+    UNDER_WAY,
+    UNSUCCESSFUL,
+    AskedIn,
+    CallState,
+)
 from tools.models.catalog import Tool
 from tools.payloads import exact
 from tools.payloads.raw_json import Json, read
@@ -35,7 +43,8 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     def orphans(self, now: datetime) -> CallQuerySet:
         """Return the calls under way whose process has not renewed their lease: it has probably died."""
-        return self.filter(state__in=UNDER_WAY, lease_until__lt=now)
+        # Open ones, in words that PostgreSQL finds in the condition of an index.
+        return self.filter(state__in=UNDER_WAY, finished_at=None, lease_until__lt=now)
 
     def repeatable(self) -> CallQuerySet:
         """Return those that may be made again: nothing left yet, or the caller's key and the approved tool allow it."""
@@ -44,7 +53,7 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     def waiting_too_long(self, now: datetime, state: CallState) -> CallQuerySet:
         """Return the calls in this state that nobody has decided or answered in time."""
-        return self.filter(state=state, waits_until__lt=now).of_active_tenants()
+        return self.filter(state=state, finished_at=None, waits_until__lt=now).of_active_tenants()
 
     def tasks(self) -> CallQuerySet:
         """Return the open calls that go on as a task at their server, except those whose task waits for an answer."""
@@ -53,6 +62,17 @@ class CallQuerySet(models.QuerySet["Call"]):
     def tasks_due(self, now: datetime) -> CallQuerySet:
         """Return the calls whose task on the server is to be polled; not while their organization is suspended."""
         return self.filter(state=CallState.RUNNING, poll_at__lte=now).of_active_tenants()
+
+    def in_state(self, state: CallState) -> CallQuerySet:
+        """Return the calls in this state, for lists; an index leads to those of the rare states."""
+        found = self.filter(state=state)
+        return found.filter(finished_at=None) if state in OPEN_STATES else found
+
+    def of_tool(self, name: str, tools: models.QuerySet[Tool]) -> CallQuerySet:
+        """Return the calls of the tool with this name among these, and those of a deleted one."""
+        # A tool never gets another name, so its id says the same, and has an index.
+        known = list(tools.filter(public_name=name).values_list("pk", flat=True))
+        return self.filter(Q(tool__in=known) | Q(tool=None), tool_name=name)
 
     def of_active_tenants(self) -> CallQuerySet:
         """Return those whose organization is not suspended."""
@@ -146,8 +166,10 @@ class Call(models.Model):
     token = models.ForeignKey(
         AccessToken, null=True, on_delete=models.DO_NOTHING, related_name="calls", db_constraint=False, db_index=False
     )
-    connection = models.ForeignKey(Connection, null=True, on_delete=models.SET_NULL, related_name="calls")
-    tool = models.ForeignKey(Tool, null=True, on_delete=models.SET_NULL, related_name="calls")
+    connection = models.ForeignKey(
+        Connection, null=True, on_delete=models.SET_NULL, related_name="calls", db_index=False
+    )
+    tool = models.ForeignKey(Tool, null=True, on_delete=models.SET_NULL, related_name="calls", db_index=False)
     tool_name = models.CharField(max_length=64)
     # What it was made, and approved, for: it does not run once its tool or connection has another of these.
     tool_digest = models.CharField(max_length=64, blank=True, db_default="")
@@ -192,6 +214,27 @@ class Call(models.Model):
         indexes = [
             models.Index(fields=["tenant", "-created_at"], name="call_by_tenant"),
             models.Index(fields=["assignment", "-created_at"], name="call_of_assignment"),
+            models.Index(fields=["connection", "-created_at"], name="call_of_connection"),
+            models.Index(fields=["tool", "-created_at"], name="call_of_tool"),
+            models.Index(fields=["-created_at"], name="call_newest"),
+            # Lists of one state: a common one is found among the newest calls, and of the rare ones these know where.
+            models.Index(
+                fields=["tenant", "state", "-created_at"],
+                name="call_unsuccessful_of_tenant",
+                condition=Q(state__in=UNSUCCESSFUL),
+            ),
+            models.Index(
+                fields=["assignment", "state", "-created_at"],
+                name="call_unsuccessful_of_assigned",
+                condition=Q(state__in=UNSUCCESSFUL),
+            ),
+            models.Index(
+                fields=["state", "-created_at"], name="call_unsuccessful", condition=Q(state__in=UNSUCCESSFUL)
+            ),
+            models.Index(
+                fields=["assignment", "-created_at"], name="call_of_deleted_tool", condition=Q(tool__isnull=True)
+            ),
+            models.Index(fields=["created_at"], name="call_with_key", condition=~Q(idempotency_key="")),
             models.Index(fields=["lease_until"], name="call_open", condition=Q(finished_at__isnull=True)),
             models.Index(
                 fields=["cancel_requested_at"],

@@ -43,7 +43,7 @@ class Probe(models.Model):
         FAILED = "failed", "Failed"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="probes")
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="probes", db_index=False)
     outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.RUNNING)
     stages = models.JSONField(default=list)
     reason = models.CharField(max_length=60, blank=True)
@@ -53,6 +53,10 @@ class Probe(models.Model):
     class Meta:
         verbose_name = "check"
         ordering = ["-started_at", "-id"]
+        indexes = [
+            models.Index(fields=["connection", "-started_at"], name="probe_of_connection"),
+            models.Index(fields=["-started_at"], name="probe_newest"),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(outcome="running") | Q(finished_at__isnull=False), name="a_finished_probe_has_an_end"
@@ -162,6 +166,7 @@ class Tool(models.Model):
 
     class Meta:
         ordering = ["public_name", "id"]
+        indexes = [models.Index(fields=["public_name", "id"], name="tool_by_name")]
         constraints = [
             models.UniqueConstraint(fields=["connection", "name"], name="a_tool_name_is_unique_on_its_server"),
             models.UniqueConstraint(

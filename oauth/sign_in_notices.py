@@ -16,6 +16,8 @@ from oauth import credential_state
 from oauth.credential_state import SIGNER_LEFT
 from oauth.models import SignIn
 
+_AT_ONCE = 200
+
 
 def notify(sign_in: SignIn) -> None:
     """Open a notice about a sign-in that ends soon or does not work, one per reason; resolve those no longer true.
@@ -43,10 +45,11 @@ def about_leavers() -> list[UUID]:
     )
     noticed = Notice.objects.open().filter(reason=SIGNER_LEFT)
     unnoticed = left.exclude(connection__in=noticed.values("connection"))
-    returned = SignIn.objects.filter(owner=None, connection__in=noticed.values("connection")).exclude(
-        pk__in=SignIn.objects.left_behind().values("pk")
-    )
-    return list((unnoticed | returned).order_by().values_list("pk", flat=True)[:200])
+    found = list(unnoticed.order_by().values_list("pk", flat=True)[:_AT_ONCE])
+    # Of these there are few, whatever the number of all sign-ins: a question of their own.
+    theirs = SignIn.objects.filter(connection__in=list(noticed.values_list("connection", flat=True)[:_AT_ONCE]))
+    returned = theirs.filter(owner=None).exclude(pk__in=theirs.left_behind().values("pk"))
+    return found + list(returned.order_by().values_list("pk", flat=True)[: _AT_ONCE - len(found)])
 
 
 def tell_who_left(sign_in_id: UUID) -> None:

@@ -25,6 +25,10 @@ _PAUSE = timedelta(minutes=5)  # between two bulletins of a kind to one organiza
 _LASTING = timedelta(minutes=3)  # a server that is away, or back, for less than this is not told about
 _FAILED_CHECKS = 3
 _REVIEWING = timedelta(minutes=5)  # who has just added a connection reviews its tools anyway
+_OF_OUTAGES = (
+    "server", "bulletin__attempts", "connection__tenant", "connection__enabled", "connection__server_url",
+    "connection__reachability_state", "connection__reachability_since",
+)  # fmt: skip
 _BACK = (ReachabilityState.REACHABLE, ReachabilityState.BUSY)
 
 
@@ -102,7 +106,7 @@ def _open_outages(now: datetime) -> None:
 def _end_outages(now: datetime) -> None:
     outages = defaultdict(list)
     rows = Matter.objects.open().filter(kind=Kind.UNREACHABLE).exclude(connection__tenant__suspended_at__isnull=False)
-    for matter in rows.select_related("connection", "bulletin"):
+    for matter in rows.select_related("connection", "bulletin").only(*_OF_OUTAGES):
         outages[matter.connection.tenant_id, matter.server].append(matter)
     for matters in outages.values():
         if all(_is_over(matter, now) for matter in matters):

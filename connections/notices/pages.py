@@ -123,10 +123,13 @@ class BulletinAdmin(DeliveryAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the messages with the name and the number of what each tells of."""
-        names = Matter.objects.filter(bulletin=OuterRef("pk")).order_by("created_at", "pk")
-        first = names.values_list(Coalesce(NullIf("name", Value("")), "connection__name"))[:1]
-        rows: QuerySet[Any] = super().get_queryset(request).annotate(first=Subquery(first), number=Count("matters"))
-        return rows
+        matters = Matter.objects.filter(bulletin=OuterRef("pk"))
+        named = Coalesce(NullIf("name", Value("")), "connection__name")
+        first = matters.order_by("created_at", "pk").values_list(named)[:1]
+        # A subquery, which is asked of the rows that are shown; grouped, all rows would be counted first.
+        number = matters.order_by().values("bulletin").values_list(Count("pk"))
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.annotate(first=Subquery(first), number=Coalesce(Subquery(number), 0))
 
     @admin.display(description="what")
     def about(self, row: Any) -> str:

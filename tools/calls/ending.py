@@ -122,8 +122,9 @@ def sweep(now: datetime, calls: CallQuerySet | None = None) -> int:
     rows = Call.objects.all() if calls is None else calls
     in_hand = Q(state__in=UNDER_WAY, lease_until__isnull=False)
     found = rows.filter(_decided() | _ran_out(now), finished_at=None, tenant__suspended_at=None).exclude(in_hand)
+    ids = list(found.order_by("created_at").values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
     stopped = 0
-    for call in _with_related(found)[:_SWEPT_AT_ONCE]:
+    for call in _with_related(Call.objects.filter(pk__in=ids)) if ids else ():  # mostly there is none
         end = _why(call, now)
         if end is not None and not end.held:
             stopped += stop(call, end, now)

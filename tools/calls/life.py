@@ -172,10 +172,19 @@ def sweep(now: datetime) -> list[UUID]:
     """
     idempotency.forget(now)
     ending.sweep(now)
+    if Call.objects.filter(finished_at=None, waits_until__lt=now).exists():
+        _end_waiting(now)
+    return _sweep_orphans(now) if Call.objects.orphans(now).exists() else []
+
+
+def _end_waiting(now: datetime) -> None:
     unapproved = Call.objects.waiting_too_long(now, CallState.AWAITING_APPROVAL)
     unapproved.end(CallState.FAILED, "approval_expired", "No organization admin approved the call in time.", now)
     for call in Call.objects.waiting_too_long(now, CallState.INPUT_REQUIRED)[:_SWEPT_AT_ONCE]:
         answering.answer_for_nobody(call)
+
+
+def _sweep_orphans(now: datetime) -> list[UUID]:
     repeatable = Call.objects.orphans(now).repeatable()
     again = list(repeatable.filter(state=CallState.RUNNING).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
     Call.objects.filter(pk__in=again, cancel_requested_at=None).orphans(now).queue_again(now)

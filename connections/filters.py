@@ -9,21 +9,21 @@ more          a field for a part of the name
 from __future__ import annotations
 
 from itertools import zip_longest
-from operator import itemgetter
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 
+from connections import choices
 from connections.models import Tenant
 from connections.states import TROUBLE, Headline, shows
 from connections.tenancy import LONGEST_SEARCH, TenantAdmin, person, tenants_of
 
 LINKS = 10
-OPTIONS = 250
+OPTIONS = choices.MOST
 
 
 class CompactFilter(admin.ListFilter):
@@ -130,20 +130,23 @@ class TenantFilter(CompactFilter, admin.SimpleListFilter):
     parameter_name = parameter = "organization"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        """Return the organizations whose rows are in this list for this person."""
+        """Return the organizations whose rows are in this list for this person; of very many only the chosen one."""
         user = person(request)
         everywhere = user.is_superuser or (
             isinstance(model_admin, TenantAdmin) and model_admin.seen_by_reviewers and user.is_reviewer
         )
-        tenants = Tenant.objects.all() if everywhere else tenants_of(user)
+        self.tenants, self.tells_slugs = (Tenant.objects.all() if everywhere else tenants_of(user)), everywhere
         self.typed = self.value() or ""
-        choices = [(str(tenant.pk), tenant.told_apart if everywhere else tenant.name) for tenant in tenants]
-        self.found = len(choices)
-        return sorted(choices, key=itemgetter(1))
+        shown = self.tenants.only("name", "slug")
+        found = list(shown[: OPTIONS + 1])
+        self.found = len(found)
+        if self.shown_as == "words":
+            found = list(shown.filter(pk__in=_ids(Tenant, [self.typed])))
+        return [(str(tenant.pk), tenant.told_apart if everywhere else tenant.name) for tenant in found]
 
     def has_output(self) -> bool:
         """Show it only when there is a choice."""
-        return len(self.lookup_choices) > 1
+        return self.found > 1
 
     def choices(self, changelist: ChangeList) -> Any:
         """Return the choices with what a select sends for each."""
@@ -157,10 +160,11 @@ class TenantFilter(CompactFilter, admin.SimpleListFilter):
         value = self.value()
         if not value:
             return queryset
-        named = value[:LONGEST_SEARCH].casefold()
-        chosen = {pk for pk, name in self.lookup_choices if pk == value} or {
-            pk for pk, name in self.lookup_choices if self.shown_as == "words" and named in name.casefold()
-        }
+        chosen: list[Any] = [pk for pk, _ in self.lookup_choices if pk == value]
+        if not chosen and self.shown_as == "words":
+            named = value[:LONGEST_SEARCH].replace("\0", "")
+            alike = Q(name__icontains=named) | (Q(slug__icontains=named) if self.tells_slugs else Q())
+            chosen = list(self.tenants.filter(alike).order_by().values_list("pk", flat=True))
         return queryset.filter(**{f"{self._path(queryset)}__in": chosen}) if chosen else queryset.none()
 
     @staticmethod

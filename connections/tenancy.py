@@ -30,7 +30,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 
-from connections import audit, changes, deleting, history, lookups
+from connections import audit, changes, choices, deleting, history, lookups
 from connections.models import AuditEvent, Role, Tenant, User
 
 if TYPE_CHECKING:
@@ -163,10 +163,12 @@ class ClosedAdmin(_ModelAdmin):
         return target._default_manager.none()  # noqa: SLF001 - Django's public name of it
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> FormField | None:
-        """Leave out the pop-up links beside a choice: they lead to more views."""
+        """Leave out the pop-up links beside a choice: they lead to more views. Of very many, have one named."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
             field.widget = field.widget.widget
+        if isinstance(field, ModelChoiceField) and not isinstance(field, ModelMultipleChoiceField):
+            choices.name_among_many(field)
         return field
 
     # --- deleting ---

@@ -16,7 +16,7 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ValidationError
 
-from connections import tenancy
+from connections import choices, tenancy
 from connections.forms.fields import NameField
 from connections.forms.shown import ShownForm
 from connections.forms.telling import KindsField, reachable
@@ -48,6 +48,7 @@ class TenantForm(ShownForm):
             field.error_messages["required"] = "Choose the organization that it is to belong to."
             if self.user.sees_every_organization:
                 field.label_from_instance = attrgetter("told_apart")  # type: ignore[method-assign,assignment]
+            choices.name_among_many(field)
 
     def _get_validation_exclusions(self) -> set[str]:
         # Uniqueness within the tenant is checked although the tenant is not asked for.

@@ -11,7 +11,7 @@ from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from connections import filters
+from connections import choices, filters
 from connections.models import Connection, Membership, User
 from connections.states import TROUBLE
 from tests.conftest import House
@@ -128,3 +128,20 @@ def test_filters_are_called_as_people_call_them(acme: House, signed_in: SignedIn
         text = client.get(f"/admin/{page}/").content.decode()
         assert "By time" in text, page
         assert not re.search(r"By (at|created at|started at)\b", text), page
+
+
+def test_who_and_where_are_named_in_forms_where_a_select_would_have_too_many(
+    acme: House, rival: House, superuser: User, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "MOST", 1)
+    client, address = signed_in(superuser), "/admin/connections/membership/add/"
+    page = client.get(address).content.decode()
+    assert "<option" not in page.partition('name="role"')[0]
+    assert "The name that the person signs in with." in page
+    sent = {"user": superuser.username, "tenant": "nowhere", "role": "auditor"}
+    assert "There is none with this name." in client.post(address, sent).content.decode()
+    assert client.post(address, sent | {"tenant": acme.tenant.slug}).status_code == 302
+    assert acme.membership(superuser).role == "auditor"
+    for form in ("tools/assignment", "connections/connection", "connections/invitation"):
+        assert "Its short name" in client.get(f"/admin/{form}/add/").content.decode(), form
+    assert "Its short name" not in signed_in(acme.admin).get("/admin/tools/assignment/add/").content.decode()

@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.views.decorators.http import require_POST, require_safe
 
 from connections.columns import stamp
@@ -30,7 +31,7 @@ from tools.calls import acting
 from tools.models import AccessToken, Assignment, Tool
 from tools.models.assignments import AlreadyIssued
 
-MOST_OFFERED = 1_000  # tools to choose from on one page
+MOST_OFFERED = 250  # tools to choose from on one page; others are chosen by their names
 LONGEST_INSTRUCTIONS = 20_000  # characters
 if TYPE_CHECKING:
     _ModelChoiceField = forms.ModelChoiceField[Membership]
@@ -66,6 +67,13 @@ class AssignmentForm(TenantForm):
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
+    more_tools = forms.CharField(
+        label="More tools, by name",
+        required=False,
+        max_length=50_000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="One a line, as they are called in the list of tools. They are added to those chosen above.",
+    )
     max_rate = forms.IntegerField(
         label="Calls per minute",
         required=False,
@@ -94,15 +102,21 @@ class AssignmentForm(TenantForm):
         self._offer_owners()
         if isinstance(field := self.fields.get("tenant"), forms.ModelChoiceField):
             field.queryset = may_add_in(self.user)
-        if self.tenant is not None and isinstance(self.fields["tools"], forms.ModelMultipleChoiceField):
-            mine = Tool.objects.filter(connection__tenant=self.tenant)
-            offered = mine.filter(gone_at=None)
-            first = offered.values("pk")[:MOST_OFFERED]
+        self._offer_tools()
+
+    def _offer_tools(self) -> None:
+        field, mine = self.fields["tools"], Tool.objects.filter(connection__tenant=self.tenant)
+        self.offered = mine.filter(gone_at=None) if self.tenant is not None else mine.none()
+        total = self.offered.count()
+        if total > MOST_OFFERED:
+            field.help_text = f"The first {MOST_OFFERED:,} of {total:,} tools, and those chosen."
+        else:
+            del self.fields["more_tools"]
+        if self.tenant is not None and isinstance(field, forms.ModelMultipleChoiceField):
+            first = self.offered.values("pk")[:MOST_OFFERED]
             # A chosen tool that the server does not offer at this moment is kept: else saving the form would remove it.
             chosen = self.instance.tools.values("pk") if self.is_change else []
-            self.fields["tools"].queryset = mine.filter(Q(pk__in=first) | Q(pk__in=chosen)).only("public_name")
-            if (total := offered.count()) > MOST_OFFERED:
-                self.fields["tools"].help_text = f"The first {MOST_OFFERED:,} of {total:,} tools, and those chosen."
+            field.queryset = mine.filter(Q(pk__in=first) | Q(pk__in=chosen)).only("public_name")
 
     def _offer_owners(self) -> None:
         """Offer who may own it; an owner who may not any more is offered until somebody else is chosen."""
@@ -117,12 +131,30 @@ class AssignmentForm(TenantForm):
             owner = self.instance.owner_id if self.is_change else self.user.pk
             self.initial["owner"] = field.queryset.filter(user=owner).values_list("pk", flat=True).first()
 
+    def clean_more_tools(self) -> QuerySet[Tool]:
+        """Return the tools with these names; raises ValidationError for names that no tool of the organization has."""
+        names = set(self.cleaned_data["more_tools"].split())
+        found = self.offered.filter(public_name__in=names)
+        if missing := sorted(names - set(found.values_list("public_name", flat=True))):
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ValidationError(f"There is no tool “{missing[0][:64]}”{more}.", code="no_such_tool")
+        return found
+
+    @cached_property
+    def changed_data(self) -> list[str]:  # type: ignore[override]
+        """Name the tools, too, where they were changed by their names."""
+        changed = super().changed_data
+        return list(dict.fromkeys("tools" if name == "more_tools" else name for name in changed))
+
     def clean(self) -> dict[str, Any]:
         """Refuse to act in the name of another person who has not consented, and an assignment beyond the quota.
 
         The page saves in the same transaction, so nobody else uses up the quota meanwhile.
         """
         data: dict[str, Any] = super().clean() or self.cleaned_data
+        if by_name := data.pop("more_tools", None):
+            named = Q(pk__in=by_name.values("pk")) | Q(pk__in=data.get("tools", by_name).values("pk"))
+            data["tools"] = Tool.objects.filter(named).only("public_name")
         if self.is_change and self.reaches_a_person and (refusal := acting.refusal_for(self.user, self.instance)):
             raise ValidationError(refusal, code="in_the_owners_name")
         tenant = self.tenant or data.get("tenant")

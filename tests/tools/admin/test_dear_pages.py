@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from connections.models import Connection, User
+from connections.models import AuditEvent, Connection, User
 from tests.conftest import House
 from tests.servers.toolbox import Toolbox
 from tests.tools.conftest import OpenShop, Shop
@@ -117,7 +117,33 @@ def test_the_page_of_an_assignment_offers_what_a_page_can_hold(acme: House, sign
         for n in range(1_100)
     )
     assignment.tools.set([Tool.objects.get(name="t1099")])
-    page = signed_in(acme.admin).get(f"/admin/tools/assignment/{assignment.pk}/change/").content.decode()
-    assert page.count('name="tools"') == 1_001
+    client, address = signed_in(acme.admin), f"/admin/tools/assignment/{assignment.pk}/change/"
+    page = client.get(address).content.decode()
+    assert page.count('name="tools"') == 251
     assert "orders__t1099" in page
-    assert "The first 1,000 of 1,100 tools" in page
+    assert "The first 250 of 1,100 tools" in page
+    assert len(page) < 100_000
+
+
+def test_what_a_page_cannot_offer_is_chosen_by_its_name(acme: House, rival: House, signed_in: SignedIn) -> None:
+    for name, connection in (("acme", acme.connection()), ("rival", rival.connection())):
+        Tool.objects.bulk_create(
+            Tool(connection=connection, name=f"t{n}", public_name=f"{name}__t{n:03}", definition={}, digest="a")
+            for n in range(300)
+        )
+    assignment = acme.assignment(scope="chosen")
+    client, address = signed_in(acme.admin), f"/admin/tools/assignment/{assignment.pk}/change/"
+    sent = {
+        "name": assignment.name, "enabled": "on", "scope": "chosen", "owner": acme.membership(acme.admin).pk,
+        "tools": [Tool.objects.get(public_name="acme__t007").pk],
+    }  # fmt: skip
+    refused = client.post(address, sent | {"more_tools": "acme__t299\nrival__t299 acme__nothing"}).content.decode()
+    assert "There is no tool “acme__nothing” and 1 more." in refused
+    assert not assignment.tools.exists()
+    assert client.post(address, sent | {"more_tools": " acme__t298\r\nacme__t299\n"}).status_code == 302
+    chosen = ["acme__t007", "acme__t298", "acme__t299"]
+    assert list(assignment.tools.values_list("public_name", flat=True)) == chosen
+    event = AuditEvent.objects.get(action="assignment.changed")
+    assert (event.data["fields"], event.data["changes"]) == (
+        ["Chosen tools"], {"tools": {"added": chosen, "removed": []}},
+    )  # fmt: skip

@@ -130,22 +130,19 @@ def _trouble() -> dict[str, Any]:
 
 def _calls(tenant: Tenant, now: datetime) -> dict[str, Any]:
     calls, since, cut = recent.of(tenant, now)
-    hours = recent.by_hour(calls)
-    day, week = charts.of_day(hours, now), charts.of_week(hours, now)
+    lately = recent.told(calls, now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23))
+    day, week = charts.of_day(lately.hours, now), charts.of_week(lately.hours, now)
     if not week.calls:
         return {"day": day, "week": week}
-    begun = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
-    day_slow, week_slow = recent.slow(calls, begun)
-    pairs = recent.busiest(calls)
     tools, assignments = Counter[str](), Counter[tuple[UUID | None, str]]()
-    for pair in pairs:
+    for pair in lately.busiest:
         tools[pair.tool] += pair.calls
         assignments[pair.assignment, pair.name or "An assignment that is gone"] += pair.calls
     return {
         "day": day,
         "week": week,
-        "day_slow": day_slow,
-        "week_slow": week_slow,
+        "day_slow": lately.late,
+        "week_slow": lately.slow,
         "counted_since": since if cut else None,
         "busiest_tools": tools.most_common(SHOWN),
         "busiest_assignments": [(pk, name, number) for (pk, name), number in assignments.most_common(SHOWN)],

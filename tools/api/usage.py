@@ -69,9 +69,10 @@ class Usage(KnownQuery):
         """Say how much was called: by this assignment, or, to an admin's or auditor's token, by the organization."""
         since, until, by = self._asked(request)
         rows = self._rows(request).filter(day__gte=since, day__lte=until)
+        told = activity.told(rows, by, MOST)
         said = {
-            "since": since, "until": until, "by": by, "total": activity.total(rows),
-            "results": activity.told(rows, by)[:MOST],
+            "since": since, "until": until, "by": by, "results": told,
+            "total": activity.together(told) if len(told) < MOST else activity.total(rows),
         }  # fmt: skip
         return Response(UsageSerializer(said).data)
 

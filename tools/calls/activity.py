@@ -181,22 +181,29 @@ class Use:
 
 BY: Final = {"day": "Day", "tool": "Tool", "connection": "Connection", "assignment": "Assignment", "owner": "Owner"}
 _UNNAMED: Final = {"connection": "(deleted)", "assignment": "(deleted)", "owner": "(nobody)"}
-_SUMMED: Final = ("calls", "failures", "open", "milliseconds", "bytes", *CLASSES)
+_PLAIN: Final = ("calls", "failures", "open", "milliseconds", "bytes")
+_SUMMED: Final = (*_PLAIN, *CLASSES)
 _SUMS: Final[dict[str, Any]] = {f"all_{name}": Sum(name) for name in _SUMMED}
 
 
-def told(rows: QuerySet[DailyUse], by: str) -> list[Use]:
-    """Return the use by `by` (a key of BY): by day in order of time, else what was called most first."""
+def told(rows: QuerySet[DailyUse], by: str, most: int | None = None) -> list[Use]:
+    """Return the use by `by` (a key of BY), `most` of it: by day in order of time, else what was called most first."""
     name = F(by) if by in ("day", "tool") else Max(f"{by}_name")
     order = [by] if by == "day" else ["-all_calls", by]
     found = rows.order_by().values(key=F(by)).annotate(named=name, **_SUMS).order_by(*order)
-    each: list[dict[str, Any]] = [dict(one) for one in found]
+    each: list[dict[str, Any]] = [dict(one) for one in found[:most]]
     return [_use(str(one["named"] or _UNNAMED[by]), str(one["key"] or ""), one) for one in each]
 
 
 def total(rows: QuerySet[DailyUse]) -> Use:
     """Return all of it together."""
     return _use("All", "", rows.order_by().aggregate(**_SUMS))
+
+
+def together(uses: list[Use]) -> Use:
+    """Return the same of what has been told without leaving anything out: to ask again is as dear as the first time."""
+    sums = {name: sum(getattr(use, name) for use in uses) for name in _PLAIN}
+    return Use("All", "", **sums, durations=tuple(map(sum, zip(*(use.durations for use in uses), strict=True))))
 
 
 def _use(name: str, key: str, found: dict[str, Any]) -> Use:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Aggregate, Count, DurationField, F, Q
+from django.db.models import BooleanField, Count, ExpressionWrapper, F, Q
 from django.db.models.functions import TruncHour
+from django.utils import timezone
 
 from connections.models import Tenant
 from tools.models import Call
@@ -54,7 +55,55 @@ def of(tenant: Tenant, now: datetime) -> tuple[CallQuerySet, datetime, bool]:
     return rows.filter(created_at__gt=since) if cut else rows.filter(created_at__gte=since), since, cut
 
 
-def by_hour(calls: CallQuerySet) -> list[Hour]:
+class Lately(NamedTuple):
+    """What these calls were: by hour, by tool and assignment, and how long 95 of 100 took at most, lately and all."""
+
+    hours: list[Hour]
+    busiest: list[Busy]
+    late: timedelta | None
+    slow: timedelta | None
+
+
+# The rows are read once: reading them is what takes the time.
+_TOLD = """
+    WITH looked_at AS MATERIALIZED ({})
+    SELECT hour, NULL::text, NULL::uuid, NULL::text, count(*), count(*) FILTER (WHERE fails), count(took),
+        NULL::interval, NULL::interval FROM looked_at GROUP BY hour
+    UNION ALL
+    SELECT NULL, tool_name, assignment, a.name, calls, failed, 0, NULL, NULL FROM (
+        SELECT tool_name, assignment, count(*) AS calls, count(*) FILTER (WHERE fails) AS failed
+        FROM looked_at GROUP BY tool_name, assignment
+    ) AS pairs LEFT JOIN tools_assignment AS a ON a.id = assignment
+    UNION ALL
+    SELECT NULL, NULL, NULL, NULL, 0, 0, 0,
+        percentile_disc(0.95) WITHIN GROUP (ORDER BY took) FILTER (WHERE late),
+        percentile_disc(0.95) WITHIN GROUP (ORDER BY took) FROM looked_at
+    ORDER BY 1
+"""
+
+
+def told(calls: CallQuerySet, begun: datetime) -> Lately:
+    """Return what these calls were; `late` is of those since `begun`."""
+    if connection.vendor != "postgresql":
+        ended = calls.filter(started_at__isnull=False, finished_at__isnull=False).order_by()
+        late = _slowest_but(ended.filter(created_at__gte=begun))
+        return Lately(_by_hour(calls), _busiest(calls), late, _slowest_but(ended))
+    looked_at = calls.order_by().values(
+        "tool_name", "assignment", hour=TruncHour("created_at"), took=F("finished_at") - F("started_at"),
+        fails=ExpressionWrapper(Q(state__in=FAILED), BooleanField()),
+        late=ExpressionWrapper(Q(created_at__gte=begun), BooleanField()),
+    )  # fmt: skip
+    sql, parameters = looked_at.query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(_TOLD.format(sql), parameters)
+        rows = cursor.fetchall()
+    hours = [Hour(timezone.make_aware(at), *counts) for at, _, _, _, *counts, _, _ in rows if at is not None]
+    pairs = [Busy(tool, whose, name, *counts) for _, tool, whose, name, *counts, _, _, _ in rows if tool is not None]
+    late, slow = next(row[-2:] for row in rows if row[0] is None and row[1] is None)
+    return Lately(hours, pairs, late, slow)
+
+
+def _by_hour(calls: CallQuerySet) -> list[Hour]:
     """Return the hours that have calls, the first one first."""
     ended = Q(started_at__isnull=False, finished_at__isnull=False)
     hours = calls.order_by().annotate(hour=TruncHour("created_at")).values("hour")
@@ -64,32 +113,15 @@ def by_hour(calls: CallQuerySet) -> list[Hour]:
     return [Hour(*row) for row in counted.order_by("hour").values_list("hour", "calls", "failed", "ended")]
 
 
-def slow(calls: CallQuerySet, begun: datetime) -> tuple[timedelta | None, timedelta | None]:
-    """Return the time that 95 of 100 calls took at most: of those since then, and of all; None where none ended."""
-    ended = calls.filter(started_at__isnull=False, finished_at__isnull=False).order_by()
-    if connection.vendor != "postgresql":
-        return _slowest_but(ended.filter(created_at__gte=begun)), _slowest_but(ended)
-    took = F("finished_at") - F("started_at")
-    found = ended.aggregate(late=_Slow(took, filter=Q(created_at__gte=begun)), all=_Slow(took))
-    return found["late"], found["all"]
-
-
-class _Slow(Aggregate):
-    """What 95 of 100 values do not exceed."""
-
-    template = "percentile_disc(0.95) WITHIN GROUP (ORDER BY %(expressions)s)"
-    output_field = DurationField()
-
-
 def _slowest_but(ended: CallQuerySet) -> timedelta | None:
-    """Return the same where the database has no percentiles."""
+    """Return what 95 of 100 of them took at most, where the database has no percentiles."""
     count = ended.count()
     took = ended.annotate(took=F("finished_at") - F("started_at")).order_by("took").values_list("took", flat=True)
     place = -(-count * 95 // 100) - 1
     return took[place : place + 1].first() if count else None
 
 
-def busiest(calls: CallQuerySet) -> list[Busy]:
+def _busiest(calls: CallQuerySet) -> list[Busy]:
     """Return how often each assignment called each tool."""
     pairs = calls.order_by().values("tool_name", "assignment", "assignment__name")
     counted = pairs.annotate(calls=Count("pk"), failed=Count("pk", filter=Q(state__in=FAILED)))

@@ -34,7 +34,8 @@ class Light(ChangeList):
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         """Return the rows without what no column shows."""
         rows: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
-        return rows.defer(*self.model_admin.unlisted)
+        page: Any = self.model_admin  # a LightList
+        return rows.defer(*page.unlisted)
 
 
 class LookAhead(Light):
@@ -46,7 +47,7 @@ class LookAhead(Light):
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Return the one order of the list, whatever the query string asks for."""
-        return list(self._get_default_ordering())  # type: ignore[attr-defined]
+        return list(self._get_default_ordering())
 
     def get_results(self, request: HttpRequest) -> None:
         """Read one page; raises IncorrectLookupParameters for one that is not there."""
@@ -118,6 +119,6 @@ class LargeList(LightList):
 
     def _newest(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Return the newest of these rows: those after the first that is too many."""
-        moment = str(self.opts.ordering[0]).removeprefix("-")
+        moment = str((self.opts.ordering or ["pk"])[0]).removeprefix("-")
         beyond = rows.values_list(moment, flat=True)[SEARCHED : SEARCHED + 1].first()
         return rows if beyond is None else rows.filter(**{f"{moment}__gt": beyond})

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, Max, Min, OuterRef, QuerySet
+from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Concat
 
 from connections import egress, shares
 from connections.models import Bulletin, Connection, Kind, Matter
@@ -25,11 +26,12 @@ _PAUSE = timedelta(minutes=5)  # between two bulletins of a kind to one organiza
 _LASTING = timedelta(minutes=3)  # a server that is away, or back, for less than this is not told about
 _FAILED_CHECKS = 3
 _REVIEWING = timedelta(minutes=5)  # who has just added a connection reviews its tools anyway
-_OF_OUTAGES = (
-    "server", "bulletin__attempts", "connection__tenant", "connection__enabled", "connection__server_url",
-    "connection__reachability_state", "connection__reachability_since",
-)  # fmt: skip
 _BACK = (ReachabilityState.REACHABLE, ReachabilityState.BUSY)
+_AS_BEFORE = Q(  # an outage's connection that is away, still at the same server
+    connection__enabled=True,
+    connection__reachability_state=ReachabilityState.UNREACHABLE,
+    connection__server_url__startswith=Concat("server", Value("/")),
+)
 
 
 def watch_connections(now: datetime) -> None:
@@ -104,10 +106,16 @@ def _open_outages(now: datetime) -> None:
 
 
 def _end_outages(now: datetime) -> None:
-    outages = defaultdict(list)
     rows = Matter.objects.open().filter(kind=Kind.UNREACHABLE).exclude(connection__tenant__suspended_at__isnull=False)
-    for matter in rows.select_related("connection", "bulletin").only(*_OF_OUTAGES):
-        outages[matter.connection.tenant_id, matter.server].append(matter)
+    # An outage of which nothing has changed is not over: of the others there are few, however many servers are away.
+    changed = set(rows.exclude(_AS_BEFORE).order_by().values_list("connection__tenant", "server"))
+    if not changed:
+        return
+    outages = defaultdict(list)
+    near = rows.filter(server__in={server for _, server in changed}).select_related("connection", "bulletin")
+    for matter in near:
+        if (key := (matter.connection.tenant_id, matter.server)) in changed:
+            outages[key].append(matter)
     for matters in outages.values():
         if all(_is_over(matter, now) for matter in matters):
             _end(matters, now)

@@ -128,8 +128,9 @@ class BulletinAdmin(DeliveryAdmin):
         first = matters.order_by("created_at", "pk").values_list(named)[:1]
         # A subquery, which is asked of the rows that are shown; grouped, all rows would be counted first.
         number = matters.order_by().values("bulletin").values_list(Count("pk"))
-        rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.annotate(first=Subquery(first), number=Coalesce(Subquery(number), 0))
+        told = {"first": Subquery(first), "number": Coalesce(Subquery(number), 0)}
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(**told)
+        return rows
 
     @admin.display(description="what")
     def about(self, row: Any) -> str:

@@ -25,9 +25,10 @@ def _scheduled(wanted: Callable[[float], bool]) -> dict[str, Callable[[], object
     from django.conf import settings
 
     current_app.loader.import_default_modules()
-    names = {
+    schedule: dict[str, dict[str, Any]] = settings.CELERY_BEAT_SCHEDULE
+    names: set[str] = {
         entry["task"]
-        for entry in settings.CELERY_BEAT_SCHEDULE.values()
+        for entry in schedule.values()
         if isinstance(entry["schedule"], float) and wanted(entry["schedule"]) and ".show" not in entry["task"]
     }
     return {name: current_app.tasks[name].run for name in sorted(names)}

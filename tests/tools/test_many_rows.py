@@ -93,10 +93,13 @@ def test_pages_read_what_they_show(crowd: Crowd, acme: House, superuser: User, s
     calls, events = "/admin/tools/call/", "/admin/connections/auditevent/"
     of_all = [
         calls, f"{calls}?p=2", f"{calls}?state__exact=succeeded", f"{calls}?state__exact=failed",
-        f"{calls}?state__exact=timed_out", f"{calls}?state__exact=queued",
+        f"{calls}?state__exact=timed_out", f"{calls}?state__exact=queued", f"{calls}?state__exact=running",
+        f"{calls}?state__exact=awaiting_approval", f"{calls}?state__exact=input_required",
         f"{calls}?connection__id__exact={connection}", f"{calls}?assignment__id__exact={assignment}",
         f"{calls}?assignment__id__exact={assignment}&state__exact=failed",
-        "/admin/tools/probe/", f"/admin/tools/probe/?connection__id__exact={connection}", events, f"{events}?p=2",
+        "/admin/tools/probe/", f"/admin/tools/probe/?connection__id__exact={connection}",
+        "/admin/tools/probe/?outcome__exact=running", "/admin/tools/probe/?outcome__exact=failed",
+        events, f"{events}?p=2",
     ]  # fmt: skip
     of_superuser = [f"{calls}?organization={acme.tenant.pk}&state__exact=failed"]
     for user, addresses in (

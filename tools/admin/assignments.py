@@ -141,7 +141,7 @@ class AssignmentForm(TenantForm):
         return found
 
     @cached_property
-    def changed_data(self) -> list[str]:  # type: ignore[override]
+    def changed_data(self) -> list[str]:
         """Name the tools, too, where they were changed by their names."""
         changed = super().changed_data
         return list(dict.fromkeys("tools" if name == "more_tools" else name for name in changed))

@@ -29,10 +29,22 @@ from tools.admin.timeline import hints_of, timeline_of
 from tools.api.contents import attachment, whole
 from tools.calls import contents, disclosure, ending, life, offers
 from tools.models import Call
-from tools.models.call_states import CallState
+from tools.models.call_states import OPEN_STATES, CallState
 from tools.payloads.raw_json import encode
 
 LOST = "It can no longer be opened: the key that sealed it is gone."
+
+
+class StateFilter(admin.ChoicesFieldListFilter):
+    """By state; an index leads to the open calls, and to those of the other rare states."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        """Narrow the list."""
+        rows = super().queryset(request, queryset)
+        chosen = set(self.lookup_val or ())
+        if rows is None or not chosen or not chosen <= set(OPEN_STATES):
+            return rows
+        return rows.filter(finished_at=None)
 
 
 @admin.register(Call)
@@ -50,7 +62,7 @@ class CallAdmin(LargeList, DecisionAdmin):
         "duration",
         "error_code",
     ]
-    list_filter = [TenantFilter, "state", "assignment", "connection", "created_at"]
+    list_filter = [TenantFilter, ("state", StateFilter), "assignment", "connection", "created_at"]
     list_select_related = ["assignment", "connection"]
     actions = ["cancel"]
     unlisted = (*Call.sealed_fields, "assignment__instructions")

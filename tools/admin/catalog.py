@@ -104,7 +104,8 @@ class ToolAdmin(LightList, TenantAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the tools that this person sees; the approved definition is loaded only where it is shown."""
         rows: QuerySet[Any] = super().get_queryset(request).defer("approved_definition")
-        return rows.annotate(words=KeyTextTransform("description", "definition"))
+        worded: QuerySet[Any] = rows.annotate(words=KeyTextTransform("description", "definition"))
+        return worded
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Tools come from servers, not from people."""

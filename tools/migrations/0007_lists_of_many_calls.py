@@ -72,6 +72,10 @@ class Migration(migrations.Migration):
             index=models.Index(fields=['-started_at'], name='probe_newest'),
         ),
         AddIndexAside(
+            model_name='probe',
+            index=models.Index(fields=['outcome', '-started_at'], name='probe_not_passed', condition=Q(outcome__in=['running', 'failed'])),
+        ),
+        AddIndexAside(
             model_name='tool',
             index=models.Index(fields=['public_name', 'id'], name='tool_by_name'),
         ),

@@ -56,6 +56,11 @@ class Probe(models.Model):
         indexes = [
             models.Index(fields=["connection", "-started_at"], name="probe_of_connection"),
             models.Index(fields=["-started_at"], name="probe_newest"),
+            models.Index(
+                fields=["outcome", "-started_at"],
+                name="probe_not_passed",
+                condition=Q(outcome__in=["running", "failed"]),
+            ),
         ]
         constraints = [
             models.CheckConstraint(

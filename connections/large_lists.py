@@ -47,7 +47,7 @@ class LookAhead(Light):
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Return the one order of the list, whatever the query string asks for."""
-        return list(self._get_default_ordering())
+        return list(self._get_default_ordering())  # type: ignore[attr-defined]
 
     def get_results(self, request: HttpRequest) -> None:
         """Read one page; raises IncorrectLookupParameters for one that is not there."""
@@ -58,7 +58,7 @@ class LookAhead(Light):
         if not found and before:
             raise IncorrectLookupParameters
         self.first, self.more = before + 1, len(found) > self.list_per_page
-        self.result_list = found[: self.list_per_page]  # type: ignore[assignment]
+        self.result_list = found[: self.list_per_page]
         # As many as are shown: actions are for these, and not for all that nobody has counted.
         self.result_count = len(self.result_list)
         self.full_result_count = None if self.query or self.has_active_filters else self.result_count

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0015_what_other_versions_leave_out'),
+        ('connections', '0016_lists_of_many_events'),
     ]
 
     operations = [

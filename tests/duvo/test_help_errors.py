@@ -27,7 +27,6 @@ NEVER = {
     *("credential_missing", "settings_changed"),  # of a check: the connection's state says it
     "schema_broken",  # becomes tool_broken
     "lease_lost",  # is heard by nobody: another process has the call
-    "already_issued",  # of the page of a new token, which says it
     "connection_changed",  # of the page Connect, which says it
     *("too_busy", "try_later"),  # of the pages of the admin
     *("mail_not_taken", "link_is_over", "ambiguous"),  # of pages and commands about people

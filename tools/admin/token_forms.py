@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -11,14 +11,12 @@ from django.core import signing
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 
-from connections.forms.fields import NameField
 from connections.models import Membership, User
 from connections.tenancy import TenantAdmin
 from tools.admin import first_call
-from tools.calls import ending
+from tools.assigning.tokens import NewTokenForm
 from tools.models import AccessToken
 
 if TYPE_CHECKING:
@@ -27,16 +25,12 @@ else:
     _ModelChoiceField = forms.ModelChoiceField
 
 _SALT = "tools.new_token"
-EXPIRED_ALREADY = "Choose a day in the future, or leave it blank for the longest time."
-TOO_LONG = "Your organization lets a token live for {} days. Choose an earlier day, or leave it blank."
 
 
-class TokenForm(forms.Form):
+class TokenForm(NewTokenForm):
     """The label and the last day of a new token; the form of one page makes one token, however often it is sent."""
 
     once = forms.CharField(required=False, widget=forms.HiddenInput, max_length=300)
-
-    label = NameField(label="What is it for?", max_length=80, required=False)
     expires_on = forms.DateField(
         label="Last day of use",
         required=False,
@@ -45,8 +39,7 @@ class TokenForm(forms.Form):
 
     def __init__(self, *args: Any, longest: int | None = None, **kwargs: Any) -> None:
         """Take the longest lifetime of a token in days, or None if the organization is not chosen yet."""
-        super().__init__(*args, **kwargs)
-        self.longest = longest
+        super().__init__(*args, longest=longest, **kwargs)
         days = f"{longest} days" if longest else "the days that its organization says"
         self.fields["expires_on"].help_text = f"Leave blank for the longest time: {days}."
         self.initial["once"] = signing.dumps(str(uuid4()), salt=_SALT)
@@ -64,16 +57,8 @@ class TokenForm(forms.Form):
         if day is None:
             return None
         end = datetime.combine(day, time.max, tzinfo=UTC)
-        if end <= timezone.now():
-            raise ValidationError(EXPIRED_ALREADY, code="in_the_past")
-        self.check_length(end, self.longest)
+        self.check_end(end, self.longest)
         return end
-
-    @staticmethod
-    def check_length(end: datetime | None, longest: int | None) -> None:
-        """Raise ValidationError for an end that is later than a token may live."""
-        if end is not None and longest and end > timezone.now() + timedelta(days=longest + 1):
-            raise ValidationError(TOO_LONG.format(longest), code="too_long")
 
 
 class MembershipField(_ModelChoiceField):
@@ -101,7 +86,7 @@ class OwnTokenForm(TokenForm):
         data: dict[str, Any] = super().clean() or self.cleaned_data
         if (membership := data.get("membership")) is not None:
             try:
-                self.check_length(data.get("expires_on"), membership.tenant.max_token_days)
+                self.check_end(data.get("expires_on"), membership.tenant.max_token_days)
             except ValidationError as refusal:
                 self.add_error("expires_on", refusal)
         return data
@@ -116,10 +101,9 @@ def show_once(request: HttpRequest, page: TenantAdmin, row: AccessToken, token: 
     return response
 
 
-def revoke(request: HttpRequest, token: AccessToken) -> int:
-    """Revoke a token and end its calls, unless that box was cleared; return how many calls were ended."""
-    asked = "ends_calls_asked" in request.POST  # a page with the box; without one, everything ends
-    return ending.revoke(token, calls_go_on=asked and "ends_calls" not in request.POST)
+def calls_go_on(request: HttpRequest) -> bool:
+    """Whether the box was cleared that ends the calls of a token; a page without the box ends everything."""
+    return "ends_calls_asked" in request.POST and "ends_calls" not in request.POST
 
 
 def revoked_message(token: AccessToken, calls: int) -> str:

@@ -19,7 +19,8 @@ from connections.columns import stamp
 from connections.models import Tenant
 from connections.quotas import QuotaReached
 from connections.tenancy import ADMINS, TenantAdmin, person, tenants_of
-from tools.admin.token_forms import OwnTokenForm, revoke, revoked_message, show_once
+from tools.admin.token_forms import OwnTokenForm, calls_go_on, revoked_message, show_once
+from tools.assigning import tokens
 from tools.models import AccessToken
 from tools.models.assignments import AlreadyIssued
 
@@ -158,7 +159,6 @@ class AccessTokenAdmin(TenantAdmin):
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Revoke a token that one sees: one's own, or one of an organization that one is an admin of."""
         token: AccessToken = self.get_object(request, unquote(object_id))
-        began = revoke(request, token)
-        self.audit(request, "revoked", token, prefix=token.prefix, of=token.whose, calls_ended=began)
+        began = tokens.revoke(token, person(request), calls_go_on=calls_go_on(request))
         self.message_user(request, revoked_message(token, began), messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:tools_accesstoken_changelist"))

@@ -61,6 +61,17 @@ class IsAssignment(HasPrincipal):
         return principal is not None and principal.assignment_id is not None
 
 
+class IsPerson(HasPrincipal):
+    """Only people, in any role."""
+
+    message = "Only a person's own token may do this, not an assignment's."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Tell whether the caller is a person."""
+        principal = _principal(request)
+        return principal is not None and principal.role is not None
+
+
 class IsAdminToChange(HasPrincipal):
     """Everybody with a token reads; an admin's token changes."""
 

@@ -16,7 +16,7 @@ import orjson
 from django.conf import settings
 from django.db import Error as DatabaseFailed
 from django.http import HttpRequest, HttpResponse
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.views import APIView
 
 from connections import offload, outages
@@ -138,6 +138,8 @@ class CallTool(PresumingView):
 
     @extend_schema(
         operation_id="tools_call",
+        summary="Call a tool",
+        examples=[OpenApiExample("How much is left", {"arguments": {"sku": "TEA-001"}}, request_only=True)],
         request=ArgumentsSerializer,
         responses={200: CallSerializer, 202: OpenApiResponse(CallSerializer, description="Not finished yet.")},
         parameters=[

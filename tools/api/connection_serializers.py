@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -10,7 +9,8 @@ from rest_framework import serializers
 
 from connections.models import Authorization, Connection, Era, Grant, SessionCalls, Sharing, TokenAuth
 from connections.states import METHOD_WANTED, next_step
-from tools.api import members, problems
+from tools.api import members
+from tools.api.serializers import KnownMembers
 
 
 class StateSerializer(serializers.Serializer[Any]):
@@ -73,16 +73,10 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
         return StateSerializer({field: getattr(connection, f"{which}_{field}") for field in fields}).data
 
 
-class ConnectionChangeSerializer(serializers.Serializer[Any]):
+class ConnectionChangeSerializer(KnownMembers):
     """What an admin's token may set on a connection; a secret that is left out is kept."""
 
-    def to_internal_value(self, data: Any) -> Any:
-        """Return what was sent; raises Invalid for members that cannot be set."""
-        if isinstance(data, Mapping):
-            read_only = ConnectionSerializer.Meta.fields
-            if faults := list(members.strangers(data, self.fields.keys(), read_only)):
-                raise problems.Invalid(faults)
-        return super().to_internal_value(data)
+    what, words, shown_only = "A connection", members.WORDS_OF_CONNECTIONS, ConnectionSerializer.Meta.fields
 
     name = serializers.CharField(max_length=80)
     server_url = serializers.CharField(

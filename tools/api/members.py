@@ -1,6 +1,6 @@
-"""Which members of a connection's settings belong together: nothing that a program sends is dropped in silence. Pure.
+"""Which members a body may have, and which belong together: nothing that a program sends is dropped in silence. Pure.
 
-strangers(given, ...)    members that are not known, or only read
+strangers(given, ...)    members that are not known, or only read; of any kind of row
 method_of(given, stored) the authorization method that is meant: a secret without a method names its own
 misfits(given, ...)      members of another method than that
 """
@@ -31,7 +31,7 @@ MEMBERS_OF = {  # what only one method uses; the others go with any
     "oauth_assume_pkce": Authorization.OAUTH,
 }
 _WITH_ANY_CREDENTIAL = {"sharing"}  # listed above with the method that it alone would mean
-_OTHER_WORDS = {  # of other products, by what they are called here
+WORDS_OF_CONNECTIONS = {  # of other products, by what they are called here
     "url": "server_url", "endpoint": "server_url", "server": "server_url",
     "auth": "authorization", "auth_type": "authorization", "authorization_method": "authorization",
     "method": "authorization", "token": "api_key", "bearer_token": "api_key", "access_token": "api_key",
@@ -41,21 +41,26 @@ _OTHER_WORDS = {  # of other products, by what they are called here
 _LONGEST_NAME = 60  # characters of a member's name that are said again
 
 
-def strangers(given: Mapping[str, Any], known: Collection[str], read_only: Collection[str]) -> Iterator[Fault]:
-    """Yield a fault for each member that cannot be set; it names the one that may be meant, and no value."""
+def strangers(
+    given: Mapping[str, Any], known: Collection[str], read_only: Collection[str], *, what: str, words: Mapping[str, str]
+) -> Iterator[Fault]:
+    """Yield a fault for each member that cannot be set; it names the one that may be meant, and no value.
+
+    `what` has these members (“A connection”); `words` are those of other products, each with the member that it means.
+    """
     for name in given:
         if name in known:
             continue
         said = name[:_LONGEST_NAME]
-        if name in read_only:
-            yield _fault(name, "read_only", f"“{said}” is only read: leave it out.")
-            continue
         plain = name.lower().replace("-", "_")
+        if name in read_only:
+            yield fault(name, "read_only", f"“{said}” is only read: leave it out.")
+            continue
         snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in said).lstrip("_")
-        near = next((word for word in (plain, snake) if word in known), None) or _OTHER_WORDS.get(plain)
+        near = next((word for word in (plain, snake) if word in known), None) or words.get(plain)
         near = near or next(iter(get_close_matches(plain[:_LONGEST_NAME], known, n=1)), None)
         hint = f" Is “{near}” meant?" if near else ""
-        yield _fault(name, "unknown_member", f"A connection has no member “{said}”.{hint} Nothing was saved.")
+        yield fault(name, "unknown_member", f"{what} has no member “{said}”.{hint} Nothing was saved.")
 
 
 def method_of(given: Mapping[str, Any], stored: str | None) -> str:
@@ -75,7 +80,7 @@ def misfits(given: Mapping[str, Any], method: str, before: Mapping[str, Any]) ->
             continue
         if name in _WITH_ANY_CREDENTIAL and method != Authorization.NONE:
             continue
-        yield _fault(
+        yield fault(
             name,
             "other_method",
             f"“{name}” belongs to the method “{its_method}”, and the method is “{method}”. Send "
@@ -83,6 +88,7 @@ def misfits(given: Mapping[str, Any], method: str, before: Mapping[str, Any]) ->
         )
 
 
-def _fault(name: str, code: str, sentence: str) -> Fault:
+def fault(name: str, code: str, sentence: str) -> Fault:
+    """Return a fault of one member."""
     pointer = name.replace("~", "~0").replace("/", "~1")  # RFC 6901, section 3
     return {"pointer": f"/{pointer}", "code": code, "detail": sentence}

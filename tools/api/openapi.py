@@ -72,14 +72,16 @@ class Schema(AutoSchema):
             problems |= _LIST
         if self.method in {"POST", "PATCH"} and self.get_request_serializer() is not None:
             problems |= _WITH_A_BODY
-        if self.method != "GET" or any(part in self.path for part in ("/tools", "/calls", "/sessions")):
+        if self.method != "GET" or any(part in self.path for part in ("/tools", "/calls", "/sessions", "/assignments")):
             problems[403] = "This token may not do this, or a quota is reached."
         if self.method != "GET" or "/calls/" in self.path:
             problems[429] = _LIMITED
-        if "/connections/{" in self.path and self.method != "GET":
+        if any(parameter["name"] == "If-Match" for parameter in self._get_parameters()):
             problems[412] = "It was changed since you looked at it: `If-Match` names another revision."
         if "/connections/{" in self.path and self.method == "PATCH":
             problems[409] = "Others change it all the time; nothing was saved."
+        if self.path.endswith("/tokens") and self.method == "POST":
+            problems[409] = "A token was made before with this `Idempotency-Key`; `token_id` is its id."
         if self._is_call():
             problems |= _CALL
         return problems | next((more for path, more in _OF_PATHS.items() if self.path.endswith(path)), {})

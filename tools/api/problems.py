@@ -24,6 +24,7 @@ from connections.quotas import QuotaReached
 from tools.calls.ledger import LedgerUnavailable
 from tools.errors import AnswersRefused, ArgumentsRefused, CallError, ToolNotFound
 from tools.models import Call
+from tools.models.assignments import AlreadyIssued
 
 CONTENT_TYPE = "application/problem+json"
 MOST_FAULTS = 50  # named in one response: a body may have a million
@@ -128,6 +129,7 @@ _STATUSES: dict[type[DuvoError], HTTPStatus] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     Superseded: HTTPStatus.CONFLICT,
+    AlreadyIssued: HTTPStatus.CONFLICT,
     Unsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
@@ -172,6 +174,8 @@ def of(error: DuvoError) -> tuple[dict[str, Any], dict[str, str]]:
         more["errors"] = error.errors
     elif isinstance(error, ToolNotFound) and error.near:
         more["near"] = error.near
+    elif isinstance(error, AlreadyIssued):
+        more["token_id"] = str(error.token_id)
     if isinstance(error, CallError):
         status = error.status
         if error.server_message:

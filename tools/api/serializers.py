@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
 import orjson
 from rest_framework import serializers
 
+from tools.api import members, problems
 from tools.calls.outcomes import Report
 from tools.errors import CallError
 from tools.models import Call, McpSession, Policy, Tool
 from tools.models.call_states import CallState
 from tools.payloads.raw_json import RawJson
+
+
+class KnownMembers(serializers.Serializer[Any]):
+    """The base of what may be set on a row: a member that cannot be set is refused, and the near one named."""
+
+    what: ClassVar[str]  # has these members
+    words: ClassVar[Mapping[str, str]]  # of other products, each with the member that it means here
+    shown_only: ClassVar[Collection[str]]  # members that cannot be set
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return what was sent; raises Invalid for members that cannot be set."""
+        if isinstance(data, Mapping):
+            strange = members.strangers(data, self.fields.keys(), self.shown_only, what=self.what, words=self.words)
+            if faults := list(strange):
+                raise problems.Invalid(faults)
+        return super().to_internal_value(data)
 
 
 class ToolSerializer(serializers.ModelSerializer[Tool]):
@@ -238,6 +256,10 @@ class ProblemSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField(help_text="For people.")
     request_id = serializers.CharField()
     errors = serializers.ListField(child=serializers.DictField(), required=False)  # type: ignore[assignment]
+    near = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Names of tools that may be meant instead."
+    )
+    token_id = serializers.UUIDField(required=False, help_text="Of the token that was made before with the same key.")
     session = SessionOfCallSerializer(required=False, help_text="Of a call that failed, if there is anything to know.")
     server_message = serializers.CharField(
         required=False, help_text="What the MCP server itself said: untrusted, at most 500 characters, without secrets."

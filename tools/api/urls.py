@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from tools.api.assignments import Assignments, AssignmentTokens, RevokeToken
 from tools.api.audit import AuditEvents
 from tools.api.calls import AnswerCall, CallDetail, CallTool, CancelCall
 from tools.api.contents import CallContent
@@ -17,6 +18,7 @@ from tools.api.views import CallList, Connections, Quotas, ToolDetail, ToolList
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("connections", Connections, basename="connection")
+router.register("assignments", Assignments, basename="assignment")
 
 urlpatterns = [
     path("tools", ToolList.as_view(), name="tools"),
@@ -24,6 +26,8 @@ urlpatterns = [
     path("tools/<slug:name>/call", CallTool.as_view(), name="call-tool"),
     path("me", Me.as_view(), name="me"),
     path("connections/<uuid:id>/sign-in", StartSignIn.as_view(), name="connection-sign-in"),
+    path("assignments/<uuid:id>/tokens", AssignmentTokens.as_view(), name="assignment-tokens"),
+    path("tokens/<uuid:id>", RevokeToken.as_view(), name="token"),
     path("audit-events", AuditEvents.as_view(), name="audit-events"),
     path("usage", Usage.as_view(), name="usage"),
     path("quotas", Quotas.as_view(), name="quotas"),

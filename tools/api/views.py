@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import DataError, transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.generics import ListAPIView, RetrieveAPIView
@@ -46,6 +46,7 @@ IF_MATCH = OpenApiParameter(
     description="The `ETag` that you have seen: when the settings are others by now, nothing is done (412).",
 )  # fmt: skip
 
+_EXAMPLE = {"name": "Orders", "server_url": "https://mcp.example.com/mcp", "api_key": "…"}
 LARGEST_SETTINGS = 256 * 1024  # bytes of a connection's settings; parsing as many takes 25 ms at most
 
 
@@ -250,7 +251,13 @@ class Connections(KnownQuery, ReadOnlyModelViewSet[Connection]):
         """Show it, with the tag of its settings."""
         return self._shown(self.get_object())
 
-    @extend_schema(request=ConnectionChangeSerializer, responses={201: ConnectionSerializer}, parameters=[ETAG])
+    @extend_schema(
+        summary="Add a connection",
+        request=ConnectionChangeSerializer,
+        responses={201: ConnectionSerializer},
+        parameters=[ETAG],
+        examples=[OpenApiExample("A server that wants a key", _EXAMPLE, request_only=True)],
+    )
     def create(self, request: Request) -> Response:
         """Add a connection; a probe starts at once, its result shows in the states."""
         return self._shown(self._save(request, None), status=201)
@@ -315,7 +322,7 @@ class Connections(KnownQuery, ReadOnlyModelViewSet[Connection]):
         given["authorization"] = members.method_of(given, connection.authorization if connection else None)
         faults = list(members.misfits(given, given["authorization"], before))
         if connection is not None and given.get("slug", connection.slug) != connection.slug:
-            faults += members.strangers({"slug": ""}, (), ("slug",))
+            faults.append(members.fault("slug", "read_only", "“slug” is only read: leave it out."))
         if faults:
             raise problems.Invalid(faults)
         given["tool_prefix"] = given.pop("slug", "")

@@ -46,6 +46,12 @@ def key_of(header: str | None, tool: str, arguments: Any, session: str = "") -> 
 
     Raises BadKey, and ArgumentsRefused for arguments that are nested too deeply.
     """
+    value = value_of(header)
+    return None if value is None else Key(value, _body(tool, arguments, session))
+
+
+def value_of(header: str | None) -> str | None:
+    """Return the value of the header, None without one; raises BadKey."""
     if header is None:
         return None
     value = header.strip()
@@ -53,7 +59,7 @@ def key_of(header: str | None, tool: str, arguments: Any, session: str = "") -> 
         value = value[1:-1]
     if not 0 < len(value) <= LONGEST or not all("!" <= character <= "~" for character in value):
         raise BadKey
-    return Key(value, _body(tool, arguments, session))
+    return value
 
 
 def find_call(assignment_id: UUID, key: Key, now: datetime) -> Call | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -19,6 +20,7 @@ from tools.models.catalog import Tool, ToolQuerySet
 
 _RANDOM_BYTES = 32
 _PREFIX_LENGTH = 12
+_REVISION_LENGTH = 32  # hex digits
 MOST_OF_A_PERSON = 50  # live tokens in one organization: the quota of the organization is everybody's
 
 
@@ -26,6 +28,11 @@ class AlreadyIssued(DuvoError):
     """This token was made before, and was shown then."""
 
     code = "already_issued"
+
+    def __init__(self, token_id: UUID) -> None:
+        """Take the id of the row that there is."""
+        super().__init__()
+        self.token_id = token_id
 
 
 class Assignment(models.Model):
@@ -63,6 +70,13 @@ class Assignment(models.Model):
         """Return the tools it was given, whatever their availability; `.usable()` narrows them to what works now."""
         tools = Tool.objects.filter(connection__tenant=self.tenant_id)
         return tools if self.scope == self.Scope.ALL else tools.filter(assignments=self)
+
+    @property
+    def revision(self) -> str:
+        """A digest of its settings: another one when anybody has changed it, its owner or its tools."""
+        chosen = sorted(map(str, self.tools.order_by().values_list("pk", flat=True)))
+        settings = [self.name, self.instructions, self.owner_id, self.enabled, self.scope, self.max_rate, *chosen]
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:_REVISION_LENGTH]
 
 
 class Consent(models.Model):
@@ -191,13 +205,18 @@ class AccessToken(models.Model):
         """
         owner = assignment or membership
         with transaction.atomic():
-            if pk is not None and cls.objects.filter(pk=pk).exists():
-                raise AlreadyIssued
+            cls._check_new(pk)
             if owner is not None:
                 cls._make_room(owner.tenant_id)
+                cls._check_new(pk)  # somebody may have been quicker, until the organization was locked
             if membership is not None:
                 cls._check_person(membership)
             return cls._issue(pk or uuid7(), assignment, membership, label, expires_at, by)
+
+    @classmethod
+    def _check_new(cls, pk: UUID | None) -> None:
+        if pk is not None and cls.objects.filter(pk=pk).exists():
+            raise AlreadyIssued(pk)
 
     @classmethod
     def _make_room(cls, tenant_id: UUID) -> None:

@@ -194,4 +194,7 @@ def test_an_admin_adds_an_assignment(acme: House, signed_in: SignedIn) -> None:
     client.post("/admin/tools/assignment/add/", data)
     assignment = acme.tenant.assignments.get()
     assert (assignment.name, assignment.owner, assignment.max_rate) == ("Nightly orders", acme.admin, 60)
-    assert "already exists" in client.post("/admin/tools/assignment/add/", data).content.decode()
+    assert (
+        "Another assignment of this organization has this name"
+        in client.post("/admin/tools/assignment/add/", data).content.decode()
+    )

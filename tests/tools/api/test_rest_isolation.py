@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from tests.conftest import House
 from tools.calls import contents
-from tools.models import Call, McpSession, StoredContent, Tool
+from tools.models import AccessToken, Call, McpSession, StoredContent, Tool
 
 pytestmark = pytest.mark.django_db
 
@@ -35,6 +35,8 @@ class World:
     connection: str
     tool: str
     call: str
+    assignment: str
+    token: str
     tokens: dict[str, str | None]
 
 
@@ -72,7 +74,8 @@ def world(acme: House, rival: House) -> World:
         "garbage": "duvo_" + "x" * 43,
         "anonymous": None,
     }
-    return World(str(connection.pk), tool.public_name, str(call.pk), tokens)
+    token = owner.access_tokens.get()
+    return World(str(connection.pk), tool.public_name, str(call.pk), str(owner.pk), str(token.pk), tokens)
 
 
 # A route and method, and the status for each who asks; the rest of the table follows from `EVERYBODY_ELSE`.
@@ -96,6 +99,17 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         **dict.fromkeys(["owner", "teammate", "admin", "member", "auditor"], 409),
         **dict.fromkeys(["rival", "rival admin"], 404),
     },
+    ("GET", "v1/assignments"): dict.fromkeys(["admin", "member", "auditor", "rival admin"], 200),
+    ("POST", "v1/assignments"): {"admin": 422, "rival admin": 422},
+    ("GET", "v1/assignments/<uuid:id>"): {**dict.fromkeys(["admin", "member", "auditor"], 200), "rival admin": 404},
+    ("PATCH", "v1/assignments/<uuid:id>"): {"admin": 422, "rival admin": 404},
+    ("DELETE", "v1/assignments/<uuid:id>"): {"admin": 204, "rival admin": 404},
+    ("GET", "v1/assignments/<uuid:id>/tokens"): {
+        **dict.fromkeys(["admin", "member", "auditor"], 200),
+        "rival admin": 404,
+    },
+    ("POST", "v1/assignments/<uuid:id>/tokens"): {"admin": 201, "rival admin": 404},
+    ("DELETE", "v1/tokens/<uuid:id>"): {"admin": 204, "rival admin": 404},
     ("GET", "v1/quotas"): dict.fromkeys(
         ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200
     ),
@@ -117,6 +131,9 @@ FORBIDDEN = 403
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "v1/tools/<slug:name>/call"): {"arguments": {"text": "hi"}},
     ("POST", "v1/calls/<uuid:id>/input"): {"responses": {}},
+    ("POST", "v1/assignments"): {"name": ""},
+    ("PATCH", "v1/assignments/<uuid:id>"): {"name": ""},
+    ("POST", "v1/assignments/<uuid:id>/tokens"): {"label": "x"},
     ("POST", "v1/connections"): {"name": "", "server_url": "http://localhost"},
     ("PATCH", "v1/connections/<uuid:id>"): {"server_url": "http://localhost"},
 }
@@ -146,7 +163,8 @@ def ask(method: str, route: str, token: str | None, ids: dict[str, str]) -> Http
 
 
 def ids_of(world: World, route: str) -> dict[str, str]:
-    return {"name": world.tool, "id": world.call if "calls" in route else world.connection, "number": "1"}
+    ids = {"calls": world.call, "assignments": world.assignment, "tokens": world.token}
+    return {"name": world.tool, "id": ids.get(route.split("/")[1], world.connection), "number": "1"}
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
@@ -198,12 +216,26 @@ def test_a_list_shows_only_the_callers_own_rows(world: World, route: str, transa
     assert theirs["results"] == []
 
 
+def test_a_list_of_assignments_shows_only_those_of_the_organization(world: World, transactional_db: None) -> None:
+    ours, theirs = (
+        json.loads(ask("GET", "v1/assignments", world.tokens[who], {}).content)["results"]
+        for who in ("member", "rival admin")
+    )
+    assert [row["name"] for row in ours] == ["Owner", "Teammate"]
+    assert [row["name"] for row in theirs] == ["Nightly orders"], "what the rival's own token made"
+
+
 def test_a_rivals_admin_changes_nothing_of_ours(
     world: World, acme: House, transactional_db: None, signed_in: Callable[..., Client]
 ) -> None:
-    before = list(acme.tenant.connections.values())
+    def rows() -> list[Any]:
+        mine = acme.tenant.connections, acme.tenant.assignments, AccessToken.objects.of(acme.tenant.pk).order_by("pk")
+        return [list(those.values()) for those in mine]
+
+    ask("GET", "v1/me", world.tokens["owner"], {})  # whose use is noted
+    before = rows()
     for method, route in TABLE:
-        if method != "GET" and "connections/" in route:
+        if method != "GET" and re.match("v1/(connections|assignments|tokens)/", route):
             ask(method, route, world.tokens["rival admin"], ids_of(world, route))
-    assert list(acme.tenant.connections.values()) == before
+    assert rows() == before
     assert not acme.tenant.audit_events.exists()

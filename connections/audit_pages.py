@@ -25,10 +25,6 @@ from connections.models import AuditEvent, Tenant
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person, tenants_of
 from connections.threads import in_thread
 
-COLUMNS: Final = (
-    "at", "organization", "actor", "action", "object_type", "object_id", "object_label", "outcome", "request_id",
-    "data", "id",
-)  # fmt: skip
 DEFAULT_DAYS: Final = 90
 _AT_ONCE: Final = 1_000  # events of one query
 
@@ -112,22 +108,12 @@ class AuditEventAdmin(LargeList, ReadOnlyAdmin):
         return tenants_of(person(request), ADMINS_AND_AUDITORS)
 
 
-def said(event: AuditEvent) -> dict[str, Any]:
-    """Return an event as a file or a program gets it; it never holds a secret."""
-    return {
-        "at": event.at.astimezone(UTC).isoformat(timespec="milliseconds"),
-        "organization": event.tenant.name if event.tenant else "",
-        **{name: getattr(event, name) for name in COLUMNS[2:-1]},
-        "id": str(event.pk),
-    }
-
-
 async def _written(
     rows: QuerySet[AuditEvent], write: Callable[[Iterable[AuditEvent]], str], *, heads: bool
 ) -> AsyncIterator[str]:
     """Yield the file in parts, each read by a query of its own: no cursor stays open however slowly somebody reads."""
     if heads:
-        yield "".join(spreadsheets.lines(COLUMNS, []))
+        yield "".join(spreadsheets.lines(audit.COLUMNS, []))
     last: AuditEvent | None = None
     while found := await in_thread(_after, rows, last):
         yield write(found)
@@ -141,11 +127,11 @@ def _after(rows: QuerySet[AuditEvent], last: AuditEvent | None) -> list[AuditEve
 
 
 def _as_json_lines(events: Iterable[AuditEvent]) -> str:
-    return "".join(f"{json.dumps(said(event), ensure_ascii=False)}\n" for event in events)
+    return "".join(f"{json.dumps(audit.said(event), ensure_ascii=False)}\n" for event in events)
 
 
 def _as_csv(events: Iterable[AuditEvent]) -> str:
-    told = ((said(event) | {"data": json.dumps(event.data, ensure_ascii=False)}).values() for event in events)
+    told = ((audit.said(event) | {"data": json.dumps(event.data, ensure_ascii=False)}).values() for event in events)
     return "".join(spreadsheets.lines((), told))
 
 

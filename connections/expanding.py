@@ -109,6 +109,8 @@ def deletes_reach(app_label: str, *, but: Iterable[str] = ()) -> Step:
     def reach(apps: Any, schema_editor: Any) -> None:
         if schema_editor.connection.vendor != "postgresql":
             return
+        while schema_editor.deferred_sql:  # the foreign keys of a table that this very migration has made
+            schema_editor.execute(schema_editor.deferred_sql.pop(0))
         for model in _models(apps, app_label):
             if str(model._meta.model_name) in but:  # noqa: SLF001
                 continue

@@ -24,7 +24,7 @@ from connections.errors import DuvoError
 from connections.forms import OrganizationForm
 from connections.forms.fields import NameField
 from connections.models import Matter, Tenant
-from connections.notices import webhooks
+from connections.notices import audit_feed, webhooks
 from connections.notices.channel_page import ChannelPages
 from connections.tenancy import person
 
@@ -56,7 +56,7 @@ class OrganizationAdmin(ChannelPages):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show the webhook's URL, which may itself be a secret, only to those who may change it."""
         may_change = obj is None or self.has_change_permission(request, obj)
-        webhook = ["webhook_url", "unposted"] if may_change else ["webhook"]
+        webhook = ["webhook_url", "unposted", "audit_to_webhook"] if may_change else ["webhook"]
         return ["name", "require_second_factor", *webhook, "members_own", *_BOUNDS]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
@@ -82,6 +82,8 @@ class OrganizationAdmin(ChannelPages):
             # Tokens belong to the app `tools`, which may not be imported here; they are reached by name.
             shortened = apps.get_model("tools", "AccessToken").objects.cap_lifetimes(obj)
             self.audit(request, "tokens_shortened", obj, count=shortened)
+        if "audit_to_webhook" in form.fields and form.cleaned_data["audit_to_webhook"] != audit_feed.is_on(obj):
+            (audit_feed.start if form.cleaned_data["audit_to_webhook"] else audit_feed.stop)(obj)
         moved = egress.origin(obj.webhook_url) != egress.origin(form.initial.get("webhook_url") or "")
         if moved and obj.sealed_webhook_secret:
             obj.forget_webhook_secret()

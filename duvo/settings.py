@@ -235,6 +235,18 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/v1",
+    "TAGS": [  # in the order of the page: who calls tools first, then who sets up
+        {"name": "me", "description": "Whose token this is."},
+        {"name": "tools", "description": "Which tools there are, and calling one. An assignment's token."},
+        {"name": "calls", "description": "Waiting, following, answering and cancelling. An assignment's token."},
+        {"name": "sessions", "description": "What servers that remember keep for the assignment."},
+        {"name": "connections", "description": "The MCP servers. Every token reads, an admin's changes."},
+        {"name": "assignments", "description": "Who calls, and their tokens. A person's own token."},
+        {"name": "tokens", "description": "Revoking one. A person's own token."},
+        {"name": "usage", "description": "How much was called."},
+        {"name": "quotas", "description": "What the organization may have."},
+        {"name": "audit-events", "description": "Who did what. An admin's or auditor's token."},
+    ],
 }
 
 # --- work in the background -----------------------------------------------------------------------------------------

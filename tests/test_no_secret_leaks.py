@@ -21,7 +21,8 @@ from django.utils import timezone
 
 from connections import egress
 from connections.errors import DuvoError
-from connections.models import Connection, Kind, User
+from connections.models import FOR_PEOPLE, AuditFeed, Bulletin, Connection, Kind, User
+from connections.notices import audit_feed
 from connections.states import ReachabilityState, ToolsState
 from tests import reading
 from tests.conftest import House
@@ -31,7 +32,7 @@ from tests.servers.fixtures import StartReceiver, StartServer
 from tests.servers.mail import MailServer
 from tests.servers.running import Incoming, McpServer, Receive, Send
 from tests.servers.toolbox import Result, furnished, schema, text
-from tests.telling import tell
+from tests.telling import send, tell
 from tools import mcp_client
 from tools.calls import offers
 from tools.catalog import upstream
@@ -198,6 +199,8 @@ def test_the_api_shows_a_call_only_to_the_assignment_that_made_it(estate: Estate
     names = [f"{slug}__report" for slug in Connection.objects.values_list("slug", flat=True)]
     paths = ["/v1/schema", "/v1/docs", "/v1/tools", *(f"/v1/tools/{name}" for name in names)]
     paths += ["/v1/connections", *(f"/v1/connections/{pk}" for pk in ids)]
+    for pk in Assignment.objects.values_list("pk", flat=True):
+        paths += ["/v1/assignments", f"/v1/assignments/{pk}", f"/v1/assignments/{pk}/tokens", "/v1/audit-events"]
     calls = [f"/v1/calls/{pk}" for pk in estate.calls]
     for name, token in estate.tokens.items():
         for path in paths + (calls if name != "calling" else []):
@@ -212,7 +215,7 @@ def test_the_api_shows_a_call_only_to_the_assignment_that_made_it(estate: Estate
 def test_nothing_that_people_are_told_holds_a_marker(
     estate: Estate, api: Api, mail_server: MailServer, webhook_receiver: StartReceiver, mcp_server: StartServer
 ) -> None:
-    """One mail and one message of each kind: calls that wait, tools to review, servers that are away and back."""
+    """One mail and one message of each kind, and the whole audit trail: what was done with every secret."""
     tenant, receiver = estate.house.tenant, webhook_receiver()
     tenant.webhook_url = receiver.url
     tenant.save()
@@ -233,9 +236,17 @@ def test_nothing_that_people_are_told_holds_a_marker(
         row.set_reachability(ReachabilityState.REACHABLE, "", FAILURE)
     tell(minutes=10)
     kinds_told = {message["type"] for message in receiver.messages}
-    assert kinds_told == {kind.value for kind in Kind} - {Kind.SIGN_IN.value}
+    assert kinds_told == {kind.value for kind in FOR_PEOPLE} - {Kind.SIGN_IN.value}
     assert len(mail_server.taken) == len(kinds_told)
-    assert receiver.verified(secret) == [True] * len(kinds_told)
+    audit_feed.start(tenant)
+    AuditFeed.objects.update(since=tenant.created_at)
+    audit_feed.gather(soon := timezone.now() + timedelta(minutes=1))
+    while Bulletin.objects.exclude(deliver_at=None).update(deliver_at=timezone.now()):
+        send()
+        audit_feed.gather(soon)
+    pushed = [event["id"] for message in receiver.messages for event in message["data"].get("events", ())]
+    assert sorted(pushed) == sorted(map(str, tenant.audit_events.values_list("pk", flat=True)))
+    assert receiver.verified(secret) == [True] * len(receiver.requests)
     said = [str(message) for _, message in mail_server.taken]
     said += [f"{request.headers} {request.body.decode()}" for request in receiver.requests]
     assert [estate.leaks(text) + [secret] * (secret in text) for text in said] == [[] for _ in said]

@@ -11,7 +11,7 @@ from django.utils import timezone
 from connections import deleting, shares, statement_timeouts
 from connections.checking import CHECKS
 from connections.models import Bulletin, Tenant
-from connections.notices import delivering, matters
+from connections.notices import audit_feed, delivering, matters
 from tools.calls import acting, activity, awaited, life, owner_mail, polling, pubsub, retention, usage
 from tools.calls.sessions import ending as session_ends
 from tools.catalog import probing
@@ -112,6 +112,7 @@ def dispatch_bulletins() -> None:
     awaited.watch(now)
     matters.watch_connections(now)
     matters.gather(now)
+    audit_feed.gather(now)
     handling.forget_done()
     for bulletin_id in matters.due(now, BULLETINS):
         deliver_bulletin.apply_async(kwargs={"bulletin_id": str(bulletin_id)}, expires=shares.WAITS)

@@ -11,10 +11,10 @@ from django.core.exceptions import ValidationError
 from connections import egress
 from connections.context import acting_for
 from connections.errors import DuvoError
-from connections.models import Channel, Kind, Membership, Role, Tenant
+from connections.models import FOR_PEOPLE, Channel, Kind, Membership, Role, Tenant
 
-MAILED = {  # what a person of this role can be mailed about at all
-    Role.ADMIN.value: list(Kind),
+MAILED: dict[str, list[Kind]] = {  # what a person of this role can be mailed about at all
+    Role.ADMIN.value: list(FOR_PEOPLE),
     Role.MEMBER.value: [Kind.SIGN_IN],
 }
 
@@ -37,8 +37,9 @@ class KindsField(forms.MultipleChoiceField):
 
     def __init__(self, label: str, help_text: str) -> None:
         """Show each kind with a check box."""
+        choices = [(kind.value, kind.label) for kind in FOR_PEOPLE]
         super().__init__(
-            label=label, help_text=help_text, choices=Kind.choices, required=False, widget=forms.CheckboxSelectMultiple
+            label=label, help_text=help_text, choices=choices, required=False, widget=forms.CheckboxSelectMultiple
         )
 
 

@@ -21,7 +21,9 @@ from connections.forms.fields import NameField
 from connections.forms.shown import ShownForm
 from connections.forms.telling import KindsField, reachable
 from connections.models import Membership, Role, Tenant, User
+from connections.notices import audit_feed
 
+NO_WEBHOOK = "Enter the webhook's URL first: the audit trail is sent there."
 LAST_ADMIN = "This is the organization's only admin. Make somebody else an admin first."
 
 
@@ -72,6 +74,10 @@ class OrganizationForm(ShownForm):
     """An organization's name, the webhook of its own systems, and the limits of its calls."""
 
     unposted = KindsField("Send the webhook nothing about", "What is not marked is sent.")
+    audit_to_webhook = forms.BooleanField(
+        label="Send the webhook the audit trail, too", required=False,
+        help_text="Every audit event from then on, in order, with its id; up to 100 in a message.",
+    )  # fmt: skip
     retention_days = forms.IntegerField(
         label="Days that calls are kept", min_value=1, max_value=3650,
         help_text="1 to 3650. Calls that ended longer ago are deleted for good, with their arguments and results; "
@@ -115,7 +121,9 @@ class OrganizationForm(ShownForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Show a new organization's numbers, which may be left as they are, or left out."""
         super().__init__(*args, **kwargs)
-        if not self.is_change:
+        if self.is_change:
+            self.initial["audit_to_webhook"] = audit_feed.is_on(self.instance)
+        else:
             for name, field in self.fields.items():
                 if isinstance(field, forms.IntegerField):
                     field.required, field.initial = False, getattr(self.instance, name)
@@ -126,6 +134,10 @@ class OrganizationForm(ShownForm):
         for name, field in self.fields.items():
             if isinstance(field, forms.IntegerField) and name in cleaned and cleaned[name] is None:
                 cleaned[name] = getattr(self.instance, name)
+        if cleaned.get("audit_to_webhook") and not cleaned.get("webhook_url") and "webhook_url" not in self.errors:
+            if not self.initial.get("audit_to_webhook"):
+                self.add_error("audit_to_webhook", ValidationError(NO_WEBHOOK, code="required"))
+            cleaned["audit_to_webhook"] = False  # it goes with the webhook
         return cleaned
 
     def clean_max_token_days(self) -> int:

@@ -8,7 +8,7 @@
 The tenant is stored once, on its own rows; every query starts from it (`tenant.connections`).
 """
 
-from connections.models.audit import AuditEvent
+from connections.models.audit import AuditEvent, AuditFeed
 from connections.models.company import Company, CompanyIdentity, MailDomain
 from connections.models.connection import (
     PERSONAL,
@@ -26,15 +26,17 @@ from connections.models.heartbeats import Heartbeat
 from connections.models.inbox import Handling
 from connections.models.invitations import Invitation
 from connections.models.moves import StateMove
-from connections.models.notices import OF_CALLS, Bulletin, Channel, Kind, Matter, Notice, NoticeQuerySet
+from connections.models.notices import FOR_PEOPLE, OF_CALLS, Bulletin, Channel, Kind, Matter, Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
 from connections.models.sessions import BrowserSession
 
 __all__ = [
     "ACTING",
+    "FOR_PEOPLE",
     "OF_CALLS",
     "PERSONAL",
     "AuditEvent",
+    "AuditFeed",
     "Authorization",
     "BrowserSession",
     "Bulletin",

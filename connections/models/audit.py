@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -41,3 +42,17 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor} {self.action} {self.object_label}"
+
+
+class AuditFeed(models.Model):
+    """That an organization has its audit trail sent to its webhook: since when, and how far it has come."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="audit_feeds")
+    since = models.DateTimeField(default=timezone.now, db_default=Now())  # what happened before is not sent
+    told_until = models.DateTimeField()  # the newest event that is in a message
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant"], name="an_organization_has_one_audit_feed")]
+
+    def __str__(self) -> str:
+        return f"Audit feed of {self.tenant}"

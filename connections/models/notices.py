@@ -24,6 +24,7 @@ class Kind(models.TextChoices):
     TOOLS_TO_REVIEW = "tools.to_review", "Tools that wait for a review"
     UNREACHABLE = "connection.unreachable", "Connections that cannot be reached"
     RECOVERED = "connection.recovered", "Connections that can be reached again"
+    AUDIT = "audit.events", "The audit trail"
 
 
 class Channel(models.Model):
@@ -57,6 +58,7 @@ class Channel(models.Model):
 
 
 OF_CALLS = (Kind.AWAITING_APPROVAL, Kind.INPUT_REQUIRED)
+FOR_PEOPLE = tuple(kind for kind in Kind if kind != Kind.AUDIT)  # which people, a channel or a webhook may leave out
 
 
 class Delivery(models.Model):
@@ -171,8 +173,9 @@ class BulletinQuerySet(models.QuerySet["Bulletin"]):
     """Sets of bulletins."""
 
     def still_so(self) -> BulletinQuerySet:
-        """Return those that tell of something that is still so."""
-        return self.filter(pk__in=Matter.objects.open().exclude(bulletin=None).values("bulletin"))
+        """Return those that tell of something that is still so; what has happened stays so."""
+        open_ones = Matter.objects.open().exclude(bulletin=None).values("bulletin")
+        return self.filter(Q(pk__in=open_ones) | Q(kind=Kind.AUDIT))
 
     def due(self, now: datetime) -> BulletinQuerySet:
         """Return those that are to be sent, the longest waiting first."""
@@ -180,12 +183,13 @@ class BulletinQuerySet(models.QuerySet["Bulletin"]):
 
 
 class Bulletin(Delivery):
-    """One message to an organization about all matters of one kind that had come up by then."""
+    """One message to an organization: all matters of one kind that had come up by then, or the next audit events."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="bulletins")
     kind = models.CharField(max_length=30, choices=Kind)
     created_at = models.DateTimeField(default=timezone.now)
+    events = models.JSONField(default=list, db_default=[])  # ids of the audit events that it tells of, in order
 
     objects = BulletinQuerySet.as_manager()
 

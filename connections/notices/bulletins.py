@@ -9,6 +9,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from connections.models import OF_CALLS, Bulletin, Kind, Matter, Tenant
+from connections.notices import audit_feed
 from connections.notices.letters import Letter, choices_page, line, moment, page_of, readers
 
 MOST_IN_A_MAIL = 20
@@ -52,6 +53,8 @@ _WORDS = {
 
 def letter(bulletin: Bulletin) -> Letter | None:
     """Return what to send, to the organization's admins; None when nothing of it is so any more."""
+    if bulletin.kind == Kind.AUDIT:
+        return audit_feed.letter(bulletin)
     rows = bulletin.matters.open().filter(connection__enabled=True)
     matters = list(rows.select_related("connection")[:MOST_IN_A_MESSAGE])
     if not matters:

@@ -23,6 +23,7 @@ from connections.notices import bulletins, channels, letters, webhooks
 from connections.notices.letters import Letter
 
 MOST_TRIES = 8
+NO_WEBHOOK = "Webhook: it has no URL or no secret at this moment."
 _MOST_TOGETHER = 200  # notices in one mail
 _LEASE = timedelta(minutes=5)
 _FIRST_PAUSE = timedelta(seconds=80)  # three times as long after each try: the eighth is about a day after the first
@@ -62,7 +63,8 @@ def deliver_bulletin(bulletin_id: UUID) -> None:
     if letter is None:
         bulletin.record_try("", None)
         return
-    sentences = [_mail(bulletin, letter), _post(bulletin, letter), _tell(bulletin, letter)]
+    ways = [_mail, _post, _tell] if letter.for_people else [_post]
+    sentences = [way(bulletin, letter) for way in ways]
     if _noted(bulletin, sentences, _again_at(bulletin, timezone.now())):
         audit.record(
             "system", "tenant.bulletin_not_delivered", bulletin.tenant, tenant=bulletin.tenant, outcome=bulletin.kind,
@@ -147,8 +149,10 @@ def _mailed(row: Notice | Bulletin, letter: Letter, person: User, backend: Any) 
 def _post(row: Notice | Bulletin, letter: Letter) -> str:
     """Send the webhook message if it is still to be sent; return what went wrong, "" if nothing did."""
     tenant = letter.tenant
-    if row.delivered_at is not None or not tenant.webhook_url or not tenant.sealed_webhook_secret:
+    if row.delivered_at is not None:
         return ""
+    if not tenant.webhook_url or not tenant.sealed_webhook_secret:
+        return "" if letter.for_people else NO_WEBHOOK
     if letter.kind in tenant.unposted:
         return ""
     try:

@@ -29,6 +29,7 @@ class Letter:
     data: dict[str, Any]
     step: str
     links: list[tuple[str, str]]  # what it is about, and where something can be done about it
+    for_people: bool = True  # whether it is mailed and told in the channel, beside the webhook
 
 
 def of(notice: Notice) -> Letter:

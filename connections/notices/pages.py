@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST
 
 from connections.columns import stamp
 from connections.filters import TenantFilter
-from connections.models import Bulletin, Matter, Notice, User
+from connections.models import Bulletin, Kind, Matter, Notice, User
 from connections.notices.delivering import MOST_TRIES
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin
 
@@ -135,6 +135,9 @@ class BulletinAdmin(DeliveryAdmin):
     @admin.display(description="what")
     def about(self, row: Any) -> str:
         """Name what it tells of: the first, and how many more."""
+        if row.kind == Kind.AUDIT:
+            count = len(row.events)
+            return f"{row.get_kind_display()}: {count} event{'' if count == 1 else 's'}"
         more = f" and {row.number - 1} more" if row.number > 1 else ""
         return f"{row.get_kind_display()}: {row.first}{more}" if row.first else str(row.get_kind_display())
 

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from connections.models import (
+    FOR_PEOPLE,
     AuditEvent,
     Bulletin,
     Connection,
-    Kind,
     Matter,
     Membership,
     Notice,
@@ -124,7 +124,7 @@ def _tell(connections: list[Connection], assignment: Assignment, now: datetime) 
         for row in connections[::3]
     )
     bulletins = Bulletin.objects.bulk_create(
-        Bulletin(tenant=tenant, kind=kind, created_at=now) for tenant in Tenant.objects.all() for kind in Kind
+        Bulletin(tenant=tenant, kind=kind, created_at=now) for tenant in Tenant.objects.all() for kind in FOR_PEOPLE
     )
     by_tenant = {row.tenant_id: row for row in connections}
     Matter.objects.bulk_create(

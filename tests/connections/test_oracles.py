@@ -23,7 +23,7 @@ from oauth.protocol.choices import ClientKind
 from tests.conftest import House
 from tests.connections import oracles
 from tests.connections.estate import Estate, never_was, rows, settle
-from tools.models import AccessToken, Call, DailyUse, Probe, Tool, ToolVersion
+from tools.models import AccessToken, Assignment, Call, DailyUse, Probe, Tool, ToolVersion
 from tools.models.assignments import digest_of
 
 pytestmark = pytest.mark.django_db
@@ -177,8 +177,11 @@ def test_no_query_string_of_the_api_does_either(who: str, rival: House, world: W
         f"tool={theirs.tool.public_name}", f"tenant={theirs.connection.tenant_id}",
         f"connection={theirs.connection.pk}",
     ]  # fmt: skip
-    lists: dict[str, type[Model]] = {"tools": Tool, "calls": Call, "connections": Connection}
+    lists: dict[str, type[Model]] = {
+        "tools": Tool, "calls": Call, "connections": Connection, "assignments": Assignment,
+    }  # fmt: skip
     addresses = [f"/v1/connections/{theirs.connection.pk}", f"/v1/tools/{theirs.tool.public_name}"]
+    addresses += [f"/v1/assignments/{theirs.assignment.pk}{rest}" for rest in ("", "/tokens")]
     for name, model in lists.items():
         addresses += [f"/v1/{name}?{query}" for query in [*queries, *oracles.lookups(model)[::20], *_searches(world)]]
     client = Client(headers={"Authorization": f"Bearer {token}"})

@@ -63,6 +63,8 @@ def _sign_in(sign_in_id: UUID) -> SignIn | None:
 
 def _record(sign_in: SignIn, action: str, outcome: str) -> None:
     connection = sign_in.connection
-    audit.record("system", action, connection, tenant=connection.tenant, outcome=outcome)
+    audit.record(
+        "system", action, connection, tenant=connection.tenant, outcome=outcome, **sign_in.whose_account
+    )  # fmt: skip
     credential_state.settle(connection)
     sign_in_notices.notify(sign_in)

@@ -189,7 +189,9 @@ def sign_out(connection: Connection, *, user: User) -> str:
     outcome = revoking.revoke_and_delete(sign_in)
     if outcome is None:
         return "Nobody was signed in."
-    audit.record(user, "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
+    audit.record(
+        user, "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome, **sign_in.whose_account
+    )
     notices.resolve(connection, sign_in.owner)
     credential_state.settle(connection)
     return _SIGNED_OUT.get(outcome, "Signed out here. The provider could not be told; remove the access there, too.")

@@ -62,6 +62,7 @@ class Bearer:
     obtained_at: datetime
     expires_at: datetime | None
     doubted: bool = False  # the MCP server refused it once
+    account: str = ""  # at the provider, as it says itself; "" where it says nothing
 
     def stale(self, now: datetime) -> bool:
         """Whether it should be renewed before it is used."""
@@ -298,7 +299,7 @@ def _bearer(sign_in: SignIn) -> Bearer:
     doubted = sign_in.refused_at is not None
     return Bearer(
         sign_in.pk, sign_in.connection_id, sign_in.owner_id, sign_in.generation, sign_in.server_url, token,
-        sign_in.obtained_at, sign_in.expires_at, doubted,
+        sign_in.obtained_at, sign_in.expires_at, doubted, sign_in.account,
     )  # fmt: skip
 
 
@@ -365,7 +366,7 @@ def _record(sign_in: SignIn, action: str, outcome: str) -> None:
     whose = {"owner": sign_in.owner.get_username()} if sign_in.owner else {}
     audit.record(
         "system", action, connection, tenant=connection.tenant, outcome=outcome,
-        issuer=sign_in.server.get("issuer", ""), **whose,
+        issuer=sign_in.server.get("issuer", ""), **whose, **sign_in.whose_account,
     )  # fmt: skip
 
 

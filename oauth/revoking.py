@@ -67,7 +67,10 @@ def prune(connection: Connection) -> None:
             if outcome is None:
                 continue  # somebody else has done the same meanwhile
             notices.resolve(connection, sign_in.owner)
-            audit.record("system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome)
+            audit.record(
+                "system", "connection.signed_out", connection, tenant=connection.tenant, outcome=outcome,
+                **sign_in.whose_account,
+            )  # fmt: skip
 
 
 def end_unfit(connection: Connection, before: Connection) -> None:

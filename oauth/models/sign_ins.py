@@ -132,6 +132,11 @@ class SignIn(models.Model):
         """What the seal is bound to: tokens sealed for one server and issuer do not open for another."""
         return f"{self.connection.tenant_id}/sign-in/{self.id}/{self.server_url}/{self.server.get('issuer', '')}"
 
+    @property
+    def whose_account(self) -> dict[str, str]:
+        """What audit events say of its account at the provider, where that is known."""
+        return {"account": self.account} if self.account else {}
+
     def fits(self, connection: Connection) -> bool:
         """Whether it was made for the server, the trust, the client and the grant that the connection has now."""
         client_id = connection.oauth_client_id

@@ -62,6 +62,10 @@ class DecisionAdmin(ReadOnlyAdmin):
         """Whether this person is an admin of the call's organization."""
         return self._has_role(request, self.changed_by, call)
 
+    def audit(self, request: HttpRequest, verb: str, row: Call, **data: Any) -> None:
+        """Record what this person did to the call, and which account at the provider it was made with."""
+        super().audit(request, verb, row, **(row.whose_account | data))
+
     def page(self, request: HttpRequest, call: Call, **more: Any) -> HttpResponse:
         """Return the page of a call."""
         raise NotImplementedError

@@ -181,13 +181,18 @@ class CallSerializer(serializers.ModelSerializer[Call]):
         allow_null=True, help_text="Until when a person may approve the call, or anybody answer it."
     )
     session = SessionOfCallSerializer(allow_null=True, help_text="Null when there is nothing to know.")
+    account = serializers.CharField(
+        allow_null=True,
+        help_text="With which account at the provider it was made, as the sign-in names it; null where that is not "
+        "known, and before it is made.",
+    )
 
     class Meta:
         model = Call
         fields = [
             "id", "tool", "state", "created_at", "finished_at", "is_error", "content", "structured_content",
             "structured_content_link", "_meta", "error", "progress", "input_required", "waits_until",
-            "session",
+            "session", "account",
         ]  # fmt: skip
 
 
@@ -238,6 +243,7 @@ def _around(report: Report) -> dict[str, Any]:
         },
         "waits_until": report.waits_until.isoformat(timespec="milliseconds") if report.waits_until else None,
         "session": report.session,
+        "account": report.account or None,
     }  # fmt: skip
 
 

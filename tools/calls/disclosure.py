@@ -55,13 +55,17 @@ def download_by(user: User, content: StoredContent) -> bytes:
     try:
         data = contents.opened(content)
     except (SealBroken, SealKeyUnknown) as broken:
-        audit.record(user, "call.read", call, tenant=call.tenant, outcome=broken.code, content=content.number)
+        audit.record(
+            user, "call.read", call, tenant=call.tenant, outcome=broken.code, content=content.number,
+            **call.whose_account,
+        )  # fmt: skip
         raise
-    audit.record(user, "call.read", call, tenant=call.tenant, content=content.number)
+    audit.record(user, "call.read", call, tenant=call.tenant, content=content.number, **call.whose_account)
     return data
 
 
 def _note(user: User, call: Call, outcome: str = "ok", **what: Any) -> None:
+    what |= call.whose_account
     noted = call.tenant.audit_events.filter(
         at__gt=timezone.now() - SAME_READ, actor=user.get_username(), action="call.read", object_id=str(call.pk),
         outcome=outcome, data=what,

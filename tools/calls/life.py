@@ -229,7 +229,7 @@ async def _run_here(opened: Opened, arguments: Json, wait: float) -> Report:
     if asks.done():
         return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
     told = session_of(row.session_name, restarted=False)
-    return Report(row.id, offer.public_name, CallState.RUNNING, row.created_at, session=told)
+    return Report(row.id, offer.public_name, CallState.RUNNING, row.created_at, session=told, account=row.account)
 
 
 async def _follow_repeat(first: Call, principal: Principal, wait: float) -> Report:

@@ -70,6 +70,11 @@ class Offer:
     doubted: bool  # the last call was answered with 401
     version: str = field(repr=False)  # of the rows that it was made of
 
+    @property
+    def account(self) -> str:
+        """The account at the provider that its calls are made with, "" where that is not known."""
+        return self.bearer.account if self.bearer else ""
+
     def runs_in_queue(self, now: datetime) -> bool:
         """Tell whether calls run in a worker at this moment."""
         return self.always_queued or (self.queued_until is not None and self.queued_until > now)

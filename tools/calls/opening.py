@@ -179,4 +179,5 @@ def _row(wanted: Wanted, offer: Offer, now: datetime) -> ledger.Opening:
         session_name=wanted.session,
         idempotency_key=key.value if key else "",
         body_digest=key.digest(tenant_id, wanted.assignment_id) if key else "",
+        account=offer.account if state == CallState.RUNNING else "",
     )

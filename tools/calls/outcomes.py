@@ -81,6 +81,7 @@ class Report:
     progress: dict[str, Any] | None = None
     waits_until: datetime | None = None
     session: Mapping[str, Any] | None = None  # its name if it has one, and whether it was restarted
+    account: str = ""  # at the provider, with which it was made
     replayed: bool = False  # an earlier request with the same key made it
 
 
@@ -107,6 +108,7 @@ def report_of(call: Call) -> Report:
         progress=None if call.finished else call.progress(),
         waits_until=call.waits_until,
         session=session_of(call.session_name, restarted=call.session_restarted),
+        account=call.account,
     )  # fmt: skip
 
 

@@ -104,7 +104,7 @@ async def _claim_and_perform(run: Run, slot: limits.Slot, claim: Callable[[], Aw
 
 def _claim(run: Run) -> int:
     queued = Call.objects.filter(pk=run.call_id, attempts=run.attempt)
-    return queued.claim(run.started_at, timezone.now() + opening.lease())
+    return queued.claim(run.started_at, timezone.now() + opening.lease(), account=run.offer.account)
 
 
 async def _claim_unchanged(call: Call, offer: Offer, run: Run) -> bool:
@@ -120,6 +120,7 @@ async def _claim_unchanged(call: Call, offer: Offer, run: Run) -> bool:
             connection_id=offer.connection_id,
             tool_id=offer.tool_id,
             version=offer.version,
+            account=offer.account,
             started_at=run.started_at,
             lease_until=timezone.now() + opening.lease(),
         )

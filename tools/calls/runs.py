@@ -220,7 +220,10 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
         result = whole  # the links may lead to nothing
     await _learn(run, response, seconds)
     told = session_of(run.session_name, restarted=run.restarted.is_set())
-    return Report(run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error, session=told)
+    return Report(
+        run.call_id, run.offer.public_name, state, run.created_at, finished_at, result, error, session=told,
+        account=run.offer.account,
+    )  # fmt: skip
 
 
 def _tell_end(run: Run, outcome: ledger.Outcome, seconds: float) -> None:

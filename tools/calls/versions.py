@@ -102,7 +102,8 @@ HARMLESS: Final[Mapping[type[Model], Mapping[str, tuple[str, ...]]]] = {
         _SIGNING_IN: ("server", "resource", "scopes", "missing_scopes", "step_ups", "renewable"),
         f"{_WITH}the generation": ("sealed", "renewed_at"),
         "it is about renewing": ("renew_at", "not_before", "failures", "lease", "lease_until"),
-        _WORDS: ("person", "ended_because", "account", "account_id", "account_before"),
+        _WORDS: ("person", "ended_because", "account_id", "account_before"),
+        f"{_WITH}signed_in_at": ("account",),
     },
     Registration: {
         _SIGNING_IN: ("connection", "issuer", "redirect_uri", "sealed_secret", "auth_method", "secret_expires_at"),

@@ -81,10 +81,10 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     # --- transitions ---
 
-    def claim(self, now: datetime, lease_until: datetime) -> int:
-        """Move these queued calls to running; 0 if another worker was quicker."""
+    def claim(self, now: datetime, lease_until: datetime, *, account: str = "") -> int:
+        """Move these queued calls to running, as this account at the provider; 0 if another worker was quicker."""
         return self.filter(state=CallState.QUEUED).update(
-            state=CallState.RUNNING, started_at=now, lease_until=lease_until
+            state=CallState.RUNNING, started_at=now, lease_until=lease_until, account=account
         )
 
     def queue_again(self, now: datetime) -> int:
@@ -203,6 +203,9 @@ class Call(models.Model):
     traceparent = models.CharField(max_length=55, blank=True, db_default="")
     session_name = models.CharField(max_length=128, blank=True, db_default="")  # "": the assignment's own session
     session_restarted = models.BooleanField(db_default=False)  # it ran in a new one: the server remembers nothing
+    account = models.CharField(max_length=200, blank=True, db_default="")  # at the provider, with which it was made
+    # Its caller lets it wait where the owner of its assignment has not connected.
+    waits_for_login = models.BooleanField(db_default=False)
 
     objects = CallQuerySet.as_manager()
     sealed_fields = (
@@ -282,6 +285,11 @@ class Call(models.Model):
     def finished(self) -> bool:
         """Whether the outcome is known, or known to be unknown."""
         return self.state in FINAL_STATES
+
+    @property
+    def whose_account(self) -> dict[str, str]:
+        """What audit events say of the account at the provider that it was made with, where that is known."""
+        return {"account": self.account} if self.account else {}
 
     @property
     def seal_context(self) -> str:

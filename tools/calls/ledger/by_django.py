@@ -18,6 +18,7 @@ COLUMNS: Final = (
     "id", "tenant_id", "assignment_id", "token_id", "connection_id", "tool_id", "tool_name", "state",
     "sealed_arguments", "request_id", "created_at", "started_at", "sent_at", "lease_until", "waits_until",
     "traceparent", "tool_digest", "server_url", "session_name", "idempotency_key", "body_digest",
+    "account", "waits_for_login",
 )  # fmt: skip
 FIXED: Final = {"sealed_result": "''", "error_code": "''", "error_sentence": "''", "attempts": "1"}
 OPEN: Final = f"INSERT INTO tools_call ({', '.join((*COLUMNS, *FIXED))}) SELECT"
@@ -32,7 +33,8 @@ _OPEN: Final = f"""
     WHERE {versions.still_so(lambda name: f"%({name})s")} {UNLESS_THERE}
 """
 _CLAIM: Final = f"""
-    UPDATE tools_call SET state = 'running', started_at = %(started_at)s, lease_until = %(lease_until)s
+    UPDATE tools_call SET state = 'running', started_at = %(started_at)s, lease_until = %(lease_until)s,
+        account = %(account)s
     WHERE id = %(id)s AND attempts = %(attempt)s AND state = 'queued'
         AND {versions.still_so(lambda name: f"%({Claim.MEANS.get(name, name)})s")}
 """  # noqa: S608 - the names are ours
@@ -61,7 +63,8 @@ def values_of(row: Opening, sealed: str) -> dict[str, Any]:
         "started_at": row.started_at, "sent_at": row.started_at, "lease_until": row.lease_until,
         "waits_until": row.waits_until, "traceparent": row.traceparent, "tool_digest": row.tool_digest,
         "server_url": row.server_url, "session_name": row.session_name, "idempotency_key": row.idempotency_key,
-        "body_digest": row.body_digest, "version": row.version,
+        "body_digest": row.body_digest, "account": row.account, "waits_for_login": row.waits_for_login,
+        "version": row.version,
     }  # fmt: skip
 
 

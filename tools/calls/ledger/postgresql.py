@@ -17,6 +17,8 @@ from tools.calls.ledger.rows import Claim, Entry, Opening, Outcome, Sending
 def _type(name: str) -> str:
     if name.endswith(("_at", "_until")):
         return "timestamptz"
+    if name == "waits_for_login":
+        return "boolean"
     return "uuid" if name == "id" or (name.endswith("_id") and name != "request_id") else "text"
 
 
@@ -50,7 +52,8 @@ def _opened(*, sign_ins: bool) -> str:
 
 def _claimed(*, sign_ins: bool, alone: bool) -> str:
     return f"""claimed AS (
-        UPDATE "tools_call" SET state = 'running', started_at = r.started_at, lease_until = r.lease_until
+        UPDATE "tools_call" SET state = 'running', started_at = r.started_at, lease_until = r.lease_until,
+            account = r.account
         FROM {_rows(_CLAIM)}{f", {lines.QUICKLY}" if alone else ""}
         WHERE {_SAME} AND tools_call.state = 'queued'
             AND {versions.still_so(lambda name: f"r.{Claim.MEANS.get(name, name)}", sign_ins=sign_ins)}

@@ -52,6 +52,8 @@ class Opening:
     session_name: str = ""
     idempotency_key: str = ""
     body_digest: str = ""
+    account: str = ""  # at the provider, of a call that is made now
+    waits_for_login: bool = False
 
     def sealed(self) -> str:
         """Return the arguments sealed for this call."""
@@ -92,6 +94,7 @@ class Claim:
     connection_id: UUID
     tool_id: UUID
     version: str
+    account: str  # at the provider, with which it is made
     started_at: datetime
     lease_until: datetime
 

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.apps import apps
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.urls import reverse
 from django.utils import timezone
 
 from connections import audit, checking
@@ -49,6 +51,22 @@ def may_connect(user: User, connection: Connection) -> bool:
     """Whether this person has something of their own to enter: a member or admin of the organization."""
     acts = user.is_active and user.roles.get(connection.tenant_id) in ACTING
     return acts and connection.own_kind is not None and connection.tenant.suspended_at is None
+
+
+def page_to_connect(connection: Connection) -> str:
+    """Return the path of the page on which a member connects: where they enter their own, or sign in."""
+    if connection.own_kind is not None:
+        return reverse("admin:connections_connection_connect", args=[connection.pk])
+    return f"{reverse('admin:connections_connection_change', args=[connection.pk])}#sign-in"
+
+
+def request_to_connect(connection: Connection, person: str | None) -> dict[str, str | None]:
+    """Return what a program is told: the page, who is to open it (None: any admin), and what is to be done there."""
+    return {
+        "url": f"{settings.PUBLIC_URL}{page_to_connect(connection)}",
+        "person": person,
+        "does": "sign_in" if connection.own_kind is None else "enter",
+    }
 
 
 def within(connection: Connection) -> QuerySet[Credential]:

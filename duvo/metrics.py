@@ -126,9 +126,12 @@ def _rows() -> list[Metric]:
     open_calls = Call.objects.filter(finished_at=None)
     by_state = dict(open_calls.values_list("state").annotate(Count("pk")))
     in_flight = GaugeMetricFamily("duvo_calls_open", "Calls that have not ended.", labels=["state"])
+    logins = open_calls.awaiting_login().count()
+    by_state[CallState.QUEUED.value] = by_state.get(CallState.QUEUED.value, 0) - logins
     for state in OPEN_STATES:
         in_flight.add_metric([state.value], by_state.get(state.value, 0))
-    oldest = open_calls.filter(state=CallState.QUEUED).aggregate(Min("created_at"))["created_at__min"]
+    in_flight.add_metric(["awaiting_login"], logins)
+    oldest = open_calls.filter(state=CallState.QUEUED, waits_until=None).aggregate(Min("created_at"))["created_at__min"]
     now = timezone.now()
     age = (now - oldest).total_seconds() if oldest else 0.0
     waiting = GaugeMetricFamily("duvo_queue_oldest_seconds", "How long the oldest queued call has waited.", value=age)

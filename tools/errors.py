@@ -7,6 +7,8 @@ CallError                 carries the HTTP status of the problem it becomes
 ├── ToolSetAside          the tool exists but may not be used now; the code says why
 │   └── ToolDenied        an admin has denied its use
 ├── ConnectionNotReady    the connection waits for a credential or has never been checked
+│   ├── OwnerNotConnected the assignment's owner has not signed in there, or entered a key or headers
+│   └── LoginExpired      nor has the owner done so while the call waited for it
 ├── ArgumentsRefused      the arguments do not fit the tool's JSON Schema; names each fault
 ├── OrganizationSuspended the platform's staff have suspended the organization; nothing runs
 ├── CallerGone            the caller's token was revoked or expired while it waited
@@ -99,6 +101,18 @@ class ConnectionNotReady(CallError):
 
     code = "connection_not_ready"
     status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class OwnerNotConnected(ConnectionNotReady):
+    """The owner of this assignment has not connected."""
+
+    code = "credential_not_ready"
+
+
+class LoginExpired(ConnectionNotReady):
+    """The owner of the assignment did not connect in time. Nothing was sent."""
+
+    code = "login_expired"
 
 
 class ArgumentsRefused(CallError):

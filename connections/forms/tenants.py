@@ -85,7 +85,8 @@ class OrganizationForm(ShownForm):
     )  # fmt: skip
     decision_hours = forms.IntegerField(
         label="Hours to decide or answer", min_value=1, max_value=720,
-        help_text="1 to 720. How long a call waits for an admin's approval, or for the answer to a question.",
+        help_text="1 to 720. How long a call waits for an admin's approval, for the answer to a question, or for its "
+        "owner to connect.",
     )  # fmt: skip
     max_token_days = KeptNumber(
         label="Days that an API token lives at most", required=False, min_value=1, max_value=3650,

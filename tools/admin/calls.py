@@ -25,7 +25,7 @@ from connections.large_lists import LargeList
 from connections.tenancy import person
 from tools.admin.decisions import DecisionAdmin, RefusalForm
 from tools.admin.rendering import blocks_of, is_whole, readable
-from tools.admin.timeline import hints_of, timeline_of
+from tools.admin.timeline import hints_of, timeline_of, word_of
 from tools.api.contents import attachment, whole
 from tools.calls import contents, disclosure, ending, life, offers
 from tools.models import Call
@@ -72,7 +72,7 @@ class CallAdmin(LargeList, DecisionAdmin):
     @admin.display(description="state", ordering="state")
     def outcome(self, call: Call) -> SafeString:
         """Show the state as a coloured word."""
-        return format_html('<span class="status status-{}">{}</span>', call.state, call.get_state_display())
+        return format_html('<span class="status status-{}">{}</span>', *word_of(call))
 
     @admin.display(description="duration")
     def duration(self, call: Call) -> str:

@@ -29,6 +29,7 @@ from oauth.models import SignIn
 from tools.admin import charts
 from tools.calls import recent
 from tools.inbox import rows, things
+from tools.inbox.kinds import Kind
 from tools.models import AccessToken, Assignment
 
 SHOWN = 5  # things, tools, assignments, ends
@@ -171,10 +172,11 @@ def _ending(tenant: Tenant, now: datetime) -> list[End]:
 
 def _own(user: User, tenant: Tenant) -> dict[str, Any]:
     """Return the connections to which this person is to connect for themselves, and their assignments."""
+    asked = [thing.rows[0] for thing in things.newest(user) if thing.kind == Kind.LOGIN]  # these stand above
     signed_in = SignIn.objects.filter(owner=user, connection__tenant=tenant).values("connection")
     entered = Credential.objects.filter(owner=user, connection__tenant=tenant).values("connection")
     personal = Connection.objects.filter(PERSONAL, tenant=tenant, enabled=True).exclude(
-        Q(pk__in=signed_in) | Q(pk__in=entered)
+        Q(pk__in=signed_in) | Q(pk__in=entered) | Q(pk__in=asked)
     )
     own = Assignment.objects.filter(tenant=tenant, owner=user)
     member = user.roles.get(tenant.pk) == Role.MEMBER  # admins have all of them

@@ -38,6 +38,14 @@ _HINTS = {
 }
 
 
+def word_of(call: Call) -> tuple[str, str]:
+    """Return the colour and the word of a call's state, as people read it."""
+    if call.awaits_login:
+        return "needs_sign_in", "Waits for a login"
+    state = CallState(call.state)
+    return state.value, str(state.label)
+
+
 def timeline_of(call: Call, now: datetime, *, may_decide: bool) -> dict[str, Any]:
     """Return state, sentence, next step, progress and events of a call.
 
@@ -45,13 +53,14 @@ def timeline_of(call: Call, now: datetime, *, may_decide: bool) -> dict[str, Any
     """
     events = list(call.events.select_related("call").order_by("-seq")[:_EVENTS_SHOWN])
     state = CallState(call.state)
+    code, word = word_of(call)
     steps = _STEPS if may_decide else _STEPS | _STEPS_OF_READERS
     if may_decide and state == CallState.AWAITING_APPROVAL and offers.replaced(call):
         steps = steps | {state: "It cannot be approved any more: refuse it below."}
     return {
-        "state": {"code": state.value, "label": state.label},
+        "state": {"code": code, "label": word},
         "sentence": _sentence(call, state),
-        "next_step": "" if _is_answered(call) else steps.get(state, ""),
+        "next_step": "" if _is_answered(call) else _to_connect(call) if call.awaits_login else steps.get(state, ""),
         "progress": "" if call.finished else _step(_opened(call)),
         "events": [_event(event, now) for event in reversed(events)],
         "live": not call.finished,
@@ -81,9 +90,21 @@ def _sentence(call: Call, state: CallState) -> str:
         return "It is being cancelled."
     if _is_answered(call):
         return "The answer is on its way to the server."
+    if call.awaits_login:
+        return f"It waits until {_owner_of(call)} has connected to {call.connection}, and is made then by itself."
     if state == CallState.RUNNING and call.sealed_task:
         return "The server works on it as a task; we ask again and again how far it is."
     return call.error_sentence or _SENTENCES.get(state, "")
+
+
+def _to_connect(call: Call) -> str:
+    until = f"{call.waits_until:%Y-%m-%d %H:%M} UTC"
+    return f"Nobody else can do that; {_owner_of(call)} finds it in the inbox. If it is not done by {until}, it ends."
+
+
+def _owner_of(call: Call) -> str:
+    owner = call.assignment.owner if call.assignment else None
+    return owner.get_username() if owner else "the owner of its assignment"
 
 
 def _is_answered(call: Call) -> bool:

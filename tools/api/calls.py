@@ -146,7 +146,9 @@ class CallTool(PresumingView):
             OpenApiParameter(
                 "Prefer",
                 location=OpenApiParameter.HEADER,
-                description="`wait=N` waits up to N seconds (default 30, at most 300); `respond-async` does not wait.",
+                description="`wait=N` waits up to N seconds (default 30, at most 300); `respond-async` does not wait. "
+                "`wait-for-login` beside them: a call whose assignment's owner has not connected is answered with 202 "
+                "and `login_required` instead of 503, and is made once the owner has connected.",
             ),
             OpenApiParameter(
                 "Idempotency-Key",
@@ -179,12 +181,13 @@ class CallTool(PresumingView):
     async def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """Call a tool. A tool's own error is a 200 with `is_error`; everything else that goes wrong is a problem.
 
-        What is not finished in time, waits for an admin's approval or asks something is answered with 202 and the
-        call's address.
+        What is not finished in time, waits for an admin's approval or a login, or asks something is answered with 202
+        and the call's address.
         """
         sentence = "The arguments are not a JSON object."
         arguments = await _member(request, "arguments", sentence, tenant=str(self.principal.tenant_id))
-        preference = prefer.parse(header_of(request, "PREFER"))
+        preferred = header_of(request, "PREFER")
+        preference, waits_for_login = prefer.parse(preferred), prefer.waits_for_login(preferred)
         at_once = preference is not None and preference.respond_async
         report = await life.start(
             self.principal,
@@ -195,8 +198,10 @@ class CallTool(PresumingView):
             idempotency_key=header_of(request, "IDEMPOTENCY_KEY"),
             traceparent=tracing.parse(header_of(request, "TRACEPARENT")),
             session=sessions.name_of(header_of(request, "DUVO_SESSION")),
+            waits_for_login=waits_for_login,
         )
-        headers = {"Preference-Applied": preference.applied()} if preference else {}
+        applied = ([preference.applied()] if preference else []) + ([prefer.LOGIN] if waits_for_login else [])
+        headers = {"Preference-Applied": ", ".join(applied)} if applied else {}
         return _report(report, headers | ({REPLAYED: "true"} if report.replayed else {}))
 
 

@@ -1,4 +1,4 @@
-"""The Prefer request header (RFC 7240): how long a caller wants to wait. Pure."""
+"""The Prefer request header (RFC 7240): how long a caller wants to wait, and whether for a login. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 DEFAULT_WAIT = 30
 LONGEST_WAIT = 300
+LOGIN = "wait-for-login"
 _WAIT = re.compile(r'wait\s*=\s*(?:(\d{1,6})|"(\d{1,6})")\s*(?:;.*)?', re.IGNORECASE | re.ASCII)
 
 
@@ -33,3 +34,8 @@ def parse(header: str | None) -> Preference | None:
     if not respond_async and wait is None:
         return None
     return Preference(respond_async, min(int(wait[1] or wait[2]), LONGEST_WAIT) if wait else DEFAULT_WAIT)
+
+
+def waits_for_login(header: str | None) -> bool:
+    """Tell whether a call is to wait until the owner of its assignment has connected, where that is missing."""
+    return any(part.split(";")[0].strip().lower() == LOGIN for part in (header or "").split(","))

@@ -151,6 +151,14 @@ class SessionSerializer(serializers.ModelSerializer[McpSession]):
         fields = ["connection", "name", "opened_at", "used_at", "ends_at", "calls"]
 
 
+class SignInSerializer(serializers.Serializer[Any]):
+    """Where a person goes on."""
+
+    url = serializers.URLField(help_text="A page of this service. It asks who opens it to sign in here first.")
+    person = serializers.CharField(allow_null=True, help_text="Who is to open it; null: any admin of the organization.")
+    does = serializers.ChoiceField(choices=["sign_in", "enter"], help_text="Sign in there, or enter a key or headers.")
+
+
 class CallSerializer(serializers.ModelSerializer[Call]):
     """One call: where it is in its life and, once finished, what came of it."""
 
@@ -177,8 +185,11 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     )
     progress = ProgressSerializer(allow_null=True, help_text="The last step that the server told of a running call.")
     input_required = InputRequiredSerializer(allow_null=True, help_text="What the server asks in the middle.")
+    login_required = SignInSerializer(
+        allow_null=True, help_text="Where the owner of the assignment is to connect before the queued call is made."
+    )
     waits_until = serializers.DateTimeField(
-        allow_null=True, help_text="Until when a person may approve the call, or anybody answer it."
+        allow_null=True, help_text="Until when a person may approve the call, anybody answer it, or its owner connect."
     )
     session = SessionOfCallSerializer(allow_null=True, help_text="Null when there is nothing to know.")
     account = serializers.CharField(
@@ -191,7 +202,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
         model = Call
         fields = [
             "id", "tool", "state", "created_at", "finished_at", "is_error", "content", "structured_content",
-            "structured_content_link", "_meta", "error", "progress", "input_required", "waits_until",
+            "structured_content_link", "_meta", "error", "progress", "input_required", "login_required", "waits_until",
             "session", "account",
         ]  # fmt: skip
 
@@ -241,6 +252,7 @@ def _around(report: Report) -> dict[str, Any]:
             "id": question.get("id", ""),
             "requests": {key: {name: one[name] for name in asked} for key, one in question["requests"].items()}
         },
+        "login_required": report.login,
         "waits_until": report.waits_until.isoformat(timespec="milliseconds") if report.waits_until else None,
         "session": report.session,
         "account": report.account or None,

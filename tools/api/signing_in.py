@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from connections import audit
+from connections import audit, personal
 from connections.models import Authorization, Connection, Grant, User
 from oauth import responses
 from tools.api.queries import KnownQuery
+from tools.api.serializers import SignInSerializer
 from tools.api.views import assignment_of, connections_of, principal_of
 from tools.calls import acting
 from tools.errors import ActingRefused, CallError
@@ -29,14 +26,6 @@ class NobodySignsIn(CallError):
 
     code = "nobody_signs_in"
     status = HTTPStatus.CONFLICT
-
-
-class SignInSerializer(serializers.Serializer[Any]):
-    """Where a person goes on."""
-
-    url = serializers.URLField(help_text="A page of this service. It asks who opens it to sign in here first.")
-    person = serializers.CharField(allow_null=True, help_text="Who is to open it; null: any admin of the organization.")
-    does = serializers.ChoiceField(choices=["sign_in", "enter"], help_text="Sign in there, or enter a key or headers.")
 
 
 class StartSignIn(KnownQuery):
@@ -60,13 +49,7 @@ class StartSignIn(KnownQuery):
             person or "assignment", "connection.sign_in_asked", connection, tenant=connection.tenant,
             token=str(principal_of(request).token_id),
         )  # fmt: skip
-        page = "change" if connection.own_kind is None else "connect"
-        path = reverse(f"admin:connections_connection_{page}", args=[connection.pk])
-        said = {
-            "url": f"{settings.PUBLIC_URL}{path}{'#sign-in' if connection.own_kind is None else ''}",
-            "person": person.get_username() if connection.is_personal else None,
-            "does": "sign_in" if connection.own_kind is None else "enter",
-        }
+        said = personal.request_to_connect(connection, person.get_username() if connection.is_personal else None)
         return Response(SignInSerializer(said).data)
 
 

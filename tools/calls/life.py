@@ -26,12 +26,25 @@ from connections import egress
 from connections.context import acting_for
 from connections.threads import in_thread
 from tools.callers import Principal
-from tools.calls import acting, answering, ending, idempotency, limits, offers, opening, pubsub, queued, runs, watching
+from tools.calls import (
+    acting,
+    answering,
+    ending,
+    idempotency,
+    limits,
+    logins,
+    offers,
+    opening,
+    pubsub,
+    queued,
+    runs,
+    watching,
+)
 from tools.calls import arguments as arguments_
 from tools.calls.opening import Opened, Wanted
 from tools.calls.outcomes import Report, report_of, session_of
 from tools.calls.runs import Run
-from tools.errors import CallCancelled, CallerGone, NotApproved, OutcomeUnknown
+from tools.errors import CallCancelled, CallerGone, LoginExpired, NotApproved, OutcomeUnknown
 from tools.models import Call
 from tools.models.call_states import MOST_ATTEMPTS, CallState
 from tools.payloads.raw_json import Json, RawJson
@@ -52,13 +65,15 @@ async def start(
     idempotency_key: str | None = None,
     traceparent: str = "",
     session: str = "",
+    waits_for_login: bool = False,
 ) -> Report:
     """Make a call and return its report; one that is not finished after `wait` seconds goes on and is reported so.
 
     With `in_worker` the call is left to a worker, as calls of slow tools and approved calls are. With a key that was
-    used before, the call is the one it names. `session` names the session at a server that keeps some. Raises CallError
-    when the call cannot be made at all, idempotency.BadKey, CallerGone for a token that is no longer valid, and
-    LedgerUnavailable when it cannot be written down; in all cases nothing was sent.
+    used before, the call is the one it names. `session` names the session at a server that keeps some. With
+    `waits_for_login` a call whose assignment's owner has not connected is left waiting for that, and reported at once.
+    Raises CallError when the call cannot be made at all, idempotency.BadKey, CallerGone for a token that is no longer
+    valid, and LedgerUnavailable when it cannot be written down; in all cases nothing was sent.
     """
     assert principal.assignment_id is not None  # noqa: S101 - the view admits only assignments
     key = await arguments_.key_of(idempotency_key, name, arguments, session, tenant=principal.tenant_id)
@@ -70,13 +85,18 @@ async def start(
             return await _follow_repeat(first, principal, wait)
     text = arguments_.as_json(arguments)
     opened = await opening.open_call(
-        Wanted(principal, principal.assignment_id, name, arguments, text, wait, in_worker, key, traceparent, session)
-    )
+        Wanted(
+            principal, principal.assignment_id, name, arguments, text, wait, in_worker, key, traceparent, session,
+            waits_for_login,
+        )
+    )  # fmt: skip
     if isinstance(opened, Call):
         return await _follow_repeat(opened, principal, wait)
     row = opened.row
     if row.state == CallState.RUNNING:
         return await _run_here(opened, arguments, wait)
+    if row.awaits_login:
+        return await in_thread(lambda: report_of(Call.objects.get(pk=row.id)))
     if row.state == CallState.QUEUED:
         pubsub.notify_workers_soon()
     if not wait:
@@ -172,6 +192,8 @@ def sweep(now: datetime) -> list[UUID]:
     """
     idempotency.forget(now)
     ending.sweep(now)
+    if Call.objects.awaiting_login().exists():
+        logins.sweep()
     if Call.objects.filter(finished_at=None, waits_until__lt=now).exists():
         _end_waiting(now)
     return _sweep_orphans(now) if Call.objects.orphans(now).exists() else []
@@ -180,6 +202,8 @@ def sweep(now: datetime) -> list[UUID]:
 def _end_waiting(now: datetime) -> None:
     unapproved = Call.objects.waiting_too_long(now, CallState.AWAITING_APPROVAL)
     unapproved.end(CallState.FAILED, "approval_expired", "No organization admin approved the call in time.", now)
+    late = Call.objects.waiting_too_long(now, CallState.QUEUED)
+    late.end(CallState.FAILED, LoginExpired.code, LoginExpired().sentence, now)
     for call in Call.objects.waiting_too_long(now, CallState.INPUT_REQUIRED)[:_SWEPT_AT_ONCE]:
         answering.answer_for_nobody(call)
 

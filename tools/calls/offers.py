@@ -32,7 +32,7 @@ from tools.catalog.upstream import server_for, with_bearer
 from tools.definitions import checks
 from tools.definitions.near import near
 from tools.definitions.schemas import SchemaBroken
-from tools.errors import ConnectionNotReady, ToolDenied, ToolNotFound, ToolReplaced, ToolSetAside
+from tools.errors import ConnectionNotReady, OwnerNotConnected, ToolDenied, ToolNotFound, ToolReplaced, ToolSetAside
 from tools.gathering import Gatherer
 from tools.models import Assignment, Call, Placement, Policy, Tool
 
@@ -68,12 +68,18 @@ class Offer:
     session_idle: timedelta  # after which a session of its server is ended
     one_at_a_time: bool  # the calls of one session
     doubted: bool  # the last call was answered with 401
+    lacks: OwnerNotConnected | None  # why no call can be made yet; one may wait until the owner has connected
     version: str = field(repr=False)  # of the rows that it was made of
 
     @property
     def account(self) -> str:
         """The account at the provider that its calls are made with, "" where that is not known."""
         return self.bearer.account if self.bearer else ""
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether its calls are made through the sign-in of the assignment's owner."""
+        return self.bearer is not None and self.bearer.owner_id is not None
 
     def runs_in_queue(self, now: datetime) -> bool:
         """Tell whether calls run in a worker at this moment."""
@@ -92,10 +98,15 @@ class Found:
         """Whether it may be used without a check whether it still holds."""
         return time.monotonic() < self.read_at + RECENT
 
-    def offer(self) -> Offer:
-        """Return the offer; raises ToolNotFound, ToolSetAside, ConnectionNotReady and ActingRefused."""
-        if isinstance(self.what, DuvoError):
-            raise self.what.with_traceback(None)
+    def offer(self, *, waits: bool = False) -> Offer:
+        """Return the offer; raises ToolNotFound, ToolSetAside, ConnectionNotReady and ActingRefused.
+
+        With `waits` also one whose owner is to connect before a call is made.
+        """
+        refusal = self.what if isinstance(self.what, DuvoError) else None if waits else self.what.lacks
+        if refusal is not None:
+            raise refusal.with_traceback(None)
+        assert isinstance(self.what, Offer)  # noqa: S101 - else it is the refusal
         return self.what
 
 
@@ -166,7 +177,8 @@ async def _load_in_thread(keys: Collection[Key]) -> dict[Key, Found]:
 def _keep(key: Key, what: Offer | DuvoError, read_at: float) -> Found:
     found = Found(what, read_at)
     if isinstance(what, Offer):
-        _found.put(key, found, tenant=what.bounds.tenant_id, size=_SIZE + what.checker.size, seconds=_KEPT_FOR)
+        seconds = RECENT if what.lacks else _KEPT_FOR
+        _found.put(key, found, tenant=what.bounds.tenant_id, size=_SIZE + what.checker.size, seconds=seconds)
     else:
         _found.put(key, found, tenant=key[0], size=_SIZE, seconds=RECENT)
     return found
@@ -204,6 +216,8 @@ def of(call: Call) -> Offer:
     if other := replaced(call, under_way=True):
         raise other
     offer = _offer(tool, assignment, call.token_id, version="")
+    if offer.lacks:
+        raise offer.lacks
     if offer.server.url != call.server_url:  # changed at this moment
         raise ToolReplaced
     return offer
@@ -212,7 +226,13 @@ def of(call: Call) -> Offer:
 def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None, version: str) -> Offer:
     if tool.connection.is_personal:
         acting.check(token_id, assignment)
-    bearer, own = _bearer(tool.connection, assignment), _own(tool.connection, assignment)
+    bearer: Bearer | None = None
+    own: Credential | None = None
+    lacks: OwnerNotConnected | None = None
+    try:
+        bearer, own = _bearer(tool.connection, assignment.owner_id), _own(tool.connection, assignment.owner_id)
+    except OwnerNotConnected as refusal:
+        lacks = refusal
     server = replace(with_bearer(_server(tool, own), bearer), owner=str(assignment.pk))
     definition: dict[str, Any] = tool.approved_definition or {}
     return Offer(
@@ -237,6 +257,7 @@ def _offer(tool: Tool, assignment: Assignment, token_id: UUID | None, version: s
         session_idle=timedelta(minutes=tool.connection.session_idle_minutes),
         one_at_a_time=tool.connection.session_calls == SessionCalls.ONE_AT_A_TIME,
         doubted=_doubted(tool.connection, bearer, own),
+        lacks=lacks,
         version=version,
     )
 
@@ -299,21 +320,35 @@ def _server(tool: Tool, own: Credential | None) -> mcp_client.Server:
         raise ConnectionNotReady(f"The connection is not signed in: {refusal.sentence}", code=refusal.code) from refusal
 
 
-def _bearer(connection: Connection, assignment: Assignment) -> Bearer | None:
+def wants_login(connection: Connection, owner_id: int | None) -> bool:
+    """Whether the owner of an assignment is to connect before a call can be made here."""
+    try:
+        _bearer(connection, owner_id)
+        _own(connection, owner_id)
+    except OwnerNotConnected:
+        return True
+    except DuvoError:  # whatever else is wrong, waiting for the owner does not cure it
+        return False
+    return False
+
+
+def _bearer(connection: Connection, owner_id: int | None) -> Bearer | None:
     if connection.authorization != Authorization.OAUTH:
         return None
     try:
-        return refreshing.held(connection, assignment.owner_id)
+        return refreshing.held(connection, owner_id)
     except NeedsSignIn as refusal:
         sentence = f"The connection is not signed in: {refusal.sentence}"
+        if connection.is_personal:
+            raise OwnerNotConnected(sentence) from refusal
         raise ConnectionNotReady(sentence, code="credential_not_ready") from refusal
 
 
-def _own(connection: Connection, assignment: Assignment) -> Credential | None:
+def _own(connection: Connection, owner_id: int | None) -> Credential | None:
     try:
-        return personal.held(connection, assignment.owner_id)
+        return personal.held(connection, owner_id)
     except personal.NotConnected as refusal:
-        raise ConnectionNotReady(refusal.sentence, code="credential_not_ready") from refusal
+        raise OwnerNotConnected(refusal.sentence) from refusal
 
 
 def _checker(tool: Tool) -> checks.Checker:

@@ -34,7 +34,10 @@ _LINGERS: Final = 10.0  # seconds that a slot outlives the wait of a client whos
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller asks for; `wait` is how many seconds it waits, and `in_worker` whether a worker is to make it."""
+    """What a caller asks for; `wait` is how many seconds it waits, and `in_worker` whether a worker is to make it.
+
+    With `waits_for_login` the call waits until the owner of its assignment has connected, where that is missing.
+    """
 
     principal: Principal
     assignment_id: UUID
@@ -46,6 +49,7 @@ class Wanted:
     key: idempotency.Key | None = None
     traceparent: str = ""
     session: str = ""
+    waits_for_login: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ async def open_call(wanted: Wanted) -> Opened | Call:
     found = await offers.find(*asked)
     for _ in range(_TRIES):
         try:
-            return await _open(wanted, found.offer())
+            return await _open(wanted, found.offer(waits=wanted.waits_for_login))
         except ledger.Outdated:
             if await in_thread(ending.invalid_tokens, {wanted.principal.token_id}, timezone.now()):
                 raise CallerGone from None
@@ -116,7 +120,7 @@ async def _open(wanted: Wanted, offer: Offer) -> Opened | Call:
     row = _row(wanted, offer, timezone.now())
     at_once, size = row.state == CallState.RUNNING, len(row.arguments)
     slot = waiter = None
-    if wanted.wait and not at_once:
+    if wanted.wait and not at_once and not row.awaits_login:
         waiter = await follower(row.assignment_id, row.tenant_id, wanted.wait)
     try:
         if at_once:
@@ -154,7 +158,8 @@ async def _write_down(row: ledger.Opening, key: idempotency.Key | None) -> Call 
 
 
 def _row(wanted: Wanted, offer: Offer, now: datetime) -> ledger.Opening:
-    in_worker = wanted.in_worker or offer.runs_in_queue(now)
+    lacks = offer.lacks is not None
+    in_worker = wanted.in_worker or lacks or offer.runs_in_queue(now)
     state = CallState.AWAITING_APPROVAL if offer.asks else CallState.QUEUED if in_worker else CallState.RUNNING
     tenant_id, key = wanted.principal.tenant_id, wanted.key
     return ledger.Opening(
@@ -173,11 +178,12 @@ def _row(wanted: Wanted, offer: Offer, now: datetime) -> ledger.Opening:
         request_id=request_id.get(),
         created_at=now,
         started_at=now if state == CallState.RUNNING else None,
-        lease_until={CallState.QUEUED: now, CallState.RUNNING: now + lease()}.get(state),
-        waits_until=now + timedelta(hours=offer.decision_hours) if offer.asks else None,
+        lease_until={CallState.QUEUED: None if lacks else now, CallState.RUNNING: now + lease()}.get(state),
+        waits_until=now + timedelta(hours=offer.decision_hours) if offer.asks or lacks else None,
         traceparent=wanted.traceparent,
         session_name=wanted.session,
         idempotency_key=key.value if key else "",
         body_digest=key.digest(tenant_id, wanted.assignment_id) if key else "",
         account=offer.account if state == CallState.RUNNING else "",
+        waits_for_login=wanted.waits_for_login,
     )

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import orjson
 
+from connections import personal
 from connections.errors import DuvoError, Refused, SealKeyUnknown, Unreachable
 from oauth.errors import OAuthError, ProviderUnavailable
 from oauth.protocol import challenges
@@ -25,9 +26,11 @@ from tools.errors import (
     ConnectionNotReady,
     Ended,
     InputDeclined,
+    LoginExpired,
     NotApproved,
     OrganizationSuspended,
     OutcomeUnknown,
+    OwnerNotConnected,
     ProcessStopped,
     SessionBusy,
     SessionLost,
@@ -48,6 +51,8 @@ _ERRORS: dict[CallState, type[CallError]] = {
 _ERRORS_BY_CODE: dict[str, type[CallError]] = {
     NotApproved.code: NotApproved,
     "approval_expired": NotApproved,
+    LoginExpired.code: LoginExpired,
+    OwnerNotConnected.code: ConnectionNotReady,
     InputDeclined.code: InputDeclined,
     Ended.code: Ended,
     ending.CONNECTION_DISABLED: Ended,
@@ -81,6 +86,7 @@ class Report:
     progress: dict[str, Any] | None = None
     waits_until: datetime | None = None
     session: Mapping[str, Any] | None = None  # its name if it has one, and whether it was restarted
+    login: Mapping[str, str | None] | None = None  # who is to connect first, and where
     account: str = ""  # at the provider, with which it was made
     replayed: bool = False  # an earlier request with the same key made it
 
@@ -108,8 +114,16 @@ def report_of(call: Call) -> Report:
         progress=None if call.finished else call.progress(),
         waits_until=call.waits_until,
         session=session_of(call.session_name, restarted=call.session_restarted),
+        login=_login_of(call),
         account=call.account,
     )  # fmt: skip
+
+
+def _login_of(call: Call) -> Mapping[str, str | None] | None:
+    """Return who is to connect before a call is made, and where; None when it does not wait for that."""
+    if not call.awaits_login or call.connection is None or call.assignment is None or call.assignment.owner is None:
+        return None
+    return personal.request_to_connect(call.connection, call.assignment.owner.get_username())
 
 
 def outcome_of(failure: DuvoError) -> tuple[CallState, CallError]:

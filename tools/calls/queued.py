@@ -25,7 +25,14 @@ from tools.calls import ending, ledger, limits, offers, opening, pubsub, runs
 from tools.calls.offers import Offer
 from tools.calls.outcomes import Report
 from tools.calls.runs import Run
-from tools.errors import LimitReached, NotApproved, OrganizationSuspended, OutcomeUnknown, ToolReplaced
+from tools.errors import (
+    LimitReached,
+    NotApproved,
+    OrganizationSuspended,
+    OutcomeUnknown,
+    OwnerNotConnected,
+    ToolReplaced,
+)
 from tools.mcp_client import Answers
 from tools.models import Call
 from tools.models.call_states import CallState
@@ -53,9 +60,9 @@ async def _kept_offer(call: Call) -> Offer | None:
     if call.assignment_id is None or call.token_id is None:
         return None
     offer = (await offers.find(call.assignment_id, call.token_id, call.tool_name)).what
-    if isinstance(offer, Offer) and offers.is_for(offer, call) and not _lacks_approval(offer, call):
-        return offer
-    return None
+    if not isinstance(offer, Offer) or offer.lacks is not None:
+        return None
+    return offer if offers.is_for(offer, call) and not _lacks_approval(offer, call) else None
 
 
 async def _run_on(call: Call, offer: Offer) -> Report | None:
@@ -80,6 +87,10 @@ async def _run_afresh(call_id: UUID) -> Report | None:
         await arguments_.check_later(run.arguments, run.offer.checker, tenant=run.tenant_id)
         slot = await limits.acquire(run.offer.bounds, lease=settings.CALL_LEASE, counted=True)
     except OrganizationSuspended:  # its calls wait
+        return None
+    except OwnerNotConnected as missing:
+        if not await in_thread(_await_login, call):
+            await in_thread(_cannot_be_made, call_id, missing)
         return None
     except (LimitReached, SealKeyUnknown) as cause:
         await in_thread(_put_off, call, cause)
@@ -127,6 +138,12 @@ async def _claim_unchanged(call: Call, offer: Offer, run: Run) -> bool:
     )
 
 
+def _await_login(call: Call) -> int:
+    """Let a queued call wait until the owner has connected, if its caller wants that and nothing of it was sent."""
+    unsent = Call.objects.filter(pk=call.pk, state=CallState.QUEUED, attempts=call.attempts, sent_at=None)
+    return unsent.await_login(timezone.now() + timedelta(hours=call.tenant.decision_hours))
+
+
 def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
     """End a queued call that can no longer be made: as `outcome_unknown` if an earlier attempt may have been sent."""
     now, row = timezone.now(), Call.objects.filter(pk=call_id)
@@ -141,7 +158,8 @@ def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
 def _put_off(call: Call, cause: LimitReached | SealKeyUnknown) -> None:
     """Let a queued call be tried again later, by any worker; the more calls wait for the same, the less often each."""
     same = {"tenant": call.tenant_id} if cause.code == "organization_busy" else {"connection": call.connection_id}
-    waiting = Call.objects.filter(state=CallState.QUEUED, finished_at=None, **same)[:_MOST_COUNTED].count()
+    queued_for = Call.objects.filter(state=CallState.QUEUED, finished_at=None, waits_until=None, **same)
+    waiting = queued_for[:_MOST_COUNTED].count()
     seconds = max(cause.retry_after or 1.0, waiting / _TRIES) * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
     queued = Call.objects.filter(pk=call.pk, state=CallState.QUEUED)
     queued.update(lease_until=timezone.now() + timedelta(seconds=seconds))

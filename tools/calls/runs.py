@@ -24,6 +24,7 @@ from connections import deleting, metrics, sealing
 from connections.errors import DuvoError
 from connections.telling import tell
 from connections.threads import in_thread
+from oauth.errors import NeedsSignIn
 from tools import mcp_client
 from tools.calls import ledger, limits, pubsub, spans, storing, stream_questions, tracing, watching
 from tools.calls.offers import Offer
@@ -147,10 +148,17 @@ async def _perform(run: Run) -> Report:
 
 
 async def _is_left_to_others(run: Run, error: DuvoError) -> bool:
-    """Queue a call again that this process has no time for, if it may be made again; return whether that was done."""
-    if not isinstance(error, ProcessStopped):
-        return False
-    return bool(await in_thread(lambda: run.rows().repeatable().queue_again(timezone.now())))
+    """Queue a call again that this process has no time for, or whose owner's sign-in turned out to have ended.
+
+    Returns whether that was done: only if it may be made again, or was to wait for the owner's login.
+    """
+    if isinstance(error, ProcessStopped):
+        return bool(await in_thread(lambda: run.rows().repeatable().queue_again(timezone.now())))
+    # Raised before anything is sent: a token that the server itself refuses is an error of the server's.
+    if isinstance(error, NeedsSignIn) and run.offer.is_personal and not run.sent_before:
+        until = timezone.now() + timedelta(hours=run.offer.decision_hours)
+        return bool(await in_thread(run.rows().await_login, until))
+    return False
 
 
 async def _report_as_stored(run: Run) -> Report:

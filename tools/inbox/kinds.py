@@ -10,6 +10,7 @@ class Kind(TextChoices):
 
     APPROVAL = "approval", "Approve"
     QUESTION = "question", "Answer"
+    LOGIN = "login", "Connect"
     SIGN_IN = "sign_in", "Sign in"
     REVIEW = "review", "Review"
     BROKEN = "broken", "Repair"

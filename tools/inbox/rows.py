@@ -10,8 +10,10 @@ from operator import attrgetter
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db.models import Count, Min
 from django.urls import reverse
 
+from connections import personal
 from connections.models import Connection, Handling, Notice, Role, Tenant
 from connections.notices import notices
 from connections.states import NOT_LET_IN, next_step
@@ -132,6 +134,35 @@ def _sign_ins(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
         )  # fmt: skip
 
 
+# --- logins that calls wait for ---
+
+
+def _logins(found: list[Thing], tenants: dict[Any, Tenant]) -> Iterable[Row]:
+    connections = Connection.objects.in_bulk({thing.rows[0] for thing in found})
+    owners = {thing: int(thing.key.rpartition(":")[2]) for thing in found}
+    waiting = Call.objects.awaiting_login().filter(connection__in=connections, assignment__owner__in=owners.values())
+    told = waiting.order_by().values_list("connection", "assignment__owner").annotate(
+        Count("pk"), Count("assignment", distinct=True), Min("assignment__name"), Min("waits_until")
+    )  # fmt: skip
+    facts = {(connection, owner): facts for connection, owner, *facts in told}
+    for thing in found:
+        connection, key = connections.get(thing.rows[0]), (thing.rows[0], owners[thing])
+        if connection is None or key not in facts:
+            continue
+        calls, assignments, name, until = facts[key]
+        whose = name if assignments == 1 else f"{assignments} of your assignments"
+        said = (
+            f"A call of {whose} waits until you have connected, and is made then."
+            if calls == 1
+            else f"{calls} calls of {whose} wait until you have connected, and are made then."
+        )
+        yield Row(
+            key=thing.key, kind=thing.kind, code="needs_sign_in", word=str(thing.kind.label), title=connection.name,
+            url=personal.page_to_connect(connection), verb="Connect" if connection.own_kind else "Sign in",
+            sentence=said, since=thing.since, until=until, tenant=tenants[thing.tenant], alone=False,
+        )  # fmt: skip
+
+
 # --- connections: tools to review, and what broke ---
 
 
@@ -190,6 +221,7 @@ def _page(connection: Connection) -> str:
 _MADE: dict[Kind, Callable[[list[Thing], dict[Any, Tenant]], Iterable[Row]]] = {
     Kind.APPROVAL: _calls,
     Kind.QUESTION: _calls,
+    Kind.LOGIN: _logins,
     Kind.SIGN_IN: _sign_ins,
     Kind.REVIEW: _connections,
     Kind.BROKEN: _connections,

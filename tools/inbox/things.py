@@ -1,7 +1,8 @@
 """What waits for a person: two plain queries, as every page asks them, and what follows from their rows.
 
 A thing is for whoever may do it, and for nobody else: a call, a review and a broken connection for the admins of its
-organization, a personal sign-in for whose it is. Connections of one server that broke in one way are one thing.
+organization, a personal sign-in and a login that calls wait for, for whose it is. Connections of one server that broke
+in one way are one thing, and so are all calls that wait for one login.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import F, IntegerField, Q, QuerySet, Value
+from django.db.models import F, IntegerField, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from connections.models import ACTING, Authorization, Connection, Handling, Notice, Role, Sharing, Tenant, User
@@ -47,7 +48,7 @@ class Thing(NamedTuple):
 
 
 class _Fact(NamedTuple):
-    """One row of a sign-in's notice, of a connection that is not well, or of who has something."""
+    """One row of a sign-in's notice, of a connection that is not well or waits for a login, or of who has something."""
 
     what: str
     pk: UUID
@@ -81,7 +82,7 @@ def listed(user: User, start: int, most: int, *, others: bool = False, kind: str
     if not concerns(user):
         return []
     tenants, acting = _within(user, ADMINS, tenant), _within(user, ACTING, tenant)
-    standing, taken = _standing(tenants, Q(owner=user, connection__tenant__in=acting), user)
+    standing, taken = _standing(tenants, Q(owner=user, connection__tenant__in=acting), user, acting)
     found = [thing for thing in standing if (thing.key in taken) is others]
     found += _calls(tenants, taken, others, start + most)
     found = [thing for thing in found if kind in ("", thing.kind)] if kind else found
@@ -146,20 +147,28 @@ def _id_in(key: str) -> UUID | None:
 # --- sign-ins, reviews and connections that broke ---
 
 
-def _standing(tenants: QuerySet[Tenant], mine: Q, user: User | None) -> tuple[list[Thing], set[str]]:
-    """Return what waits besides calls: of these organizations, and sign-ins that are `mine`.
+def _standing(
+    tenants: QuerySet[Tenant], mine: Q, user: User | None, acting: QuerySet[Tenant] | None = None
+) -> tuple[list[Thing], set[str]]:
+    """Return what waits besides decisions: of these organizations, and sign-ins that are `mine`.
 
-    The set has the names of all things that anybody but this person has taken.
+    With `acting`, where this person acts, also the logins that calls of their assignments wait for. The set has the
+    names of all things that anybody but this person has taken.
     """
-    facts = [_Fact(*row) for row in _facts(tenants, mine, user)]
+    facts = [_Fact(*row) for row in _facts(tenants, mine, user, acting)]
+    logins = [fact for fact in facts if fact.what == "login"]
+    asked = {fact.connection for fact in logins}  # there, one login does what the notice wants, too
     notices = [fact for fact in facts if fact.what == "notice"]
     connections = [fact for fact in facts if fact.what == "connection"]
-    said = {fact.connection for fact in notices if fact.person == _NOBODY or not fact.shared}
+    said = asked | {fact.connection for fact in notices if fact.person == _NOBODY or not fact.shared}
     own = user.pk if user else _NOBODY
     things = [
         Thing(f"{Kind.SIGN_IN}:{fact.pk}", fact.tenant, fact.credential_since, (fact.pk,))
         for fact in notices
-        if fact.person in (_NOBODY, own)
+        if fact.person == _NOBODY or (fact.person == own and fact.connection not in asked)
+    ]
+    things += [
+        Thing(f"{Kind.LOGIN}:{fact.pk}:{own}", fact.tenant, fact.credential_since, (fact.pk,)) for fact in logins
     ]
     things += [
         Thing(f"{Kind.REVIEW}:{fact.pk}", fact.tenant, fact.tools_since, (fact.pk,))
@@ -200,8 +209,8 @@ def _server(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}"[:300]
 
 
-def _facts(tenants: QuerySet[Tenant], mine: Q, user: User | None) -> Any:
-    """Return the rows of three tables in the columns of `_Fact`, by one query."""
+def _facts(tenants: QuerySet[Tenant], mine: Q, user: User | None, acting: QuerySet[Tenant] | None) -> Any:
+    """Return the rows of four tables in the columns of `_Fact`, by one query."""
     notices = Notice.objects.open().filter(
         Q(connection__tenant__in=tenants) | mine,
         connection__enabled=True, connection__authorization=Authorization.OAUTH,
@@ -223,7 +232,18 @@ def _facts(tenants: QuerySet[Tenant], mine: Q, user: User | None) -> Any:
     have = _columns(
         taken, "handling", "tenant", F("pk"), [*["at"] * 3], nothing | {"c_text": F("key")}, Value(_NOBODY), "key"
     )  # fmt: skip
-    for row in broke.union(told, have, all=True):
+    others = [told, have]
+    if user is not None and acting is not None:
+        waiting = Call.objects.awaiting_login().filter(assignment__owner=user)
+        first = waiting.filter(connection=OuterRef("pk")).order_by("created_at").values("created_at")[:1]
+        asked = Connection.objects.filter(pk__in=waiting.values("connection"), tenant__in=acting, enabled=True)
+        others.append(
+            _columns(
+                asked.annotate(asked_at=Subquery(first)), "login", "tenant", F("pk"), [*["asked_at"] * 3], nothing,
+                Value(user.pk), "sharing",
+            )
+        )  # fmt: skip
+    for row in broke.union(*others, all=True):
         *before, person, sharing = row
         yield *before, person, sharing == Sharing.SHARED
 

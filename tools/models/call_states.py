@@ -4,6 +4,7 @@
     awaiting_approval ───┘      ↑↓     │
                           input_required
 
+A queued call waits for a worker or, with `waits_until`, until the owner of its assignment has connected.
 The methods of `CallQuerySet` make these transitions; a trigger in the database refuses every other one and writes each
 as a `CallEvent`.
 """

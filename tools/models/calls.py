@@ -55,6 +55,10 @@ class CallQuerySet(models.QuerySet["Call"]):
         """Return the calls in this state that nobody has decided or answered in time."""
         return self.filter(state=state, finished_at=None, waits_until__lt=now).of_active_tenants()
 
+    def awaiting_login(self) -> CallQuerySet:
+        """Return the queued calls that no worker takes before the owner of their assignment has connected."""
+        return self.filter(state=CallState.QUEUED, waits_until__isnull=False)
+
     def tasks(self) -> CallQuerySet:
         """Return the open calls that go on as a task at their server, except those whose task waits for an answer."""
         return self.filter(finished_at=None, poll_at__isnull=False)
@@ -101,6 +105,20 @@ class CallQuerySet(models.QuerySet["Call"]):
         return self.filter(state=CallState.AWAITING_APPROVAL).update(
             state=CallState.QUEUED, decided_by=by[:200], decided_at=now, waits_until=None, lease_until=now
         )
+
+    def await_login(self, until: datetime) -> int:
+        """Leave these calls, of which nothing was sent, in the queue until the owner has connected; until then at most.
+
+        A running one goes back: its sign-in turned out to have ended before it was used.
+        """
+        open_ = self.filter(state__in=[CallState.QUEUED, CallState.RUNNING], waits_for_login=True)
+        return open_.update(
+            state=CallState.QUEUED, waits_until=until, lease_until=None, started_at=None, sent_at=None, account=""
+        )
+
+    def go_on_after_login(self) -> int:
+        """Let workers take these calls, those that were asked for first before all others."""
+        return self.awaiting_login().update(waits_until=None, lease_until=F("created_at"))
 
     def ask(self, asked_in: AskedIn, sealed_question: str, waits_until: datetime, **more: Any) -> int:
         """Move these running calls to input required; without a stream no process waits for the answer."""
@@ -152,8 +170,8 @@ class Call(models.Model):
     """One request to run one tool; what callers, servers and people say is sealed; it outlives tool and assignment.
 
     `sent_at` is when bytes may have left, `lease_until` until when its process counts as alive (of a queued call: from
-    when on a worker may take it), `waits_until` until when a person may decide or answer, `poll_at` when its task is
-    polled next.
+    when on a worker may take it), `waits_until` until when a person may decide, answer or, of a queued call, connect,
+    `poll_at` when its task is polled next.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -285,6 +303,11 @@ class Call(models.Model):
     def finished(self) -> bool:
         """Whether the outcome is known, or known to be unknown."""
         return self.state in FINAL_STATES
+
+    @property
+    def awaits_login(self) -> bool:
+        """Whether it waits until the owner of its assignment has connected."""
+        return self.state == CallState.QUEUED and self.waits_until is not None
 
     @property
     def whose_account(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from uuid import UUID
 from connections import sealing
 from connections.errors import DuvoError
 from tools.models import StoredContent
+from tools.models.call_states import CallState
 from tools.models.calls import seal_context
 
 
@@ -26,7 +27,7 @@ class Outdated(LedgerUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A call about to be made (then `started_at` is set, and bytes may leave), queued, or awaiting approval.
+    """A call about to be made (then `started_at` is set, and bytes may leave), queued, or awaiting somebody.
 
     `version` is that of the offer: the call is opened only if the rows still have it.
     """
@@ -54,6 +55,11 @@ class Opening:
     body_digest: str = ""
     account: str = ""  # at the provider, of a call that is made now
     waits_for_login: bool = False
+
+    @property
+    def awaits_login(self) -> bool:
+        """Whether it is queued until the owner of its assignment has connected."""
+        return self.state == CallState.QUEUED and self.waits_until is not None
 
     def sealed(self) -> str:
         """Return the arguments sealed for this call."""

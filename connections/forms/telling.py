@@ -15,7 +15,7 @@ from connections.models import FOR_PEOPLE, Channel, Kind, Membership, Role, Tena
 
 MAILED: dict[str, list[Kind]] = {  # what a person of this role can be mailed about at all
     Role.ADMIN.value: list(FOR_PEOPLE),
-    Role.MEMBER.value: [Kind.SIGN_IN],
+    Role.MEMBER.value: [Kind.SIGN_IN, Kind.LOGIN_REQUIRED],
 }
 
 
@@ -87,7 +87,7 @@ class MailForm(forms.Form):
         wanted = [kind.value for kind in kinds if kind not in membership.unmailed]
         super().__init__(data, prefix=f"of-{membership.pk}", initial={"mailed": wanted})
         if kinds:
-            label = "Mail me about" if membership.role == Role.ADMIN else "Mail me about my own sign-ins"
+            label = "Mail me about" if membership.role == Role.ADMIN else "Mail me about what is my own"
             choices = [(kind.value, kind.label) for kind in kinds]
             self.fields["mailed"] = forms.MultipleChoiceField(
                 label=label, choices=choices, required=False, widget=forms.CheckboxSelectMultiple

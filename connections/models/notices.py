@@ -21,6 +21,7 @@ class Kind(models.TextChoices):
     SIGN_IN = "connection.sign_in", "Sign-ins that will end or have ended"
     AWAITING_APPROVAL = "call.awaiting_approval", "Calls that wait for an approval"
     INPUT_REQUIRED = "call.input_required", "Calls that wait for an answer"
+    LOGIN_REQUIRED = "call.login_required", "Calls that wait until their owner has connected"
     TOOLS_TO_REVIEW = "tools.to_review", "Tools that wait for a review"
     UNREACHABLE = "connection.unreachable", "Connections that cannot be reached"
     RECOVERED = "connection.recovered", "Connections that can be reached again"
@@ -183,10 +184,14 @@ class BulletinQuerySet(models.QuerySet["Bulletin"]):
 
 
 class Bulletin(Delivery):
-    """One message to an organization: all matters of one kind that had come up by then, or the next audit events."""
+    """One message about all matters of one kind that had come up by then, or about the next audit events.
+
+    It is for an organization, or for one of its people.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="bulletins")
+    owner = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")  # who alone is mailed
     kind = models.CharField(max_length=30, choices=Kind)
     created_at = models.DateTimeField(default=timezone.now)
     events = models.JSONField(default=list, db_default=[])  # ids of the audit events that it tells of, in order
@@ -222,9 +227,13 @@ class MatterQuerySet(models.QuerySet["Matter"]):
 
 
 class Matter(models.Model):
-    """One thing that people are told about in a bulletin; open until it is done. Only names, nothing that was said."""
+    """One thing that people are told about in a bulletin; open until it is done. Only names, nothing that was said.
+
+    All calls that wait until one person has connected are one thing, named by the first of them.
+    """
 
     connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="matters")
+    owner = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")  # who is to connect
     kind = models.CharField(max_length=30, choices=Kind)
     call_id = models.UUIDField(null=True)  # calls belong to the app `tools`, which may not be imported here
     name = models.CharField(max_length=64, blank=True)  # of the call's tool

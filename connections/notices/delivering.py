@@ -55,7 +55,7 @@ def deliver(notice_id: UUID) -> None:
 
 def deliver_bulletin(bulletin_id: UUID) -> None:
     """Send a bulletin, in the same way, about those of its matters that are still so; nothing when there are none."""
-    bulletin = Bulletin.objects.select_related("tenant").filter(pk=bulletin_id).first()
+    bulletin = Bulletin.objects.select_related("tenant", "owner").filter(pk=bulletin_id).first()
     now = timezone.now()
     if bulletin is None or not bulletin.claim(now, now + _LEASE):
         return

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.urls import reverse
 
-from connections.models import Connection, Kind, Membership, Notice, Role, Tenant, User
+from connections.models import ACTING, Connection, Kind, Membership, Notice, Role, Tenant, User
 from connections.notices import notices
 from connections.states import next_step
 
@@ -74,6 +74,12 @@ def readers(tenant: Tenant, kind: Kind, owner_id: int | None = None) -> list[Use
     members = Membership.objects.filter(who, tenant=tenant).values_list("user", "unmailed")
     wanting = [user for user, unmailed in members if kind not in unmailed]
     return list(User.objects.filter(pk__in=wanting, is_active=True).exclude(email="").order_by("pk"))
+
+
+def reader(tenant: Tenant, kind: Kind, owner: User) -> list[User]:
+    """Return this member of the organization, nobody if they want no mail of this kind."""
+    mine = Membership.objects.filter(tenant=tenant, user=owner, role__in=ACTING, user__is_active=True).first()
+    return [owner] if mine is not None and owner.email and kind not in mine.unmailed else []
 
 
 def page_of(connection: Connection) -> str:

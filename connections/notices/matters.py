@@ -48,16 +48,21 @@ def watch_connections(now: datetime) -> None:
 
 
 def gather(now: datetime) -> None:
-    """Make a bulletin, due now, of what each organization has not been told yet of each kind."""
+    """Make a bulletin, due now, of what each organization, or person, has not been told yet of each kind."""
     untold = Matter.objects.untold().order_by()
-    groups = untold.values("connection__tenant", "kind").annotate(since=Min("created_at"))
-    for tenant, kind in groups.filter(since__lte=now - _GATHERED).values_list("connection__tenant", "kind"):
-        last = Bulletin.objects.filter(tenant=tenant, kind=kind).aggregate(at=Max("created_at"))["at"]
+    groups = untold.values("connection__tenant", "kind", "owner").annotate(since=Min("created_at"))
+    ripe = groups.filter(since__lte=now - _GATHERED)
+    for tenant, kind, owner in ripe.values_list("connection__tenant", "kind", "owner"):
+        same = Bulletin.objects.filter(tenant=tenant, kind=kind, owner=owner)
+        last = same.aggregate(at=Max("created_at"))["at"]
         if last is not None and last > now - _PAUSE:
             continue
         with transaction.atomic():
-            bulletin = Bulletin.objects.create(tenant_id=tenant, kind=kind, created_at=now, deliver_at=now)
-            chosen = Matter.objects.filter(pk__in=untold.filter(connection__tenant=tenant, kind=kind).values("pk"))
+            bulletin = Bulletin.objects.create(
+                tenant_id=tenant, kind=kind, owner_id=owner, created_at=now, deliver_at=now
+            )
+            these = untold.filter(connection__tenant=tenant, kind=kind, owner=owner)
+            chosen = Matter.objects.filter(pk__in=these.values("pk"))
             if not chosen.filter(bulletin=None).update(bulletin=bulletin):  # somebody else was quicker
                 bulletin.delete()
 

@@ -119,7 +119,7 @@ def test_everybody_chooses_their_own_mails_and_nobody_elses(
     theirs, own = rival.membership(rival.admin), acme.membership(acme.member)
     assert member.post("/admin/mails/", {f"of-{theirs.pk}-mailed": []}).status_code == 302
     own.refresh_from_db()
-    assert own.unmailed == ["connection.sign_in"]
+    assert own.unmailed == ["connection.sign_in", "call.login_required"]
     theirs.refresh_from_db()
     assert theirs.unmailed == []
     admin, mine = signed_in(acme.admin), acme.membership(acme.admin)

@@ -139,7 +139,25 @@ def sign_in(open_shop: OpenShop, acme: House) -> Callable[[Client, str], bool]:
     return lambda _, page: f'action="/oauth/{connection.pk}/sign-in/"' in page or ">Sign in</button>" in page
 
 
-@pytest.mark.parametrize("kind", [approval, question, review, unreachable, sign_in], ids=lambda kind: kind.__name__)
+def login(open_shop: OpenShop, acme: House) -> Callable[[Client, str], bool]:
+    shop = open_shop()
+    shop.set(authorization="api_key", sharing="personal")
+    for _ in range(3):
+        answer = shop.call("echo", {"text": "x"}, headers={"Prefer": "wait-for-login"})
+        assert answer.json()["login_required"]["person"] == "admin@acme.example"
+
+    def decide(browser: Client, page: str) -> bool:
+        [revision] = re.findall(r'name="revision" value="([^"]+)"', page)
+        connect = f"/admin/connections/connection/{shop.connection.pk}/connect/"
+        browser.post(connect, {"revision": revision, "api_key": "k3y-0123456789"})
+        return not Call.objects.awaiting_login().exists()
+
+    return decide
+
+
+@pytest.mark.parametrize(
+    "kind", [approval, question, review, unreachable, sign_in, login], ids=lambda kind: kind.__name__
+)
 def test_one_message_by_each_way_whose_link_decides_it(
     kind: Callable[[OpenShop, House], Callable[[Client, str], bool]], acme: House, open_shop: OpenShop, ways: Ways
 ) -> None:
@@ -155,7 +173,7 @@ def test_one_message_by_each_way_whose_link_decides_it(
     find()
     tell(minutes=30)
     assert (len(ways.mail.taken), len(ways.webhook.requests), len(ways.chat.requests)) == (1, 1, 1)
-    assert kind not in (approval, question) or not Matter.objects.open().exists()
+    assert kind not in (approval, question, login) or not Matter.objects.open().exists()
 
 
 def test_an_outage_of_forty_connections_is_one_message_in_the_chat_too(acme: House, ways: Ways) -> None:

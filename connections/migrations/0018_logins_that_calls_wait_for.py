@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('connections', '0015_what_other_versions_leave_out'),
+        ('connections', '0017_proved_addresses'),
     ]
 
     operations = [

@@ -14,6 +14,7 @@ KINDS = [
     ('connection.sign_in', 'Sign-ins that will end or have ended'),
     ('call.awaiting_approval', 'Calls that wait for an approval'),
     ('call.input_required', 'Calls that wait for an answer'),
+    ('call.login_required', 'Calls that wait until their owner has connected'),
     ('tools.to_review', 'Tools that wait for a review'),
     ('connection.unreachable', 'Connections that cannot be reached'),
     ('connection.recovered', 'Connections that can be reached again'),
@@ -27,7 +28,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('connections', '0015_what_other_versions_leave_out'),
+        ('connections', '0018_logins_that_calls_wait_for'),
     ]
 
     operations = [

@@ -18,7 +18,7 @@ def keep(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tools', '0006_calls_of_an_assignment'),
+        ('tools', '0007_lists_of_many_calls'),
     ]
 
     operations = [

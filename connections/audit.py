@@ -23,8 +23,11 @@ def record(
 ) -> AuditEvent:
     """Append one event: actor (a user, or a word such as "system"), action ("connection.created"), target row.
 
-    `data` is JSON and must hold no secret: names of changed fields, never their secret values.
+    `data` is JSON and must hold no secret: names of changed fields, never their secret values. What a superuser does
+    to an organization that they do not belong to is marked as done by staff.
     """
+    if tenant is not None and isinstance(actor, User) and actor.is_staff_in(tenant.pk):
+        data["by_staff"] = True
     return AuditEvent.objects.create(
         tenant=tenant,
         actor=actor if isinstance(actor, str) else actor.get_username(),

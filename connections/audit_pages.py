@@ -63,7 +63,7 @@ class AuditEventAdmin(LargeList, ReadOnlyAdmin):
 
     seen_by = ADMINS_AND_AUDITORS
     change_list_template = "admin/connections/auditevent/change_list.html"
-    list_display = [stamp("at", "when"), "actor", "action", "object_label", "outcome"]
+    list_display = [stamp("at", "when"), "who", "action", "object_label", "outcome"]
     list_filter = [TenantFilter, "at"]
     search_fields = ["actor", "action", "object_label", "object_id", "request_id"]
     fields = [
@@ -71,6 +71,11 @@ class AuditEventAdmin(LargeList, ReadOnlyAdmin):
     ]  # fmt: skip
     search_help_text = "Search the newest 20,000"
     unlisted = ("data",)
+
+    @admin.display(description="actor", ordering="actor")
+    def who(self, event: AuditEvent) -> str:
+        """Show who did it, and that it was the staff of the platform."""
+        return f"{event.actor} (staff)" if event.data.get("by_staff") else event.actor
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, and offer the file."""

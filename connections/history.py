@@ -125,8 +125,9 @@ def _line(one: AuditEvent | StateMove, opts: Options[Any]) -> Line:
     if isinstance(one, StateMove):
         return _moved(one)
     details = dict(one.data)
+    actor = f"{one.actor} (staff)" if details.pop("by_staff", False) else one.actor
     sentences = _sentences(details, opts)
-    return Line(one.at, one.actor, ". ".join(sentences) or _action(one), _details(details, opts))
+    return Line(one.at, actor, ". ".join(sentences) or _action(one), _details(details, opts))
 
 
 def _moved(move: StateMove) -> Line:

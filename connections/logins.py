@@ -11,7 +11,7 @@ from django.db.models.signals import post_save
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from connections import audit, metrics, throttle
+from connections import audit, metrics, throttle, visits
 from connections.clients import address_of
 from connections.context import visitor
 from connections.digests import keyed
@@ -49,6 +49,7 @@ def _signed_in(*, request: HttpRequest, user: User, **_: Any) -> None:
 @receiver(user_logged_out)
 def _signed_out(*, request: HttpRequest, user: User | None, **_: Any) -> None:
     if user is not None and request.method is not None:
+        visits.stop(request, user)
         record(user, "user.signed_out", user, request)
 
 

@@ -9,7 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -18,7 +18,7 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_POST
 from uuid_utils.compat import uuid7
 
-from connections import egress
+from connections import deleting, egress, visits
 from connections.columns import stamp
 from connections.errors import DuvoError
 from connections.forms import OrganizationForm
@@ -37,7 +37,10 @@ _BOUNDS = ("retention_days", "decision_hours", "max_token_days", *_QUOTAS)
 
 
 class OrganizationAdmin(ChannelPages):
-    """Organizations: their admins rename them and set all but their quotas; superusers make and delete them."""
+    """Organizations: their admins rename them and set all but their quotas; superusers make and delete them.
+
+    Quotas and suspension are the platform's own; for anything else superusers act in the organization first.
+    """
 
     tenant_path = "pk"
     form = OrganizationForm
@@ -53,20 +56,42 @@ class OrganizationAdmin(ChannelPages):
         """Let superusers delete."""
         return person(request).is_superuser
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let its admins change it, and superusers its quotas."""
+        return person(request).is_superuser or super().has_change_permission(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Delete the chosen organizations; for superusers, as has been looked at before."""
+        deleting.delete(queryset)
+
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Show the webhook's URL, which may itself be a secret, only to those who may change it."""
-        may_change = obj is None or self.has_change_permission(request, obj)
-        webhook = ["webhook_url", "unposted", "audit_to_webhook"] if may_change else ["webhook"]
+        """Show the webhook's URL, which may itself be a secret, only to its admins; to staff who look, the quotas."""
+        is_admin = obj is None or self.is_admin(request, obj)
+        if not is_admin and person(request).is_superuser:
+            return list(_QUOTAS)
+        webhook = ["webhook_url", "unposted", "audit_to_webhook"] if is_admin else ["webhook"]
         return ["name", "require_second_factor", *webhook, "members_own", *_BOUNDS]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Only say whether there is a webhook where its URL is not shown; quotas are the platform's."""
-        return ["webhook"] if person(request).is_superuser else ["webhook", *_QUOTAS]
+        """Only say whether there is a webhook where its URL is not shown; quotas are the platform's, and only they."""
+        if not person(request).is_superuser:
+            return ["webhook", *_QUOTAS]
+        is_admin = obj is None or self.is_admin(request, obj)
+        return ["webhook"] if is_admin else [name for name in self.form.Meta.fields if name not in _QUOTAS]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Tell organizations of one name apart for those who see all of them."""
         name, *others = super().get_list_display(request)
         return [name, "slug", *others] if person(request).is_superuser else [name, *others]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Tell the page what of it may be changed."""
+        row = context.get("original")
+        context["is_admin"] = row is None or self.is_admin(request, row)
+        context["longest_reason"] = visits.LONGEST_REASON
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description="webhook")
     def webhook(self, tenant: Tenant) -> str:
@@ -84,7 +109,9 @@ class OrganizationAdmin(ChannelPages):
             self.audit(request, "tokens_shortened", obj, count=shortened)
         if "audit_to_webhook" in form.fields and form.cleaned_data["audit_to_webhook"] != audit_feed.is_on(obj):
             (audit_feed.start if form.cleaned_data["audit_to_webhook"] else audit_feed.stop)(obj)
-        moved = egress.origin(obj.webhook_url) != egress.origin(form.initial.get("webhook_url") or "")
+        moved = "webhook_url" in form.cleaned_data and (
+            egress.origin(obj.webhook_url) != egress.origin(form.initial.get("webhook_url") or "")
+        )
         if moved and obj.sealed_webhook_secret:
             obj.forget_webhook_secret()
 
@@ -94,7 +121,7 @@ class OrganizationAdmin(ChannelPages):
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         """Show the secret of a new webhook, else stay on the organization's page."""
-        shown = self._first_secret(request, obj)
+        shown = self._first_secret(request, obj) if self.is_admin(request, obj) else None
         return shown or self.to_its_page(request, obj, "Saved.", messages.SUCCESS)
 
     def _first_secret(self, request: HttpRequest, tenant: Tenant) -> HttpResponse | None:
@@ -108,6 +135,8 @@ class OrganizationAdmin(ChannelPages):
         test = self.admin_site.admin_view(require_POST(self.test_view))
         view = self.admin_site.admin_view
         return [
+            path("<path:object_id>/act/", view(require_POST(self.act_view)), name="connections_tenant_act"),
+            path("<path:object_id>/leave/", view(require_POST(self.leave_view)), name="connections_tenant_leave"),
             path("<path:object_id>/suspend/", view(require_POST(self.suspend_view)), name="connections_tenant_suspend"),
             path("<path:object_id>/resume/", view(require_POST(self.resume_view)), name="connections_tenant_resume"),
             path("<path:object_id>/webhook-secret/", secret, name="connections_tenant_webhook_secret"),
@@ -145,10 +174,9 @@ class OrganizationAdmin(ChannelPages):
         """Suspend an organization for a reason that its admins read; for superusers."""
         tenant = self._by_staff(request, object_id)
         try:
-            reason = NameField(max_length=300).clean(request.POST.get("reason"))
+            reason = _reason(request)
         except ValidationError as refusal:
-            sentence = f"Say why, as its admins read it. {refusal.messages[0]}"
-            return self.to_its_page(request, tenant, sentence, messages.ERROR)
+            return self.to_its_page(request, tenant, str(refusal.message), messages.ERROR)
         with transaction.atomic():
             tenant.suspend(reason)
             self.audit(request, "suspended", tenant, reason=reason)
@@ -168,6 +196,22 @@ class OrganizationAdmin(ChannelPages):
                 tenant.calls.filter(state="queued", finished_at=None).update(lease_until=timezone.now())
                 self.audit(request, "resumed", tenant)
         return self.to_its_page(request, tenant, "Resumed: everything goes on.", messages.SUCCESS)
+
+    def act_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Have a superuser act in the organization for an hour, for a reason that its admins read."""
+        tenant = self._by_staff(request, object_id)
+        try:
+            reason = _reason(request)
+        except ValidationError as refusal:
+            return self.to_its_page(request, tenant, str(refusal.message), messages.ERROR)
+        visits.begin(request, person(request), tenant, reason)
+        return self.to_its_page(request, tenant, f"You act in {tenant} now, as its admins do.", messages.SUCCESS)
+
+    def leave_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Have a superuser act there no longer."""
+        tenant = self._by_staff(request, object_id)
+        visits.stop(request, person(request))
+        return self.to_its_page(request, tenant, "You only look at it again.", messages.SUCCESS)
 
     def _by_staff(self, request: HttpRequest, object_id: str) -> Tenant:
         tenant: Tenant = self.get_object(request, unquote(object_id))
@@ -195,7 +239,7 @@ class OrganizationAdmin(ChannelPages):
     def changed(self, request: HttpRequest, object_id: str) -> Tenant:
         """Return the organization, for somebody who may change it."""
         tenant: Tenant = self.get_object(request, unquote(object_id))
-        if not self.has_change_permission(request, tenant):
+        if not self.is_admin(request, tenant):
             raise PermissionDenied
         return tenant
 
@@ -207,3 +251,11 @@ class OrganizationAdmin(ChannelPages):
     @staticmethod
     def _page(tenant: Tenant) -> str:
         return reverse("admin:connections_tenant_change", args=[tenant.pk])
+
+
+def _reason(request: HttpRequest) -> str:
+    """Return why staff do something to an organization; raises ValidationError."""
+    try:
+        return str(NameField(max_length=visits.LONGEST_REASON).clean(request.POST.get("reason")))
+    except ValidationError as refusal:
+        raise ValidationError(f"Say why, as its admins read it. {refusal.messages[0]}") from refusal

@@ -49,7 +49,7 @@ class NotEntered(DuvoError):
 
 def may_connect(user: User, connection: Connection) -> bool:
     """Whether this person has something of their own to enter: a member or admin of the organization."""
-    acts = user.is_active and user.roles.get(connection.tenant_id) in ACTING
+    acts = user.is_active and user.own_roles.get(connection.tenant_id) in ACTING
     return acts and connection.own_kind is not None and connection.tenant.suspended_at is None
 
 
@@ -248,7 +248,7 @@ def reach(connection: Connection, connected: Collection[int | None]) -> Reach:
 
 def waiting_for(user: User) -> QuerySet[Connection]:
     """Return the personal connections that assignments of this person have tools of: there they are to connect."""
-    places = [tenant for tenant, role in user.roles.items() if role in ACTING]
+    places = [tenant for tenant, role in user.own_roles.items() if role in ACTING]
     # The same: a model of `tools`, reached by its name.
     mine = apps.get_model("tools", "Assignment").objects.filter(owner=user, enabled=True, tenant=OuterRef("tenant"))
     reaching = mine.filter(Q(scope="all") | Q(tools__connection=OuterRef("pk")))

@@ -8,7 +8,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from connections import deleting, shares
+from connections import deleting, shares, visits
 from connections.models import Invitation, Notice
 from connections.notices import delivering, notices
 from connections.people import resetting
@@ -21,6 +21,12 @@ def forget_sessions() -> None:
     SessionStore.clear_expired()
     forget_browsers()
     Invitation.objects.forget_old(timezone.now())
+
+
+@shared_task(name="connections.end_staff_visits")
+def end_staff_visits() -> None:
+    """Have staff act no longer where their hour is over."""
+    visits.end_over(timezone.now())
 
 
 @shared_task(name="connections.dispatch_notices")

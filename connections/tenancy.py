@@ -1,7 +1,8 @@
 """Whose rows a person sees and changes in the admin.
 
     role        sees                                   changes
-    superuser   everything but secrets                 everything
+    superuser   everything but secrets                 what is the platform's: people, quotas, suspensions
+    - acting    the same                               the rows of the organization in which they act (`visits`)
     admin       the rows of their organizations        the same
     member      the same, without calls                nothing
     auditor     the same, with calls                   nothing
@@ -30,7 +31,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 
-from connections import audit, changes, choices, deleting, history, lookups
+from connections import audit, changes, choices, deleting, history, lookups, visits
 from connections.models import AuditEvent, Role, Tenant, User
 
 if TYPE_CHECKING:
@@ -47,14 +48,17 @@ NOTHING_CHOSEN = "None of what you chose is here any more. Nothing was changed."
 
 def person(request: HttpRequest) -> User:
     """Return who is signed in; the admin site has let nobody else through."""
-    if not isinstance(request.user, User):
+    user = request.user
+    if not isinstance(user, User):
         raise PermissionDenied
-    return request.user
+    if user.is_superuser:
+        visits.take_up(request, user)
+    return user
 
 
 def tenants_of(user: User, roles: Collection[str] = EVERY_ROLE) -> QuerySet[Tenant]:
-    """Return the tenants in which the user has one of these roles; a superuser has every role everywhere."""
-    if user.is_superuser:
+    """Return the tenants in which the user has one of these roles; a superuser looks on everywhere, as auditors do."""
+    if user.is_superuser and Role.AUDITOR in roles:
         return Tenant.objects.all()
     return Tenant.objects.filter(pk__in=[tenant for tenant, role in user.roles.items() if role in roles])
 
@@ -276,8 +280,7 @@ class TenantAdmin(ClosedAdmin):
     def changeable(self, request: HttpRequest, rows: QuerySet[Any] | None = None) -> QuerySet[Any]:
         """Return those of the rows (default: all) that lie in tenants where this person may change them."""
         rows = super().get_queryset(request) if rows is None else rows
-        user = person(request)
-        return rows if user.is_superuser else self._within(rows, user, self.changed_by)
+        return self._within(rows, person(request), self.changed_by)
 
     def _within(self, rows: QuerySet[Any], user: User, roles: Collection[str]) -> QuerySet[Any]:
         tenants = [tenant for tenant, role in user.roles.items() if role in roles]
@@ -285,12 +288,16 @@ class TenantAdmin(ClosedAdmin):
 
     def _has_role(self, request: HttpRequest, roles: Collection[str], row: Any) -> bool:
         user = person(request)
-        if user.is_superuser:
+        if user.is_superuser and Role.AUDITOR in roles:
             return True
         if row is None:
             return any(role in roles for role in user.roles.values())
         tenant = self.tenant_of(row)
         return tenant is not None and user.roles.get(tenant.pk) in roles
+
+    def is_admin(self, request: HttpRequest, row: Any) -> bool:
+        """Whether this person acts as an admin of the organization that the row belongs to."""
+        return self._has_role(request, ADMINS, row)
 
     def without_organization(self, request: HttpRequest) -> HttpResponse | None:
         """Lead a superuser to the page that founds an organization while there is none that the row could belong to."""

@@ -27,10 +27,9 @@ class AuthorizationResponse:
 
 def may_sign_in(user: User, connection: Connection) -> bool:
     """Whether this person may sign in: for the organization its admins, for themselves its admins and members."""
-    role = user.roles.get(connection.tenant_id) if user.is_active else None
     if connection.sharing == Sharing.PERSONAL:
-        return role in {Role.ADMIN, Role.MEMBER}
-    return (user.is_superuser and user.is_active) or role == Role.ADMIN
+        return user.is_active and user.own_roles.get(connection.tenant_id) in {Role.ADMIN, Role.MEMBER}
+    return user.is_active and user.roles.get(connection.tenant_id) == Role.ADMIN
 
 
 def pending_of(response: AuthorizationResponse, now: datetime) -> PendingAuthorization:

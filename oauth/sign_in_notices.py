@@ -29,7 +29,7 @@ def notify(sign_in: SignIn) -> None:
     if found.state == CredentialState.READY:
         notices.open_of(sign_in.connection_id, sign_in.owner_id).exclude(reason=SIGNER_LEFT).resolve(now)
         return
-    if sign_in.owner and sign_in.connection.tenant_id not in sign_in.owner.roles:
+    if sign_in.owner and sign_in.connection.tenant_id not in sign_in.owner.own_roles:
         return
     until = sign_in.expires_at if found.state == CredentialState.EXPIRING else None
     with transaction.atomic():

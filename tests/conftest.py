@@ -175,6 +175,22 @@ def superuser(db: None) -> User:
     return User.objects.create_superuser("root@duvo.example", "root@duvo.example", PASSWORD)
 
 
+ActIn = Callable[[Tenant], Client]
+
+
+@pytest.fixture
+def act_in(superuser: User, signed_in: Callable[[User | None], Client]) -> ActIn:
+    """A browser of a superuser who acts in this organization."""
+
+    def act(tenant: Tenant) -> Client:
+        client = signed_in(superuser)
+        page = f"/admin/connections/tenant/{tenant.pk}/act/"
+        assert client.post(page, {"reason": "They asked for help"}).status_code == 302
+        return client
+
+    return act
+
+
 @pytest.fixture
 def signed_in() -> Callable[[User | None], Client]:
     """A browser of this person; of nobody for None."""

@@ -123,7 +123,7 @@ class SecretFields(forms.Form):
     def _clean_own(self, data: dict[str, Any]) -> None:
         """Refuse something of one's own from a person for whom no assignment can act."""
         kind, tenant = _own_kind(data), self.instance.tenant_id or getattr(data.get("tenant"), "pk", None)
-        acting_in = {tenant for tenant, role in self.user.roles.items() if role in ACTING}
+        acting_in = {tenant for tenant, role in self.user.own_roles.items() if role in ACTING}
         if kind is not None and data.get(kind) and tenant not in acting_in:
             self.add_error(
                 kind,

@@ -29,6 +29,7 @@ from connections.models.moves import StateMove
 from connections.models.notices import FOR_PEOPLE, OF_CALLS, Bulletin, Channel, Kind, Matter, Notice, NoticeQuerySet
 from connections.models.people import ACTING, Membership, Role, Tenant, User
 from connections.models.sessions import BrowserSession
+from connections.models.visits import StaffVisit
 
 __all__ = [
     "ACTING",
@@ -60,6 +61,7 @@ __all__ = [
     "Role",
     "SessionCalls",
     "Sharing",
+    "StaffVisit",
     "StateMove",
     "Tenant",
     "TokenAuth",

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
@@ -20,6 +20,9 @@ from uuid_utils.compat import uuid7
 
 from connections import egress, names, sealing
 from connections.errors import SealBroken
+
+if TYPE_CHECKING:
+    from connections.models.visits import StaffVisit
 
 
 class Belonging(NamedTuple):
@@ -38,6 +41,7 @@ class User(AbstractUser):
     """A person who signs in to the admin; what they see follows from their memberships."""
 
     acting_in: UUID | None = None  # the one of several tenants that was chosen in this browser
+    _staff_visit: StaffVisit | None = None
 
     is_reviewer = models.BooleanField(
         "staff reviewer",
@@ -54,9 +58,27 @@ class User(AbstractUser):
         """Whether the person sees the rows of every organization, so that slugs are shown to tell those apart."""
         return self.is_superuser or self.is_reviewer
 
+    @property
+    def staff_visit(self) -> StaffVisit | None:
+        """In which organization a superuser acts in this browser, and why (`connections.visits`)."""
+        return self._staff_visit
+
+    @staff_visit.setter
+    def staff_visit(self, visit: StaffVisit | None) -> None:
+        self._staff_visit = visit
+        vars(self).pop("roles", None)
+
     @cached_property
     def roles(self) -> dict[UUID, str]:
-        """The user's role in each of their tenants, or in the chosen one; read once: a user lives for one request.
+        """The user's role in each tenant in which they act; read once: a user lives for one request.
+
+        While staff act in an organization, they are its admin, and nothing else anywhere.
+        """
+        return {self.staff_visit.tenant_id: Role.ADMIN.value} if self.staff_visit else self.own_roles
+
+    @property
+    def own_roles(self) -> dict[UUID, str]:
+        """The user's role in each of their tenants, or in the chosen one: a member has things of their own there.
 
         An admin of a suspended tenant sees everything and changes nothing, as an auditor does.
         """
@@ -85,11 +107,16 @@ class User(AbstractUser):
         self.acting_in = next((one.tenant for one in self.belongs_to if str(one.tenant) == chosen), None)
         vars(self).pop("roles", None)
 
+    def is_staff_in(self, tenant_id: UUID) -> bool:
+        """Whether what they do there is done by the staff of the platform, and not by a member."""
+        visits = self.staff_visit is not None and self.staff_visit.tenant_id == tenant_id
+        return visits or (self.is_superuser and not self.memberships.filter(tenant=tenant_id).exists())
+
     @property
     def owns_in(self) -> list[UUID]:
         """Those of the user's tenants in which they may have assignments of their own although they are no admin."""
         mine = (one for one in self.belongs_to if one.members_own and one.suspended_at is None)
-        return [one.tenant for one in mine if self.roles.get(one.tenant) == Role.MEMBER]
+        return [one.tenant for one in mine if self.own_roles.get(one.tenant) == Role.MEMBER]
 
     def prove_address(self) -> bool:
         """Note that the person was reached by mail; return whether nobody knew so far whose the address is.

@@ -80,7 +80,7 @@ class ChannelPages(TenantAdmin):
     ) -> Any:
         """Show the organization's page with the form of its channel."""
         tenant = self.get_object(request, object_id)
-        shown = {"channel": ChannelForm(tenant=tenant)} if self.has_change_permission(request, tenant) else {}
+        shown = {"channel": ChannelForm(tenant=tenant)} if self.is_admin(request, tenant) else {}
         return super().change_view(request, object_id, form_url, shown | (extra_context or {}))
 
     def changed(self, request: HttpRequest, object_id: str) -> Tenant:

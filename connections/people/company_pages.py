@@ -206,7 +206,7 @@ def set_up(request: HttpRequest, tenant_id: UUID) -> HttpResponse:
     page = site.get_model_admin(Tenant)
     assert isinstance(page, TenantAdmin)  # noqa: S101 - as it was registered
     tenant: Tenant = page.get_object(request, str(tenant_id))
-    if not page.has_change_permission(request, tenant):
+    if not page.is_admin(request, tenant):
         raise PermissionDenied
     user = person(request)
     row = Company.objects.filter(tenant=tenant).first()

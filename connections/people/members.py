@@ -79,8 +79,8 @@ class MembershipAdmin(TenantAdmin):
         return [column for column in super().get_list_display(request) if several or column != "tenant"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Let superusers add members."""
-        return person(request).is_superuser
+        """Let superusers add members, of the organization in which they act."""
+        return person(request).is_superuser and super().has_add_permission(request)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Show the members below the invitations that nobody has taken yet."""
@@ -169,10 +169,10 @@ class InvitationAdmin(ReadOnlyAdmin):
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
         """Ask whom to invite and as what, and send the link."""
-        if not self.has_add_permission(request):
-            raise PermissionDenied
         if elsewhere := self.without_organization(request):
             return elsewhere
+        if not self.has_add_permission(request):
+            raise PermissionDenied
         form = InvitationForm(request.POST or None, user=person(request))
         if request.method == "POST" and form.is_valid():
             data = form.cleaned_data

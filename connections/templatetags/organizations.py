@@ -17,9 +17,11 @@ def whose_page(context: dict[str, Any]) -> dict[str, Any]:
     user = getattr(context.get("request"), "user", None)
     if not isinstance(user, User) or not user.is_active:
         return {}
+    acts_in = f"Staff: acts in {user.staff_visit.tenant}" if user.staff_visit else ""
+    looks = "Staff: all organizations" if user.is_superuser else "Reviewer" if user.is_reviewer else ""
     return {
         "csrf_token": context.get("csrf_token"),
         "belongings": user.belongs_to,
         "here": next((one for one in user.belongs_to if one.tenant == user.acting_in), None),
-        "staff": "Staff: all organizations" if user.is_superuser else "Reviewer" if user.is_reviewer else "",
+        "staff": acts_in or looks,
     }

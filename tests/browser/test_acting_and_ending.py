@@ -77,7 +77,7 @@ def test_a_gone_asker_and_a_suspension_are_said(
     ann.shoot("gone", tmp_path)
     root = visit(superuser, width=width, colours=colours)
     root.open(f"/admin/connections/tenant/{acme.tenant.pk}/change/")
-    root.page.get_by_label("Reason").fill("The last invoice is unpaid.")
+    root.page.locator("#id_reason").fill("The last invoice is unpaid.")
     root.page.get_by_role("button", name="Suspend").click()
     expect(root.page.get_by_role("button", name="Resume")).to_be_visible()
     clean(root)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import pytest
 from django.contrib import admin
@@ -40,10 +41,12 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def client(superuser: User) -> Client:
-    """Whoever sees the most, in a browser that is shown a fault of ours as its users are."""
+def client(superuser: User, acme: House) -> Client:
+    """Whoever sees and may do the most, in a browser that is shown a fault of ours as its users are."""
     browser = Client(raise_request_exception=False)
     browser.force_login(superuser)
+    browser.post(f"/admin/connections/tenant/{acme.tenant.pk}/act/", {"reason": "Asked for help"})
+    browser.get("/admin/")  # which says that they act there
     return browser
 
 
@@ -70,6 +73,7 @@ def test_an_id_in_an_address_that_can_be_none_is_not_found(value: str, estate: E
 def _actions() -> list[tuple[type[Model], str]]:
     request = RequestFactory().get("/")
     request.user = User(is_superuser=True)
+    vars(request.user)["roles"] = {uuid4(): "admin"}
     return [(model, name) for model, page in admin.site._registry.items() for name in page.get_actions(request)]
 
 
@@ -137,7 +141,9 @@ def test_a_value_in_a_form_that_can_be_none_is_told_so(
                 assert status(client, path, data) in {200, 302, 403, 404}, f"{path} {name}"
 
 
-OF_STAFF = {"connections_tenant_suspend", "connections_tenant_resume"}
+OF_STAFF = {
+    "connections_tenant_suspend", "connections_tenant_resume", "connections_tenant_act", "connections_tenant_leave",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BUTTONS)

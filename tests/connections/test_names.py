@@ -103,8 +103,7 @@ def test_only_who_sees_every_organization_is_shown_slugs(
         assert "acme-2" not in own.get(f"/admin/{path}").content.decode()
     assert "acme-2" in signed_in(superuser).get("/admin/connections/tenant/").content.decode()
     assert "acme-2" in signed_in(superuser).get(f"/admin/connections/tenant/{tenant}/change/").content.decode()
-    assert "ACME (acme-2)" in signed_in(superuser).get("/admin/connections/connection/add/").content.decode()
-    assert "ACME (acme-2)" in signed_in(superuser).get("/admin/connections/membership/add/").content.decode()
+    assert "ACME (acme-2)" in signed_in(superuser).get("/admin/connections/membership/").content.decode()
 
 
 @pytest.mark.parametrize("code", UNSEEN, ids=hex)

@@ -12,11 +12,11 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from connections.models import AuditEvent, Connection, Invitation, Tenant, User
+from connections.models import AuditEvent, Connection, Invitation, Membership, Tenant, User
 from connections.tenancy import ClosedAdmin, SuperuserAdmin, TenantAdmin
-from tests.conftest import House
+from tests.conftest import ActIn, House
 from tests.connections.estate import MARK, Estate, body, never_was, rows, settle
-from tests.connections.isolation import BUTTONS, CAST, GENERAL, PAGES, READ, button, read
+from tests.connections.isolation import BUTTONS, CAST, GENERAL, PAGES, READ, acting, button, read
 from tools.models import AccessToken, Call, Probe, Tool
 
 pytestmark = pytest.mark.django_db
@@ -77,6 +77,29 @@ def test_who_may_open_which_page(
             assert client.get(path).status_code == expected, f"{name} at {path}"
 
 
+@pytest.mark.parametrize("model", PAGES, ids=lambda model: model.__name__)
+def test_a_superuser_who_acts_in_an_organization_opens_what_its_admins_open(
+    model: type[Model], acme: House, estate: Estate, act_in: ActIn
+) -> None:
+    row, client = rows(acme, estate)[model], act_in(acme.tenant)
+    base = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+    for page, answers in PAGES[model].items():
+        path = base if page == "changelist" else f"{base}add/" if page == "add" else f"{base}{row.pk}/{page}/"
+        name = f"{model._meta.app_label}_{model._meta.model_name}_{page}"
+        expected = 200 if (model, page) == (Membership, "add") else acting(name, *answers[:2])
+        assert client.get(path).status_code == expected, path
+
+
+@pytest.mark.parametrize("name", BUTTONS)
+def test_a_superuser_who_acts_in_an_organization_presses_what_its_admins_press_and_nowhere_else(
+    name: str, estate: Estate, rival: House, act_in: ActIn
+) -> None:
+    path, data = button(name, estate)
+    looks, admin = BUTTONS[name][:2]
+    assert act_in(rival.tenant).post(path, data).status_code == looks, f"acting elsewhere at {path}"
+    assert act_in(estate.connection.tenant).post(path, data).status_code == acting(name, looks, admin), path
+
+
 @pytest.mark.parametrize("name", GENERAL)
 def test_who_may_open_the_pages_of_no_row(
     name: str, acme: House, cast: dict[str, User | None], signed_in: SignedIn
@@ -114,8 +137,9 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
 
     before = state()
     path, data = button(name, estate)
-    for who in ("member", "auditor", "rival", "reviewer", "nobody"):
-        signed_in(cast[who]).post(path, data)
+    for who in ("superuser", "member", "auditor", "rival", "reviewer", "nobody"):
+        if who != "superuser" or BUTTONS[name][0] == 403:
+            signed_in(cast[who]).post(path, data)
     assert state() == before
 
 
@@ -125,7 +149,7 @@ def test_a_button_pressed_by_those_who_may_not_changes_nothing(
 OF_A_ROW = [
     "change", "history", "delete", "check", "use-address", "approve", "policy", "description", "placement", "tokens",
     "revoke", "connect", "disconnect",
-    "webhook-secret", "consent", "withdraw", "seen", "suspend", "resume",
+    "webhook-secret", "consent", "withdraw", "seen", "act", "leave", "suspend", "resume",
     "webhook-test", "refuse", "answer", "cancel", "end", "life", "contents", "contents/1", "send",
     "withdraw", "without-factor", "",
 ]  # fmt: skip

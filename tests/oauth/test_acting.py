@@ -15,7 +15,7 @@ from django.utils import timezone
 from connections.models import AuditEvent, Connection, Membership, Notice, User
 from oauth import revoking, tasks
 from oauth.models import SignIn
-from tests.conftest import PASSWORD, House
+from tests.conftest import PASSWORD, ActIn, House
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
 from tools import callers
@@ -76,9 +76,9 @@ def office(scene: StartScene, api: Api, signed_in: SignedIn) -> Office:
     return Office(scene(connection={"sharing": "personal"}), api, signed_in)
 
 
-def test_only_the_owner_issues_tokens_that_act_as_the_owner(office: Office, superuser: User) -> None:
+def test_only_the_owner_issues_tokens_that_act_as_the_owner(office: Office, act_in: ActIn) -> None:
     assert office.issue(office.colleague) is None
-    assert office.issue(office.signed_in(superuser)) is None
+    assert office.issue(act_in(office.house.tenant)) is None
     assert not AccessToken.objects.exists()
     assert "only admin@acme.example may do this" in office.colleague.get(f"{office.page}/change/").content.decode()
     assert office.acts(office.issue(office.owner))
@@ -90,9 +90,9 @@ def test_only_the_owner_issues_tokens_that_act_as_the_owner(office: Office, supe
     ids=["instructions", "name", "tools"],
 )
 def test_only_the_owner_edits_what_is_done_in_the_owners_name(
-    office: Office, superuser: User, edit: dict[str, str]
+    office: Office, act_in: ActIn, edit: dict[str, str]
 ) -> None:
-    for client in (office.colleague, office.signed_in(superuser)):
+    for client in (office.colleague, act_in(office.house.tenant)):
         assert not office.edit(client, **edit)
     before = Assignment.objects.get()
     assert (before.name, before.instructions, before.scope) == ("Nightly orders", "", "all")
@@ -196,11 +196,11 @@ def test_a_consent_ends_what_was_issued_under_it_and_does_not_revive_it(office: 
     assert office.acts(office.issue(office.colleague))
 
 
-def test_nobody_consents_for_the_owner(office: Office, rival: House, superuser: User) -> None:
-    for user in (office.colleague_user, office.house.member, superuser, rival.admin):
-        bob = str(office.house.membership(office.colleague_user).pk)
-        answer = office.signed_in(user).post(f"{office.page}/consent/", {"person": bob})
-        assert answer.status_code in {403, 404}
+def test_nobody_consents_for_the_owner(office: Office, rival: House, act_in: ActIn) -> None:
+    bob = str(office.house.membership(office.colleague_user).pk)
+    people = [office.signed_in(user) for user in (office.colleague_user, office.house.member, rival.admin)]
+    for client in (*people, act_in(office.house.tenant)):
+        assert client.post(f"{office.page}/consent/", {"person": bob}).status_code in {403, 404}
     for person in (office.house.member, office.house.auditor, office.house.admin):  # only another admin is trusted
         office.owner.post(f"{office.page}/consent/", {"person": str(office.house.membership(person).pk)})
     office.owner.post(f"{office.page}/consent/", {"person": str(rival.membership(rival.admin).pk)})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from connections.models import Connection, Credential, User
+from connections.models import Connection, Credential
 from oauth import revoking
 from oauth.models import SignIn
+from tests.conftest import ActIn
 from tests.oauth.conftest import Scene, StartScene
 
 KEY = "canary-9f2d71c4e0"
@@ -19,7 +20,7 @@ def heard(scene: Scene) -> int:
 
 
 @pytest.mark.parametrize("end", ["disabled", "suspended"])
-def test_a_look_at_how_to_sign_in_asks_nobody_after_the_end(scene: StartScene, superuser: User, end: str) -> None:
+def test_a_look_at_how_to_sign_in_asks_nobody_after_the_end(scene: StartScene, act_in: ActIn, end: str) -> None:
     scene = scene()
     credential = Credential(connection=scene.connection, kind=Credential.Kind.EXTRA_HEADERS)
     credential.set({"X-Key": KEY}, by=scene.house.admin)
@@ -31,8 +32,7 @@ def test_a_look_at_how_to_sign_in_asks_nobody_after_the_end(scene: StartScene, s
         Connection.objects.update(enabled=False)
     else:
         scene.house.tenant.suspend("Unpaid.")
-        client = Client()
-        client.force_login(superuser)  # its own admins only read
+        client = act_in(scene.house.tenant)  # its own admins only read
     assert scene.press("check-sign-in", client).status_code == 302
     assert heard(scene) == before
     scene.client = client

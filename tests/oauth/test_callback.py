@@ -17,7 +17,7 @@ from django.utils import timezone
 from connections.models import AuditEvent, Connection, Membership, User
 from oauth import registering
 from oauth.models import PendingAuthorization, SignIn
-from tests.conftest import House
+from tests.conftest import ActIn, House
 from tests.oauth.conftest import Scene, StartScene
 from tests.servers.authorization.server import approve
 from tests.servers.fixtures import StartAuthorizationServer
@@ -218,7 +218,7 @@ def test_a_provider_that_fails_is_told_in_a_sentence(scene: StartScene) -> None:
 
 
 def test_the_buttons_are_for_who_may(
-    scene: StartScene, signed_in: SignedIn, rival: House, reviewer: User, superuser: User
+    scene: StartScene, signed_in: SignedIn, rival: House, reviewer: User, superuser: User, act_in: ActIn
 ) -> None:
     scene = scene()
     for button in ("sign-in", "sign-out", "check-sign-in"):
@@ -227,11 +227,14 @@ def test_the_buttons_are_for_who_may(
             "member": scene.press(button, signed_in(scene.house.member)).status_code,
             "auditor": scene.press(button, signed_in(scene.house.auditor)).status_code,
             "reviewer": scene.press(button, signed_in(reviewer)).status_code,
+            "staff": scene.press(button, signed_in(superuser)).status_code,
             "rival": scene.press(button, signed_in(rival.admin)).status_code,
             "nobody": scene.press(button, signed_in(None)).status_code,
         }
-        assert statuses == {"member": 403, "auditor": 403, "reviewer": 403, "rival": 404, "nobody": 302}
-    assert scene.press("sign-in", signed_in(superuser)).status_code == 302
+        refused = dict.fromkeys(("member", "auditor", "reviewer", "staff"), 403)
+        assert statuses == refused | {"rival": 404, "nobody": 302}
+    assert scene.press("sign-in", act_in(rival.tenant)).status_code == 403
+    assert scene.press("sign-in", act_in(scene.house.tenant)).status_code == 302
     assert not SignIn.objects.exists()
 
 

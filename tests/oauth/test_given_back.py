@@ -12,6 +12,7 @@ from connections import egress, signing_keys
 from connections.models import AuditEvent, Credential, User
 from oauth import refreshing, revoking
 from oauth.models import SignIn
+from tests.conftest import ActIn
 from tests.forms import shown_by
 from tests.live import Api
 from tests.oauth.conftest import Scene, StartScene
@@ -140,10 +141,10 @@ def test_a_provider_that_refuses_the_revocation_is_on_record(scene: StartScene) 
     assert not SignIn.objects.exists()
 
 
-def test_of_a_suspended_organization_nothing_is_sent(scene: StartScene, superuser: User, signed_in: Any) -> None:
+def test_of_a_suspended_organization_nothing_is_sent(scene: StartScene, act_in: ActIn) -> None:
     scene = confidential(scene, "client_secret_post")
     scene.house.tenant.suspend("Unpaid.")
-    saves(scene, signed_in(superuser), authorization="none")
+    saves(scene, act_in(scene.house.tenant), authorization="none")
     assert (scene.auth.at("/revoke"), SignIn.objects.count()) == ([], 1)
 
 

@@ -69,7 +69,7 @@ def of(request: HttpRequest) -> dict[str, Any]:
     if chosen is None:
         everything = Tenant.objects.all() if staff else Tenant.objects.none()
         return context | _states(everything, now) | _trouble() | _needs(user, tenants)
-    role = user.roles[chosen.pk] if not user.is_superuser else Role.ADMIN.value
+    role = user.roles[chosen.pk]
     context |= _states(Tenant.objects.filter(pk=chosen.pk), now) | _needs(user, tenants)
     if role != Role.MEMBER:
         context |= _calls(chosen, now)

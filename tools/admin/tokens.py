@@ -107,15 +107,23 @@ class AccessTokenAdmin(TenantAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Let everybody who belongs to an organization add a token."""
-        return bool(person(request).roles)
+        return bool(person(request).own_roles)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let people see their own, and admins those of their organizations."""
+        """Let people see their own, admins those of their organizations, and superusers all."""
         user = person(request)
-        if user.is_superuser or obj is None:
-            return user.is_superuser or bool(user.roles)
-        own = obj.membership is not None and obj.membership.user_id == user.pk
-        return own or self._has_role(request, ADMINS, obj)
+        return user.is_superuser or (bool(user.roles) if obj is None else self._may_revoke(request, obj))
+
+    def _may_revoke(self, request: HttpRequest, token: AccessToken) -> bool:
+        own = token.membership is not None and token.membership.user_id == person(request).pk
+        return own or self.is_admin(request, token)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Show the button to those who may press it."""
+        context["may_revoke"] = self._may_revoke(request, context["original"])
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody changes a token; it can be revoked."""
@@ -157,8 +165,10 @@ class AccessTokenAdmin(TenantAdmin):
         return [path("<path:object_id>/revoke/", revoke, name="tools_accesstoken_revoke"), *super().get_urls()]
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Revoke a token that one sees: one's own, or one of an organization that one is an admin of."""
+        """Revoke a token: one's own, or one of an organization that one is an admin of."""
         token: AccessToken = self.get_object(request, unquote(object_id))
+        if not self._may_revoke(request, token):
+            raise PermissionDenied
         began = tokens.revoke(token, person(request), calls_go_on=calls_go_on(request))
         self.message_user(request, revoked_message(token, began), messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:tools_accesstoken_changelist"))

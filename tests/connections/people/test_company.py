@@ -14,7 +14,7 @@ from django.test import Client
 
 from connections.models import AuditEvent, Company, CompanyIdentity, MailDomain, Membership, User
 from connections.people import company, company_pages, resetting
-from tests.conftest import PASSWORD, House
+from tests.conftest import PASSWORD, ActIn, House
 from tests.connections.people.links import NEW, heading, invite
 from tests.connections.people.test_second_factor import code, set_up
 from tests.loopback import NO_TLS
@@ -279,10 +279,10 @@ def page(house: House) -> str:
 
 
 def test_an_admin_sets_the_provider_up_and_staff_say_whose_the_domain_is(
-    acme: House, rival: House, superuser: User, openid_provider: OpenIdProvider, signed_in: SignedIn
+    acme: House, rival: House, act_in: ActIn, openid_provider: OpenIdProvider, signed_in: SignedIn
 ) -> None:
     form = {"issuer": openid_provider.issuer, "client_id": CLIENT, "client_secret": SECRET, "default_role": "auditor"}
-    admin, staff = signed_in(acme.admin), signed_in(superuser)
+    admin, staff = signed_in(acme.admin), act_in(acme.tenant)
     assert admin.post(page(acme), form | {"domains": "acme.example"}).status_code == 302
     assert not MailDomain.objects.exists()
     assert SECRET not in admin.get(page(acme)).content.decode()
@@ -290,7 +290,7 @@ def test_an_admin_sets_the_provider_up_and_staff_say_whose_the_domain_is(
         staff.post(page(acme), form | {"client_secret": "", "domains": "acme.example, @ACME.test"}).status_code == 302
     )
     assert sorted(MailDomain.objects.values_list("name", flat=True)) == ["acme.example", "acme.test"]
-    taken = staff.post(page(rival), form | {"domains": "acme.example"})
+    taken = act_in(rival.tenant).post(page(rival), form | {"domains": "acme.example"})
     assert "is another organization" in taken.content.decode()
     browser = Client()
     browser.get(go(browser))

@@ -203,10 +203,11 @@ def test_founding_is_for_superusers_who_belong_nowhere(
 
 
 def test_a_connection_without_a_chosen_organization_is_refused_in_one_sentence(
-    acme: House, rival: House, superuser: User, signed_in: SignedIn
+    acme: House, rival: House, signed_in: SignedIn
 ) -> None:
+    Membership.objects.create(user=acme.admin, tenant=rival.tenant, role="admin")
     form = {"name": "Orders", "server_url": "https://8.8.8.8/mcp", "authorization": "none", "enabled": "on"}
-    answer: Any = signed_in(superuser).post(ADD, form)
+    answer: Any = signed_in(acme.admin).post(ADD, form)
     errors = answer.context["adminform"].form.errors
     assert errors == {"tenant": ["Choose the organization that it is to belong to."]}
 

@@ -12,7 +12,7 @@ from django.test import Client
 from connections import personal
 from connections.models import AuditEvent, Connection, Credential, Membership, User
 from oauth import revoking, tasks
-from tests.conftest import House
+from tests.conftest import ActIn, House
 from tests.live import Api
 from tests.servers.kinds import answers, only_on, respond
 from tests.servers.running import Incoming, McpServer, Receive, Send
@@ -273,8 +273,8 @@ def test_what_is_entered_with_the_settings_is_the_persons_own(team: Team) -> Non
     assert not Credential.objects.filter(connection=made.json()["id"]).exists(), "and not the other way round"
 
 
-def test_a_superuser_has_nothing_of_their_own_in_an_organization(team: Team, superuser: User) -> None:
-    client = team.signed_in(superuser)
+def test_a_superuser_has_nothing_of_their_own_in_an_organization(team: Team, act_in: ActIn) -> None:
+    client = act_in(team.house.tenant)
     assert client.get(f"/admin/connections/connection/{team.row.pk}/connect/").status_code == 403
     page = client.get(f"/admin/connections/connection/{team.row.pk}/change/")
     data = {name: value for name, value in page.context["adminform"].form.initial.items() if value is not None}

@@ -1,0 +1,31 @@
+"""Staff act in an organization for an hour. Safe while the previous version runs: it only adds a table."""
+
+import django.db.models.deletion
+import django.utils.timezone
+import uuid_utils.compat
+from django.conf import settings
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('connections', '0015_what_other_versions_leave_out'),
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name='StaffVisit',
+            fields=[
+                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('reason', models.CharField(max_length=300)),
+                ('began_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('ends_at', models.DateTimeField(db_index=True)),
+                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='staff_visits', to='connections.tenant')),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='staff_visits', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'ordering': ['ends_at'],
+            },
+        ),
+    ]

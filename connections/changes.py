@@ -16,7 +16,7 @@ from connections import egress
 
 _SHOWN = frozenset(
     {
-        "name", "api_key_header", "oauth_scopes", "username",
+        "name", "api_key_header", "oauth_scopes", "time_zone", "username",
     }
 )  # fmt: skip
 _ADDRESSES = frozenset({"server_url"})  # shown without what may be a credential

@@ -9,17 +9,19 @@ from django.contrib import admin
 from django.db.models import Case, CharField, F, Value, When
 from django.db.models.functions import Concat, StrIndex, Substr
 
+from connections import moments
+
 # A part of the path that is long enough to be a key: whether it is one, no database can tell.
 _LONG_PART = r"^[^?]*://[^/?]*/([^?]*/)?[^/?]{12,}"
 
 
 def stamp(field: str, title: str) -> Callable[[Any], str]:
-    """Return a column that shows a moment (UTC) in a form that sorts as it reads."""
+    """Return a column that shows a moment in a form that sorts as it reads."""
 
     @admin.display(description=title, ordering=field)
     def show(row: Any) -> str:
         moment = getattr(row, field)
-        return f"{moment:%Y-%m-%d %H:%M}" if moment else "–"
+        return moments.brief(moment) if moment else "–"
 
     show.__name__ = field
     return show

@@ -18,6 +18,7 @@ from django.http import QueryDict
 from django.utils import timezone
 from django.utils.timesince import timesince
 
+from connections import moments
 from connections.models import AuditEvent, Credential, StateMove
 from connections.states import CredentialState, ReachabilityState, ToolsState
 
@@ -117,7 +118,7 @@ def _is_routine(event: AuditEvent) -> bool:
 def _folded(events: list[Any]) -> Line:
     if len(events) == 1:
         return Line(events[0].at, events[0].actor, "Renewed the sign-in")
-    first = f"{events[-1].at:%Y-%m-%d %H:%M}"
+    first = moments.brief(events[-1].at)
     return Line(events[0].at, events[0].actor, f"Renewed the sign-in {len(events):,} times", [("Since", first)])
 
 

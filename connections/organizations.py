@@ -70,7 +70,7 @@ class OrganizationAdmin(ChannelPages):
         if not is_admin and person(request).is_superuser:
             return list(_QUOTAS)
         webhook = ["webhook_url", "unposted", "audit_to_webhook"] if is_admin else ["webhook"]
-        return ["name", "require_second_factor", *webhook, "members_own", *_BOUNDS]
+        return ["name", "time_zone", "require_second_factor", *webhook, "members_own", *_BOUNDS]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Only say whether there is a webhook where its URL is not shown; quotas are the platform's, and only they."""

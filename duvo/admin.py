@@ -18,8 +18,9 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, URLResolver, reverse
+from django.utils import timezone
 
-from connections import statement_timeouts
+from connections import moments, statement_timeouts
 from connections.logins import note_wrong_password
 from connections.models import Tenant, User
 from connections.passwords import take_a_try
@@ -121,6 +122,7 @@ class DuvoAdminSite(AdminSite):
         @wraps(view)
         def bounded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             here = getattr(view, "__name__", "")
+            timezone.activate(moments.zone_of(person(request).time_zone))
             if here not in WITHOUT_SECOND_FACTOR and second_factor.is_missing(person(request)):
                 return _led_to_set_one_up(request)
             if here not in WITHOUT_SECOND_FACTOR and (tenant := company.missing(person(request), request)):

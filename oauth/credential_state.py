@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple
 
 from django.utils import timezone
 
-from connections import personal
+from connections import moments, personal
 from connections.models import Authorization, Connection, Grant, Sharing
 from connections.states import CredentialState
 from oauth.errors import CannotSignIn
@@ -98,10 +98,12 @@ def of_sign_in(sign_in: SignIn, now: datetime) -> CredentialStatus:
             else _ready(sign_in)
         )
     if sign_in.expires_at is not None and not sign_in.renewable and sign_in.expires_at <= now + choices.ENDS_SOON:
-        sentence = f"No refresh token: this sign-in ends at {moment(sign_in.expires_at, now)}."
+        end = moment(sign_in.expires_at, now, sign_in.connection.tenant.zone)
+        sentence = f"No refresh token: this sign-in ends at {end}."
         return CredentialStatus(CredentialState.EXPIRING, "sign_in_ends", sentence)
     if sign_in.expires_at is not None and sign_in.failures >= _FAILURES_BEFORE_ALARM:
-        sentence = f"The token could not be renewed so far; it ends at {moment(sign_in.expires_at, now)}."
+        end = moment(sign_in.expires_at, now, sign_in.connection.tenant.zone)
+        sentence = f"The token could not be renewed so far; it ends at {end}."
         return CredentialStatus(CredentialState.EXPIRING, "refresh_failing", sentence)
     return _ready(sign_in)
 
@@ -117,9 +119,10 @@ def closed(connection: Connection) -> CannotSignIn | None:
     return None
 
 
-def moment(when: datetime, now: datetime) -> str:
-    """Return a moment (UTC) as people read it: with the day unless it is today."""
-    return f"{when:%H:%M} UTC" if when.date() == now.date() else f"{when:%H:%M} UTC on {when:%Y-%m-%d}"
+def moment(when: datetime, now: datetime, zone: tzinfo = UTC) -> str:
+    """Return a moment as people of this zone read it: with the day unless it is today."""
+    day, time = timezone.localdate(when, zone), moments.shown(when, "%H:%M", zone)
+    return time if day == timezone.localdate(now, zone) else f"{time} on {day}"
 
 
 def _without(connection: Connection) -> CredentialStatus:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, Q
+from django.utils import timezone
 
 from connections.ages import ago
 from connections.models import Authorization, Connection, Grant, Membership, Role, Sharing, User
@@ -156,7 +157,7 @@ def _lasts(sign_in: SignIn, now: datetime) -> str:
         return f"Ended {ago(sign_in.ended_at, now)}"
     if sign_in.expires_at is None:
         return "The provider names no end"
-    end = credential_state.moment(sign_in.expires_at, now)
+    end = credential_state.moment(sign_in.expires_at, now, timezone.get_current_timezone())
     if sign_in.renewable and sign_in.renewed_at:
         return f"Renewed {ago(sign_in.renewed_at, now)}, and again before {end}"
     if sign_in.renewable:

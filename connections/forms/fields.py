@@ -10,7 +10,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 
-from connections import headers, names
+from connections import headers, moments, names
 from connections.forms import pastes
 
 
@@ -66,6 +66,27 @@ class DayField(forms.DateField):
         validators = [MinValueValidator(date(2000, 1, 1)), MaxValueValidator(date(2999, 12, 31))]
         widget = forms.DateInput(attrs={"type": "date"})
         super().__init__(label=label, required=False, widget=widget, validators=validators)
+
+
+class ZoneField(forms.CharField):
+    """The IANA name of a time zone, found among `offered` by typing a part of it; left blank, it stays as it is."""
+
+    widget = forms.TextInput(attrs={"list": "time-zones", "autocomplete": "off", "spellcheck": "false"})
+    offered = staticmethod(moments.offered)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Tell whether another zone was entered."""
+        return data not in self.empty_values and super().has_changed(initial, data)
+
+    def clean(self, value: Any) -> str:
+        """Return the name as it is written; raises ValidationError for one that no zone has."""
+        sent = super().clean(value).replace(" ", "_")
+        if not sent:
+            return ""
+        known = {name.casefold(): name for name in moments.available()}
+        if sent.casefold() not in known:
+            raise ValidationError(f"No time zone has this name: {sent[:64]}. Choose one, such as Europe/Berlin.")
+        return known[sent.casefold()]
 
 
 def seconds(label: str, longest: int, help_text: str) -> forms.IntegerField:

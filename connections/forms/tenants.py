@@ -17,7 +17,7 @@ from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ValidationError
 
 from connections import choices, tenancy
-from connections.forms.fields import NameField
+from connections.forms.fields import NameField, ZoneField
 from connections.forms.shown import ShownForm
 from connections.forms.telling import KindsField, reachable
 from connections.models import Membership, Role, Tenant, User
@@ -73,6 +73,10 @@ def _quota(label: str, **more: Any) -> forms.IntegerField:
 class OrganizationForm(ShownForm):
     """An organization's name, the webhook of its own systems, and the limits of its calls."""
 
+    time_zone = ZoneField(
+        label="Time zone", required=False,
+        help_text="Of the times that your people read, and of the days on Activity. Type a city to find it.",
+    )  # fmt: skip
     unposted = KindsField("Send the webhook nothing about", "What is not marked is sent.")
     audit_to_webhook = forms.BooleanField(
         label="Send the webhook the audit trail, too", required=False,
@@ -107,7 +111,7 @@ class OrganizationForm(ShownForm):
     class Meta:
         model = Tenant
         fields = [
-            "name", "require_second_factor", "webhook_url", "unposted", "members_own", "retention_days",
+            "name", "time_zone", "require_second_factor", "webhook_url", "unposted", "members_own", "retention_days",
             "decision_hours", "max_token_days", "max_concurrency",
             "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_sessions",
             "max_stored",
@@ -140,6 +144,10 @@ class OrganizationForm(ShownForm):
                 self.add_error("audit_to_webhook", ValidationError(NO_WEBHOOK, code="required"))
             cleaned["audit_to_webhook"] = False  # it goes with the webhook
         return cleaned
+
+    def clean_time_zone(self) -> str:
+        """Return the name of the zone; left blank, it stays as it is."""
+        return str(self.cleaned_data["time_zone"] or self.instance.time_zone)
 
     def clean_max_token_days(self) -> int:
         """Return the days; left blank, they stay as they are."""

@@ -1,4 +1,7 @@
-"""Staff act in an organization for an hour. Safe while the previous version runs: it only adds a table."""
+"""Staff act in an organization for an hour, and organizations have a time zone.
+
+Safe while the previous version runs: it neither reads nor writes the table, and the column has a default.
+"""
 
 import django.db.models.deletion
 import django.utils.timezone
@@ -14,6 +17,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddField(
+            model_name='tenant',
+            name='time_zone',
+            field=models.CharField(db_default='UTC', default='UTC', max_length=64),
+        ),
         migrations.CreateModel(
             name='StaffVisit',
             fields=[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from base64 import b64encode
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
 
-from connections import egress, names, sealing
+from connections import egress, moments, names, sealing
 from connections.errors import SealBroken
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Belonging(NamedTuple):
     members_own: bool
     requires_second_factor: bool
     requires_company: bool | None  # None without a provider
+    time_zone: str
 
 
 class User(AbstractUser):
@@ -93,9 +94,17 @@ class User(AbstractUser):
         """Every tenant of the user, by name."""
         columns = (
             "tenant", "tenant__name", "role", "tenant__suspended_at", "tenant__members_own",
-            "tenant__require_second_factor", "tenant__company__required",
+            "tenant__require_second_factor", "tenant__company__required", "tenant__time_zone",
         )  # fmt: skip
         return [Belonging(*row) for row in self.memberships.order_by("tenant__name", "tenant").values_list(*columns)]
+
+    @property
+    def time_zone(self) -> str:
+        """The zone in which pages show them times: that of their organizations, UTC where these have several."""
+        if self.staff_visit is not None:
+            return self.staff_visit.tenant.time_zone
+        zones = {one.time_zone for one in self.belongs_to if one.tenant in self.roles}
+        return zones.pop() if len(zones) == 1 else "UTC"
 
     @property
     def suspended_in(self) -> list[UUID]:
@@ -184,6 +193,7 @@ class Tenant(models.Model):
     name = models.CharField(max_length=100)
     slug = models.SlugField(max_length=names.SLUG_LENGTH, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    time_zone = models.CharField(max_length=64, default="UTC", db_default="UTC")  # its IANA name
     webhook_url = models.CharField("webhook URL", max_length=2048, blank=True)
     sealed_webhook_secret = models.TextField(blank=True, editable=False)
     unposted = models.JSONField(default=list, db_default=[])  # kinds that its webhook is not told about
@@ -234,6 +244,11 @@ class Tenant(models.Model):
                     raise
             else:
                 return
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone in which its people are told moments."""
+        return moments.zone_of(self.time_zone)
 
     @property
     def told_apart(self) -> str:

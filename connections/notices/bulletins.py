@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.urls import reverse
 
-from connections import personal
+from connections import moments, personal
 from connections.models import OF_CALLS, Bulletin, Kind, Matter, Tenant, User
 from connections.notices import audit_feed
-from connections.notices.letters import Letter, choices_page, line, moment, page_of, reader, readers
+from connections.notices.letters import Letter, choices_page, line, page_of, reader, readers
 
 MOST_IN_A_MAIL = 20
 MOST_IN_A_MESSAGE = 200  # of the webhook
@@ -123,7 +123,7 @@ def _described(matter: Matter) -> str:
     if matter.caller:
         described += f", for {line(matter.caller)}"
     if matter.until is not None:
-        described += f", until {moment(matter.until)}"
+        described += f", until {moments.shown(matter.until, zone=matter.connection.tenant.zone)}"
     return described
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.db.models import Q
 from django.urls import reverse
 
+from connections import moments
 from connections.models import ACTING, Connection, Kind, Membership, Notice, Role, Tenant, User
 from connections.notices import notices
 from connections.states import next_step
@@ -96,11 +96,6 @@ def choices_page() -> str:
     return f"{settings.PUBLIC_URL}{reverse('admin:mail_choices')}"
 
 
-def moment(when: datetime) -> str:
-    """Return a point in time as people read it."""
-    return f"{when:%Y-%m-%d %H:%M} UTC"
-
-
 def line(name: str) -> str:
     """Return a name that somebody chose in one line, without anything invisible."""
     return " ".join("".join(character if character.isprintable() else " " for character in name).split())
@@ -110,7 +105,7 @@ def _subject(notice: Notice) -> str:
     connection = notice.connection
     phrase = notices.about(notice.reason).phrase
     if notice.until is not None and notice.reason == "sign_in_ends":
-        phrase = f"the sign-in ends at {moment(notice.until)}"
+        phrase = f"the sign-in ends at {moments.shown(notice.until, zone=connection.tenant.zone)}"
     return f"{line(connection.name)} ({line(connection.tenant.name)}): {phrase}"
 
 
@@ -123,7 +118,7 @@ def _text(notice: Notice, person: User) -> str:
         "Organization": organization,
         "Sign-in": ("your own" if mine else line(notice.owner.get_username())) if notice.owner else "",
         "What happens" if notice.until else "What happened": notice.sentence,
-        "Ends": moment(notice.until) if notice.until else "",
+        "Ends": moments.shown(notice.until, zone=connection.tenant.zone) if notice.until else "",
         "What to do": next_step(notice.reason),
     }
     lines = [f"{name}: {value}" for name, value in facts.items() if value]

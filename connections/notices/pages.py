@@ -16,6 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from connections import moments
 from connections.columns import stamp
 from connections.filters import TenantFilter
 from connections.models import Bulletin, Kind, Matter, Notice, User
@@ -58,7 +59,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Say how often it was tried, and when it is tried next."""
         if row.deliver_at is None or not row.attempts:
             return str(row.attempts)
-        return f"{row.attempts} of {MOST_TRIES}, the next at {row.deliver_at:%Y-%m-%d %H:%M} UTC"
+        return f"{row.attempts} of {MOST_TRIES}, the next at {moments.shown(row.deliver_at)}"
 
     def get_urls(self) -> list[URLPattern]:
         """Add the address of the button."""

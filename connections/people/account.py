@@ -12,9 +12,11 @@ from django.contrib.admin.sites import site
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from connections import moments
 from connections.digests import keyed
 from connections.logins import record
 from connections.models import BrowserSession, Role
@@ -110,6 +112,7 @@ def _here(request: HttpRequest) -> list[str]:
 
 def _page(request: HttpRequest, form: AddressForm) -> HttpResponse:
     user = person(request)
+    timezone.activate(moments.zone_of(user.time_zone))
     factors = list(Authenticator.objects.filter(user=user).order_by("created_at"))
     codes = next((row for row in factors if row.type == Authenticator.Type.RECOVERY_CODES), None)
     context = {

@@ -19,12 +19,12 @@ from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
-from connections import audit, throttle
+from connections import audit, moments, throttle
 from connections.digests import keyed
 from connections.errors import DuvoError, TooManyTries
 from connections.models import Invitation, Membership, Role, Tenant, User
 from connections.models.invitations import digest_of
-from connections.notices.letters import line, moment
+from connections.notices.letters import line
 from connections.people import mails
 from connections.throttle import Bucket
 
@@ -206,12 +206,13 @@ def _deliver(invitation: Invitation, link: str, by: User) -> str:
 
 def _mail(invitation: Invitation, tenant: Tenant, link: str, by: User) -> None:
     organization, inviter = line(tenant.name), line(by.get_username())
+    until = moments.shown(invitation.expires_at, zone=tenant.zone)
     lines = [
         f"{inviter} invites you to {organization} on Duvo Connections, as {invitation.get_role_display().lower()}.",
         "",
         link,
         "",
-        f"The link works once, until {moment(invitation.expires_at)}, and only for {invitation.email}.",
+        f"The link works once, until {until}, and only for {invitation.email}.",
         "If you do not know what this is about, leave it: nothing happens without you.",
     ]
     try:

@@ -18,6 +18,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from connections import moments
 from connections.columns import stamp
 from connections.errors import DuvoError, TryLater
 from connections.filters import TenantFilter
@@ -136,8 +137,8 @@ class InvitationAdmin(ReadOnlyAdmin):
     def state(self, invitation: Invitation) -> str:
         """Show what became of it."""
         if invitation.accepted_at is not None:
-            return f"Taken on {invitation.accepted_at:%Y-%m-%d}"
-        until = f"{invitation.expires_at:%Y-%m-%d %H:%M} UTC"
+            return f"Taken on {timezone.localdate(invitation.accepted_at)}"
+        until = moments.shown(invitation.expires_at)
         return f"Expired on {until}" if invitation.has_expired(timezone.now()) else f"Its link works until {until}"
 
     @admin.display(description="invited by", ordering="invited_by__username")

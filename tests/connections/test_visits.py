@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.test import Client
@@ -12,12 +14,15 @@ from django.utils import timezone
 from connections import tasks
 from connections.models import AuditEvent, StaffVisit, User
 from tests.conftest import ActIn, House
-from tests.reading import text_of
 
 pytestmark = pytest.mark.django_db
 
 SignedIn = Callable[[User | None], Client]
 LIST = "/admin/connections/connection/"
+
+
+def text_of(page: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
 def page_of(house: House) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 import oauth
-from connections.models import Connection
+from connections.models import Connection, Tenant
 from connections.states import CredentialState, next_step
 from oauth import credential_state
 from oauth.models import Registration, SignIn
@@ -27,7 +28,7 @@ NO_STATE = {
 
 
 def sign_in(**members: Any) -> SignIn:
-    connection = Connection(authorization="oauth", server_url="https://mcp.example.com/mcp")
+    connection = Connection(tenant=Tenant(), authorization="oauth", server_url="https://mcp.example.com/mcp")
     row = SignIn(
         connection=connection, registration=Registration(connection=connection, kind=ClientKind.DCR, client_id="1"),
         server_url=connection.server_url, server={"issuer": "https://as.example.com"},
@@ -68,6 +69,9 @@ def test_one_sign_in_stands_like_this(members: dict[str, Any], state: str, reaso
 
 def test_a_moment_is_written_with_its_day_unless_it_is_today() -> None:
     assert credential_state.moment(NOW + timedelta(hours=2), NOW) == "14:00 UTC"
+    tokyo = ZoneInfo("Asia/Tokyo")
+    assert credential_state.moment(NOW + timedelta(hours=2), NOW, tokyo) == "23:00 JST"
+    assert credential_state.moment(NOW + timedelta(hours=4), NOW, tokyo) == "01:00 JST on 2026-11-23"
     assert credential_state.moment(NOW + timedelta(days=1), NOW) == "12:00 UTC on 2026-11-23"
 
 

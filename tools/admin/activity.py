@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlencode
 
@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from connections import spreadsheets
+from connections import moments, spreadsheets
 from connections.forms.fields import DayField
 from connections.models import Tenant
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person, tenants_of
@@ -59,7 +59,7 @@ class RangeForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """Fill in what is left out; raises ValidationError for days that are none or too many."""
         data: dict[str, Any] = super().clean() or self.cleaned_data
-        today = timezone.now().astimezone(UTC).date()
+        today = timezone.localdate()
         until = data.get("until") or today
         since = data.get("since") or until - timedelta(days=DEFAULT_DAYS - 1)
         if since > until:
@@ -79,6 +79,7 @@ class Asked(NamedTuple):
     by: str
     rows: QuerySet[DailyUse]
     tenants: QuerySet[Tenant]
+    zone: str  # of the days; "" where organizations have several
 
 
 class Bar(NamedTuple):
@@ -148,7 +149,7 @@ class ActivityAdmin(ReadOnlyAdmin):
         for name in form.narrowed:
             if data.get(name) not in (None, ""):
                 rows = rows.filter(**{name: data[name]})
-        return Asked(data["since"], data["until"], data["by"], rows, tenants)
+        return Asked(data["since"], data["until"], data["by"], rows, tenants, activity.zone_of_days(tenants))
 
 
 def _file(asked: Asked) -> HttpResponseBase:
@@ -171,7 +172,7 @@ def _query(form: RangeForm, asked: Asked, *, without: Iterable[str] = (), **more
 
 
 def _periods(form: RangeForm, asked: Asked) -> list[tuple[str, str, bool]]:
-    today = timezone.now().astimezone(UTC).date()
+    today = timezone.localdate()
     periods = []
     for days in PERIODS:
         since = today - timedelta(days=days - 1)
@@ -200,8 +201,9 @@ def _calls_of(use: Use, asked: Asked) -> str:
         chosen = {f"{asked.by}__id__exact": use.id}
     else:
         return ""
-    after = last + timedelta(days=1)
-    chosen |= {"created_at__gte": f"{first} 00:00:00+00:00", "created_at__lt": f"{after} 00:00:00+00:00"}
+    zone = moments.zone_of(asked.zone)
+    begin, end = (activity.start_of(day, zone) for day in (first, last + timedelta(days=1)))
+    chosen |= {"created_at__gte": begin.isoformat(" "), "created_at__lt": end.isoformat(" ")}
     return f"{reverse('admin:tools_call_changelist')}?{urlencode(chosen)}"
 
 

@@ -130,6 +130,7 @@ def _trouble() -> dict[str, Any]:
 
 
 def _calls(tenant: Tenant, now: datetime) -> dict[str, Any]:
+    now = timezone.localtime(now)
     calls, since, cut = recent.of(tenant, now)
     lately = recent.told(calls, now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23))
     day, week = charts.of_day(lately.hours, now), charts.of_week(lately.hours, now)

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
+from django.utils import timezone
 
 from tools.definitions.difference import visible
 from tools.definitions.schemas import Fault, pointer
@@ -103,7 +104,7 @@ def _visited(url: str) -> tuple[str, bool]:
 
 
 class _MomentField(forms.DateTimeField):
-    """A date and time in UTC, as text with the time zone (RFC 3339)."""
+    """A date and time in the zone of the page, as text in UTC with the time zone (RFC 3339)."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Use the browser's own date picker."""
@@ -114,8 +115,8 @@ class _MomentField(forms.DateTimeField):
         """Return what the date picker is to show: the default of a schema is text with a time zone."""
         try:
             moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-            return moment.astimezone(UTC) if moment is not None and moment.tzinfo else value
-        except (ValueError, OverflowError):  # in UTC the year would be 0 or 10000
+            return timezone.localtime(moment) if moment is not None and moment.tzinfo else value
+        except (ValueError, OverflowError):  # there the year would be 0 or 10000
             return value
 
     def clean(self, value: Any) -> Any:
@@ -152,7 +153,8 @@ def _field(name: str, schema: dict[str, Any], *, required: bool) -> forms.Field:
         chosen_already = required and "default" in schema
         return forms.ChoiceField(choices=choices if chosen_already else [("", "—"), *choices], **common)
     if schema.get("format") == "date-time":
-        return _MomentField(**common | {"help_text": f"{common['help_text']} In UTC.".strip()})
+        zone = f"In {timezone.get_current_timezone_name()}."
+        return _MomentField(**common | {"help_text": f"{common['help_text']} {zone}".strip()})
     return _text(schema, common)
 
 

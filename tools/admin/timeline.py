@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from connections import moments
 from connections.ages import ago
 from connections.errors import SealBroken, SealKeyUnknown
 from tools.calls import offers
@@ -133,6 +134,6 @@ def _event(event: CallEvent, now: datetime) -> dict[str, str]:
         "code": "progress" if event.sealed_progress else event.state,
         "label": label,
         "sentence": _step(_opened(event)) if event.sealed_progress else event.code.replace("_", " "),
-        "at": f"{event.at:%H:%M:%S}",
+        "at": moments.brief(event.at, "%H:%M:%S"),
         "ago": ago(event.at, now),
     }

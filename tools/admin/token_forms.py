@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import datetime, time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -52,11 +52,11 @@ class TokenForm(NewTokenForm):
             return None
 
     def clean_expires_on(self) -> datetime | None:
-        """Return the end of that day (UTC); raises ValidationError for a day in the past."""
+        """Return the end of that day; raises ValidationError for a day in the past."""
         day = self.cleaned_data["expires_on"]
         if day is None:
             return None
-        end = datetime.combine(day, time.max, tzinfo=UTC)
+        end = datetime.combine(day, time.max, tzinfo=timezone.get_current_timezone())
         self.check_end(end, self.longest)
         return end
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
@@ -13,6 +13,8 @@ from rest_framework.exceptions import ParseError, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from connections import moments
+from connections.models import Tenant
 from connections.tenancy import ADMINS_AND_AUDITORS
 from tools.api.queries import KnownQuery
 from tools.api.views import principal_of, tenant_of
@@ -39,10 +41,11 @@ class UseSerializer(serializers.Serializer[Any]):
 
 
 class UsageSerializer(serializers.Serializer[Any]):
-    """What was called in some days (UTC), counted every five minutes."""
+    """What was called in some days of the organization's time zone, counted every five minutes."""
 
     since = serializers.DateField()
     until = serializers.DateField()
+    time_zone = serializers.CharField(help_text="The IANA name of the zone whose days these are.")
     by = serializers.ChoiceField(choices=list(activity.BY))
     total = UseSerializer()
     results = UseSerializer(many=True, help_text="By day in order of time, else what was called most first.")
@@ -58,7 +61,7 @@ class Usage(KnownQuery):
         summary="How much was called",
         responses=UsageSerializer,
         parameters=[
-            OpenApiParameter("since", type=date, description="The first day (UTC); six days before the last one."),
+            OpenApiParameter("since", type=date, description="The first day; six days before the last one."),
             OpenApiParameter(
                 "until", type=date, description="The last day; today. The last 400 days up to it are told, at most."
             ),
@@ -67,11 +70,13 @@ class Usage(KnownQuery):
     )
     def get(self, request: Request) -> Response:
         """Say how much was called: by this assignment, or, to an admin's or auditor's token, by the organization."""
-        since, until, by = self._asked(request)
+        tenant = tenant_of(request)
+        zone = activity.zone_of_days(Tenant.objects.filter(pk=tenant.pk))
+        since, until, by = self._asked(request, timezone.localdate(timezone=moments.zone_of(zone)))
         rows = self._rows(request).filter(day__gte=since, day__lte=until)
         told = activity.told(rows, by, MOST)
         said = {
-            "since": since, "until": until, "by": by, "results": told,
+            "since": since, "until": until, "time_zone": zone, "by": by, "results": told,
             "total": activity.together(told) if len(told) < MOST else activity.total(rows),
         }  # fmt: skip
         return Response(UsageSerializer(said).data)
@@ -86,8 +91,8 @@ class Usage(KnownQuery):
         return tenant.use.all()
 
     @staticmethod
-    def _asked(request: Request) -> tuple[date, date, str]:
-        until = _day(request, "until") or timezone.now().astimezone(UTC).date()
+    def _asked(request: Request, today: date) -> tuple[date, date, str]:
+        until = _day(request, "until") or today
         since = _day(request, "since") or until - timedelta(days=min(DEFAULT_DAYS - 1, (until - date.min).days))
         by = request.query_params.get("by", "day")
         if by not in activity.BY:

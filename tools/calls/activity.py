@@ -4,20 +4,22 @@ count_all   counts what is new, every few minutes; counting again gives the same
 before_purge   counts once more, and remembers that the days before are not complete any more
 told        what a page or a program asks for: calls, failures, durations, bytes
 
-A call counts for the day (UTC) on which it was asked for, and for whom owned its assignment when that day was counted
-last. Days are counted anew as long as all of their calls are there.
+A call counts for the day on which it was asked for, and for whom owned its assignment when that day was counted last.
+A day is one of the organization's time zone. Days are counted anew as long as all of their calls are there, also in
+another zone; those before stay days of the zone that there was.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any, Final
 
 from django.db import transaction
 from django.db.models import Count, DurationField, Exists, ExpressionWrapper, F, Max, OuterRef, Q, QuerySet, Sum
-from django.db.models.functions import TruncDate
+from django.db.models.functions import Coalesce, TruncDate
+from django.utils import timezone
 
 from connections.models import Tenant
 from tools.calls.usage import octets
@@ -41,10 +43,11 @@ _COUNTED: Final = (
 
 def count_all(now: datetime) -> int:
     """Count the calls of every organization that has new ones; return how many organizations those were."""
-    recent = Call.objects.filter(tenant=OuterRef("pk"), created_at__gte=_start(_yesterday(now)))
+    recent = Call.objects.filter(tenant=OuterRef("pk"), created_at__gte=now - timedelta(days=2))
     uncounted = Q(use_mark=None) & Exists(Call.objects.filter(tenant=OuterRef("pk")))
     unsettled = Exists(DailyUse.objects.filter(tenant=OuterRef("pk"), open__gt=0))
-    tenants = list(Tenant.objects.filter(Exists(recent) | uncounted | unsettled))
+    moved = Q(use_mark__isnull=False) & ~Q(use_mark__zone=F("time_zone"))
+    tenants = list(Tenant.objects.filter(Exists(recent) | uncounted | unsettled | moved))
     for tenant in tenants:
         count(tenant, now)
     DailyUse.objects.filter(day__lt=(now - KEPT_FOR).date()).delete()
@@ -55,14 +58,16 @@ def count(tenant: Tenant, now: datetime) -> None:
     """Count an organization's calls of the days that may have changed; two who do so at a time wait for each other."""
     with transaction.atomic():
         list(Tenant.objects.select_for_update(no_key=True).filter(pk=tenant.pk).values_list("pk"))  # holds the lock
-        mark = UseMark.objects.filter(tenant=tenant).first()
-        whole = _first_whole_day(mark)
-        since = max(whole, min(mark.counted_at.date(), _yesterday(now))) if mark else date.min
+        mark, zone = UseMark.objects.filter(tenant=tenant).first(), tenant.zone
+        whole = _first_whole_day(mark, zone)
+        moved = mark is not None and mark.zone != tenant.time_zone
+        yesterday = timezone.localdate(now, zone) - timedelta(days=1)
+        since = max(whole, min(timezone.localdate(mark.counted_at, zone), yesterday)) if mark and not moved else whole
         unsettled = DailyUse.objects.filter(tenant=tenant, open__gt=0, day__gte=whole, day__lt=since)
         days = set(unsettled.values_list("day", flat=True))
-        asked = Q(created_at__gte=_start(since)) if since > date.min else Q()
+        asked = Q(created_at__gte=start_of(since, zone)) if since > date.min else Q()
         for day in days:
-            asked |= Q(created_at__gte=_start(day), created_at__lt=_start(day + timedelta(days=1)))
+            asked |= Q(created_at__gte=start_of(day, zone), created_at__lt=start_of(day + timedelta(days=1), zone))
         rows = {row.pk: row for row in _counted(tenant, asked)}
         stored = DailyUse.objects.filter(Q(day__gte=since) | Q(day__in=days), tenant=tenant)
         gone = sorted(set(stored.values_list("pk", flat=True)) - rows.keys())
@@ -71,7 +76,9 @@ def count(tenant: Tenant, now: datetime) -> None:
         DailyUse.objects.bulk_create(
             rows.values(), batch_size=_AT_ONCE, update_conflicts=True, unique_fields=["id"], update_fields=_COUNTED
         )
-        UseMark.objects.update_or_create(tenant=tenant, defaults={"counted_at": now})
+        in_zone = {"zone": tenant.time_zone, "zone_since": whole if whole > date.min else None} if moved else {}
+        made = {"zone": tenant.time_zone, "counted_at": now}
+        UseMark.objects.update_or_create(tenant=tenant, defaults={"counted_at": now} | in_zone, create_defaults=made)
 
 
 def before_purge(tenant: Tenant, before: datetime, now: datetime) -> None:
@@ -84,9 +91,11 @@ def before_purge(tenant: Tenant, before: datetime, now: datetime) -> None:
     )
 
 
-def _first_whole_day(mark: UseMark | None) -> date:
+def _first_whole_day(mark: UseMark | None, zone: tzinfo) -> date:
     """Return the first day of which nothing is purged yet."""
-    return mark.purged_before.date() + timedelta(days=1) if mark and mark.purged_before else date.min
+    if mark is None or mark.purged_before is None:
+        return date.min
+    return timezone.localdate(mark.purged_before, zone) + timedelta(days=1)
 
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -95,14 +104,14 @@ _TOOK: Final = ExpressionWrapper(F("finished_at") - F("started_at"), output_fiel
 
 def _counted(tenant: Tenant, asked: Q) -> list[DailyUse]:
     calls = Call.objects.filter(asked, tenant=tenant).order_by()
-    calls = calls.annotate(day=TruncDate("created_at", tzinfo=UTC), took=_TOOK)
+    calls = calls.annotate(day=TruncDate("created_at", tzinfo=tenant.zone), took=_TOOK)
     sizes = octets("sealed_arguments") + octets("sealed_result")
     found = calls.values_list(*_KEY, *_NAMES).annotate(
         all_calls=Count("pk"), all_failures=Count("pk", filter=Q(state__in=FAILURES)),
         all_open=Count("pk", filter=Q(finished_at=None)), all_took=Sum("took"), all_bytes=Sum(sizes), **_classes(),
     )  # fmt: skip
     contents = StoredContent.objects.filter(call__in=Call.objects.filter(asked, tenant=tenant)).order_by()
-    contents = contents.annotate(day=TruncDate("call__created_at", tzinfo=UTC))
+    contents = contents.annotate(day=TruncDate("call__created_at", tzinfo=tenant.zone))
     large = {
         tuple(key): size
         for *key, size in contents.values_list("day", *(f"call__{name}" for name in _KEY[1:])).annotate(Sum("size"))
@@ -130,12 +139,15 @@ def _row(tenant: Tenant, values: tuple[Any, ...], large: int) -> DailyUse:
     return row
 
 
-def _yesterday(now: datetime) -> date:
-    return now.astimezone(UTC).date() - timedelta(days=1)
+def start_of(day: date, zone: tzinfo) -> datetime:
+    """Return when a day begins."""
+    return datetime.combine(day, time.min, tzinfo=zone)
 
 
-def _start(day: date) -> datetime:
-    return datetime.combine(day, time.min, tzinfo=UTC)
+def zone_of_days(tenants: QuerySet[Tenant]) -> str:
+    """Return the zone in which the days of these organizations are counted, "" where these have several."""
+    zones = set(tenants.order_by().values_list(Coalesce("use_mark__zone", "time_zone"), flat=True).distinct()[:2])
+    return zones.pop() if len(zones) == 1 else ""
 
 
 # --- telling --------------------------------------------------------------------------------------------------------

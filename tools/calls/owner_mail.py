@@ -12,7 +12,7 @@ from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
 
-from connections import shares
+from connections import moments, shares
 from tools.models import OwnerNotice
 
 MOST_TRIES = 8
@@ -60,7 +60,7 @@ def _message(notice: OwnerNotice) -> mail.EmailMessage:
     step = "withdraw your consent on the assignment's page. Tokens issued under it then no longer act for you."
     text = [
         _line(notice.sentence),
-        f"At: {notice.created_at:%Y-%m-%d %H:%M} UTC",
+        f"At: {moments.shown(notice.created_at, zone=assignment.tenant.zone)}",
         f"Organization: {organization}",
         f"What to do: if you do not want this, {step}",
         "",

@@ -288,9 +288,9 @@ class AccessToken(models.Model):
     def state(self, now: datetime) -> str:
         """Return whether it is valid, and if not, since when or why, for people to read."""
         if self.revoked_at is not None:
-            return f"Revoked {self.revoked_at:%Y-%m-%d}"
+            return f"Revoked {timezone.localdate(self.revoked_at)}"
         if self.expires_at is not None and self.expires_at <= now:
-            return f"Expired {self.expires_at:%Y-%m-%d}"
+            return f"Expired {timezone.localdate(self.expires_at)}"
         if self.assignment is not None:
             return "Live" if self.assignment.enabled else "Closed: its assignment is disabled"
         person = self.membership.user if self.membership else None
@@ -298,7 +298,7 @@ class AccessToken(models.Model):
             return "Closed: the person is deactivated"
         changed = person.password_changed_at if person else None
         if changed is not None and changed > self.created_at:
-            return f"Ended {changed:%Y-%m-%d}: the password was changed"
+            return f"Ended {timezone.localdate(changed)}: the password was changed"
         return "Live"
 
     def revoke(self, *, calls_go_on: bool = False) -> None:

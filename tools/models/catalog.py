@@ -13,7 +13,7 @@ from django.db.models.functions import RowNumber
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from connections import egress
+from connections import egress, moments
 from connections.models import Connection
 from tools.definitions import moving
 from tools.definitions.drift import Listed, digest
@@ -69,7 +69,7 @@ class Probe(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Check of {self.connection} at {self.started_at:%Y-%m-%d %H:%M}"
+        return f"Check of {self.connection} at {moments.brief(self.started_at)}"
 
     def add_stage(self, stage: str, outcome: str, sentence: str, milliseconds: int) -> None:
         """Append one stage and save it at once, so that the page shows it live."""

@@ -19,7 +19,9 @@ def _count() -> models.PositiveIntegerField[int, int]:
 
 
 class DailyUse(models.Model):
-    """The calls of one tool by one assignment, asked for on one day (UTC); counted anew until the day is over.
+    """The calls of one tool by one assignment, asked for on one day; counted anew until the day is over.
+
+    A day is one of the organization's time zone, as it was when the day was counted (`UseMark`).
 
     It names what it is about in words too, and refers to nothing but the organization: it outlives the rest.
     """
@@ -81,6 +83,8 @@ class UseMark(models.Model):
     tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, primary_key=True, related_name="use_mark")
     counted_at = models.DateTimeField()
     purged_before = models.DateTimeField(null=True)
+    zone = models.CharField(max_length=64, default="UTC", db_default="UTC")  # of the days
+    zone_since = models.DateField(null=True)  # the first day of that zone; null: all of them
 
     def __str__(self) -> str:
         return f"{self.tenant} until {self.counted_at}"

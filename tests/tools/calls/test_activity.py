@@ -155,3 +155,53 @@ def test_what_is_old_is_forgotten(acme: House) -> None:
     called(acme, acme.assignment(), at=NOON - timedelta(days=900))
     activity.count_all(NOON)
     assert not DailyUse.objects.exists()
+
+
+def in_zone(house: House, name: str) -> None:
+    house.tenant.time_zone = name
+    house.tenant.save()
+
+
+def days(house: House) -> list[tuple[str, int]]:
+    return [(use.name, use.calls) for use in activity.told(house.tenant.use.all(), "day")]
+
+
+def test_a_day_is_one_of_the_organizations_zone(acme: House, rival: House) -> None:
+    in_zone(acme, "Asia/Tokyo")
+    for house in (acme, rival):
+        assignment = house.assignment()
+        for hour in (14, 16):  # in Tokyo 23 o'clock and one in the morning
+            called(house, assignment, at=NOON.replace(hour=hour))
+    activity.count_all(NOON + timedelta(days=1))
+    assert days(acme) == [("2026-06-15", 1), ("2026-06-16", 1)]
+    assert days(rival) == [("2026-06-15", 2)]
+
+
+def test_another_zone_counts_anew_whatever_is_there(acme: House) -> None:
+    assignment = acme.assignment()
+    for back in (0, 1, 40):
+        called(acme, assignment, at=NOON.replace(hour=16) - timedelta(days=back))
+    activity.count_all(NOON + timedelta(days=1))
+    assert days(acme) == [("2026-05-06", 1), ("2026-06-14", 1), ("2026-06-15", 1)]
+    in_zone(acme, "Asia/Tokyo")
+    for _ in range(2):
+        activity.count_all(NOON + timedelta(days=90))
+    assert days(acme) == [("2026-05-07", 1), ("2026-06-15", 1), ("2026-06-16", 1)]
+    mark = acme.tenant.use_mark
+    assert (mark.zone, mark.zone_since) == ("Asia/Tokyo", None)
+
+
+def test_days_whose_calls_are_gone_stay_days_of_the_zone_that_there_was(acme: House) -> None:
+    assignment = acme.assignment()
+    for back in (0, 40):
+        called(acme, assignment, at=NOON.replace(hour=16) - timedelta(days=back))
+    acme.tenant.retention_days = 30
+    acme.tenant.save()
+    activity.count_all(NOON)
+    activity.before_purge(acme.tenant, NOON - timedelta(days=30), NOON)
+    Call.objects.filter(created_at__lt=NOON - timedelta(days=30)).delete()
+    in_zone(acme, "Asia/Tokyo")
+    activity.count_all(NOON + timedelta(days=1))
+    assert days(acme) == [("2026-05-06", 1), ("2026-06-16", 1)]
+    mark = acme.tenant.use_mark
+    assert (mark.zone, f"{mark.zone_since}") == ("Asia/Tokyo", "2026-05-17")

@@ -14,7 +14,7 @@ from connections.models import Bulletin, Tenant
 from connections.notices import audit_feed, delivering, matters
 from tools.calls import acting, activity, awaited, life, owner_mail, polling, pubsub, retention, usage
 from tools.calls.sessions import ending as session_ends
-from tools.catalog import probing
+from tools.catalog import days, probing
 from tools.inbox import handling
 from tools.models import Call, McpSession, OwnerNotice
 
@@ -133,6 +133,7 @@ def purge_calls() -> None:
     """Delete the calls that their organizations no longer want kept, and measure what each stores."""
     with statement_timeouts.suspended():
         retention.purge(timezone.now())
+        days.forget(timezone.now())
         for tenant in Tenant.objects.all():
             usage.measure(tenant)
 

@@ -24,7 +24,7 @@ from connections.quotas import QuotaReached
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth.errors import OAuthError
 from tools import mcp_client
-from tools.catalog import listing, reachability
+from tools.catalog import days, listing, reachability
 from tools.catalog.access import Access, CheckStopped
 from tools.models import Probe
 
@@ -85,6 +85,8 @@ def probe(connection_id: UUID) -> Probe | None:
     finally:
         metrics.count("probes", outcome=report.outcome)
         _release(connection, report)
+        if report.reason not in _NOT_THE_SERVERS:
+            days.note(connection, report)
         _forget_old_reports(connection)
     return report
 

@@ -1,5 +1,10 @@
-"""Use is counted by the days of the organization's time zone. The previous version counts them, and new rows, in UTC."""
+"""Use is counted by the days of the organization's time zone, and checks of connections by day, too.
 
+Safe while the previous version runs: it counts use in UTC until it is replaced, and knows nothing of the table, which
+no constraint binds to the connections that it deletes.
+"""
+
+import django.db.models.deletion
 from django.db import migrations, models
 
 
@@ -20,5 +25,20 @@ class Migration(migrations.Migration):
             model_name='usemark',
             name='zone_since',
             field=models.DateField(null=True),
+        ),
+        migrations.CreateModel(
+            name='CheckDay',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('day', models.DateField(db_index=True)),
+                ('checks', models.PositiveIntegerField(db_default=0, default=0)),
+                ('failed', models.PositiveIntegerField(db_default=0, default=0)),
+                ('durations', models.JSONField(db_default=[], default=list)),
+                ('connection', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='check_days', to='connections.connection')),
+            ],
+            options={
+                'ordering': ['day'],
+                'constraints': [models.UniqueConstraint(fields=('connection', 'day'), name='a_connection_has_one_row_a_day')],
+            },
         ),
     ]

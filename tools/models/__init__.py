@@ -1,6 +1,7 @@
 """What a tenant does with a connection.
 
 Connection ──┬── Probe                    one check, with its report
+             ├── CheckDay                 how its checks went, by day
              ├── McpSession               what the server remembers for one assignment
              └── Tool ─── ToolVersion     what the server offers, and what was approved
 Tenant ──┬── Assignment ──┬── AccessToken   a caller and its tokens
@@ -15,12 +16,13 @@ from tools.models.assignments import AccessToken, Assignment, Consent
 from tools.models.call_events import CallEvent
 from tools.models.calls import Call
 from tools.models.catalog import Placement, Policy, Probe, Tool, ToolVersion
+from tools.models.check_days import CheckDay
 from tools.models.contents import StoredContent
 from tools.models.owner_notices import OwnerNotice
 from tools.models.sessions import McpSession, StreamReader
 from tools.models.usage import DailyUse, UseMark
 
 __all__ = [
-    "AccessToken", "Assignment", "Call", "CallEvent", "Consent", "DailyUse", "McpSession", "OwnerNotice", "Placement",
-    "Policy", "Probe", "StoredContent", "StreamReader", "Tool", "ToolVersion", "UseMark",
+    "AccessToken", "Assignment", "Call", "CallEvent", "CheckDay", "Consent", "DailyUse", "McpSession", "OwnerNotice",
+    "Placement", "Policy", "Probe", "StoredContent", "StreamReader", "Tool", "ToolVersion", "UseMark",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from connections.models import Connection
+from tools.catalog import days
 from tools.catalog.report import report_of
 
 register = template.Library()
@@ -23,3 +24,9 @@ def preflight(connection: Connection, *, can_change: bool = False) -> dict[str, 
         "connection": connection,
         "can_change": can_change,
     }
+
+
+@register.inclusion_tag("admin/tools/days.html")
+def ninety_days(connection: Connection) -> dict[str, Any]:
+    """Show how the connection was on each of the last 90 days; nothing on its first one."""
+    return {"strip": days.of(connection, timezone.now(), timezone.get_current_timezone()), "height": days.HEIGHT}

@@ -145,12 +145,13 @@ class DuvoAdminSite(AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add pages of no rows; leave out "view on site", which tells of ids, and look-ups that no form makes."""
         # Their neighbours register their pages at this site.
+        from connections import saved_filters  # noqa: PLC0415
         from connections.notices import choices  # noqa: PLC0415
         from tools.admin import inbox  # noqa: PLC0415
 
         unwanted = {"view_on_site", "autocomplete"}
         stock = [pattern for pattern in super().get_urls() if getattr(pattern, "name", None) not in unwanted]
-        return [*inbox.urls(self), *choices.urls(self), *stock]
+        return [*inbox.urls(self), *choices.urls(self), *saved_filters.urls(self), *stock]
 
 
 def _led_to_set_one_up(request: HttpRequest) -> HttpResponseRedirect:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from connections import deleting
 from connections.forms.tenants import LAST_ADMIN
-from connections.models import Membership, Role, Tenant
+from connections.models import Membership, Role, SavedFilter, Tenant
 from connections.people import company
 
 
@@ -55,5 +55,6 @@ def remove(membership: Membership) -> None:
         raise ValidationError(LAST_ADMIN, code="last_admin")
     person = membership.user
     company.block(membership)
+    SavedFilter.objects.filter(user=person, tenant=membership.tenant_id).delete()
     deleting.delete(membership)
     person.end_sessions()

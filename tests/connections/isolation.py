@@ -26,6 +26,8 @@ GENERAL = {
     "inbox": (200, 200, 200, 200, 200, 200, 302),
     "inbox_count": (200, 200, 200, 200, 200, 200, 302),
     "inbox_assign": (405, 405, 405, 405, 405, 405, 302),
+    "saved_filter_save": (405, 405, 405, 405, 405, 405, 302),
+    "saved_filter_remove": (405, 405, 405, 405, 405, 405, 302),
     "auth_user_password_change": (200, 404, 404, 404, 404, 404, 302),
 }
 # Pages of one kind of row: its list, its add page, one row of acme (page, history), its delete page.

@@ -108,6 +108,7 @@ def test_who_may_open_the_pages_of_no_row(
         "index": "/admin/", "app_list": "/admin/connections/",
         "auth_user_password_change": f"/admin/connections/user/{acme.member.pk}/password/",
         "password_change_done": "/admin/password_change/done/",
+        "saved_filter_save": "/admin/saved-filters/", "saved_filter_remove": f"/admin/saved-filters/{uuid4()}/remove/",
         "mail_choices": "/admin/mails/", "inbox_count": "/admin/inbox/count/", "inbox_assign": "/admin/inbox/assign/",
     }  # fmt: skip
     path = paths.get(name, f"/admin/{name}/")

@@ -13,7 +13,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0015_what_other_versions_leave_out'),
+        ('connections', '0019_audit_feeds'),
     ]
 
     operations = [

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('connections', '0021_what_the_version_before_leaves_out'),
-        ('tools', '0006_calls_of_an_assignment'),
+        ('tools', '0008_accounts_and_logins'),
     ]
 
     operations = [

@@ -145,5 +145,5 @@ def test_what_a_page_cannot_offer_is_chosen_by_its_name(acme: House, rival: Hous
     assert list(assignment.tools.values_list("public_name", flat=True)) == chosen
     event = AuditEvent.objects.get(action="assignment.changed")
     assert (event.data["fields"], event.data["changes"]) == (
-        ["Chosen tools"], {"tools": {"added": chosen, "removed": []}},
+        ["tools"], {"tools": {"added": chosen, "removed": []}},
     )  # fmt: skip

@@ -71,6 +71,7 @@ class AuditEventAdmin(LargeList, ReadOnlyAdmin):
     ]  # fmt: skip
     search_help_text = "Search the newest 20,000"
     unlisted = ("data",)
+    found_by = ("pk", "object_id")
 
     @admin.display(description="actor", ordering="actor")
     def who(self, event: AuditEvent) -> str:

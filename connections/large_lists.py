@@ -7,6 +7,8 @@ index. A search looks at the newest rows only: whoever looks for an older one na
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from uuid import UUID
 
@@ -14,7 +16,7 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from connections.tenancy import LONGEST_SEARCH
@@ -99,6 +101,7 @@ class LightList(_ModelAdmin):
 class LargeList(LightList):
     """The pages of a table that grows without end."""
 
+    found_by: ClassVar[tuple[str, ...]] = ("pk",)  # ids with an index
     sortable_by = ()
     show_full_result_count = False
 
@@ -112,13 +115,21 @@ class LargeList(LightList):
         """Search the newest rows; one whose id is given is found however old it is."""
         if not search_term:
             return queryset, False
-        try:
-            return queryset.filter(pk=UUID(search_term.strip()[:LONGEST_SEARCH])), False
-        except ValueError:
-            return super().get_search_results(request, self._newest(queryset), search_term)
+        if (searched := _as_id(search_term)) is not None:
+            by_id = queryset.filter(reduce(or_, (Q(**{name: searched}) for name in self.found_by)))
+            if by_id.exists():  # it may also be the id of a request, which has no index
+                return by_id, False
+        return super().get_search_results(request, self._newest(queryset), search_term)
 
     def _newest(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Return the newest of these rows: those after the first that is too many."""
         moment = str((self.opts.ordering or ["pk"])[0]).removeprefix("-")
         beyond = rows.values_list(moment, flat=True)[SEARCHED : SEARCHED + 1].first()
         return rows if beyond is None else rows.filter(**{f"{moment}__gt": beyond})
+
+
+def _as_id(search_term: str) -> str | None:
+    try:
+        return str(UUID(search_term.strip()[:LONGEST_SEARCH]))
+    except ValueError:
+        return None

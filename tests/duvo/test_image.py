@@ -18,7 +18,7 @@ from django.test import Client
 from django.utils import translation
 
 from duvo import health, stack
-from duvo.environment import SCHEME
+from duvo.environment import OF_COMPOSE, SCHEME
 
 pytestmark = pytest.mark.smoke
 
@@ -109,6 +109,22 @@ def test_every_setting_is_handed_on() -> None:
     assert len(ours) == 8
     for name in ours:
         assert SCHEME.keys() - services()[name]["environment"].keys() == {"DEBUG"}, name
+
+
+def test_no_variable_of_compose_is_taken_for_a_misspelt_setting() -> None:
+    read = set(re.findall(r"\$\{(\w+)", (stack.BASE_DIR / "compose.yaml").read_text()))
+    assert read - SCHEME.keys() == OF_COMPOSE
+
+
+def test_a_proxy_can_reach_web_where_connections_are_refused() -> None:
+    """On loopback Docker itself accepts what nobody in the container listens for; on the gateway it does not."""
+    text = (stack.BASE_DIR / "compose.yaml").read_text()
+    gateway = yaml.safe_load(text)["networks"]["default"]["ipam"]["config"][0]["gateway"]
+    page = (stack.BASE_DIR / "templates" / "help" / "running-it.md").read_text()
+    assert all(f"WEB_ADDRESS={gateway}" in told for told in (text, page))
+    assert [services()[name]["ports"] for name in ("web", "web-2")] == [
+        ["${WEB_ADDRESS:-127.0.0.1}:8000:8000"], ["${WEB_ADDRESS:-127.0.0.1}:8001:8000"],
+    ]  # fmt: skip
 
 
 def test_every_container_tells_whether_it_works() -> None:

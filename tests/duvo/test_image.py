@@ -127,6 +127,18 @@ def test_a_proxy_can_reach_web_where_connections_are_refused() -> None:
     ]  # fmt: skip
 
 
+def test_the_database_has_room_for_every_process() -> None:
+    """Each web process and each worker of calls may take its whole pool, and one more to write calls down."""
+    found = re.search(r"max_connections=(\d+)", " ".join(services()["postgres"]["command"]))
+    workers = re.search(r'"--workers", "(\d+)"', (stack.BASE_DIR / "Dockerfile").read_text())
+    assert found
+    assert workers
+    web = 2 * int(workers[1])
+    assert int(found[1]) > (web + 2) * (settings.DATABASE_POOL_SIZE + 1) + 8 + 3 + 2 + 20, (
+        "and 20 for manage.py and psql"
+    )
+
+
 def test_every_container_tells_whether_it_works() -> None:
     for name, service in services().items():
         assert ("test" in service["healthcheck"]) == (name != "migrate"), name

@@ -101,7 +101,7 @@ class Callers:
 
     def _judge(self, marker: str, answer: httpx2.Response | None) -> None:
         if answer is None:
-            self._note(marker, "failed", f"{marker}: no server took it")
+            self._note(marker, "failed", f"{marker}: no server answered within {_WAITS_FOR:.0f} s")
             return
         body = answer.json()
         if answer.status_code == 503:
@@ -128,7 +128,7 @@ class Callers:
                 getattr(phase, what).append(said)
 
     def _ask(self, method: str, path: str, turn: int, **more: Any) -> httpx2.Response | None:
-        """Ask one server after the other until one answers; None after a while."""
+        """Ask one server after the other until one answers; None after a while, or if one takes that long."""
         deadline = time.monotonic() + _WAITS_FOR
         headers = self._headers | more.pop("headers", {})
         for number in itertools.count(turn):
@@ -139,6 +139,8 @@ class Callers:
                 try:
                     with httpx2.Client(trust_env=False, verify=NO_TLS, timeout=_WAITS_FOR, base_url=base) as http:
                         return http.request(method, path, headers=headers, **more)
+                except httpx2.ReadTimeout:
+                    return None
                 except (httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.WriteError):
                     with self._lock:
                         self.phase.cut += 1

@@ -19,6 +19,7 @@ from django.utils import translation
 
 from duvo import health, stack
 from duvo.environment import OF_COMPOSE, SCHEME
+from tests.deployed.engine import GATEWAY
 
 pytestmark = pytest.mark.smoke
 
@@ -120,6 +121,7 @@ def test_a_proxy_can_reach_web_where_connections_are_refused() -> None:
     """On loopback Docker itself accepts what nobody in the container listens for; on the gateway it does not."""
     text = (stack.BASE_DIR / "compose.yaml").read_text()
     gateway = yaml.safe_load(text)["networks"]["default"]["ipam"]["config"][0]["gateway"]
+    assert gateway == GATEWAY
     page = (stack.BASE_DIR / "templates" / "help" / "running-it.md").read_text()
     assert all(f"WEB_ADDRESS={gateway}" in told for told in (text, page))
     assert [services()[name]["ports"] for name in ("web", "web-2")] == [

@@ -126,9 +126,10 @@ def filters(model: type[Model], user: User, ids: Sequence[object]) -> list[str]:
                 f"{entry.parameter_name}={value}" for value in (*ids, "1", "", "acme", "unknown", "usable", "attention")
             ]
         else:
-            asked += [f"{entry}__id__exact={value}" for value in ids]
-            asked += [f"{entry}_name={value}" for value in ("acme", "rival", "only", "")]
-            asked += [f"{entry}{end}" for end in ("__isnull=True", "__isnull=False", "__exact=1", "__in=1", "=1")]
+            name = entry[0] if isinstance(entry, tuple) else entry
+            asked += [f"{name}__id__exact={value}" for value in ids]
+            asked += [f"{name}_name={value}" for value in ("acme", "rival", "only", "")]
+            asked += [f"{name}{end}" for end in ("__isnull=True", "__isnull=False", "__exact=1", "__in=1", "=1")]
     return asked
 
 

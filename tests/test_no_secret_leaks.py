@@ -221,7 +221,7 @@ def test_nothing_that_people_are_told_holds_a_marker(
     tenant.save()
     secret = tenant.make_webhook_secret()
     asking, one, *_ = rows = list(Connection.objects.order_by("pk"))
-    for state in (CallState.AWAITING_APPROVAL, CallState.INPUT_REQUIRED):
+    for state in (CallState.AWAITING_APPROVAL, CallState.INPUT_REQUIRED, CallState.QUEUED):  # the last for a login
         call = Call(tenant=tenant, connection=asking, assignment=estate.calling, tool_name="orders__echo", state=state)
         call.sealed_arguments = call.seal({"text": ARGUMENT})
         call.asked_in, call.sealed_question = "result", call.seal({"requests": {"x": {"message": ARGUMENT}}})

@@ -56,7 +56,7 @@ class CallEvents(PresumingView):
         known = int(last[:9]) if last.isascii() and last.isdigit() else 0
         assert self.principal.assignment_id is not None  # noqa: S101 - the view admits only assignments
         mine = self.principal.tenant_id, self.principal.assignment_id, self.principal.token_id
-        asked = Asked(UUID(id), *mine, known)
+        asked = Asked(UUID(str(id)), *mine, known)  # Django has made one of it, the short way has not
         first = await looking.look(asked)
         if first is None:
             raise CallNotFound

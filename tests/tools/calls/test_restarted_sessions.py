@@ -15,11 +15,12 @@ from tests.servers import kinds
 from tests.tools.calls.test_opening_sessions import Handshakes
 from tests.tools.calls.test_sessions import linger, named, put, refuse, restart, said
 from tests.tools.conftest import PATIENCE, Shop, eventually
-from tools.calls import life
+from tools.calls import ledger, life
 from tools.calls.sessions import ending, opening
 from tools.models import McpSession
 
 RESTARTED = {"restarted": True}
+write = ledger.write
 
 
 def end_as_idle() -> None:
@@ -77,8 +78,11 @@ class Died(BaseException):
     """In the place of the end of the process."""
 
 
-async def dies(*_: object) -> bool:
-    raise Died
+async def dies(row: ledger.rows.Row) -> bool:
+    """Write what a worker writes until the tool has answered, and die then."""
+    if isinstance(row, ledger.Outcome):
+        raise Died
+    return await write(row)
 
 
 def test_a_session_that_is_lost_unheard_is_told_by_the_next_call(cart: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,7 @@
 """The Celery application and its three queues.
 
 housekeeping   dispatchers and what ends, purges and deletes: asks no other server, so that it never waits for one
-probes         what asks other servers for the product's own sake: checks, renewals, notices, polls of tasks; checks
-               that are due have no messages of their own, each process claims their rows (tools/catalog/checker.py)
+probes         what asks other servers for the product's own sake: checks, renewals, notices, polls of tasks
 calls          tenants' queued calls; no messages, the worker claims their rows (tools/calls/claiming.py)
 """
 
@@ -12,7 +11,7 @@ import os
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_shutdown
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 from celery.worker import state
 from django.conf import settings
 
@@ -62,14 +61,6 @@ def _log_like_the_web(**_: Any) -> None:
 @worker_process_init.connect
 def _die_with_the_worker(**_: Any) -> None:
     stack.die_with_parent()
-
-
-@worker_process_shutdown.connect
-@worker_shutdown.connect
-def _end_checks(**_: Any) -> None:
-    from tools.catalog import checker, probing  # noqa: PLC0415 - models are there once the worker has set Django up
-
-    checker.here().stop(probing.LONGEST)
 
 
 @worker_process_shutdown.connect

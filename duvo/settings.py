@@ -284,7 +284,6 @@ CELERY_TASK_ROUTES = {
     "connections.end_staff_visits": {"queue": "housekeeping"},
     "duvo.show_housekeeping": {"queue": "housekeeping"},
     "duvo.show_probes": {"queue": "probes"},
-    "tools.check_due": {"queue": "probes"},
     "tools.probe_connection": {"queue": "probes"},
     "tools.poll_task": {"queue": "probes"},
     "tools.cancel_task": {"queue": "probes"},

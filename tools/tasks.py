@@ -14,7 +14,7 @@ from connections.models import Bulletin, Tenant
 from connections.notices import audit_feed, delivering, matters
 from tools.calls import acting, activity, awaited, life, owner_mail, polling, pubsub, retention, usage
 from tools.calls.sessions import ending as session_ends
-from tools.catalog import checker, days, probing
+from tools.catalog import days, probing
 from tools.inbox import handling
 from tools.models import Call, McpSession, OwnerNotice
 
@@ -27,20 +27,14 @@ _CANCEL_TRIES = 12  # the pause doubles each time: thousands that wait must not 
 
 @shared_task(name="tools.dispatch_probes")
 def dispatch_probes() -> None:
-    """Wake a process that makes the checks that are due, if there are any."""
-    if probing.due(timezone.now()).exists():
-        check_due.apply_async(expires=checker.WAKES)
-
-
-@shared_task(name=checker.WAKE)
-def check_due() -> None:
-    """Have this process make the checks that are due, beside its other work."""
-    checker.here().wake()
+    """Enqueue the probes that are due, for each organization at most its share."""
+    for connection_id in probing.due(timezone.now(), work=CHECKS):
+        probe_connection.apply_async(kwargs={"connection_id": str(connection_id)}, expires=shares.WAITS)
 
 
 @shared_task(name="tools.probe_connection", acks_late=True, reject_on_worker_lost=True)
 def probe_connection(*, connection_id: str) -> None:
-    """Check one connection, as somebody has asked for it."""
+    """Probe one connection."""
     with CHECKS.held(connection_id):
         probing.probe(UUID(connection_id))
 

@@ -17,7 +17,6 @@ OF_STRANGERS = {
     "oauth.forget_abandoned",
     "oauth.discover_again",
     "tools.cancel_task",
-    "tools.check_due",
     "tools.end_session",
     "tools.poll_task",
     "tools.mail_owner",

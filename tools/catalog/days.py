@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from django.db import transaction
 from django.utils import timezone
 
 from connections.models import Connection, StateMove
@@ -70,12 +71,16 @@ class Strip:
 
 
 def note(connection: Connection, report: Probe) -> None:
-    """Add a check that has ended to its day; the caller has the connection's row locked."""
+    """Add a check that has ended to its day; what the check of a connection that is gone found counts nowhere."""
     took = sum(stage["milliseconds"] for stage in report.stages)
     passed = report.outcome == Probe.Outcome.PASSED
-    mine = {"connection": connection, "day": timezone.localdate(report.started_at, connection.tenant.zone)}
-    row = CheckDay.objects.filter(**mine).first() or CheckDay(**mine)
-    row.add(took if passed else None)
+    with transaction.atomic():
+        if not Connection.objects.filter(pk=connection.pk).exists():
+            return
+        day = timezone.localdate(report.started_at, connection.tenant.zone)
+        CheckDay.objects.get_or_create(connection=connection, day=day)
+        row = CheckDay.objects.select_for_update().get(connection=connection, day=day)
+        row.add(took if passed else None)
 
 
 def forget(now: datetime) -> None:

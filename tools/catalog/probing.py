@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection as database
-from django.db import transaction
-from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Q
 from django.utils import timezone
 
-from connections import deleting, egress, metrics, redirects
+from connections import egress, metrics, redirects, shares
 from connections.errors import DuvoError, SealBroken, SealKeyUnknown
 from connections.models import Connection
 from connections.quotas import QuotaReached
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth.errors import OAuthError
-from oauth.models import SignIn
 from tools import mcp_client
 from tools.catalog import days, listing, reachability
 from tools.catalog.access import Access, CheckStopped
@@ -33,13 +30,27 @@ from tools.models import Probe
 
 LONGEST = 60.0  # seconds of one check, all in all
 LEASE = timedelta(minutes=3)  # longer than Celery lets a process check
-KEPT_PROBES = 100  # per connection, and a few more until the oldest are forgotten
+KEPT_PROBES = 100  # per connection
 _FIRST_RETRY = 60  # seconds
 _LONGEST_RETRY = 3600  # seconds
 _SOON = 20.0  # seconds
 _INTERRUPTED = "interrupted"  # the reason of a check that died, or that nobody wanted any more
 _NOT_THE_SERVERS = frozenset({_INTERRUPTED, SealKeyUnknown.code})  # reasons that say nothing about the server
-_FORGOTTEN_ONCE_IN = 20  # checks, on average
+_AT_ONCE = 100  # dispatched per tick, so that not everything starts at once after an outage
+
+
+def due(now: datetime, spread: random.Random | None = None, work: shares.Work | None = None) -> list[UUID]:
+    """Claim the connections whose probe is due and return their ids, at most 100, tenants in turn.
+
+    Those whose tenant has no free slot for `work` stay due. A claimed one is due again after a normal interval, even if
+    its Celery message gets lost. Two dispatchers never claim the same row.
+    """
+    rows = Connection.objects.due(now)
+
+    def claim(pk: UUID) -> int:
+        return rows.filter(pk=pk).update(next_probe_at=now + timedelta(seconds=next_delay(0, spread)))
+
+    return shares.admitted(rows, work, tenant="tenant", when="next_probe_at", most=_AT_ONCE, claim=claim)
 
 
 def next_delay(failures: int, spread: random.Random | None = None) -> float:
@@ -50,72 +61,22 @@ def next_delay(failures: int, spread: random.Random | None = None) -> float:
     return float(seconds * (spread or random.Random()).uniform(0.8, 1.2))  # noqa: S311 - spreads load, no secret
 
 
-def due(now: datetime) -> QuerySet[Connection]:
-    """Return the connections whose check is due and not under way, the longest waiting first."""
-    return Connection.objects.due(now).filter(_unclaimed(now))
-
-
-def _unclaimed(now: datetime) -> Q:
-    return Q(probe_lease_until=None) | Q(probe_lease_until__lt=now)
-
-
-def claim(ids: Sequence[UUID], *, patient: bool = True) -> list[Connection]:
-    """Take the leases of these checks, and return the rows that were free; `check` gives each back.
-
-    If this process dies, another check is due when the lease is over. Who is not `patient` leaves out a row that
-    somebody has locked at this moment.
-    """
-    now = timezone.now()
-    until = now + LEASE
-    skips = not patient and database.features.has_select_for_update_skip_locked
-    with transaction.atomic():
-        free = (
-            Connection.objects.filter(_unclaimed(now), pk__in=ids)
-            .in_use()
-            .select_for_update(no_key=True, skip_locked=skips)
-        )
-        leases = dict(free.values_list("pk", "probe_lease_until"))
-        Connection.objects.filter(pk__in=leases).update(probe_lease_until=until, next_probe_at=until)
-    if died := [pk for pk, lease in leases.items() if lease is not None]:
-        Probe.objects.filter(connection__in=died, outcome=Probe.Outcome.RUNNING).update(
-            outcome=Probe.Outcome.FAILED, reason=_INTERRUPTED, finished_at=now
-        )
-    rows = Connection.objects.filter(pk__in=leases).select_related("tenant").prefetch_related("credentials")
-    claimed = list(rows.annotate(signed_in=Exists(SignIn.objects.filter(connection=OuterRef("pk")))).order_by())
-    for connection in claimed:
-        connection.next_probe_at = until  # and not what somebody has asked for since: see `_record`
-    return claimed
-
-
 def probe(connection_id: UUID) -> Probe | None:
     """Check one connection and record the report; None when it is gone, disabled or being checked right now."""
-    return next((check(connection) for connection in claim([connection_id])), None)
-
-
-def check(connection: Connection) -> Probe:
-    """Check a connection that has just been claimed, and record the report.
-
-    A report is stored at its end. While a server keeps it waiting, what is known so far is stored every second.
-    """
-    report, shown = Probe(connection=connection), -1
-
-    def wanted() -> bool:
-        nonlocal shown
-        if not _is_wanted(connection):
-            return False
-        if shown != (shown := len(report.stages)):
-            with deleting.may_vanish(Connection.objects.filter(pk=connection.pk)):
-                report.keep()
-        return True
-
+    connection = _claim(connection_id)
+    if connection is None:
+        return None
+    wanted = partial(_is_wanted, connection)
+    report = Probe(connection=connection)
     try:
+        report.save(force_insert=True)
         with egress.bounded(LONGEST, f"The check took longer than {LONGEST:.0f} seconds.", wanted=wanted):
             _check(connection, report)
     except DuvoError as error:
         report.finish(Probe.Outcome.FAILED, error.code)
     except Exception as error:
         # Deleted, disabled or changed meanwhile: what the check found no longer matters.
-        interrupted = isinstance(error, egress.NotWanted) or not _is_wanted(connection)
+        interrupted = isinstance(error, egress.NotWanted) or not wanted()
         report.finish(Probe.Outcome.FAILED, _INTERRUPTED if interrupted else "internal_error")
         if not interrupted:
             raise
@@ -123,56 +84,68 @@ def check(connection: Connection) -> Probe:
         report.finish(Probe.Outcome.PASSED)
     finally:
         metrics.count("probes", outcome=report.outcome)
-        _record(connection, report)
+        _release(connection, report)
+        if report.reason not in _NOT_THE_SERVERS:
+            days.note(connection, report)
+        _forget_old_reports(connection)
     return report
+
+
+def _claim(connection_id: UUID) -> Connection | None:
+    """Take the lease of a check; if its process dies, another is due when the lease is over."""
+    now = timezone.now()
+    until = now + LEASE
+    free = Q(probe_lease_until__isnull=True) | Q(probe_lease_until__lt=now)
+    claimed = (
+        Connection.objects.filter(free, pk=connection_id).in_use().update(probe_lease_until=until, next_probe_at=until)
+    )
+    if not claimed:
+        return None
+    Probe.objects.filter(connection=connection_id, outcome=Probe.Outcome.RUNNING).update(
+        outcome=Probe.Outcome.FAILED, reason=_INTERRUPTED, finished_at=now
+    )
+    rows = Connection.objects.select_related("tenant").prefetch_related("credentials")
+    connection = rows.filter(pk=connection_id).first()
+    if connection is not None:
+        connection.next_probe_at = until  # and not what somebody has asked for since: see `_release`
+    return connection
 
 
 def _is_wanted(connection: Connection) -> bool:
     return Connection.objects.in_use().filter(pk=connection.pk, revision=connection.revision).exists()
 
 
-def _record(connection: Connection, report: Probe) -> None:
-    """Store the report, give the lease back, and say when the next check is due: all of it, or nothing."""
+def _release(connection: Connection, report: Probe) -> None:
     now = timezone.now()
     failures = 0 if report.outcome == Probe.Outcome.PASSED else connection.probe_failures + 1
     if report.reason in _NOT_THE_SERVERS:
         failures = connection.probe_failures
+    row = Connection.objects.filter(pk=connection.pk)
+    row.update(probe_lease_until=None, probe_failures=failures, probed_at=now)
+    # Whoever asked for a check or saved settings while this one ran gets another one right away.
+    unasked, same = row.filter(next_probe_at=connection.next_probe_at), Q(revision=connection.revision)
+    unasked.exclude(same).update(next_probe_at=now)
     unknown = report.reason == SealKeyUnknown.code  # perhaps not to the next process that checks it
     soon = _SOON if unknown else next_delay(failures)
-    again = Case(
-        # Whoever asked for a check or saved settings while this one ran gets another one right away.
-        When(~Q(next_probe_at=connection.next_probe_at), then=F("next_probe_at")),
-        When(~Q(revision=connection.revision), then=Value(now)),
-        default=Value(now + timedelta(seconds=soon)),
-    )
-    row = Connection.objects.filter(pk=connection.pk)
-    with deleting.may_vanish(row), transaction.atomic():
-        if row.update(probe_lease_until=None, probe_failures=failures, probed_at=now, next_probe_at=again):
-            report.keep()
-            if report.reason not in _NOT_THE_SERVERS:
-                days.note(connection, report)
-    if random.random() * _FORGOTTEN_ONCE_IN < 1:  # noqa: S311 - spreads load, no secret
-        kept = connection.probes.values_list("pk", flat=True)[:KEPT_PROBES]
-        connection.probes.exclude(pk__in=list(kept)).delete()
+    unasked.filter(same).update(next_probe_at=now + timedelta(seconds=soon))
+
+
+def _forget_old_reports(connection: Connection) -> None:
+    kept = connection.probes.values_list("pk", flat=True)[:KEPT_PROBES]
+    connection.probes.exclude(pk__in=list(kept)).delete()
 
 
 def _check(connection: Connection, report: Probe) -> None:
-    read_at = time.monotonic()
-    # A server that was reached before is not connected to twice: what its first request saw of the network will do.
-    reached_before = connection.reachability_state == ReachabilityState.REACHABLE
-    if not reached_before:
-        _reach(connection, report)
+    _reach(connection, report)
     try:
-        access = Access(connection, read_at=read_at, signed_in=getattr(connection, "signed_in", True))
+        access = Access(connection)
     except DuvoError as error:
-        if reached_before:
-            _reach(connection, report)
         if isinstance(error, SealBroken):
             connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
         report.add_stage("authorization", "failed", error.sentence, 0)
         raise
     try:
-        _discover(access, report, reached_before=reached_before)
+        _discover(access, report)
         _list_tools(access, report)
     finally:
         access.end_session()
@@ -188,53 +161,37 @@ def _reach(connection: Connection, report: Probe) -> None:
             connection.set_reachability(ReachabilityState.UNREACHABLE, error.code, error.sentence)
             raise
         finally:
-            _add_steps(report, steps)
+            for step in steps:
+                outcome = "passed" if step.ok else "failed"
+                report.add_stage(step.stage, outcome, step.sentence, round(step.milliseconds))
 
 
-def _add_steps(report: Probe, steps: list[egress.Step]) -> None:
-    for step in steps:
-        report.add_stage(step.stage, "passed" if step.ok else "failed", step.sentence, round(step.milliseconds))
-
-
-def _discover(access: Access, report: Probe, *, reached_before: bool) -> None:
+def _discover(access: Access, report: Probe) -> None:
     connection, clock = access.connection, _Clock()
     try:
-        with egress.observe() as steps:
-            facts = access.ask(mcp_client.discover)
+        facts = access.ask(mcp_client.discover)
+    except mcp_client.Challenged as error:
+        report.add_stage("protocol", "passed", "The server answers over HTTP.", clock.milliseconds)
+        _not_let_in(access, report, error)
+        raise
+    except (OAuthError, CheckStopped, SealKeyUnknown) as error:
+        report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
+        raise
     except DuvoError as error:
-        if reached_before and not isinstance(error, CheckStopped):
-            _reach(connection, report)  # perhaps it is the network, and which part of it
-        _not_discovered(access, report, error, clock.milliseconds)
+        state, reason, sentence = reachability.of(error)
+        if reason == redirects.REASON:
+            reason, named = redirects.told(connection.server_url)
+            sentence = named or sentence
+        elif sentence == error.sentence:
+            sentence = access.told(error)
+        report.add_stage("protocol", "failed", sentence, clock.milliseconds)
+        connection.set_reachability(state, reason, sentence)
         raise
     sentence = f"Streamable HTTP, MCP {facts.protocol_version} ({facts.era})."
-    if reached_before:
-        _add_steps(report, steps)
-        if not steps:
-            report.add_stage("tcp", "passed", "Still connected from a request a moment ago.", 0)
     report.add_stage("protocol", "passed", sentence, clock.milliseconds)
     listing.record_facts(connection, facts)
     access.era_is_known()
-    if not connection.says("reachability", ReachabilityState.REACHABLE, sentence=sentence):
-        connection.set_reachability(ReachabilityState.REACHABLE, sentence=sentence)
-
-
-def _not_discovered(access: Access, report: Probe, error: DuvoError, milliseconds: int) -> None:
-    connection = access.connection
-    if isinstance(error, mcp_client.Challenged):
-        report.add_stage("protocol", "passed", "The server answers over HTTP.", milliseconds)
-        _not_let_in(access, report, error)
-        return
-    if isinstance(error, OAuthError | CheckStopped | SealKeyUnknown):
-        report.add_stage("authorization", "failed", error.sentence, milliseconds)
-        return
-    state, reason, sentence = reachability.of(error)
-    if reason == redirects.REASON:
-        reason, named = redirects.told(connection.server_url)
-        sentence = named or sentence
-    elif sentence == error.sentence:
-        sentence = access.told(error)
-    report.add_stage("protocol", "failed", sentence, milliseconds)
-    connection.set_reachability(state, reason, sentence)
+    connection.set_reachability(ReachabilityState.REACHABLE, sentence=sentence)
 
 
 def _list_tools(access: Access, report: Probe) -> None:

@@ -45,7 +45,7 @@ class CheckDay(models.Model):
             counts = [*self.durations, *[0] * (len(BOUNDS) + 1 - len(self.durations))]
             counts[bisect_right(BOUNDS, took)] += 1
             self.durations = counts
-        self.save()
+        self.save(update_fields=["checks", "failed", "durations"])
 
     @property
     def middle(self) -> int | None:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from django.utils import timezone
@@ -175,7 +174,6 @@ def test_a_check_that_a_dead_worker_began_is_ended_by_the_next(
 ) -> None:
     connection = acme.connection(url=mcp_server("modern").url)
     orphan = Probe.objects.create(connection=connection)
-    Connection.objects.filter(pk=connection.pk).update(probe_lease_until=timezone.now() - timedelta(seconds=1))
     probed(connection)
     orphan.refresh_from_db()
     assert (orphan.outcome, orphan.reason) == ("failed", "interrupted")
@@ -209,33 +207,25 @@ async def _in_thread(work: Callable[[], Any]) -> None:
 
 
 @pytest.mark.smoke
-def test_a_due_connection_is_claimed_once_and_a_disabled_one_never(acme: House) -> None:
+def test_a_due_connection_is_dispatched_once_and_a_disabled_one_never(acme: House) -> None:
     due = acme.connection("Due")
     acme.connection("Off", enabled=False)
     later = acme.connection("Later")
     Connection.objects.filter(pk=later.pk).update(next_probe_at=timezone.now() + timedelta(hours=1))
-    assert claimed() == [due.pk]
-    assert claimed() == []
+    assert probing.due(timezone.now()) == [due.pk]
+    assert probing.due(timezone.now()) == []
 
 
-def claimed() -> list[UUID]:
-    """Claim what is due now, as a worker does."""
-    return [row.pk for row in probing.claim([row.pk for row in probing.due(timezone.now())])]
-
-
-def test_what_was_due_at_once_after_an_outage_comes_back_spread_out(acme: House) -> None:
+def test_the_end_of_an_outage_is_no_storm(acme: House) -> None:
     Connection.objects.bulk_create(
         Connection(tenant=acme.tenant, name=f"c{n}", slug=f"c{n}", server_url="https://x.example/mcp")
         for n in range(250)
     )
-    for row in probing.claim([row.pk for row in probing.due(timezone.now())]):
-        report = Probe(connection=row)
-        report.finish(Probe.Outcome.PASSED)
-        probing._record(row, report)
+    now = timezone.now()
+    rounds = [len(probing.due(now)) for _ in range(4)]
+    assert rounds == [100, 100, 50, 0]
     again = sorted(Connection.objects.values_list("next_probe_at", flat=True))
-    assert again[-1] - again[0] > timedelta(seconds=60)
-    most = max(sum(at - first < timedelta(seconds=10) for at in again[n:]) for n, first in enumerate(again))
-    assert most < 125, "half of them at no moment"
+    assert again[-1] - again[0] > timedelta(seconds=60), "they come back spread out"
 
 
 def test_failures_back_off_exponentially_up_to_an_hour(settings: Any) -> None:
@@ -248,10 +238,7 @@ def test_failures_back_off_exponentially_up_to_an_hour(settings: Any) -> None:
         assert 0.8 * nominal <= delay <= 1.2 * nominal
 
 
-def test_a_check_keeps_the_history_and_forgets_the_oldest(
-    acme: House, mcp_server: StartServer, probed: Probed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(probing, "_FORGOTTEN_ONCE_IN", 0.5)
+def test_a_check_keeps_the_history_and_forgets_the_oldest(acme: House, mcp_server: StartServer, probed: Probed) -> None:
     connection = acme.connection(url=mcp_server("modern").url)
     Probe.objects.bulk_create(
         Probe(connection=connection, outcome="passed", finished_at=timezone.now()) for _ in range(probing.KEPT_PROBES)
@@ -292,20 +279,19 @@ def test_a_check_that_is_asked_for_while_one_runs_is_made_after_it(
     acme: House, mcp_server: StartServer, kind: str
 ) -> None:
     connection = acme.connection(url=mcp_server(kind).url)
-    [running] = probing.claim([connection.pk])
+    running = probing._claim(connection.pk)
+    assert running is not None
     connection.request_probe()  # somebody presses Check now, or a call finds that the server has changed
-    report = Probe(connection=running)
-    report.finish(Probe.Outcome.PASSED if kind == "modern" else Probe.Outcome.FAILED)
-    probing._record(running, report)
-    assert claimed() == [connection.pk]
-    assert claimed() == [], "and only once"
+    probing._release(running, Probe(connection=running, outcome="passed" if kind == "modern" else "failed"))
+    assert probing.due(timezone.now()) == [connection.pk]
+    assert probing.due(timezone.now()) == [], "and only once"
 
 
 def test_a_check_whose_process_died_is_due_again_when_its_lease_is_over(acme: House, mcp_server: StartServer) -> None:
     connection = acme.connection(url=mcp_server("modern").url)
-    assert probing.claim([connection.pk])
-    assert not probing.due(timezone.now()).exists()
-    assert [row.pk for row in probing.due(timezone.now() + probing.LEASE)] == [connection.pk]
+    assert probing._claim(connection.pk) is not None
+    assert probing.due(timezone.now()) == []
+    assert probing.due(timezone.now() + probing.LEASE) == [connection.pk]
 
 
 def test_a_check_that_has_just_begun_is_shown_as_running(acme: House) -> None:

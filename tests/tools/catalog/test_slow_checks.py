@@ -24,7 +24,6 @@ from tests.processes import WORKER_PATIENCE, Processes
 from tests.servers import kinds
 from tests.servers.fixtures import StartServer
 from tests.servers.running import McpServer
-from tests.tools.catalog.due import admitted, many
 from tests.tools.conftest import eventually
 from tools import tasks
 from tools.catalog import probing
@@ -101,28 +100,45 @@ def test_a_check_that_nobody_wants_any_more_stops(
 # --- shares ---------------------------------------------------------------------------------------------------------
 
 
+def many(house: House, count: int, url: str = "https://mcp.example.com/mcp") -> list[Connection]:
+    """So many connections whose check is due, the first for the longest."""
+    since = timezone.now() - timedelta(hours=1)
+    rows = [
+        Connection(
+            tenant=house.tenant, name=f"c{number}", slug=f"c{number}", server_url=url,
+            next_probe_at=since + timedelta(seconds=number),
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    return Connection.objects.bulk_create(rows)
+
+
 def sent(broker: Redis) -> list[str]:
-    """The connections whose checks somebody has asked for and that wait in the queue, in their order."""
+    """The connections whose checks wait in the queue, in their order."""
     return [arguments["connection_id"] for _, arguments in reading.messages(broker, "probes")][::-1]
 
 
-def test_beats_message_wakes_one_process_however_much_is_due(acme: House, broker: Redis) -> None:
-    tasks.dispatch_probes()
-    assert waiting(broker, "probes") == []
-    many(acme, 20)
-    tasks.dispatch_probes()
-    assert waiting(broker, "probes") == ["tools.check_due"]
+def test_five_hundred_due_connections_of_rival_send_no_more_than_its_share(
+    acme: House, rival: House, broker: Redis
+) -> None:
+    theirs = many(rival, 500)
+    [mine] = many(acme, 1)
+    for _ in range(3):
+        tasks.dispatch_probes()
+    waiting = sent(broker)
+    assert sorted(waiting) == sorted(str(row.pk) for row in (*theirs[: shares.MOST], mine))
+    assert Connection.objects.due(timezone.now()).count() == 500 - shares.MOST
 
 
 def test_a_place_that_falls_free_is_taken_at_once(acme: House, broker: Redis) -> None:
     rows = many(acme, shares.MOST + 1)
-    assert admitted() == [row.pk for row in rows[: shares.MOST]]
-    assert len(probing.claim([row.pk for row in rows[: shares.MOST]])) == shares.MOST
-    assert admitted() == [], "nor does another process take more"
+    tasks.dispatch_probes()
+    assert sent(broker) == [str(row.pk) for row in rows[: shares.MOST]]
     with CHECKS.held(rows[0].pk):
         assert not dispatched(broker), "not before the work has ended"
     assert dispatched(broker) == ["tools.dispatch_probes"]
-    assert admitted() == [rows[-1].pk]
+    tasks.dispatch_probes()
+    assert sent(broker)[-1] == str(rows[-1].pk)
     for row in rows[1:]:
         CHECKS.release(row.pk)
     assert dispatched(broker) == ["tools.dispatch_probes"], "nobody waited this time"
@@ -130,13 +146,8 @@ def test_a_place_that_falls_free_is_taken_at_once(acme: House, broker: Redis) ->
 
 def dispatched(broker: Redis) -> list[str]:
     """The tasks that wait in the queue `housekeeping`."""
-    return waiting(broker, "housekeeping")
-
-
-def waiting(broker: Redis, queue: str) -> list[str]:
-    """The tasks that wait in a queue."""
-    messages: Any = broker.lrange(queue, 0, -1)
-    return [json.loads(message)["headers"]["task"] for message in messages]
+    waiting: Any = broker.lrange("housekeeping", 0, -1)
+    return [json.loads(message)["headers"]["task"] for message in waiting]
 
 
 def test_what_a_person_asks_for_takes_a_place_too(acme: House, broker: Redis) -> None:
@@ -190,6 +201,4 @@ def test_checks_that_never_end_leave_acmes_check_and_the_sweeper_as_they_are(
     current_app.send_task("tools.dispatch_probes")
     eventually(lambda: Probe.objects.filter(connection=mine, outcome="passed").count() == 2, "the next one")
     assert trickling.count("tools/list") == shares.MOST
-    theirs = Probe.objects.filter(connection__tenant=rival.tenant)
-    eventually(lambda: theirs.filter(outcome="running").count() == shares.MOST, "what is known of them so far")
-    assert theirs.count() == shares.MOST
+    assert Probe.objects.filter(connection__tenant=rival.tenant, outcome="running").count() == shares.MOST

@@ -193,7 +193,8 @@ class OrganizationAdmin(ChannelPages):
                 waiting.update(waits_until=F("waits_until") + pause)
                 told = Matter.objects.open().filter(connection__tenant=tenant, until__isnull=False)
                 told.update(until=F("until") + pause)
-                tenant.calls.filter(state="queued", finished_at=None).update(lease_until=timezone.now())
+                due = tenant.calls.filter(state="queued", finished_at=None, waits_until=None)  # and no login
+                due.update(lease_until=timezone.now())
                 self.audit(request, "resumed", tenant)
         return self.to_its_page(request, tenant, "Resumed: everything goes on.", messages.SUCCESS)
 

@@ -246,7 +246,11 @@ def test_a_suspended_organization_loses_no_time_and_nothing_runs_meanwhile(team:
     life.sweep(before + timedelta(hours=1))
     assert calls()[0].awaits_login
     staff.post(f"{page}/resume/")
-    assert calls()[0].awaits_login
+    resumed = calls()[0]
+    assert resumed.awaits_login
+    assert resumed.lease_until is None, "no worker takes it"
+    run_all()
+    assert calls()[0].waits_until == resumed.waits_until, "it gets no more time than the pause took"
 
 
 def test_it_can_be_cancelled(team: Team) -> None:

@@ -27,10 +27,9 @@ from connections.models.inbox import Handling
 from connections.models.invitations import Invitation
 from connections.models.moves import StateMove
 from connections.models.notices import FOR_PEOPLE, OF_CALLS, Bulletin, Channel, Kind, Matter, Notice, NoticeQuerySet
-from connections.models.people import ACTING, Membership, Role, Tenant, User
+from connections.models.people import ACTING, Membership, Role, StaffVisit, Tenant, User
 from connections.models.saved_filters import SavedFilter
 from connections.models.sessions import BrowserSession
-from connections.models.visits import StaffVisit
 
 __all__ = [
     "ACTING",

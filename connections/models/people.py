@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
@@ -20,9 +20,6 @@ from uuid_utils.compat import uuid7
 
 from connections import egress, moments, names, sealing
 from connections.errors import SealBroken
-
-if TYPE_CHECKING:
-    from connections.models.visits import StaffVisit
 
 
 class Belonging(NamedTuple):
@@ -337,3 +334,20 @@ class Membership(models.Model):
         # The lock makes two admins who remove each other queue; callers are in the admin's transaction.
         Tenant.objects.select_for_update(no_key=True).get(pk=self.tenant_id)
         return not self.tenant.memberships.filter(role=Role.ADMIN, user__is_active=True).exclude(pk=self.pk).exists()
+
+
+class StaffVisit(models.Model):
+    """A superuser acts in an organization, in one browser; the row is there as long as that lasts."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="staff_visits")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="staff_visits")
+    reason = models.CharField(max_length=300)
+    began_at = models.DateTimeField(default=timezone.now)
+    ends_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["ends_at"]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in {self.tenant_id}"

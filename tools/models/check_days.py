@@ -18,10 +18,7 @@ BOUNDS: Final = (
 class CheckDay(models.Model):
     """The checks of one connection on one day of its organization's time zone."""
 
-    # Without a constraint: a version that does not know this table deletes connections. What is old is deleted anyway.
-    connection = models.ForeignKey(
-        Connection, on_delete=models.CASCADE, db_constraint=False, db_index=False, related_name="check_days"
-    )
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, db_index=False, related_name="check_days")
     day = models.DateField(db_index=True)
     checks = models.PositiveIntegerField(default=0, db_default=0)
     failed = models.PositiveIntegerField(default=0, db_default=0)
@@ -45,7 +42,7 @@ class CheckDay(models.Model):
             counts = [*self.durations, *[0] * (len(BOUNDS) + 1 - len(self.durations))]
             counts[bisect_right(BOUNDS, took)] += 1
             self.durations = counts
-        self.save(update_fields=["checks", "failed", "durations"])
+        self.save()
 
     @property
     def middle(self) -> int | None:

@@ -95,6 +95,7 @@ class Wire(asyncio.Protocol):
             self.transport.pause_reading()
         if self.status or self._fault is not None:
             _wake(self._reader)
+            _wake(self._writer)
 
     def eof_received(self) -> None:
         """Note that the peer sends no more; the transport then closes itself."""
@@ -215,7 +216,8 @@ class Wire(asyncio.Protocol):
             await self.more(read)
 
     async def _written(self, seconds: float | None) -> None:
-        if not self._full or self.ended:
+        """Wait until the peer has taken most of the body, or has answered before; raises Unreachable."""
+        if not self._full or self.ended or self.status:
             return
         self._writer = self._loop.create_future()
         try:
@@ -261,6 +263,8 @@ class Wire(asyncio.Protocol):
         """End the exchange; return whether another one may follow, else disconnect."""
         self._asked = False
         reusable = self.complete and self._stays_open and not (self._beyond or self._chunks or self.ended)
+        # An early answer: what is left of this request would stand before the next one.
+        reusable = reusable and not self.transport.get_write_buffer_size()
         if not reusable:
             self.close()
         return reusable

@@ -20,7 +20,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
-        self.transport: asyncio.Transport
+        self.transport: Any  # uvloop's own class is no asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport

@@ -18,6 +18,7 @@ from connections.egress.wire import LARGEST_HEAD, MOST_FIELDS, Wire
 from tests.connections.listeners import OK, Peer, listening, read, send
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
+PATIENCE = 30.0  # seconds
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -30,6 +31,7 @@ class Line(asyncio.Transport):
     """A transport that leads nowhere, and only notes whether it was cut."""
 
     cut = False
+    left = 0  # bytes in its buffer
 
     def write(self, data: Any) -> None: ...
 
@@ -38,6 +40,9 @@ class Line(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.cut
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
 
 
 def fields(headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -200,6 +205,34 @@ async def test_an_answer_that_nobody_has_read_to_its_end_ends_its_connection() -
             with pytest.raises(StopAsyncIteration):
                 await anext(answer)
             assert listener.accepted == accepted
+
+
+async def test_an_answer_that_comes_before_the_request_was_taken_is_heard_and_ends_the_connection() -> None:
+    """Else the rest of this request would stand before the next one, perhaps another organization's."""
+
+    def early(peer: Peer) -> None:
+        peer.transport.pause_reading()
+        peer.transport.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nbulk")
+
+    async with listening(early) as listener, egress.GuardedPool() as pool:
+        url = URL(f"http://127.0.0.1:{listener.port}/")
+        request = egress.Request(b"POST", url, [(b"Host", b"x")], b"x" * 30_000_000)
+        answer = await asyncio.wait_for(pool.handle_async_request(request), PATIENCE)
+        assert (answer.status, await read(answer)) == (413, b"bulk")
+        assert pool.connections == []
+
+
+async def test_a_connection_with_a_part_of_its_request_unwritten_takes_no_other() -> None:
+    wire, line = Wire(), Line()
+    wire.connection_made(line)
+    for left, again in ((0, True), (1, False)):
+        line.left = left
+        asked = asyncio.ensure_future(wire.ask(b"POST / HTTP/1.1\r\n\r\n", b"x", write=None, read=None))
+        await asyncio.sleep(0)
+        wire.data_received(OK)
+        await asked
+        assert wire.take() == b"ok"
+        assert wire.finish() is again
 
 
 async def test_a_request_that_is_given_up_ends_its_connection() -> None:

@@ -77,7 +77,8 @@ class OrganizationAdmin(ChannelPages):
         if not person(request).is_superuser:
             return ["webhook", *_QUOTAS]
         is_admin = obj is None or self.is_admin(request, obj)
-        return ["webhook"] if is_admin else [name for name in self.form.Meta.fields if name not in _QUOTAS]
+        # Declared fields, too: what a page does not show would be taken for left blank.
+        return ["webhook"] if is_admin else [name for name in self.form.base_fields if name not in _QUOTAS]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Tell organizations of one name apart for those who see all of them."""
@@ -107,8 +108,9 @@ class OrganizationAdmin(ChannelPages):
             # Tokens belong to the app `tools`, which may not be imported here; they are reached by name.
             shortened = apps.get_model("tools", "AccessToken").objects.cap_lifetimes(obj)
             self.audit(request, "tokens_shortened", obj, count=shortened)
-        if "audit_to_webhook" in form.fields and form.cleaned_data["audit_to_webhook"] != audit_feed.is_on(obj):
-            (audit_feed.start if form.cleaned_data["audit_to_webhook"] else audit_feed.stop)(obj)
+        wanted = form.cleaned_data.get("audit_to_webhook")  # None where the page does not show it
+        if wanted is not None and wanted != audit_feed.is_on(obj):
+            (audit_feed.start if wanted else audit_feed.stop)(obj)
         moved = "webhook_url" in form.cleaned_data and (
             egress.origin(obj.webhook_url) != egress.origin(form.initial.get("webhook_url") or "")
         )

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from django.apps import apps
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
@@ -63,6 +64,11 @@ def _end(visit: StaffVisit, why: str) -> None:
     with transaction.atomic():
         gone, _ = StaffVisit.objects.filter(pk=visit.pk).delete()
         if gone:  # else somebody was quicker
+            # Tokens belong to the app `tools`, which may not be imported here; they are reached by name.
+            issued = apps.get_model("tools", "AccessToken").objects.filter(
+                created_by=visit.user, assignment__tenant=visit.tenant, created_at__gte=visit.began_at, revoked_at=None
+            )
+            issued.update(revoked_at=timezone.now())
             audit.record(
                 visit.user, "tenant.staff_stopped_acting", visit.tenant, tenant=visit.tenant, why=why, by_staff=True
             )

@@ -75,7 +75,7 @@ def store(
 def _replace(sign_in: SignIn, made_for: str, now: datetime) -> bool:
     """Save the sign-in; False if the connection, or the person's role, has changed while the provider was asked."""
     connection = Connection.objects.select_for_update(no_key=True).filter(pk=sign_in.connection_id).first()
-    person = User.objects.get(pk=sign_in.person_id) if sign_in.person_id else None
+    person = sign_in.person.read_again() if sign_in.person else None
     if connection is None or basis(connection) != made_for:
         return False
     if person is not None and not responses.may_sign_in(person, connection):

@@ -168,7 +168,7 @@ def callback(request: HttpRequest) -> HttpResponse:
             ),
         )
     answer = AuthorizationResponse(
-        user=request.user,
+        user=person(request),
         session_key=_session_key(request),
         state=request.GET.get("state", ""),
         code=request.GET.get("code", ""),

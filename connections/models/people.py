@@ -66,13 +66,25 @@ class User(AbstractUser):
         self._staff_visit = visit
         vars(self).pop("roles", None)
 
+    def read_again(self) -> User:
+        """Return the person as they are stored now, with the visit of this browser if it still lasts."""
+        again = User.objects.get(pk=self.pk)
+        if self.staff_visit is not None and again.is_superuser:
+            lasts = StaffVisit.objects.filter(pk=self.staff_visit.pk, ends_at__gt=timezone.now())
+            again.staff_visit = lasts.select_related("tenant").first()
+        return again
+
     @cached_property
     def roles(self) -> dict[UUID, str]:
         """The user's role in each tenant in which they act; read once: a user lives for one request.
 
-        While staff act in an organization, they are its admin, and nothing else anywhere.
+        While staff act in an organization, they are its admin, and nothing else anywhere; of a suspended one its
+        auditor, as its own admins are.
         """
-        return {self.staff_visit.tenant_id: Role.ADMIN.value} if self.staff_visit else self.own_roles
+        if self.staff_visit is None:
+            return self.own_roles
+        role = Role.ADMIN if self.staff_visit.tenant.suspended_at is None else Role.AUDITOR
+        return {self.staff_visit.tenant_id: role.value}
 
     @property
     def own_roles(self) -> dict[UUID, str]:

@@ -279,6 +279,14 @@ class UserAdmin(SuperuserAdmin, StockUserAdmin):  # type: ignore[type-arg]
             *super().get_urls(),
         ]
 
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
+        """Record the change for the platform, and for each organization whose person it is."""
+        super().log_change(request, obj, message)
+        entries = message if isinstance(message, list) else []
+        fields = [field for entry in entries for field in entry.get("changed", {}).get("fields", [])]
+        if fields and obj.memberships.exists():
+            record(person(request), "user.changed", obj, request, fields=fields)
+
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from connections import tasks
 from connections.models import AuditEvent, StaffVisit, User
+from connections.notices import audit_feed
 from tests.conftest import ActIn, House
 
 pytestmark = pytest.mark.django_db
@@ -159,6 +160,7 @@ def test_quotas_and_suspension_need_no_visit_and_nothing_else_of_the_form_is_tak
     acme: House, superuser: User, signed_in: SignedIn
 ) -> None:
     client = signed_in(superuser)
+    audit_feed.start(acme.tenant)
     sent = {
         "name": "Renamed", "webhook_url": "https://localhost/other", "members_own": "on", "retention_days": "3",
         "max_concurrency": "7", "max_connections": "8", "max_assignments": "9", "max_tokens": "10",
@@ -168,6 +170,36 @@ def test_quotas_and_suspension_need_no_visit_and_nothing_else_of_the_form_is_tak
     acme.tenant.refresh_from_db()
     assert (acme.tenant.name, acme.tenant.webhook_url, acme.tenant.retention_days) == ("acme", "", 30)
     assert (acme.tenant.max_concurrency, acme.tenant.max_connections, acme.tenant.max_stored) == (7, 8, 13)
+    assert audit_feed.is_on(acme.tenant), "what a page does not show is not taken away by saving it"
+
+
+def test_what_staff_add_is_owned_by_nobody_who_does_not_belong_there(acme: House, act_in: ActIn) -> None:
+    client = act_in(acme.tenant)
+    sent = {"tenant": acme.tenant.pk, "name": "Made by staff", "scope": "all", "enabled": "on"}
+    assert client.post("/admin/tools/assignment/add/", sent).status_code == 302
+    assert acme.tenant.assignments.get(name="Made by staff").owner is None
+
+
+def test_tokens_that_staff_issue_end_with_their_visit(acme: House, act_in: ActIn) -> None:
+    assignment, client = acme.assignment(), act_in(acme.tenant)
+    page = f"/admin/tools/assignment/{assignment.pk}"
+    once = re.search(r'name="once" value="([^"]+)"', client.get(f"{page}/change/").content.decode())
+    assert once
+    answer = client.post(f"{page}/tokens/", {"once": unescape(once[1]), "label": "Looking into it"})
+    assert answer.status_code in {200, 302}, answer.content
+    token, visit = assignment.access_tokens.get(), StaffVisit.objects.get()
+    assert token.expires_at == visit.ends_at
+    client.post(f"{page_of(acme)}leave/")
+    token.refresh_from_db()
+    assert token.revoked_at is not None, "and with its end before that"
+
+
+def test_nobody_changes_what_is_suspended(acme: House, superuser: User, act_in: ActIn, signed_in: SignedIn) -> None:
+    acme.connection("Orders")
+    client = act_in(acme.tenant)
+    acme.tenant.suspend("Unpaid")
+    assert not switches(client, acme)
+    assert not switches(signed_in(acme.admin), acme)
 
 
 def test_who_is_a_member_needs_no_visit_there(acme: House, superuser: User, signed_in: SignedIn) -> None:
@@ -182,3 +214,15 @@ def test_nobody_else_acts_as_staff(acme: House, rival: House, reviewer: User, si
         answer = signed_in(user).post(f"{page_of(acme)}act/", {"reason": "Why not"})
         assert answer.status_code == status, user
     assert not StaffVisit.objects.exists()
+
+
+def test_what_staff_change_of_a_person_stands_in_the_trail_of_their_organizations(
+    acme: House, superuser: User, signed_in: SignedIn
+) -> None:
+    """Else who can sign in as an organization's admin could be changed without its knowing."""
+    page = f"/admin/connections/user/{acme.member.pk}/change/"
+    sent = {"username": acme.member.username, "email": "other@acme.example", "is_active": "on"}
+    assert signed_in(superuser).post(page, sent).status_code == 302
+    told = AuditEvent.objects.get(tenant=acme.tenant, action="user.changed")
+    assert (told.actor, told.data["by_staff"]) == (superuser.username, True)
+    assert "other@acme.example" not in str(told.data)

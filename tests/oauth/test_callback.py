@@ -238,6 +238,18 @@ def test_the_buttons_are_for_who_may(
     assert not SignIn.objects.exists()
 
 
+def test_staff_who_act_complete_what_they_began_as_long_as_they_act(
+    scene: StartScene, act_in: ActIn, rival: House
+) -> None:
+    scene = scene()
+    scene.client = act_in(scene.house.tenant)
+    assert scene.sign_in().status_code == 302
+    assert scene.sign_in_row.ended_at is None
+    back = approve(scene.depart())
+    scene.client.post(f"/admin/connections/tenant/{scene.house.tenant.pk}/leave/")
+    assert scene.come_back(back).status_code != 302
+
+
 def test_the_rival_sees_of_a_connection_what_they_see_of_none(
     scene: StartScene, signed_in: SignedIn, rival: House
 ) -> None:

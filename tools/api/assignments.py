@@ -140,8 +140,10 @@ class Assignments(KnownQuery, ReadOnlyModelViewSet[Assignment]):
 
     def _held(self, request: Request) -> Assignment:
         """Return the assignment with its row locked, for who may change it; raises PreconditionFailed, too."""
-        assignment = changeable(request, self.get_object())
-        held = get_object_or_404(Assignment.objects.select_for_update(no_key=True), pk=assignment.pk)
+        changeable(request, found := self.get_object())
+        rows = Assignment.objects.select_for_update(no_key=True, of=("self",)).select_related("tenant", "owner")
+        # Asked once more: whoever had the row meanwhile may have given it to somebody else.
+        held = changeable(request, get_object_or_404(rows, pk=found.pk))
         conditional.check(request, held)
         return held
 

@@ -229,14 +229,15 @@ class AssignmentForm(TenantForm):
     def store(self) -> Assignment:
         """Save a valid form, in its transaction, with all that follows; return the assignment.
 
-        Whoever adds one owns it, unless an admin has chosen somebody. The owner is notified of what another person
+        Whoever adds one owns it, unless an admin has chosen somebody, or the staff of the platform adds it. The owner
+        is notified of what another person
         changed in their name, and who can use which personal connection is counted again.
         """
         assignment: Assignment = self.instance
         is_change, told = self.is_change, [name for name in self.changed_data if name != "owner"]
         concerns_owner = is_change and bool(told) and self.reaches_a_person
         if not is_change:
-            assignment.owner = self.user
+            assignment.owner = None if self.user.is_staff_in(assignment.tenant_id) else self.user
         self.save()
         if not is_change:
             audit.record(self.user, "assignment.created", assignment, tenant=assignment.tenant)

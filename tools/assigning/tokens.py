@@ -50,12 +50,15 @@ def issue(
     """Issue a token of an assignment; return the row and the token, shown only now.
 
     Where the assignment acts through its owner's personal sign-ins, the owner issues, or has consented, and is
-    notified. Raises ActingRefused, and what `AccessToken.issue` raises.
+    notified. One that staff of the platform issue ends with their visit. Raises ActingRefused, and what
+    `AccessToken.issue` raises.
     """
     refusal = acting.refusal_for(by, assignment) if acting.reaches(assignment) else ""
     if refusal:
         audit.record(by, "assignment.token_refused", assignment, tenant=assignment.tenant, outcome=IN_THE_OWNERS_NAME)
         raise ActingRefused(refusal)
+    if by.staff_visit is not None:
+        expires_at = min(expires_at or by.staff_visit.ends_at, by.staff_visit.ends_at)
     with transaction.atomic():
         row, token = AccessToken.issue(assignment=assignment, label=label, expires_at=expires_at, by=by, pk=pk)
         audit.record(by, "assignment.token_issued", assignment, tenant=assignment.tenant, prefix=row.prefix)

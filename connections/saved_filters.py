@@ -68,7 +68,8 @@ def taken(page: ClosedAdmin, request: HttpRequest, query: str) -> str:
     for name, values in sent.lists():
         if _takes(page, request, name, values):
             kept.setlist(name, values)
-    return kept.urlencode()
+    told = kept.urlencode()
+    return told if len(told) <= LONGEST else ""  # which is longer than what was sent, where that was not escaped
 
 
 def _takes(page: ClosedAdmin, request: HttpRequest, name: str, values: list[Any]) -> bool:
@@ -111,7 +112,7 @@ def save(site: AdminSite, request: HttpRequest) -> HttpResponseRedirect:
         messages.error(request, f"Nothing was saved. Give the filters a name. {refusal.messages[0]}")
         return back
     if not query:
-        messages.error(request, "Nothing was saved. Choose filters, or search, and save that.")
+        messages.error(request, "Nothing was saved. Choose filters, or search for less, and save that.")
         return back
     user = person(request)
     rows = _mine(page, user)

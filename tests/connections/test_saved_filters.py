@@ -140,6 +140,13 @@ def test_the_link_leads_nowhere_else(acme: House, signed_in: SignedIn) -> None:
         assert set(parse_qs(urlsplit(answer["Location"]).query)) <= {"status"}
 
 
+def test_one_that_grows_beyond_its_column_by_its_escapes_is_refused(acme: House, signed_in: SignedIn) -> None:
+    for letters, saved in (("é" * 100, True), ("é" * 900, False)):
+        sent = {"page": "connections.connection", "query": f"q={letters}", "name": f"{len(letters)}"}
+        assert signed_in(acme.admin).post("/admin/saved-filters/", sent).status_code == 302
+        assert SavedFilter.objects.filter(name=sent["name"]).exists() == saved
+
+
 def test_names_are_shown_as_they_are(acme: House, signed_in: SignedIn) -> None:
     client = signed_in(acme.admin)
     save(client, name="<b>Mine</b> & yours")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from contextvars import Context
+from operator import itemgetter
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -15,10 +17,20 @@ Value = TypeVar("Value")
 class Gatherer(Generic[Key, Value]):
     """Answers each key by a question that begins after it was asked for; equal keys share an answer."""
 
-    def __init__(self, ask: Callable[[Collection[Key]], Awaitable[Mapping[Key, Value]]], *, most: int = 256) -> None:
-        """Take what answers many keys, and how many at most; keys without an answer get None."""
+    def __init__(
+        self,
+        ask: Callable[[Collection[Key]], Awaitable[Mapping[Key, Value]]],
+        *,
+        most: int = 256,
+        whose: Callable[[Key], Hashable] | None = None,
+    ) -> None:
+        """Take what answers many keys, and how many at most; keys without an answer get None.
+
+        `whose` says whose a key is: then the first key of each is asked about before anybody's second.
+        """
         self._ask = ask
         self._most = most
+        self._whose = whose
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting[Key, Value]] = WeakKeyDictionary()
 
     async def get(self, key: Key) -> Value | None:
@@ -36,7 +48,7 @@ class Gatherer(Generic[Key, Value]):
     async def _work(self, waiting: _Waiting[Key, Value]) -> None:
         try:
             while waiting.futures:
-                keys = list(waiting.futures)[: self._most]
+                keys = self._in_turn(waiting.futures)[: self._most]
                 futures = {key: waiting.futures.pop(key) for key in keys}
                 try:
                     found = await self._ask(keys)
@@ -46,6 +58,16 @@ class Gatherer(Generic[Key, Value]):
                     _resolve(futures, found, None)
         finally:
             waiting.asking = None
+
+    def _in_turn(self, keys: Iterable[Key]) -> list[Key]:
+        if self._whose is None:
+            return list(keys)
+        asked: Counter[Hashable] = Counter()
+        turns: list[tuple[int, Key]] = []
+        for key in keys:
+            asked[whose := self._whose(key)] += 1
+            turns.append((asked[whose], key))
+        return [key for _, key in sorted(turns, key=itemgetter(0))]
 
 
 class _Waiting(Generic[Key, Value]):

@@ -57,16 +57,14 @@ class CallEvents(PresumingView):
         assert self.principal.assignment_id is not None  # noqa: S101 - the view admits only assignments
         mine = self.principal.tenant_id, self.principal.assignment_id, self.principal.token_id
         asked = Asked(UUID(str(id)), *mine, known)  # Django has made one of it, the short way has not
-        first = await looking.look(asked)
-        if first is None:
-            raise CallNotFound
-        if not first.accepted:
-            raise CallerGone
-        if first.made_with != self.principal.token_id:
-            await in_thread(own_call, self.principal, id, of=self.principal.tenant_id)
         slot = await limits.acquire_follower(
             limits.FollowerSlot("streams", asked.assignment_id, asked.tenant_id), lease=_LEASE
         )
+        try:
+            first = await self._first(asked)
+        except BaseException:
+            limits.release_follower(slot)
+            raise
         events = _stream(asked, first, slot)
         answer: Any = StreamingHttpResponse(events, content_type="text/event-stream")
         answer["Cache-Control"] = "no-store"
@@ -74,6 +72,17 @@ class CallEvents(PresumingView):
         answer["X-Content-Type-Options"] = "nosniff"
         answer["X-Request-ID"] = request_id.get()
         return answer  # type: ignore[no-any-return]
+
+    async def _first(self, asked: Asked) -> Look:
+        """Return the first look at a call; raises CallNotFound, CallerGone and ActingRefused."""
+        first = await looking.look(asked)
+        if first is None:
+            raise CallNotFound
+        if not first.accepted:
+            raise CallerGone
+        if first.made_with != self.principal.token_id:
+            await in_thread(own_call, self.principal, str(asked.call_id), of=self.principal.tenant_id)
+        return first
 
 
 async def _stream(asked: Asked, look: Look | None, slot: limits.FollowerSlot) -> AsyncIterator[bytes]:

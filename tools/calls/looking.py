@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -22,7 +22,8 @@ from tools.models import Call
 from tools.models.call_states import FINAL_STATES
 from tools.models.calls import seal_context
 
-_AT_ONCE: Final = 500  # events of one call
+_AT_ONCE: Final = 100  # events of one call
+_MOST_SEALED: Final = 64 * 1024  # characters of their progress, and one more event: a server may say 32 KB with each
 _LOOKS_AT_ONCE: Final = 64
 _LOOK: Final = f"""
     SELECT q.number, call.token_id, call.finished_at IS NOT NULL AND call.last_seq <= q.after, EXISTS (
@@ -36,8 +37,12 @@ _LOOK: Final = f"""
     JOIN tools_call AS call
         ON call.id = q.id AND call.tenant_id = q.tenant_id AND call.assignment_id = q.assignment_id
     LEFT JOIN LATERAL (
-        SELECT seq, state, code, sealed_progress, at FROM tools_callevent
-        WHERE call_id = q.id AND seq > q.after ORDER BY seq LIMIT {_AT_ONCE}
+        SELECT * FROM (
+            SELECT *, sum(length(sealed_progress)) OVER (ORDER BY seq) - length(sealed_progress) AS before FROM (
+                SELECT seq, state, code, sealed_progress, at FROM tools_callevent
+                WHERE call_id = q.id AND seq > q.after ORDER BY seq LIMIT {_AT_ONCE}
+            ) AS next
+        ) AS counted WHERE before < {_MOST_SEALED}
     ) AS event ON true
     ORDER BY q.number, event.seq
 """  # noqa: S608 - a number of ours
@@ -87,7 +92,8 @@ class Look:
     @property
     def is_full(self) -> bool:
         """Whether there may be more events at this moment."""
-        return len(self.events) == _AT_ONCE
+        sealed = sum(len(event.sealed_progress) for event in self.events)
+        return len(self.events) == _AT_ONCE or sealed >= _MOST_SEALED
 
 
 async def look(asked: Asked) -> Look | None:
@@ -128,4 +134,4 @@ def _look_one_by_one(asked: Collection[Asked]) -> dict[Asked, Look]:
 
 
 _reader: Final = Reader()
-_looks: Final[Gatherer[Asked, Look]] = Gatherer(_look, most=_LOOKS_AT_ONCE)
+_looks: Final[Gatherer[Asked, Look]] = Gatherer(_look, most=_LOOKS_AT_ONCE, whose=attrgetter("tenant_id"))

@@ -70,7 +70,7 @@ async def listen(callback: Callable[[UUID, CallState | None], None]) -> None:
     """
 
     def received(data: bytes) -> None:
-        for line in data.decode().split("\n"):
+        for line in data.decode(errors="replace").split("\n"):
             call_id, _, state = line.partition(" ")
             with suppress(ValueError):  # a message of another program
                 callback(UUID(call_id), CallState(state) if state else None)

@@ -36,6 +36,7 @@ from tools.errors import (
 from tools.mcp_client import Answers
 from tools.models import Call
 from tools.models.call_states import CallState
+from tools.models.calls import CallQuerySet
 
 _TRIES = 100  # per second, of all the queued calls together that wait for a slot at one connection
 _MOST_COUNTED = 30_000
@@ -90,13 +91,13 @@ async def _run_afresh(call_id: UUID) -> Report | None:
         return None
     except OwnerNotConnected as missing:
         if not await in_thread(_await_login, call):
-            await in_thread(_cannot_be_made, call_id, missing)
+            await in_thread(_cannot_be_made, call, missing)
         return None
     except (LimitReached, SealKeyUnknown) as cause:
         await in_thread(_put_off, call, cause)
         return None
     except DuvoError as error:
-        await in_thread(_cannot_be_made, call_id, error)
+        await in_thread(_cannot_be_made, call, error)
         return None
     return await _claim_and_perform(run, slot, partial(in_thread, _claim, run))
 
@@ -140,14 +141,17 @@ async def _claim_unchanged(call: Call, offer: Offer, run: Run) -> bool:
 
 def _await_login(call: Call) -> int:
     """Let a queued call wait until the owner has connected, if its caller wants that and nothing of it was sent."""
-    unsent = Call.objects.filter(pk=call.pk, state=CallState.QUEUED, attempts=call.attempts, sent_at=None)
-    return unsent.await_login(timezone.now() + timedelta(hours=call.tenant.decision_hours))
+    return _still(call).filter(sent_at=None).await_login(timezone.now() + timedelta(hours=call.tenant.decision_hours))
 
 
-def _cannot_be_made(call_id: UUID, error: DuvoError) -> None:
+def _still(call: Call) -> CallQuerySet:
+    """Return the row if it is as this worker has found it: queued for the same attempt, and for no login."""
+    return Call.objects.filter(pk=call.pk, state=CallState.QUEUED, attempts=call.attempts, waits_until=None)
+
+
+def _cannot_be_made(call: Call, error: DuvoError) -> None:
     """End a queued call that can no longer be made: as `outcome_unknown` if an earlier attempt may have been sent."""
-    now, row = timezone.now(), Call.objects.filter(pk=call_id)
-    queued = row.filter(state=CallState.QUEUED)
+    now, queued, row = timezone.now(), _still(call), Call.objects.filter(pk=call.pk, attempts=call.attempts)
     if queued.exclude(sent_at=None).claim(now, now + opening.lease()):
         unknown = f"An earlier attempt may have run, and no other can be made: {error.sentence}"
         row.end(CallState.OUTCOME_UNKNOWN, OutcomeUnknown.code, unknown, now)
@@ -161,8 +165,7 @@ def _put_off(call: Call, cause: LimitReached | SealKeyUnknown) -> None:
     queued_for = Call.objects.filter(state=CallState.QUEUED, finished_at=None, waits_until=None, **same)
     waiting = queued_for[:_MOST_COUNTED].count()
     seconds = max(cause.retry_after or 1.0, waiting / _TRIES) * random.uniform(1, 1.5)  # noqa: S311 - spreads load, no secret
-    queued = Call.objects.filter(pk=call.pk, state=CallState.QUEUED)
-    queued.update(lease_until=timezone.now() + timedelta(seconds=seconds))
+    _still(call).update(lease_until=timezone.now() + timedelta(seconds=seconds))
 
 
 def _prepared(call: Call) -> Run:

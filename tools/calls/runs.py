@@ -157,7 +157,10 @@ async def _is_left_to_others(run: Run, error: DuvoError) -> bool:
     # Raised before anything is sent: a token that the server itself refuses is an error of the server's.
     if isinstance(error, NeedsSignIn) and run.offer.is_personal and not run.sent_before:
         until = timezone.now() + timedelta(hours=run.offer.decision_hours)
-        return bool(await in_thread(run.rows().await_login, until))
+        waits = bool(await in_thread(run.rows().await_login, until))
+        if not waits:
+            await in_thread(_end_if_unwanted, run)
+        return waits
     return False
 
 

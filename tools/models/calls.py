@@ -109,9 +109,12 @@ class CallQuerySet(models.QuerySet["Call"]):
     def await_login(self, until: datetime) -> int:
         """Leave these calls, of which nothing was sent, in the queue until the owner has connected; until then at most.
 
-        A running one goes back: its sign-in turned out to have ended before it was used.
+        A running one goes back: its sign-in turned out to have ended before it was used. One that somebody wants
+        cancelled does not.
         """
-        open_ = self.filter(state__in=[CallState.QUEUED, CallState.RUNNING], waits_for_login=True)
+        open_ = self.filter(
+            state__in=[CallState.QUEUED, CallState.RUNNING], waits_for_login=True, cancel_requested_at=None
+        )
         return open_.update(
             state=CallState.QUEUED, waits_until=until, lease_until=None, started_at=None, sent_at=None, account=""
         )

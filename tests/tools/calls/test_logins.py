@@ -261,6 +261,19 @@ def test_it_can_be_cancelled(team: Team) -> None:
     assert team.sent() == []
 
 
+def test_one_that_is_cancelled_as_its_sign_in_turns_out_to_have_ended_waits_for_nobody(team: Team) -> None:
+    ask(team)
+    Call.objects.go_on_after_login()
+    row = Call.objects.filter(pk=calls()[0].pk)
+    row.claim(timezone.now(), timezone.now() + timedelta(seconds=30))
+    life.cancel(row.get())
+    assert row.get().cancel_requested_at is not None
+    assert row.await_login(timezone.now() + timedelta(hours=1)) == 0
+    team.connect(team.bob, BOB)
+    run_all()
+    assert team.sent() == []
+
+
 def test_the_same_key_is_the_same_waiting_call(team: Team) -> None:
     headers = {"Prefer": "wait=0, wait-for-login", "Idempotency-Key": str(uuid4())}
     first, again = ask(team, **headers), ask(team, **headers)

@@ -97,11 +97,23 @@ class _Writer:
             self._idle.cancel()
         try:
             while self._gathered:
-                batch, self._gathered = self._gathered[:_MOST_AT_ONCE], self._gathered[_MOST_AT_ONCE:]
-                await self._write(batch)
+                await self._write(self._next_batch())
         finally:
             self._working = None
             self._idle = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._rest)
+
+    def _next_batch(self) -> list[tuple[Entry, asyncio.Future[bool]]]:
+        """Take the next rows, one of each call: which were written is told by the calls' ids."""
+        batch: dict[UUID, tuple[Entry, asyncio.Future[bool]]] = {}
+        later = []
+        for one in self._gathered:
+            call_id = one[0].row.id
+            if call_id in batch or len(batch) == _MOST_AT_ONCE:
+                later.append(one)
+            else:
+                batch[call_id] = one
+        self._gathered = later
+        return list(batch.values())
 
     def _rest(self) -> None:
         """Hold no database connection while nothing is written."""

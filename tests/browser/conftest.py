@@ -59,12 +59,12 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def worker(queue: None, transactional_db: None, tmp_path: Path) -> Iterator[None]:
-    """A worker of the queue `probes` on this test's database."""
+    """A worker on this test's database; of `housekeeping`, too, for a check that waits until another one has ended."""
     name = settings.DATABASES["default"]["NAME"]
     url = os.environ["DATABASE_URL"].rpartition("/")[0] + f"/{name}"
     if url.startswith("sqlite"):
         pytest.skip("On SQLite the test's database lives in this process only.")
-    command = [sys.executable, "-m", "celery", "--quiet", "--app", "duvo", "worker", "--queues", "probes"]
+    command = [sys.executable, "-m", "celery", "--quiet", "--app", "duvo", "worker", "--queues", "probes,housekeeping"]
     command += ["--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     environment = {"DATABASE_URL": url, "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8"}
     with (tmp_path / "worker.log").open("w") as log, running(command, environment, log):
@@ -130,7 +130,8 @@ class Visitor:
             self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
     def violations(self) -> list[str]:
-        """What axe finds on this page, one line each."""
+        """What axe finds on this page when it is there as a whole, one line each."""
+        self.page.wait_for_load_state()
         # What is in order need not be described node by node: a third of the time on a long page.
         options = {"preload": False, "resultTypes": ["violations"]}
         found = Axe().run(self.page, options=options).response["violations"]

@@ -77,6 +77,7 @@ def test_the_inbox_is_compact_accessible_and_decides_by_keys(
     expect(page.get_by_text("Approved: the call is on its way.")).to_be_visible()
     expect(page.locator(".thing")).to_have_count(4)
     page.get_by_role("link", name="Give Billing").click()
+    expect(page.get_by_label("Who has it")).to_be_visible()
     clean(ann)
     ann.shoot("giving", tmp_path)
     page.get_by_label("Who has it").select_option("admin@acme.example")

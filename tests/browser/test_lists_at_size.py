@@ -38,7 +38,7 @@ def test_the_first_row_is_above_the_fold(
     root.page.get_by_label("By organization").select_option(str(some.pk))
     root.page.get_by_role("button", name="Show").first.click()
     expect(root.page.locator("#result_list tbody tr").first).to_contain_text("Server ")
-    assert "status=attention" in root.page.url
+    root.page.wait_for_url(lambda url: "status=attention" in url and str(some.pk) in url)
     root.open("/admin/tools/tool/")
     root.page.get_by_label("By connection").fill("Server 0007")
     root.page.get_by_label("By connection").press("Enter")

@@ -96,7 +96,7 @@ def test_a_filter_is_saved_and_found_again_without_a_script(
     ann.page.get_by_text("Saved (1)").click()
     ann.shoot("saved", tmp_path)
     ann.page.get_by_role("link", name="Working ones").click()
-    assert ann.page.url.endswith("?status=connected")
+    ann.page.wait_for_url("**/?status=connected")
     ann.page.get_by_text("Saved (1)").click()
     ann.shoot("chosen", tmp_path)
     ann.page.get_by_role("button", name="Remove Working ones").click()

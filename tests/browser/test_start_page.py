@@ -168,6 +168,7 @@ def test_an_admin_sets_a_channel_and_sees_what_was_not_delivered(
     clean(ann)
     ann.shoot("messages", tmp_path)
     ann.page.get_by_role("link", name="Connections that cannot be reached: Wiki").click()
+    expect(ann.page.get_by_role("button", name="Send again")).to_be_visible()
     clean(ann)
     ann.shoot("message", tmp_path)
     ann.page.get_by_role("button", name="Send again").click()

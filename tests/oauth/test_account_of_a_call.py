@@ -67,6 +67,17 @@ def test_it_is_on_the_page_and_in_the_audit_trail(scene_of_ada: Scene, caller: A
     assert AuditEvent.objects.get(action="connection.signed_out").data["account"] == ADA
 
 
+def test_lists_say_it_and_find_it(scene_of_ada: Scene, caller: Api) -> None:
+    """Whoever looks for what was done with a person's account finds it without opening call by call."""
+    call(caller)
+    sign_in_as(scene_of_ada, "2", email=BOB)
+    call(caller)
+    assert [row["account"] for row in caller.get("/v1/calls").json()["results"]] == [BOB, ADA]
+    page = scene_of_ada.client.get("/admin/tools/call/?q=ada@provider").content.decode()
+    assert f'<br><span class="quiet breakable">as {ADA}</span>' in page
+    assert BOB not in page
+
+
 def test_where_nothing_is_known_nothing_is_said(scene: StartScene, caller: Api) -> None:
     made = scene()
     made.sign_in()

@@ -22,6 +22,7 @@ from connections.columns import stamp
 from connections.errors import SealBroken
 from connections.filters import TenantFilter
 from connections.large_lists import LargeList
+from connections.models import Connection
 from connections.tenancy import person
 from tools.admin.decisions import DecisionAdmin, RefusalForm
 from tools.admin.rendering import blocks_of, is_whole, readable
@@ -57,7 +58,7 @@ class CallAdmin(LargeList, DecisionAdmin):
         "tool_name",
         "outcome",
         "assignment",
-        "connection",
+        "connection_and_account",
         stamp("created_at", "when"),
         "duration",
         "error_code",
@@ -66,13 +67,20 @@ class CallAdmin(LargeList, DecisionAdmin):
     list_select_related = ["assignment", "connection"]
     actions = ["cancel"]
     unlisted = (*Call.sealed_fields, "assignment__instructions")
-    search_fields = ["tool_name", "error_code", "request_id"]
+    search_fields = ["tool_name", "error_code", "request_id", "account"]
     search_help_text = "Search the newest 20,000"
 
     @admin.display(description="state", ordering="state")
     def outcome(self, call: Call) -> SafeString:
         """Show the state as a coloured word."""
         return format_html('<span class="status status-{}">{}</span>', *word_of(call))
+
+    @admin.display(description="connection", ordering="connection")
+    def connection_and_account(self, call: Call) -> Connection | SafeString | None:
+        """Show the connection, and below it as whom the call acted at the provider, where that is known."""
+        if not call.account:
+            return call.connection
+        return format_html('{}<br><span class="quiet breakable">as {}</span>', call.connection or "", call.account)
 
     @admin.display(description="duration")
     def duration(self, call: Call) -> str:

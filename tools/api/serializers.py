@@ -212,10 +212,15 @@ class CallSummarySerializer(serializers.ModelSerializer[Call]):
 
     tool = serializers.CharField(source="tool_name")
     state = serializers.ChoiceField(choices=CallState.choices)
+    account = serializers.SerializerMethodField()
 
     class Meta:
         model = Call
-        fields = ["id", "tool", "state", "created_at", "finished_at", "error_code"]
+        fields = ["id", "tool", "state", "created_at", "finished_at", "error_code", "account"]
+
+    def get_account(self, call: Call) -> str | None:
+        """With which account at the provider it was made; null where that is not known, and before it is made."""
+        return call.account or None
 
 
 def call_json(report: Report) -> bytes:

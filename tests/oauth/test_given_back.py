@@ -141,10 +141,16 @@ def test_a_provider_that_refuses_the_revocation_is_on_record(scene: StartScene) 
     assert not SignIn.objects.exists()
 
 
-def test_of_a_suspended_organization_nothing_is_sent(scene: StartScene, act_in: ActIn) -> None:
+def test_of_a_suspended_organization_nothing_is_changed_and_nothing_is_sent(scene: StartScene, act_in: ActIn) -> None:
     scene = confidential(scene, "client_secret_post")
+    page = f"/admin/connections/connection/{scene.connection.pk}/change/"
+    people = [scene.client, act_in(scene.house.tenant)]
+    filled = [shown_by(person.get(page)) for person in people]
     scene.house.tenant.suspend("Unpaid.")
-    saves(scene, act_in(scene.house.tenant), authorization="none")
+    for person, fields in zip(people, filled, strict=True):
+        assert person.post(page, fields | {"authorization": "none"}).status_code == 403
+    scene.connection.refresh_from_db()
+    assert scene.connection.authorization == "oauth"
     assert (scene.auth.at("/revoke"), SignIn.objects.count()) == ([], 1)
 
 

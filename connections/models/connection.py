@@ -314,6 +314,11 @@ class Connection(models.Model):
         """Record how the tools we know compare with the server's listing."""
         self._set_state("tools", state, reason, sentence)
 
+    def says(self, which: str, state: str, reason: str = "", sentence: str = "") -> bool:
+        """Whether the row in hand has this state, for this reason and with this sentence, so that nothing is to do."""
+        now = (getattr(self, f"{which}_state"), getattr(self, f"{which}_reason"), getattr(self, f"{which}_sentence"))
+        return now == (state, reason[:60], sentence[:300])
+
     def _set_state(self, which: str, state: str, reason: str, sentence: str) -> None:
         now = timezone.now()
         changed: dict[str, Any] = {

@@ -1,7 +1,8 @@
 """The tables and the rows of a bench, made in a process with the product's settings, and the calls counted at its end.
 
 `python -m tests.bench.furnish make URL` prints a token, `python -m tests.bench.furnish count` two numbers, and
-`python -m tests.bench.furnish spread TENANTS CONNECTIONS` prints nothing.
+`python -m tests.bench.furnish spread TENANTS CONNECTIONS` prints nothing, nor does
+`python -m tests.bench.furnish unchecked URL TENANTS CONNECTIONS`.
 """
 
 from __future__ import annotations
@@ -76,6 +77,21 @@ def spread(tenants: str, connections: str) -> None:
         cursor.execute("ANALYZE")  # as autovacuum does on a machine that has been running for a while
 
 
+def unchecked(server_url: str, tenants: str, connections: str) -> None:
+    """Make the tables, and many organizations with so many connections that nobody has checked yet."""
+    from django.core.management import call_command
+
+    from connections.models import Connection, Tenant
+
+    call_command("migrate", verbosity=0)
+    houses = Tenant.objects.bulk_create(Tenant(name=f"house {n}", slug=f"house-{n}") for n in range(int(tenants)))
+    Connection.objects.bulk_create(
+        Connection(tenant=house, name=f"c{n}", slug=f"c{n}", server_url=server_url, next_probe_at="2100-01-01T00:00Z")
+        for house in houses
+        for n in range(int(connections))
+    )
+
+
 def token_of(number: int) -> str:
     """Return the token of one of the many organizations, which nobody has to remember."""
     return f"duvo_{number:043d}"
@@ -100,4 +116,4 @@ def count() -> str:
 
 if __name__ == "__main__":
     django.setup()
-    print({"make": make, "spread": spread, "count": count}[sys.argv[1]](*sys.argv[2:]) or "")
+    print({"make": make, "spread": spread, "unchecked": unchecked, "count": count}[sys.argv[1]](*sys.argv[2:]) or "")

@@ -91,17 +91,7 @@ class Product:
 @contextmanager
 def running(database_url: str, redis_url: str, echo_url: str, database: int | None = None) -> Iterator[Product]:
     """Run the product from its first answer on, beside the process of its database if that is one."""
-    environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "duvo.settings",
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "SECRET_KEY": "x" * 50,
-        "SEAL_KEYS": "eA" * 22 + "==",
-        "PUBLIC_URL": f"http://{HOST}",
-        "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "METRICS_TOKEN": "x" * 50,
-        "LOG_LEVEL": "WARNING",
-    }
+    environment = environment_of(database_url, redis_url)
     token, port = furnish(environment, "make", echo_url), stack.free_port()
     web = [
         "uvicorn", "duvo.asgi:application", "--host", HOST, "--port", str(port), "--loop", "uvloop",
@@ -116,6 +106,21 @@ def running(database_url: str, redis_url: str, echo_url: str, database: int | No
         _wait_until_up(port)
         watched = [child.pid for child in children] + ([database] if database else [])
         yield Product(environment, port, token, watched)
+
+
+def environment_of(database_url: str, redis_url: str) -> dict[str, str]:
+    """Return the environment of the product's processes."""
+    return os.environ | {
+        "DJANGO_SETTINGS_MODULE": "duvo.settings",
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "SECRET_KEY": "x" * 50,
+        "SEAL_KEYS": "eA" * 22 + "==",
+        "PUBLIC_URL": f"http://{HOST}",
+        "EGRESS_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "METRICS_TOKEN": "x" * 50,
+        "LOG_LEVEL": "WARNING",
+    }
 
 
 @contextmanager

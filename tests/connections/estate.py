@@ -64,9 +64,10 @@ def settle(house: House, mark: str = MARK) -> Estate:
         definition=definition,
         digest="d" * 64,
     )
-    probe = Probe.objects.create(connection=connection)
+    probe = Probe(connection=connection)
     probe.add_stage("dns", "failed", f"{mark} does not exist.", 3)
     probe.finish(Probe.Outcome.FAILED, "host_not_found")
+    probe.keep()
     assignment = house.assignment(f"{mark} assignment")
     token, _ = AccessToken.issue(assignment=assignment, label=f"{mark} token")
     own_token, _ = AccessToken.issue(membership=house.membership(house.admin), label=f"{mark} own token")

@@ -189,10 +189,12 @@ def test_the_report_is_live_while_a_check_waits_or_runs(acme: House, signed_in: 
     assert "no worker has taken it up" in report()["progress"]
     probe = Probe.objects.create(connection=connection)
     probe.add_stage("dns", "passed", "<b>found</b>", 3)
+    probe.keep()
     assert (report()["live"], report()["progress"]) == (True, "A check is running.")
     assert report()["check"]["stages"][0]["sentence"] == "<b>found</b>"
     assert "<b>found</b>" not in client.get(page_of(connection)).content.decode()
     probe.finish(Probe.Outcome.PASSED)
+    probe.keep()
     Connection.objects.update(next_probe_at="2100-01-01T00:00Z")
     assert (report()["live"], report()["progress"]) == (False, "")
 

@@ -1,7 +1,7 @@
 """A raw MCP echo server of both eras with next to no cost of its own: `python -m tests.servers.echo --port N`.
 
 With `--port 0` it takes a free port; its first line of output is the URL. With `--hang-up` it closes the connection
-after each answer. At the path `/remembers` it keeps sessions (2025-11-25).
+after each answer. With `--tools N` it lists so many. At the path `/remembers` it keeps sessions (2025-11-25).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ ECHO = {
     "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
     "annotations": {"readOnlyHint": True, "idempotentHint": True},
 }
+TOOLS = [ECHO]
 SERVER_INFO = {"io.modelcontextprotocol/serverInfo": {"name": "echo", "version": "1"}}
 
 
@@ -81,7 +82,7 @@ def outcome(method: str, params: dict[str, Any]) -> dict[str, Any]:
         text = (params.get("arguments") or {}).get("text", "")
         return {"result": {"resultType": "complete", "content": [{"type": "text", "text": text}]}}
     if method == "tools/list":
-        return {"result": {"resultType": "complete", "tools": [ECHO], "_meta": SERVER_INFO}}
+        return {"result": {"resultType": "complete", "tools": TOOLS, "_meta": SERVER_INFO}}
     if method == "server/discover":
         facts = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "_meta": SERVER_INFO}
         return {"result": {"resultType": "complete", **facts}}
@@ -102,5 +103,7 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--port", type=int, default=0)
     arguments.add_argument("--hang-up", action="store_true")
+    arguments.add_argument("--tools", type=int, default=1)
     asked = arguments.parse_args()
+    TOOLS += [{**ECHO, "name": f"echo_{number}"} for number in range(1, asked.tools)]
     uvloop.run(serve(asked.port, HangingUp if asked.hang_up else Echo))

@@ -6,6 +6,7 @@ sign-ins (oauth/credential_state.py); here only what its server answered is reco
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ UNAUTHORIZED_ON_CALL = personal.ON_CALL
 SIGN_IN_WANTED_ON_CALL = "sign_in_wanted_on_call"
 ON_CALL = frozenset({UNAUTHORIZED_ON_CALL, SIGN_IN_WANTED_ON_CALL})  # a call was refused, and listings prove nothing
 FORBIDDEN = credential_state.FORBIDDEN
+_STILL_WANTED = 1.0  # seconds for which a check need not ask again whether its connection is in use
 _STORED = {Authorization.API_KEY: "the API key that is stored", Authorization.HEADERS: "the headers that are stored"}
 
 
@@ -49,9 +51,14 @@ class CheckStopped(DuvoError):
 class Access:
     """A connection's server as one check asks it, with the token of the sign-in where there is one."""
 
-    def __init__(self, connection: Connection) -> None:
-        """Open the secrets and have a stale token renewed; raises CredentialMissing, SealBroken and OAuthError."""
-        revoking.prune(connection)
+    def __init__(self, connection: Connection, *, read_at: float, signed_in: bool = True) -> None:
+        """Open the secrets and have a stale token renewed; raises CredentialMissing, SealBroken and OAuthError.
+
+        The connection was read at `read_at` (monotonic seconds), and `signed_in` is False if it had no sign-in then.
+        """
+        if signed_in or any(row.owner_id for row in connection.credentials.all()):
+            revoking.prune(connection)
+        self._wanted_at = read_at
         self.connection = connection
         self.own = personal.for_checks(connection) if connection.own_kind else None
         connection.request_headers(self.own)  # a broken secret, or another server's, fails before anything is sent
@@ -83,12 +90,18 @@ class Access:
 
     def end_session(self) -> None:
         """End the session of a check at a server that keeps some; nobody waits for that."""
-        if self._may_send():
+        if self.connection.era != Era.MODERN and self._may_send():
             egress.submit(mcp_client.close(self._server()))
 
     def _may_send(self) -> bool:
-        rows = Connection.objects.filter(pk=self.connection.pk, enabled=True, tenant__suspended_at=None)
-        return rows.exists()
+        """Whether the connection was in use within the last second."""
+        now = time.monotonic()
+        if now - self._wanted_at > _STILL_WANTED:
+            rows = Connection.objects.filter(pk=self.connection.pk, enabled=True, tenant__suspended_at=None)
+            if not rows.exists():
+                return False
+            self._wanted_at = now
+        return True
 
     @staticmethod
     def told(error: DuvoError) -> str:
@@ -143,11 +156,10 @@ class Access:
                 self._record_sign_in_wanted(sign_in.sentence, on_call=True)
                 return False, connection.credential_sentence
             return False, "The server lists its tools, but it refused the last call."
-        if connection.is_open:
-            connection.set_credential_state(CredentialState.NOT_NEEDED)
-            return True, "The server asks for none."
-        connection.set_credential_state(CredentialState.READY)
-        return True, "The server accepts the credential."
+        state = CredentialState.NOT_NEEDED if connection.is_open else CredentialState.READY
+        if not connection.says("credential", state):
+            connection.set_credential_state(state)
+        return True, "The server asks for none." if connection.is_open else "The server accepts the credential."
 
     def _server(self) -> mcp_client.Server:
         server = with_bearer(server_for(self.connection, own=self.own), self.bearer)

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
-from functools import partial
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from django.utils import timezone
 
-from connections import deleting
 from connections.models import Connection, StateMove
 from connections.states import Headline, headline
 from tools.models import CheckDay, Probe
@@ -72,18 +70,11 @@ class Strip:
 
 
 def note(connection: Connection, report: Probe) -> None:
-    """Add a check that has ended to its day; what the check of a connection that is gone found counts nowhere."""
+    """Add a check that has ended to its day; the caller has locked the connection, so that two checks count both."""
     took = sum(stage["milliseconds"] for stage in report.stages)
-    passed = report.outcome == Probe.Outcome.PASSED
     mine = {"connection": connection, "day": timezone.localdate(report.started_at, connection.tenant.zone)}
-    deleting.carry_out_beside(partial(_add, connection, mine, took if passed else None))
-
-
-def _add(connection: Connection, mine: dict[str, Any], took: int | None) -> None:
-    # Locked: two checks of one connection count both, and one that is being deleted gets no day any more.
-    if Connection.objects.select_for_update(no_key=True).filter(pk=connection.pk).first() is not None:
-        row = CheckDay.objects.filter(**mine).first() or CheckDay(**mine)
-        row.add(took)
+    row = CheckDay.objects.filter(**mine).first() or CheckDay(**mine)
+    row.add(took if report.outcome == Probe.Outcome.PASSED else None)
 
 
 def forget(now: datetime) -> None:

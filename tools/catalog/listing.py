@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
@@ -19,6 +20,49 @@ from tools.models.catalog import FIRST_LISTING
 
 _NAME_LENGTH = 200
 _WRITTEN_AT_ONCE = 500
+_SEEN_FOR = timedelta(hours=1)  # after which it is written down anew that tools are listed, and old ones are forgotten
+
+
+class _Known(NamedTuple):
+    """What is asked about a tool to see whether a listing says something new of it: no definitions, which are large."""
+
+    name: str
+    digest: str
+    broken: str
+    moving: str
+    approved_digest: str
+    gone_at: datetime | None
+    last_seen_at: datetime
+
+
+class _Counts(NamedTuple):
+    """How many tools of a connection its server lists, and how many of these are set aside or wait for review."""
+
+    listed: int
+    broken: int
+    waiting: int
+
+    @property
+    def state(self) -> tuple[ToolsState, str, str]:
+        """Return the tools state, its reason and its sentence."""
+        aside = f"Set aside because they cannot be used: {self.broken} of {self.listed} tools." if self.broken else ""
+        if self.broken and self.broken == self.listed:
+            return ToolsState.SET_ASIDE, "all_set_aside", aside
+        if self.waiting:
+            waiting = "1 tool waits for review." if self.waiting == 1 else f"{self.waiting} tools wait for review."
+            return ToolsState.TO_REVIEW, "tools_to_review", f"{waiting} {aside}".strip()
+        return ToolsState.IN_SYNC, "tools_set_aside" if self.broken else "", aside
+
+    def summary(self, gone: int) -> str:
+        """Return the sentence for the report of a check."""
+        parts = [f"{self.listed} tools listed"]
+        if self.broken:
+            parts.append(f"{self.broken} set aside because they cannot be used")
+        if self.waiting:
+            parts.append(f"{self.waiting} waiting for review")
+        if gone:
+            parts.append(f"{gone} no longer offered")
+        return ", ".join(parts) + "."
 
 
 class SettingsChanged(DuvoError):
@@ -28,17 +72,18 @@ class SettingsChanged(DuvoError):
 
 
 def record_facts(connection: Connection, facts: mcp_client.ServerFacts) -> None:
-    """Record what the server says of itself, and the era it speaks; raises SettingsChanged."""
-    if not connection.record(
-        era=facts.era,
-        protocol_version=facts.protocol_version[:20],
-        server_name=(facts.title or facts.name)[:200],
-        server_version=facts.version[:100],
-    ):
+    """Record what the server says of itself, and the era it speaks, if that is new; raises SettingsChanged."""
+    found = {
+        "era": facts.era,
+        "protocol_version": facts.protocol_version[:20],
+        "server_name": (facts.title or facts.name)[:200],
+        "server_version": facts.version[:100],
+    }
+    new = any(getattr(connection, name) != value for name, value in found.items())
+    if new and not connection.record(**found):
         raise SettingsChanged
 
 
-@transaction.atomic
 def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     """Bring the tools in line with a listing and return a sentence about it.
 
@@ -46,6 +91,36 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
     approved and is out of use until an admin approves; one that disappears is kept as gone, for a while if nobody ever
     decided about it or used it.
     """
+    return _if_unchanged(connection, listing) or _bring_in_line(connection, listing)
+
+
+def _if_unchanged(connection: Connection, listing: mcp_client.Listing) -> str:
+    """Return the sentence about a listing that says nothing new, as most do: one look, and nothing is written.
+
+    Empty if there is something to write. Nothing is locked: what an admin decides at this moment is written by them.
+    """
+    now = timezone.now()
+    known = {row[0]: _Known(*row) for row in connection.tools.order_by().values_list(*_Known._fields)}
+    if connection.first_listed_at is None or any(tool.moving for tool in known.values()):
+        return ""
+    found = drift.compare({name: (tool.digest, tool.broken) for name, tool in known.items()}, _listed(listing))
+    if found.appeared or found.changed:
+        return ""
+    here, gone = [known[each.name] for each in found.same], [known[name] for name in found.gone]
+    if any(tool.gone_at or tool.last_seen_at < now - _SEEN_FOR for tool in here):
+        return ""
+    if any(tool.gone_at is None for tool in gone) or (gone and not here):
+        return ""
+    counts = _Counts(
+        listed=len(here),
+        broken=sum(bool(tool.broken) for tool in here),
+        waiting=sum(not tool.broken and tool.approved_digest != tool.digest for tool in here),
+    )
+    return counts.summary(len(gone)) if connection.says("tools", *counts.state) else ""
+
+
+@transaction.atomic
+def _bring_in_line(connection: Connection, listing: mcp_client.Listing) -> str:
     # One listing at a time, and never the listing of a server that the connection no longer points to.
     if lock(connection) != connection.revision:
         raise SettingsChanged
@@ -88,8 +163,7 @@ def apply(connection: Connection, listing: mcp_client.Listing) -> str:
 
     if trusted:
         connection.record(first_listed_at=now)
-    refresh_state(connection)
-    return _summary(connection, found)
+    return refresh_state(connection).summary(len(found.gone))
 
 
 def _hold_those_of_another_server(connection: Connection) -> None:
@@ -115,36 +189,17 @@ def lock(connection: Connection) -> int | None:
     return row.values_list("revision", flat=True).first()
 
 
-def refresh_state(connection: Connection) -> None:
+def refresh_state(connection: Connection) -> _Counts:
     """Derive the tools state from what waits for review or is set aside; after a listing and after each approval."""
     tools = connection.tools.all()
-    waiting, broken = tools.to_review().count(), tools.broken().count()
-    listed, aside = connection.tools.filter(gone_at=None).count(), ""
-    if broken:
-        aside = f"Set aside because they cannot be used: {broken} of {listed} tools."
-    if broken and broken == listed:
-        connection.set_tools_state(ToolsState.SET_ASIDE, "all_set_aside", aside)
-    elif waiting:
-        sentence = f"{waiting} tool waits for review." if waiting == 1 else f"{waiting} tools wait for review."
-        connection.set_tools_state(ToolsState.TO_REVIEW, "tools_to_review", f"{sentence} {aside}".strip())
-    else:
-        connection.set_tools_state(ToolsState.IN_SYNC, "tools_set_aside" if broken else "", aside)
+    counts = _Counts(
+        listed=tools.filter(gone_at=None).count(), broken=tools.broken().count(), waiting=tools.to_review().count()
+    )
+    connection.set_tools_state(*counts.state)
+    return counts
 
 
 def _listed(listing: mcp_client.Listing) -> list[drift.Listed]:
     whole = [drift.Listed(tool.name, tool.definition) for tool in listing.tools]
     aside = [drift.Listed(tool.name[:_NAME_LENGTH], tool.definition, tool.reason) for tool in listing.set_aside]
     return whole + aside
-
-
-def _summary(connection: Connection, found: drift.Drift) -> str:
-    tools = connection.tools.filter(gone_at=None)
-    broken = connection.tools.all().broken().count()
-    parts = [f"{tools.count()} tools listed"]
-    if broken:
-        parts.append(f"{broken} set aside because they cannot be used")
-    if waiting := tools.to_review().count():
-        parts.append(f"{waiting} waiting for review")
-    if found.gone:
-        parts.append(f"{len(found.gone)} no longer offered")
-    return ", ".join(parts) + "."

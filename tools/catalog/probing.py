@@ -10,19 +10,19 @@ from __future__ import annotations
 import random
 import time
 from datetime import datetime, timedelta
-from functools import partial
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.utils import timezone
 
-from connections import egress, metrics, redirects, shares
+from connections import deleting, egress, metrics, redirects, shares
 from connections.errors import DuvoError, SealBroken, SealKeyUnknown
 from connections.models import Connection
 from connections.quotas import QuotaReached
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from oauth.errors import OAuthError
+from oauth.models import SignIn
 from tools import mcp_client
 from tools.catalog import days, listing, reachability
 from tools.catalog.access import Access, CheckStopped
@@ -30,27 +30,29 @@ from tools.models import Probe
 
 LONGEST = 60.0  # seconds of one check, all in all
 LEASE = timedelta(minutes=3)  # longer than Celery lets a process check
-KEPT_PROBES = 100  # per connection
+KEPT_PROBES = 100  # per connection, and a few more until the oldest are forgotten
 _FIRST_RETRY = 60  # seconds
 _LONGEST_RETRY = 3600  # seconds
 _SOON = 20.0  # seconds
 _INTERRUPTED = "interrupted"  # the reason of a check that died, or that nobody wanted any more
 _NOT_THE_SERVERS = frozenset({_INTERRUPTED, SealKeyUnknown.code})  # reasons that say nothing about the server
-_AT_ONCE = 100  # dispatched per tick, so that not everything starts at once after an outage
+_FORGOTTEN_ONCE_IN = 20  # checks, on average
 
 
 def due(now: datetime, spread: random.Random | None = None, work: shares.Work | None = None) -> list[UUID]:
-    """Claim the connections whose probe is due and return their ids, at most 100, tenants in turn.
+    """Claim the connections whose probe is due and return their ids, tenants in turn.
 
-    Those whose tenant has no free slot for `work` stay due. A claimed one is due again after a normal interval, even if
-    its Celery message gets lost. Two dispatchers never claim the same row.
+    They are as many as the queue has room for. Those whose tenant has no free slot for `work` stay due. A claimed one
+    is due again after a normal interval, even if its Celery message gets lost. Two dispatchers never claim the same
+    row.
     """
     rows = Connection.objects.due(now)
 
     def claim(pk: UUID) -> int:
         return rows.filter(pk=pk).update(next_probe_at=now + timedelta(seconds=next_delay(0, spread)))
 
-    return shares.admitted(rows, work, tenant="tenant", when="next_probe_at", most=_AT_ONCE, claim=claim)
+    most = shares.room() if work is not None else shares.MOST_WAITING
+    return shares.admitted(rows, work, tenant="tenant", when="next_probe_at", most=most, claim=claim)
 
 
 def next_delay(failures: int, spread: random.Random | None = None) -> float:
@@ -62,21 +64,32 @@ def next_delay(failures: int, spread: random.Random | None = None) -> float:
 
 
 def probe(connection_id: UUID) -> Probe | None:
-    """Check one connection and record the report; None when it is gone, disabled or being checked right now."""
+    """Check one connection and record the report; None when it is gone, disabled or being checked right now.
+
+    The report is stored at its end. While a server keeps it waiting, what is known so far is stored every second.
+    """
     connection = _claim(connection_id)
     if connection is None:
         return None
-    wanted = partial(_is_wanted, connection)
-    report = Probe(connection=connection)
+    report, shown = Probe(connection=connection), -1
+
+    def wanted() -> bool:
+        nonlocal shown
+        if not _is_wanted(connection):
+            return False
+        if shown != (shown := len(report.stages)):
+            with deleting.may_vanish(Connection.objects.filter(pk=connection.pk)):
+                report.keep()
+        return True
+
     try:
-        report.save(force_insert=True)
         with egress.bounded(LONGEST, f"The check took longer than {LONGEST:.0f} seconds.", wanted=wanted):
             _check(connection, report)
     except DuvoError as error:
         report.finish(Probe.Outcome.FAILED, error.code)
     except Exception as error:
         # Deleted, disabled or changed meanwhile: what the check found no longer matters.
-        interrupted = isinstance(error, egress.NotWanted) or not wanted()
+        interrupted = isinstance(error, egress.NotWanted) or not _is_wanted(connection)
         report.finish(Probe.Outcome.FAILED, _INTERRUPTED if interrupted else "internal_error")
         if not interrupted:
             raise
@@ -84,10 +97,7 @@ def probe(connection_id: UUID) -> Probe | None:
         report.finish(Probe.Outcome.PASSED)
     finally:
         metrics.count("probes", outcome=report.outcome)
-        _release(connection, report)
-        if report.reason not in _NOT_THE_SERVERS:
-            days.note(connection, report)
-        _forget_old_reports(connection)
+        _record(connection, report)
     return report
 
 
@@ -105,9 +115,10 @@ def _claim(connection_id: UUID) -> Connection | None:
         outcome=Probe.Outcome.FAILED, reason=_INTERRUPTED, finished_at=now
     )
     rows = Connection.objects.select_related("tenant").prefetch_related("credentials")
+    rows = rows.annotate(signed_in=Exists(SignIn.objects.filter(connection=OuterRef("pk"))))
     connection = rows.filter(pk=connection_id).first()
     if connection is not None:
-        connection.next_probe_at = until  # and not what somebody has asked for since: see `_release`
+        connection.next_probe_at = until  # and not what somebody has asked for since: see `_record`
     return connection
 
 
@@ -115,37 +126,51 @@ def _is_wanted(connection: Connection) -> bool:
     return Connection.objects.in_use().filter(pk=connection.pk, revision=connection.revision).exists()
 
 
-def _release(connection: Connection, report: Probe) -> None:
+def _record(connection: Connection, report: Probe) -> None:
+    """Store the report, give the lease back, and say when the next check is due: all of it, or nothing."""
     now = timezone.now()
     failures = 0 if report.outcome == Probe.Outcome.PASSED else connection.probe_failures + 1
     if report.reason in _NOT_THE_SERVERS:
         failures = connection.probe_failures
-    row = Connection.objects.filter(pk=connection.pk)
-    row.update(probe_lease_until=None, probe_failures=failures, probed_at=now)
-    # Whoever asked for a check or saved settings while this one ran gets another one right away.
-    unasked, same = row.filter(next_probe_at=connection.next_probe_at), Q(revision=connection.revision)
-    unasked.exclude(same).update(next_probe_at=now)
     unknown = report.reason == SealKeyUnknown.code  # perhaps not to the next process that checks it
     soon = _SOON if unknown else next_delay(failures)
-    unasked.filter(same).update(next_probe_at=now + timedelta(seconds=soon))
+    again = Case(
+        # Whoever asked for a check or saved settings while this one ran gets another one right away.
+        When(~Q(next_probe_at=connection.next_probe_at), then=F("next_probe_at")),
+        When(~Q(revision=connection.revision), then=Value(now)),
+        default=Value(now + timedelta(seconds=soon)),
+    )
+    row = Connection.objects.filter(pk=connection.pk)
 
+    def store() -> None:
+        if row.update(probe_lease_until=None, probe_failures=failures, probed_at=now, next_probe_at=again):
+            report.keep()
+            if report.reason not in _NOT_THE_SERVERS:
+                days.note(connection, report)
 
-def _forget_old_reports(connection: Connection) -> None:
-    kept = connection.probes.values_list("pk", flat=True)[:KEPT_PROBES]
-    connection.probes.exclude(pk__in=list(kept)).delete()
+    deleting.carry_out_beside(store)
+    if random.random() * _FORGOTTEN_ONCE_IN < 1:  # noqa: S311 - spreads load, no secret
+        kept = connection.probes.values_list("pk", flat=True)[:KEPT_PROBES]
+        connection.probes.exclude(pk__in=list(kept)).delete()
 
 
 def _check(connection: Connection, report: Probe) -> None:
-    _reach(connection, report)
+    read_at = time.monotonic()
+    # A server that was reached before is not connected to twice: what its first request saw of the network will do.
+    reached_before = connection.reachability_state == ReachabilityState.REACHABLE
+    if not reached_before:
+        _reach(connection, report)
     try:
-        access = Access(connection)
+        access = Access(connection, read_at=read_at, signed_in=getattr(connection, "signed_in", True))
     except DuvoError as error:
+        if reached_before:
+            _reach(connection, report)
         if isinstance(error, SealBroken):
             connection.set_credential_state(CredentialState.REFUSED, error.code, error.sentence)
         report.add_stage("authorization", "failed", error.sentence, 0)
         raise
     try:
-        _discover(access, report)
+        _discover(access, report, reached_before=reached_before)
         _list_tools(access, report)
     finally:
         access.end_session()
@@ -161,37 +186,53 @@ def _reach(connection: Connection, report: Probe) -> None:
             connection.set_reachability(ReachabilityState.UNREACHABLE, error.code, error.sentence)
             raise
         finally:
-            for step in steps:
-                outcome = "passed" if step.ok else "failed"
-                report.add_stage(step.stage, outcome, step.sentence, round(step.milliseconds))
+            _add_steps(report, steps)
 
 
-def _discover(access: Access, report: Probe) -> None:
+def _add_steps(report: Probe, steps: list[egress.Step]) -> None:
+    for step in steps:
+        report.add_stage(step.stage, "passed" if step.ok else "failed", step.sentence, round(step.milliseconds))
+
+
+def _discover(access: Access, report: Probe, *, reached_before: bool) -> None:
     connection, clock = access.connection, _Clock()
     try:
-        facts = access.ask(mcp_client.discover)
-    except mcp_client.Challenged as error:
-        report.add_stage("protocol", "passed", "The server answers over HTTP.", clock.milliseconds)
-        _not_let_in(access, report, error)
-        raise
-    except (OAuthError, CheckStopped, SealKeyUnknown) as error:
-        report.add_stage("authorization", "failed", error.sentence, clock.milliseconds)
-        raise
+        with egress.observe() as steps:
+            facts = access.ask(mcp_client.discover)
     except DuvoError as error:
-        state, reason, sentence = reachability.of(error)
-        if reason == redirects.REASON:
-            reason, named = redirects.told(connection.server_url)
-            sentence = named or sentence
-        elif sentence == error.sentence:
-            sentence = access.told(error)
-        report.add_stage("protocol", "failed", sentence, clock.milliseconds)
-        connection.set_reachability(state, reason, sentence)
+        if reached_before and not isinstance(error, CheckStopped):
+            _reach(connection, report)  # perhaps it is the network, and which part of it
+        _not_discovered(access, report, error, clock.milliseconds)
         raise
     sentence = f"Streamable HTTP, MCP {facts.protocol_version} ({facts.era})."
+    if reached_before:
+        _add_steps(report, steps)
+        if not steps:
+            report.add_stage("tcp", "passed", "Still connected from a request a moment ago.", 0)
     report.add_stage("protocol", "passed", sentence, clock.milliseconds)
     listing.record_facts(connection, facts)
     access.era_is_known()
-    connection.set_reachability(ReachabilityState.REACHABLE, sentence=sentence)
+    if not connection.says("reachability", ReachabilityState.REACHABLE, sentence=sentence):
+        connection.set_reachability(ReachabilityState.REACHABLE, sentence=sentence)
+
+
+def _not_discovered(access: Access, report: Probe, error: DuvoError, milliseconds: int) -> None:
+    connection = access.connection
+    if isinstance(error, mcp_client.Challenged):
+        report.add_stage("protocol", "passed", "The server answers over HTTP.", milliseconds)
+        _not_let_in(access, report, error)
+        return
+    if isinstance(error, OAuthError | CheckStopped | SealKeyUnknown):
+        report.add_stage("authorization", "failed", error.sentence, milliseconds)
+        return
+    state, reason, sentence = reachability.of(error)
+    if reason == redirects.REASON:
+        reason, named = redirects.told(connection.server_url)
+        sentence = named or sentence
+    elif sentence == error.sentence:
+        sentence = access.told(error)
+    report.add_stage("protocol", "failed", sentence, milliseconds)
+    connection.set_reachability(state, reason, sentence)
 
 
 def _list_tools(access: Access, report: Probe) -> None:

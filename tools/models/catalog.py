@@ -72,16 +72,25 @@ class Probe(models.Model):
         return f"Check of {self.connection} at {moments.brief(self.started_at)}"
 
     def add_stage(self, stage: str, outcome: str, sentence: str, milliseconds: int) -> None:
-        """Append one stage and save it at once, so that the page shows it live."""
+        """Append one stage; the caller keeps it."""
         sentence = sentence[:LONGEST_SENTENCE]
         self.stages.append({"stage": stage, "outcome": outcome, "sentence": sentence, "milliseconds": milliseconds})
-        self.save(update_fields=["stages"])
 
     def finish(self, outcome: Outcome, reason: str = "") -> None:
-        """Record how and when the probe ended."""
+        """Set how and when the probe ended; the caller keeps it."""
         self.outcome, self.reason, self.finished_at = outcome, reason[:60], timezone.now()
-        # Its connection may have been deleted meanwhile, and the report with it.
-        Probe.objects.filter(pk=self.pk).update(outcome=self.outcome, reason=self.reason, finished_at=self.finished_at)
+
+    def keep(self) -> None:
+        """Store the report as it is now, so that pages show it.
+
+        Its connection may have been deleted meanwhile, and the report with it: then nothing is stored anew.
+        """
+        if self._state.adding:
+            self.save(force_insert=True)
+            return
+        Probe.objects.filter(pk=self.pk).update(
+            outcome=self.outcome, reason=self.reason, stages=self.stages, finished_at=self.finished_at
+        )
 
 
 class Policy(models.TextChoices):

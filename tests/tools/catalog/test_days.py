@@ -15,7 +15,7 @@ from django.utils import timezone
 from connections.models import Connection, StateMove, User
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from tests.conftest import House
-from tools.catalog import days
+from tools.catalog import days, probing
 from tools.models import CheckDay, Probe
 
 pytestmark = pytest.mark.django_db
@@ -134,7 +134,7 @@ def test_the_day_of_a_check_is_one_of_the_organizations_zone(acme: House, orders
 def test_a_check_of_a_connection_that_is_gone_counts_nowhere(orders: Connection) -> None:
     late = report(orders, 5)
     Connection.objects.filter(pk=orders.pk).delete()
-    days.note(orders, late)
+    probing._record(orders, late)
     assert not CheckDay.objects.exists()
 
 

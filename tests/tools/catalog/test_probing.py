@@ -219,11 +219,11 @@ def test_a_due_connection_is_dispatched_once_and_a_disabled_one_never(acme: Hous
 def test_the_end_of_an_outage_is_no_storm(acme: House) -> None:
     Connection.objects.bulk_create(
         Connection(tenant=acme.tenant, name=f"c{n}", slug=f"c{n}", server_url="https://x.example/mcp")
-        for n in range(250)
+        for n in range(1200)
     )
     now = timezone.now()
     rounds = [len(probing.due(now)) for _ in range(4)]
-    assert rounds == [100, 100, 50, 0]
+    assert rounds == [500, 500, 200, 0]
     again = sorted(Connection.objects.values_list("next_probe_at", flat=True))
     assert again[-1] - again[0] > timedelta(seconds=60), "they come back spread out"
 
@@ -238,7 +238,10 @@ def test_failures_back_off_exponentially_up_to_an_hour(settings: Any) -> None:
         assert 0.8 * nominal <= delay <= 1.2 * nominal
 
 
-def test_a_check_keeps_the_history_and_forgets_the_oldest(acme: House, mcp_server: StartServer, probed: Probed) -> None:
+def test_a_check_keeps_the_history_and_forgets_the_oldest(
+    acme: House, mcp_server: StartServer, probed: Probed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "_FORGOTTEN_ONCE_IN", 0.5)
     connection = acme.connection(url=mcp_server("modern").url)
     Probe.objects.bulk_create(
         Probe(connection=connection, outcome="passed", finished_at=timezone.now()) for _ in range(probing.KEPT_PROBES)
@@ -282,7 +285,9 @@ def test_a_check_that_is_asked_for_while_one_runs_is_made_after_it(
     running = probing._claim(connection.pk)
     assert running is not None
     connection.request_probe()  # somebody presses Check now, or a call finds that the server has changed
-    probing._release(running, Probe(connection=running, outcome="passed" if kind == "modern" else "failed"))
+    report = Probe(connection=running)
+    report.finish(Probe.Outcome.PASSED if kind == "modern" else Probe.Outcome.FAILED)
+    probing._record(running, report)
     assert probing.due(timezone.now()) == [connection.pk]
     assert probing.due(timezone.now()) == [], "and only once"
 

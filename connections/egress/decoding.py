@@ -13,6 +13,7 @@ _PLAIN: Final = frozenset({"", "identity", "none", "binary", "utf-8", "utf8", "8
 _UNDONE: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP: Final = b"\x1f\x8b"
 _STEP: Final = 64 * 1024  # bytes that come out at once
+_MOST_MEMBERS: Final = 1000  # of one body; each costs a copy of what follows it
 _HEAD: Final = 2  # bytes by which the kinds are told apart
 _ZLIB: Final = 8  # the method of a zlib header (RFC 1950, section 2.2)
 _CHECK: Final = 31
@@ -72,6 +73,7 @@ async def _inflated(
         return
     inflater = zlib.decompressobj(bits)
     rest: bytes | None = head
+    members = 1
     while rest is not None:
         try:
             for piece in _pieces(inflater, rest):
@@ -85,6 +87,9 @@ async def _inflated(
         rest = await _at_least_a_head(inflater.unused_data, chunks)
         if not rest.startswith(_GZIP):  # else another member follows (RFC 1952, section 2.2)
             return
+        members += 1
+        if members > _MOST_MEMBERS:
+            raise not_undone("The server's answer is compressed in too many parts.")
         inflater = zlib.decompressobj(bits)
 
 

@@ -9,8 +9,8 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from httpcore2 import URL
 from pytest_django import Settings
 
 from connections import egress
+from connections.egress.decoding import plain
+from connections.errors import AnswerRefused
 from tests.connections.certificates import Authority
 from tests.connections.listeners import OK, Listener, Peer, listening, read, send
 
@@ -161,7 +163,7 @@ async def test_an_answer_that_is_compressed_against_our_wish_is_read(body: bytes
         (gzip.compress(b"{}", mtime=0)[:10] + b"\xff" * 40, "gzip", "answer_compressed"),
         (gzip.compress(b"0" * 30_000_000, mtime=0), "gzip", "answer_too_large"),
         (zlib.compress(b"0" * 30_000_000), "deflate", "answer_too_large"),
-        (gzip.compress(b"", mtime=0) * 120_000, "gzip", "answer_too_large"),
+        (gzip.compress(b"", mtime=0) * 120_000, "gzip", "answer_compressed"),
     ],
 )
 async def test_a_compressed_answer_that_cannot_be_undone_or_grows_is_refused(
@@ -603,3 +605,14 @@ async def test_bytes_that_a_server_sends_beyond_its_answer_never_answer_the_next
         url = f"http://127.0.0.1:{listener.port}/"
         bodies = [(await egress.fetch("GET", url, through=pool)).body for _ in range(3)]
     assert (bodies, len(listener.requests), listener.accepted) == ([b"ok"] * 3, 3, 3)
+
+
+@pytest.mark.parametrize(("members", "refused"), [(900, False), (5_000, True)])
+async def test_a_body_of_very_many_compressed_parts_is_refused(members: int, refused: bool) -> None:
+    """Each part costs a copy of all that follows it, so that a few hundred kilobytes hold everybody up."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield gzip.compress(b"") * (members - 1) + gzip.compress(b"the end")
+
+    with pytest.raises(AnswerRefused, match="too many parts") if refused else nullcontext():
+        assert b"".join([piece async for piece in plain(body(), b"gzip", 1_000_000)]) == b"the end"

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Protocol
 
 from connections import egress
 from connections.errors import Unreachable
-from tools.mcp_client import budget, decoding, framing, messages, parsing, quoting, refusals, sse, wire
+from tools.mcp_client import budget, decoding, framing, messages, pacing, parsing, quoting, refusals, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, ConnectionLost, NotStreamableHttp, TakenForABot
 from tools.mcp_client.messages import Fault
 from tools.mcp_client.shapes import LogLine, OnProgress, Progress, Server
@@ -142,8 +142,8 @@ class ResponseReader:
     """Reads the answer to one request; afterwards `unfinished` is what is left to do in the background."""
 
     __slots__ = (
-        "_clock", "_counted", "_expected", "_large", "_lines", "_listener", "_not_finite", "_odd", "_other", "_request",
-        "_server", "_session", "_size", "_status", "_until_read", "unfinished",
+        "_clock", "_counted", "_expected", "_large", "_lines", "_listener", "_not_finite", "_odd", "_other", "_pace",
+        "_request", "_server", "_session", "_size", "_status", "_until_read", "unfinished",
     )  # fmt: skip
 
     def __init__(self, server: Server, request: wire.Request, listener: Listener, clock: Clock) -> None:
@@ -160,6 +160,7 @@ class ResponseReader:
         self._large = b""
         self._lines = 0  # of the log
         self._not_finite = False  # whether the answer has numbers that JSON cannot hold
+        self._pace = pacing.Pace()
         self._odd: BadAnswer | None = None  # what a stream carried besides, to be told if no answer comes
         self._other: dict[str, Any] | None = None  # an answer on a stream with another id: ours if no other comes
         self.unfinished: Coroutine[Any, Any, None] | None = None
@@ -268,10 +269,10 @@ class ResponseReader:
         self, response: egress.Response, raw: AsyncIterator[bytes], body: AsyncIterator[bytes], decoder: sse.Decoder
     ) -> dict[str, Any] | None:
         try:
-            async for chunk in body:
+            async for piece in pacing.pieces(body):
                 self._clock.restart_idle()  # whatever it is, it is a sign of life
-                await self._count_bytes(chunk)
-                for event in decoder.feed(chunk):
+                await self._count_bytes(piece)
+                for event in decoder.feed(piece):
                     message = await self._message(event)
                     if message is not None:
                         self.unfinished = framing.linger(raw, response)
@@ -288,11 +289,13 @@ class ResponseReader:
         """Return the answer if this event holds it; any other message is handled here, and what is none is skipped."""
         if not event.data:
             return None
+        self._pace.count()
         try:
             value = await self._parsed(event.data)
         except BadAnswer as error:
             if event.data.lstrip()[:1] in (b"{", b"["):
                 self._odd = error
+                self._pace.count_broken()
             return None
         for message in value if isinstance(value, list) else [value]:
             if messages.is_answer(message):

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from connections import egress
-from tools.mcp_client import decoding, framing, questions, sse, wire
+from tools.mcp_client import decoding, framing, pacing, questions, sse, wire
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, McpError, NotStreamableHttp, UnexpectedStatus
 from tools.mcp_client.posting import in_background
 from tools.mcp_client.responses import Clock, Pausable
@@ -64,7 +64,7 @@ class ServerStream:
 
     __slots__ = (
         "_calls", "_conflicts", "_doubt_until", "_elsewhere", "_head", "_headers", "_held", "_last_call", "_misses",
-        "_nobody", "_refused", "_replies", "_retired", "_size", "_sorting", "_task", "_timer", "_waits",
+        "_nobody", "_pace", "_refused", "_replies", "_retired", "_size", "_sorting", "_task", "_timer", "_waits",
     )  # fmt: skip
 
     def __init__(self, replies: Replies, version: str, session_id: str) -> None:
@@ -82,6 +82,7 @@ class ServerStream:
         self._refused = self._retired = False
         self._misses = self._conflicts = 0
         self._size = self._sorting = 0
+        self._pace = pacing.Pace()
         self._last_call = self._doubt_until = 0.0
 
     async def ready(self) -> None:
@@ -229,9 +230,11 @@ class ServerStream:
             try:
                 coding = _check(response)
                 head.set()
-                async for chunk in decoding.plain(response, coding, self._replies.server.max_bytes):
-                    self._count_bytes(chunk)
-                    for event in decoder.feed(chunk):
+                body = decoding.plain(response, coding, self._replies.server.max_bytes)
+                async for piece in pacing.pieces(body):
+                    self._count_bytes(piece)
+                    for event in decoder.feed(piece):
+                        self._pace.count()
                         self._handle(event)
             finally:
                 await response.aclose()
@@ -266,6 +269,7 @@ class ServerStream:
         try:
             message = wire.read_json(event.data)
         except BadAnswer:
+            self._pace.count_broken()
             return  # nobody waits for this message in particular
         if not isinstance(message, dict) or "id" not in message or "method" not in message:
             return

@@ -24,6 +24,11 @@ def expired(error: BaseException) -> bool:
     return isinstance(error, _RAN_OUT) or isinstance(error.__cause__, _RAN_OUT)
 
 
+def waited_for_lock(error: BaseException) -> bool:
+    """Whether the error says that somebody else had a row locked for longer than the statement could wait."""
+    return isinstance(error, errors.LockNotAvailable) or isinstance(error.__cause__, errors.LockNotAvailable)
+
+
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
     """Limit each statement inside to so many seconds; in one transaction, so that it works behind PgBouncer, too."""

@@ -67,15 +67,15 @@ OpenShop = Callable[..., Shop]
 def open_shop(
     api: Api, acme: House, mcp_server: Callable[..., McpServer], probed: Callable[[Connection], Probe]
 ) -> OpenShop:
-    """Open a shop whose tools are in the given box."""
+    """Open a shop whose tools are in the given box; of acme, if nobody else is named."""
 
-    def opened(box: Toolbox | None = None, kind: str = "modern") -> Shop:
+    def opened(box: Toolbox | None = None, kind: str = "modern", house: House = acme) -> Shop:
         server = mcp_server(kind, box or furnished())
-        connection = acme.connection("Orders", server.url)
+        connection = house.connection("Orders", server.url)
         report = probed(connection)
         assert report.outcome == "passed", report.stages
-        assignment = acme.assignment()
-        return Shop(server, connection, assignment, api.as_(acme.token(assignment)))
+        assignment = house.assignment()
+        return Shop(server, connection, assignment, api.as_(house.token(assignment)))
 
     return opened
 

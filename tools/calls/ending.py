@@ -19,6 +19,7 @@ from datetime import datetime
 from uuid import UUID
 
 from celery import current_app
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -122,7 +123,8 @@ def sweep(now: datetime, calls: CallQuerySet | None = None) -> int:
     rows = Call.objects.all() if calls is None else calls
     in_hand = Q(state__in=UNDER_WAY, lease_until__isnull=False)
     found = rows.filter(_decided() | _ran_out(now), finished_at=None, tenant__suspended_at=None).exclude(in_hand)
-    ids = list(found.order_by("created_at").values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
+    with transaction.atomic():
+        ids = list(found.unlocked().order_by("created_at").values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
     stopped = 0
     for call in _with_related(Call.objects.filter(pk__in=ids)) if ids else ():  # mostly there is none
         end = _why(call, now)

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from django.db import transaction
 
 from connections import sealing
 from connections.errors import DuvoError
@@ -75,7 +76,8 @@ def find_call(assignment_id: UUID, key: Key, now: datetime) -> Call | None:
 def forget(now: datetime, calls: Any = None) -> None:
     """Release the keys that are older than 24 hours; the calls stay."""
     calls = Call.objects.exclude(idempotency_key="") if calls is None else calls
-    calls.filter(created_at__lt=now - KEPT_FOR).update(idempotency_key="", body_digest="")
+    with transaction.atomic():
+        calls.filter(created_at__lt=now - KEPT_FOR).unlocked().update(idempotency_key="", body_digest="")
 
 
 def _body(tool: str, arguments: dict[str, Any], session: str) -> bytes:

@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -200,33 +201,43 @@ def sweep(now: datetime) -> list[UUID]:
 
 
 def _end_waiting(now: datetime) -> None:
-    unapproved = Call.objects.waiting_too_long(now, CallState.AWAITING_APPROVAL)
-    unapproved.end(CallState.FAILED, "approval_expired", "No organization admin approved the call in time.", now)
-    late = Call.objects.waiting_too_long(now, CallState.QUEUED)
-    late.end(CallState.FAILED, LoginExpired.code, LoginExpired().sentence, now)
+    with transaction.atomic():
+        unapproved = Call.objects.waiting_too_long(now, CallState.AWAITING_APPROVAL).unlocked()
+        unapproved.end(CallState.FAILED, "approval_expired", "No organization admin approved the call in time.", now)
+        late = Call.objects.waiting_too_long(now, CallState.QUEUED).unlocked()
+        late.end(CallState.FAILED, LoginExpired.code, LoginExpired().sentence, now)
     for call in Call.objects.waiting_too_long(now, CallState.INPUT_REQUIRED)[:_SWEPT_AT_ONCE]:
         answering.answer_for_nobody(call)
 
 
 def _sweep_orphans(now: datetime) -> list[UUID]:
-    repeatable = Call.objects.orphans(now).repeatable()
+    with transaction.atomic():
+        again = _end_orphans(now)
+    if again:
+        pubsub.notify_workers()
+    return again
+
+
+def _end_orphans(now: datetime) -> list[UUID]:
+    """Queue the orphans that may be made again and end the others; return the former.
+
+    One that somebody has locked is left for the next sweep: the others do not wait for it.
+    """
+    orphans = Call.objects.orphans(now)
+    repeatable = orphans.repeatable()
     again = list(repeatable.filter(state=CallState.RUNNING).values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
-    Call.objects.filter(pk__in=again, cancel_requested_at=None).orphans(now).queue_again(now)
-    Call.objects.orphans(now).unwanted().filter(sent_at=None).end(
-        CallState.CANCELLED, CallCancelled.code, _NOT_MADE, now
-    )
-    Call.objects.orphans(now).filter(sent_at=None, attempts__gte=MOST_ATTEMPTS).end(
+    orphans.filter(pk__in=again, cancel_requested_at=None).unlocked().queue_again(now)
+    orphans.unwanted().filter(sent_at=None).unlocked().end(CallState.CANCELLED, CallCancelled.code, _NOT_MADE, now)
+    orphans.filter(sent_at=None, attempts__gte=MOST_ATTEMPTS).unlocked().end(
         CallState.FAILED, "never_sent", "Its process died each time before the call was sent. Nothing was sent.", now
     )
-    lost = Call.objects.orphans(now).exclude(pk__in=repeatable.filter(state=CallState.RUNNING).values("pk"))
-    Call.objects.filter(pk__in=lost.values("pk")).end(
+    lost = orphans.exclude(pk__in=repeatable.filter(state=CallState.RUNNING).values("pk"))
+    lost.unlocked().end(
         CallState.OUTCOME_UNKNOWN,
         OutcomeUnknown.code,
         "The process that made this call died: the tool may have run. Check before you try again.",
         now,
     )
-    if again:
-        pubsub.notify_workers()
     return again
 
 

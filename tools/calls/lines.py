@@ -46,9 +46,13 @@ class NotConnected(OperationalError):
 class Line:
     """One connection to PostgreSQL, made when it is needed."""
 
-    def __init__(self) -> None:
-        """Connect to nothing yet."""
+    def __init__(self, *, waits_for_locks: int = 0) -> None:
+        """Connect to nothing yet.
+
+        A statement waits for the locks of others for so many milliseconds; for 0, as long as the settings say.
+        """
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._options = f"{_PLAN} -c lock_timeout={waits_for_locks}" if waits_for_locks else _PLAN
 
     async def ask(self, statement: str, values: Sequence[Any]) -> Rows:
         """Execute a statement in a transaction of its own; raises Django's errors, NotConnected among them."""
@@ -83,7 +87,7 @@ class Line:
         if self._connection is None or self._connection.closed:
             parameters = connection.get_connection_params()
             del parameters["cursor_factory"]
-            parameters["options"] = f"{parameters.get('options', '')} {_PLAN}"
+            parameters["options"] = f"{parameters.get('options', '')} {self._options}"
             if parameters["prepare_threshold"] is not None:  # which says that something between us cannot do it
                 parameters["prepare_threshold"] = 0
             try:

@@ -61,7 +61,8 @@ def sweep() -> None:
 
 
 def _go_on(calls: CallQuerySet) -> int:
-    moved = calls.go_on_after_login()
+    with transaction.atomic():
+        moved = calls.unlocked().go_on_after_login()
     if moved:
         pubsub.notify_workers()
     return moved

@@ -327,7 +327,7 @@ async def _ask_on_stream(run: Run, questions: Questions) -> stream_questions.Res
 async def _begin_sending(run: Run) -> None:
     """Write down that bytes may leave from now on; raises LeaseLost when that cannot be: the sweep queues it again."""
     try:
-        noted = await ledger.write(ledger.Sending(run.call_id, run.attempt, timezone.now()))
+        noted = await ledger.write(ledger.Sending(run.call_id, run.attempt, run.tenant_id, timezone.now()))
     except ledger.LedgerUnavailable as failure:
         raise LeaseLost from failure
     if not noted:

@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 from cachetools import TTLCache
 from django.conf import settings
 from django.db import Error as DatabaseFailed
+from django.db import transaction
 from django.utils import timezone
 
 from connections.threads import in_thread
@@ -365,11 +366,7 @@ def _exchange(
 
     These are the unwanted open ones, those no longer ours, and those of `pausable` that ask a person at this moment.
     """
-    now = timezone.now()
-    for call_id, attempt, sealed in steps:
-        still = Call.objects.filter(pk=call_id, attempts=attempt, state=CallState.RUNNING)
-        still.update(progress_at=now, sealed_progress=sealed)
-    lost = _renew_leases(alive) if alive else set()
+    lost = _write(steps, alive) if steps or alive else set()
     unwanted = set(Call.objects.unwanted().values_list("pk", flat=True)) if any_run else set()
     rows = Call.objects.filter(pk__in=waiting).values_list("pk", "state", "last_seq", "sealed_answers")
     seen = {pk: Seen(CallState(state), seq, bool(answers)) for pk, state, seq, answers in rows} if waiting else {}
@@ -377,8 +374,20 @@ def _exchange(
     return seen, unwanted, lost, set(asks.values_list("pk", flat=True)) if pausable else set()
 
 
+@transaction.atomic
+def _write(steps: list[tuple[UUID, int, str]], alive: list[tuple[UUID, int]]) -> set[UUID]:
+    """Write progress, renew leases, and return the calls that another attempt or an end has taken from us.
+
+    A row that somebody has locked stays as it is: what one organization deletes must not cost the others their leases.
+    """
+    now = timezone.now()
+    for call_id, attempt, sealed in steps:
+        still = Call.objects.filter(pk=call_id, attempts=attempt, state=CallState.RUNNING)
+        still.unlocked().update(progress_at=now, sealed_progress=sealed)
+    return _renew_leases(alive) if alive else set()
+
+
 def _renew_leases(calls: list[tuple[UUID, int]]) -> set[UUID]:
-    """Renew the leases of calls that run here and return those that another attempt or an end has taken from us."""
     by_attempt: defaultdict[int, list[UUID]] = defaultdict(list)
     for call_id, attempt in calls:
         by_attempt[attempt].append(call_id)
@@ -386,6 +395,6 @@ def _renew_leases(calls: list[tuple[UUID, int]]) -> set[UUID]:
     lease_until = timezone.now() + timedelta(seconds=settings.CALL_LEASE)
     for attempt, ids in by_attempt.items():
         mine = Call.objects.filter(pk__in=ids, attempts=attempt, state__in=UNDER_WAY)
-        mine.update(lease_until=lease_until)
+        mine.unlocked().update(lease_until=lease_until)
         ours |= set(mine.values_list("pk", flat=True))
     return {call_id for call_id, _ in calls} - ours

@@ -46,6 +46,12 @@ class CallQuerySet(models.QuerySet["Call"]):
         # Open ones, in words that PostgreSQL finds in the condition of an index.
         return self.filter(state__in=UNDER_WAY, finished_at=None, lease_until__lt=now)
 
+    def unlocked(self) -> CallQuerySet:
+        """Return those that nobody has locked at this moment, as a deletion may for seconds; in a transaction only."""
+        these = Call.objects.filter(pk__in=self.order_by().values("pk"))  # rows of joined tables are not locked
+        free = these.select_for_update(no_key=True, skip_locked=True)
+        return Call.objects.filter(pk__in=free.values("pk"))
+
     def repeatable(self) -> CallQuerySet:
         """Return those that may be made again: nothing left yet, or the caller's key and the approved tool allow it."""
         idempotent = ~Q(idempotency_key="") & Q(tool__approved_definition__annotations__idempotentHint=True)

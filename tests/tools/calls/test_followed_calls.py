@@ -243,9 +243,9 @@ def test_a_claim_of_another_attempt_or_of_what_is_no_longer_queued_is_not_writte
     assert not claim(version=f"{offer.version};")
     assert claim()
     assert not claim(), "somebody was quicker"
-    assert not egress.run(ledger.write(ledger.Sending(call.pk, 2, timezone.now())))
+    assert not egress.run(ledger.write(ledger.Sending(call.pk, 2, call.tenant_id, timezone.now())))
     assert shop.row.sent_at is None
-    assert egress.run(ledger.write(ledger.Sending(call.pk, 1, timezone.now())))
+    assert egress.run(ledger.write(ledger.Sending(call.pk, 1, call.tenant_id, timezone.now())))
     assert (shop.row.state, shop.row.sent_at is None) == ("running", False)
 
 

@@ -119,6 +119,7 @@ class Sending:
 
     id: UUID
     attempt: int
+    tenant_id: UUID
     sent_at: datetime
 
     def sealed(self) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
-from typing import Final, Protocol, TypeVar
+from functools import partial
+from typing import Final, Protocol
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -22,10 +23,11 @@ from tools.calls.lines import NotConnected
 
 _MOST_AT_ONCE: Final = 256
 _IDLE_SECONDS: Final = 1.0
+_PATIENCE: Final = 200  # milliseconds that the rows of all may wait for a lock that somebody holds
 _TRIES: Final = 5
 _SEAL_HERE: Final = 128 * 1024  # bytes; sealing more would hold the event loop for a millisecond
 
-Written = TypeVar("Written")
+_Waiting = tuple[Entry, asyncio.Future[bool]]
 
 
 class _Database(Protocol):
@@ -51,60 +53,52 @@ def _close_own() -> None:
     connection.close()  # asked for in the thread: each has a connection of its own
 
 
-class _Postgresql:
-    """Writes what is plain with one statement, and the few outcomes with contents each in a thread."""
+class _OfOne:
+    """Writes rows of one organization in a thread, where they may wait for a lock as long as any statement may."""
 
-    def __init__(self) -> None:
-        self._line = Line()
+    def __init__(self, tenant: UUID) -> None:
+        self._tenant = tenant
 
     async def commit(self, entries: Sequence[Entry]) -> set[UUID]:
-        plain = [entry for entry in entries if not _has_contents(entry)]
-        written = await self._line.commit(plain) if plain else set[UUID]()
-        for entry in entries:
-            if _has_contents(entry):
-                written |= await in_thread(by_django.commit, [entry])
-        return written
+        return await in_thread(by_django.commit, entries, of=self._tenant)
 
     async def close(self) -> None:
-        await self._line.close()
-
-
-def _has_contents(entry: Entry) -> bool:
-    return isinstance(entry.row, Outcome) and bool(entry.row.contents)
+        """Do nothing: a thread gives its connection back by itself."""
 
 
 class _Writer:
     """Writes what one event loop hands over; while one commit is on its way, the next rows gather."""
 
-    def __init__(self) -> None:
-        self._database: _Database = _Postgresql() if connection.vendor == "postgresql" else _Sqlite()
-        self._gathered: list[tuple[Entry, asyncio.Future[bool]]] = []
+    def __init__(self, database: _Database, at_rest: Callable[[], object] = bool) -> None:
+        """Take where to write, and what to do each time when nothing is left to be written."""
+        self._database = database
+        self._at_rest = at_rest
+        self._gathered: list[_Waiting] = []
         self._working: asyncio.Task[None] | None = None
-        self._idle: asyncio.TimerHandle | None = None
-        self._lifetime = close_with_the_loop(self._database.close)
 
     def add(self, entry: Entry) -> asyncio.Future[bool]:
         """Return a future of whether the row was written."""
-        loop = asyncio.get_running_loop()
-        written = loop.create_future()
-        self._gathered.append((entry, written))
-        if self._working is None:
-            self._working = loop.create_task(self._work(), context=Context())
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.take((entry, written))
         return written
 
+    def take(self, one: _Waiting) -> None:
+        """Write a row for which somebody waits already."""
+        self._gathered.append(one)
+        if self._working is None:
+            self._working = asyncio.get_running_loop().create_task(self._work(), context=Context())
+
     async def _work(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
         try:
             while self._gathered:
                 await self._write(self._next_batch())
         finally:
             self._working = None
-            self._idle = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._rest)
+            self._at_rest()
 
-    def _next_batch(self) -> list[tuple[Entry, asyncio.Future[bool]]]:
+    def _next_batch(self) -> list[_Waiting]:
         """Take the next rows, one of each call: which were written is told by the calls' ids."""
-        batch: dict[UUID, tuple[Entry, asyncio.Future[bool]]] = {}
+        batch: dict[UUID, _Waiting] = {}
         later = []
         for one in self._gathered:
             call_id = one[0].row.id
@@ -115,38 +109,27 @@ class _Writer:
         self._gathered = later
         return list(batch.values())
 
-    def _rest(self) -> None:
-        """Hold no database connection while nothing is written."""
-        self._idle = None
-        if self._working is None:
-            self._working = asyncio.get_running_loop().create_task(self._close(), context=Context())
-
-    async def _close(self) -> None:
-        try:
-            await self._database.close()
-        finally:  # whatever closing meets, the next rows are written
-            self._working = None
-            if self._gathered:
-                self._working = asyncio.get_running_loop().create_task(self._work(), context=Context())
-
-    async def _write(self, batch: list[tuple[Entry, asyncio.Future[bool]]]) -> None:
+    async def _write(self, batch: list[_Waiting]) -> None:
         try:
             written = await self._commit([entry for entry, _ in batch])
         except Exception as error:  # noqa: BLE001 - whatever it was, the waiting calls have to get the error
-            hopeless = statement_timeouts.expired(error) or outages.is_away(error)
-            if len(batch) > 1 and not hopeless:  # one bad row must not take the others down
-                for one in batch:
-                    await self._write([one])
-                return
-            for _, future in batch:
-                if not future.done():
-                    unavailable = LedgerUnavailable()
-                    unavailable.__cause__ = error
-                    future.set_exception(unavailable)
+            await self._not_written(batch, error)
         else:
             for entry, future in batch:
                 if not future.done():
                     future.set_result(entry.row.id in written)
+
+    async def _not_written(self, batch: list[_Waiting], error: Exception) -> None:
+        hopeless = statement_timeouts.expired(error) or outages.is_away(error)
+        if len(batch) > 1 and not hopeless:  # one bad row must not take the others down
+            for one in batch:
+                await self._write([one])
+            return
+        for _, future in batch:
+            if not future.done():
+                unavailable = LedgerUnavailable()
+                unavailable.__cause__ = error
+                future.set_exception(unavailable)
 
     async def _commit(self, entries: Sequence[Entry]) -> set[UUID]:
         for left in reversed(range(_TRIES)):
@@ -165,6 +148,61 @@ class _Writer:
         return written | (await in_thread(by_django.already_there, unwritten) if unwritten else set())
 
 
+class _OfAll(_Writer):
+    """Writes the rows of all organizations together, but has no row wait for a lock, nor for another one's contents.
+
+    While a connection is deleted, say, calls of its organization wait for the locks of the deletion. Whoever meets a
+    lock is written apart, and so is what that organization hands over until all of it is written.
+    """
+
+    def __init__(self, database: _Database) -> None:
+        super().__init__(database, self._rest_in_a_while)
+        self._apart: dict[UUID, _Writer] = {}
+        self._idle: asyncio.TimerHandle | None = None
+        self._lifetime = close_with_the_loop(self._database.close)
+
+    def take(self, one: _Waiting) -> None:
+        row = one[0].row
+        has_contents = isinstance(row, Outcome) and row.contents and not isinstance(self._database, _Sqlite)
+        if has_contents or row.tenant_id in self._apart:
+            self._take_apart(one)
+            return
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        super().take(one)
+
+    def _take_apart(self, one: _Waiting) -> None:
+        tenant = one[0].row.tenant_id
+        if tenant not in self._apart:
+            self._apart[tenant] = _Writer(_OfOne(tenant), partial(self._apart.pop, tenant))
+        self._apart[tenant].take(one)
+
+    async def _not_written(self, batch: list[_Waiting], error: Exception) -> None:
+        if not statement_timeouts.waited_for_lock(error):
+            await super()._not_written(batch, error)
+            return
+        for one in batch:
+            self._take_apart(one)
+
+    def _rest_in_a_while(self) -> None:
+        """Hold no database connection while nothing is written."""
+        self._idle = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._rest)
+
+    def _rest(self) -> None:
+        self._idle = None
+        if self._working is None:
+            self._working = asyncio.get_running_loop().create_task(self._close(), context=Context())
+
+    async def _close(self) -> None:
+        try:
+            await self._database.close()
+        finally:  # whatever closing meets, the next rows are written
+            self._working = None
+            if self._gathered:
+                self._working = asyncio.get_running_loop().create_task(self._work(), context=Context())
+
+
 _writers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Writer] = WeakKeyDictionary()
 
 
@@ -172,7 +210,8 @@ def _writer() -> _Writer:
     loop = asyncio.get_running_loop()
     writer = _writers.get(loop)
     if writer is None:
-        writer = _writers[loop] = _Writer()
+        database = Line(waits_for_locks=_PATIENCE) if connection.vendor == "postgresql" else _Sqlite()
+        writer = _writers[loop] = _OfAll(database)
     return writer
 
 

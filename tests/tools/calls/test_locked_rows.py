@@ -1,0 +1,123 @@
+"""Whoever has rows of one organization locked, as a deletion may for seconds, keeps no other organization waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from connections import egress
+from tests.conftest import House
+from tests.processes import database_url
+from tests.tools.conftest import OpenShop, Shop, eventually
+from tools.calls import ledger, life, watching
+from tools.models import Call, StoredContent
+from tools.models.call_states import CallState
+
+pytestmark = pytest.mark.skipif(
+    os.environ["DATABASE_URL"].startswith("sqlite"), reason="SQLite locks the whole database, and for a moment only."
+)
+SOON = 3.0  # seconds; a lock is waited for for ten
+
+
+@contextmanager
+def held(table: str, key: UUID) -> Iterator[None]:
+    """Keep a row locked as somebody who deletes it does."""
+    with closing(psycopg.connect(database_url())) as other:
+        other.execute(f"SELECT 1 FROM {table} WHERE id = %s FOR UPDATE", [key])  # noqa: S608 - our tables
+        yield
+
+
+@pytest.fixture
+def shops(transactional_db: None, open_shop: OpenShop, acme: House, rival: House) -> tuple[Shop, Shop]:
+    """A shop of acme's, and one of rival's."""
+    return open_shop(house=acme), open_shop(house=rival)
+
+
+def under_way(shop: Shop, lease_until: datetime) -> Call:
+    """A call of which a process has said that it runs; no worker is here."""
+    made = shop.call("echo", {"text": "x"}, headers={"Prefer": "respond-async"}).json()
+    now = timezone.now()
+    Call.objects.filter(pk=made["id"]).update(
+        state=CallState.RUNNING, started_at=now, sent_at=now, lease_until=lease_until
+    )
+    return Call.objects.get(pk=made["id"])
+
+
+def test_calls_of_others_are_opened_and_ended_while_a_connection_of_one_is_deleted(
+    shops: tuple[Shop, Shop],
+) -> None:
+    mine, theirs = shops
+    for shop in shops:
+        assert shop.call("echo", {"text": "x"}).status_code == 200
+    with ThreadPoolExecutor(8) as callers:
+        with held("connections_connection", theirs.connection.pk):
+            waiting = [callers.submit(theirs.call, "echo", {"text": "x"}) for _ in range(4)]
+            for _ in range(5):
+                began = timezone.now()
+                assert mine.call("echo", {"text": "x"}).status_code == 200
+                assert (timezone.now() - began).total_seconds() < SOON
+            assert not any(one.done() for one in waiting)
+        assert [one.result().status_code for one in waiting] == [200] * 4, "and they go on when it is over"
+    assert not Call.objects.filter(finished_at=None).exists()
+
+
+def test_outcomes_with_contents_of_one_keep_no_other_waiting(shops: tuple[Shop, Shop]) -> None:
+    mine, theirs = (under_way(shop, timezone.now() + timedelta(seconds=30)) for shop in shops)
+    content = StoredContent(call=theirs, number=0, media_type="text/plain", size=1, sealed="x")
+
+    def outcome(call: Call, *contents: StoredContent) -> ledger.Outcome:
+        return ledger.Outcome(
+            call.pk, call.attempts, CallState.SUCCEEDED, call.tenant_id, b"{}", "", "", timezone.now(), contents
+        )
+
+    with ThreadPoolExecutor(1) as thread:
+        with held("tools_call", theirs.pk):
+            ended = thread.submit(egress.run, ledger.write(outcome(theirs, content)))
+            eventually(waits_for_a_lock, "the lock")
+            assert egress.run(asyncio.wait_for(ledger.write(outcome(mine)), SOON))
+            assert not ended.done()
+        assert ended.result()
+    assert StoredContent.objects.get().call == theirs
+
+
+def waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone() is not None
+
+
+def test_leases_of_others_are_renewed_while_a_call_of_one_is_locked(shops: tuple[Shop, Shop]) -> None:
+    mine, theirs = (under_way(shop, timezone.now() + timedelta(seconds=1)) for shop in shops)
+    alive = [(call.pk, call.attempts) for call in (theirs, mine)]
+    steps = [(call.pk, call.attempts, "sealed") for call in (theirs, mine)]
+    with held("tools_call", theirs.pk):
+        began = timezone.now()
+        _, _, lost, _ = watching._exchange([], True, steps, alive, [])
+        assert (timezone.now() - began).total_seconds() < SOON
+    assert lost == set(), "who is locked is not lost"
+    now = {call.pk: call for call in Call.objects.all()}
+    assert now[mine.pk].lease_until > mine.lease_until
+    assert (now[mine.pk].sealed_progress, now[theirs.pk].sealed_progress) == ("sealed", "")
+    assert now[theirs.pk].lease_until == theirs.lease_until
+
+
+def test_a_sweep_ends_the_orphans_of_others_while_one_is_locked(shops: tuple[Shop, Shop]) -> None:
+    mine, theirs = (under_way(shop, timezone.now() - timedelta(seconds=1)) for shop in shops)
+    with held("tools_call", theirs.pk):
+        began = timezone.now()
+        life.sweep(timezone.now())
+        assert (timezone.now() - began).total_seconds() < SOON
+        states = {call.pk: call.state for call in Call.objects.all()}
+        assert states == {mine.pk: CallState.OUTCOME_UNKNOWN, theirs.pk: CallState.RUNNING}
+    life.sweep(timezone.now())
+    assert Call.objects.get(pk=theirs.pk).state == CallState.OUTCOME_UNKNOWN

@@ -16,6 +16,7 @@ from django.db.models import Model, QuerySet
 
 Value = TypeVar("Value")
 _TRIES: Final = 5
+_AT_ONCE: Final = 500
 _FOREIGN_KEY: Final = "23503"  # SQLSTATE of PostgreSQL
 _DEADLOCKS: Final = frozenset({"40P01", "40001"})
 _NOTHING_SAVED: Final = "did not affect any rows"  # Django's words for a row that is gone
@@ -31,6 +32,24 @@ def delete(rows: Model | QuerySet[Any]) -> None:
         rows.delete()
 
     carry_out(work)
+
+
+def let_go(rows: QuerySet[Any]) -> None:
+    """Have what will only forget these rows forget them now, some hundred at a time; outside of a transaction.
+
+    What they are is said by the attribute `lets_go` of a model with very many rows: by the name of a foreign key, the
+    columns that become null with it, of rows that nobody works on any more. One statement for all of them would hold
+    its locks for as long as it takes, and may take longer than any statement may.
+    """
+    keys = list(rows.order_by().values_list("pk", flat=True))
+    for relation in rows.model._meta.related_objects:  # noqa: SLF001 - Django's public API, whatever its name
+        of, name = relation.related_model, relation.field.name
+        settled, columns = getattr(of, "lets_go", {}).get(name, (None, ()))
+        if settled is None:
+            continue
+        referring = of._base_manager.filter(settled, **{f"{name}__in": keys}).order_by()  # noqa: SLF001 - public, too
+        while batch := list(referring.values_list("pk", flat=True)[:_AT_ONCE]):
+            of._base_manager.filter(pk__in=batch).update(**dict.fromkeys(columns))  # noqa: SLF001 - public, too
 
 
 def carry_out(work: Callable[[], Value]) -> Value:

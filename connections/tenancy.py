@@ -185,13 +185,23 @@ class ClosedAdmin(_ModelAdmin):
         kept = {str(self.opts.verbose_name) for row in objs if not self.has_delete_permission(request, row)}
         return [str(row) for row in objs], counts, kept, protected
 
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        """Show what a deletion takes with it, or delete; what may take long comes before its transaction."""
+        if request.method == "POST":
+            row = self.get_object(request, unquote(object_id))
+            if row is not None and self.has_delete_permission(request, row):
+                deleting.let_go(self.model._default_manager.filter(pk=row.pk))  # noqa: SLF001 - Django's public API
+        return super().delete_view(request, object_id, extra_context)
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Delete the row, whatever is under way for it."""
         deleting.delete(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Delete the chosen rows that this person may change."""
-        deleting.delete(self.changeable(request, queryset))
+        rows = self.changeable(request, queryset)
+        deleting.let_go(rows)
+        deleting.delete(rows)
 
     # --- the audit trail in the place of Django's log ---
 

@@ -127,6 +127,8 @@ class Assignments(KnownQuery, ReadOnlyModelViewSet[Assignment]):
     @extend_schema(summary="Delete an assignment", responses={204: None}, parameters=[IF_MATCH])
     def destroy(self, request: Request, id: UUID) -> Response:  # noqa: A002
         """Delete an assignment with its tokens; its open calls end, and calls that have ended stay."""
+        conditional.check(request, assignment := changeable(request, self.get_object()))
+        deleting.let_go(Assignment.objects.filter(pk=assignment.pk))
         deleting.carry_out(partial(self._delete, request))
         return Response(status=204)
 

@@ -282,6 +282,8 @@ class Connections(KnownQuery, ReadOnlyModelViewSet[Connection]):
     @extend_schema(responses={204: None}, parameters=[IF_MATCH])
     def destroy(self, request: Request, id: UUID) -> Response:  # noqa: A002
         """Delete a connection with its secrets and tools; its calls stay."""
+        conditional.check(request, connection := self.get_object())
+        deleting.let_go(Connection.objects.filter(pk=connection.pk))
         deleting.carry_out(partial(self._delete, request))
         return Response(status=204)
 

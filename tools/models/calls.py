@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from django.db import models
@@ -235,6 +235,10 @@ class Call(models.Model):
     waits_for_login = models.BooleanField(db_default=False)
 
     objects = CallQuerySet.as_manager()
+    lets_go: ClassVar = {  # see connections/deleting.py
+        "connection": (Q(finished_at__isnull=False), ("connection", "tool")),
+        "assignment": (Q(finished_at__isnull=False), ("assignment",)),
+    }
     sealed_fields = (
         "sealed_arguments", "sealed_result", "sealed_progress", "sealed_question", "sealed_answers", "sealed_task",
     )  # fmt: skip

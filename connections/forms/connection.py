@@ -25,7 +25,7 @@ from django.dispatch import Signal
 
 from connections import audit, changes, checking, names, personal, quotas
 from connections.forms.address import AddressFields
-from connections.forms.fields import NameField, seconds
+from connections.forms.fields import ChoiceField, NameField, seconds
 from connections.forms.oauth import CHOICES, OAUTH_FIELDS, WHAT_IS_TRUSTED, WHAT_SIGN_INS_HANG_ON, OAuthFields
 from connections.forms.secrets import SecretFields
 from connections.forms.shown import SHOWN, Superseded
@@ -56,7 +56,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         help_text="Assignments see its tools as “prefix__tool”. Leave blank to have it made from the name. It stays as "
         "it is when the connection gets another name.",
     )
-    authorization = forms.ChoiceField(
+    authorization = ChoiceField(
         label="Authorization method",
         choices=Authorization.choices,
         widget=forms.RadioSelect,
@@ -90,7 +90,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         help_text=f"Bytes that are read of one answer of the server, 1,000 to {LARGEST_ANSWER:,}. What is large in it "
         "is stored and linked; a call whose answer is larger has no known outcome.",
     )
-    session_calls = forms.ChoiceField(
+    session_calls = ChoiceField(
         label="Calls of one session",
         required=False,
         choices=SessionCalls.choices,
@@ -109,7 +109,7 @@ class ConnectionForm(AddressFields, SecretFields, OAuthFields, TenantForm):
         required=False,
         help_text="The server sees which of your calls belong together.",
     )
-    era_choice = forms.ChoiceField(
+    era_choice = ChoiceField(
         label="Protocol era",
         required=False,
         choices=Era.choices,

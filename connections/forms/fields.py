@@ -14,6 +14,12 @@ from connections import headers, moments, names
 from connections.forms import pastes
 
 
+class ChoiceField(forms.ChoiceField):
+    """One of a few words; another value is not said again: it may be a secret."""
+
+    default_error_messages = {"invalid_choice": "This is none of the choices."}
+
+
 class NameField(forms.CharField):
     """A name as people see it: in one line, and without what nobody sees."""
 

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 
 from connections import egress, signing_keys
 from connections.errors import DuvoError
-from connections.forms.fields import WriteOnlyTextarea
+from connections.forms.fields import ChoiceField, WriteOnlyTextarea
 from connections.models import Authorization, Connection, Credential, Grant, Sharing, TokenAuth
 
 Kind = Credential.Kind
@@ -29,7 +29,7 @@ _LONGEST_SECRET = 4096  # characters
 class OAuthFields(forms.Form):
     """Who signs in, and what an admin may set who has registered a client at the provider."""
 
-    sharing = forms.ChoiceField(
+    sharing = ChoiceField(
         label="Whose credential",
         required=False,
         choices=Sharing.choices,
@@ -54,10 +54,8 @@ class OAuthFields(forms.Form):
         help_text="A public client has none.",
     )
     remove_oauth_client_secret = forms.BooleanField(label="Remove the stored client secret", required=False)
-    oauth_grant = forms.ChoiceField(
-        label="Grant", required=False, choices=Grant.choices, help_text="How tokens are got."
-    )
-    oauth_token_auth = forms.ChoiceField(
+    oauth_grant = ChoiceField(label="Grant", required=False, choices=Grant.choices, help_text="How tokens are got.")
+    oauth_token_auth = ChoiceField(
         label="Client authentication",
         required=False,
         choices=TokenAuth.choices,

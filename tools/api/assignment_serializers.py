@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from tools.api.serializers import KnownMembers
+from tools.api.serializers import ChoiceField, KnownMembers
 from tools.calls import acting
 from tools.models import AccessToken, Assignment
 
@@ -16,7 +16,7 @@ class AssignmentSummarySerializer(serializers.ModelSerializer[Assignment]):
 
     owner = serializers.SerializerMethodField()
     max_rate = serializers.IntegerField(allow_null=True, help_text="Calls per minute; null: no limit.")
-    scope = serializers.ChoiceField(
+    scope = ChoiceField(
         choices=Assignment.Scope.choices, help_text="Every approved tool of the organization, or the `tools` chosen."
     )
 
@@ -72,7 +72,7 @@ class AssignmentChangeSerializer(KnownMembers):
     max_rate = serializers.IntegerField(
         required=False, allow_null=True, min_value=1, max_value=1_000_000, help_text="Calls per minute; null: no limit."
     )
-    scope = serializers.ChoiceField(
+    scope = ChoiceField(
         choices=Assignment.Scope.choices, required=False,
         help_text="Left out, it is as before, or `chosen` where other `tools` are sent.",
     )  # fmt: skip

@@ -317,7 +317,11 @@ def _tools(names: list[str], tenant: Tenant, before: Assignment | None) -> list[
 
 def _no_tool(number: int, name: str, known: list[str]) -> members.Fault:
     hint = f" Near it: {', '.join(others)}." if (others := near(name, known)) else ""
-    return {"pointer": f"/tools/{number}", "code": "unknown_tool", "detail": f"There is no tool “{name}” here.{hint}"}
+    return {
+        "pointer": f"/tools/{number}",
+        "code": "unknown_tool",
+        "detail": f"There is no tool of this name here.{hint}",
+    }
 
 
 def _owner(given: dict[str, Any], tenant: Tenant, before: Assignment | None, user: User) -> Membership | None:

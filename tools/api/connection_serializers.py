@@ -10,7 +10,7 @@ from rest_framework import serializers
 from connections.models import Authorization, Connection, Era, Grant, SessionCalls, Sharing, TokenAuth
 from connections.states import METHOD_WANTED, next_step
 from tools.api import members
-from tools.api.serializers import KnownMembers
+from tools.api.serializers import ChoiceField, KnownMembers
 
 
 class StateSerializer(serializers.Serializer[Any]):
@@ -91,7 +91,7 @@ class ConnectionChangeSerializer(KnownMembers):
     keep_url_secret = serializers.BooleanField(
         required=False, write_only=True, help_text="True stores a `server_url` that holds a secret as it is, readable."
     )
-    authorization = serializers.ChoiceField(
+    authorization = ChoiceField(
         choices=Authorization.choices, required=False,
         help_text="Left out, it is as before, or the one to which the secret that is sent belongs.",
     )  # fmt: skip
@@ -111,23 +111,23 @@ class ConnectionChangeSerializer(KnownMembers):
     max_answer = serializers.IntegerField(
         required=False, help_text="Bytes of the largest answer that is read, 1,000 to 10,000,000."
     )
-    session_calls = serializers.ChoiceField(
+    session_calls = ChoiceField(
         choices=SessionCalls.choices, required=False, help_text="How the calls of one session run."
     )
     session_idle_minutes = serializers.IntegerField(
         required=False, help_text="Minutes without a call after which a session is ended, 1 to 1,440."
     )
     send_trace = serializers.BooleanField(required=False, help_text="Whether the server gets the trace context.")
-    era_choice = serializers.ChoiceField(choices=Era.choices, required=False)
-    sharing = serializers.ChoiceField(
+    era_choice = ChoiceField(choices=Era.choices, required=False)
+    sharing = ChoiceField(
         choices=Sharing.choices,
         required=False,
         help_text="`personal`: an `api_key` or `headers` sent with it is yours.",
     )
-    oauth_grant = serializers.ChoiceField(choices=Grant.choices, required=False)
+    oauth_grant = ChoiceField(choices=Grant.choices, required=False)
     oauth_client_id = serializers.CharField(required=False, allow_blank=True, max_length=500)
     oauth_client_secret = serializers.CharField(required=False, write_only=True, help_text="Write-only.")
-    oauth_token_auth = serializers.ChoiceField(
+    oauth_token_auth = ChoiceField(
         choices=TokenAuth.choices, required=False, allow_blank=True, help_text="Empty: by what the server supports."
     )
     oauth_signing_key = serializers.CharField(
@@ -150,7 +150,7 @@ class ConnectionChangeSerializer(KnownMembers):
 class QuotaSerializer(serializers.Serializer[Any]):
     """One quota of the caller's organization."""
 
-    name = serializers.ChoiceField(choices=["connections", "assignments", "tokens", "open_calls", "stored_megabytes"])
+    name = ChoiceField(choices=["connections", "assignments", "tokens", "open_calls", "stored_megabytes"])
     used = serializers.IntegerField(allow_null=True, help_text="Null when it is not known at this moment.")
     most = serializers.IntegerField(help_text="The platform's staff sets it.")
 

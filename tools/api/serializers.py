@@ -32,6 +32,15 @@ class KnownMembers(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class ChoiceField(serializers.ChoiceField):
+    """One of a few words; another value is refused with all of them, and not said again: it may be a secret."""
+
+    def __init__(self, choices: Any, **kwargs: Any) -> None:
+        """Take the choices as Django has them."""
+        super().__init__(choices, **kwargs)
+        self.error_messages["invalid_choice"] = f"This is none of the choices: {', '.join(map(str, self.choices))}."
+
+
 class ToolSerializer(serializers.ModelSerializer[Tool]):
     """One tool, in the same shape wherever it comes from: definitions are the approved ones."""
 
@@ -101,7 +110,7 @@ class ProgressSerializer(serializers.Serializer[Any]):
 class QuestionSerializer(serializers.Serializer[Any]):
     """One question of a server to a person (MCP elicitation)."""
 
-    mode = serializers.ChoiceField(choices=["form", "url"])
+    mode = ChoiceField(choices=["form", "url"])
     message = serializers.CharField()
     schema = serializers.DictField(allow_null=True, help_text="JSON Schema of the answer's `content`; flat.")
     url = serializers.CharField(allow_null=True, help_text="Where a person goes on; look at the host before.")
@@ -117,7 +126,7 @@ class InputRequiredSerializer(serializers.Serializer[Any]):
 class ResponseSerializer(serializers.Serializer[Any]):
     """The answer to one question."""
 
-    action = serializers.ChoiceField(choices=["accept", "decline", "cancel"])
+    action = ChoiceField(choices=["accept", "decline", "cancel"])
     content = serializers.DictField(required=False, help_text="Only with `accept`, as the question's schema has it.")
 
 
@@ -156,14 +165,14 @@ class SignInSerializer(serializers.Serializer[Any]):
 
     url = serializers.URLField(help_text="A page of this service. It asks who opens it to sign in here first.")
     person = serializers.CharField(allow_null=True, help_text="Who is to open it; null: any admin of the organization.")
-    does = serializers.ChoiceField(choices=["sign_in", "enter"], help_text="Sign in there, or enter a key or headers.")
+    does = ChoiceField(choices=["sign_in", "enter"], help_text="Sign in there, or enter a key or headers.")
 
 
 class CallSerializer(serializers.ModelSerializer[Call]):
     """One call: where it is in its life and, once finished, what came of it."""
 
     tool = serializers.CharField(source="tool_name")
-    state = serializers.ChoiceField(choices=CallState.choices)
+    state = ChoiceField(choices=CallState.choices)
     is_error = serializers.BooleanField(help_text="The tool itself reports an error; `content` says which.")
     content = serializers.ListField(
         child=serializers.DictField(),
@@ -211,7 +220,7 @@ class CallSummarySerializer(serializers.ModelSerializer[Call]):
     """One call of a list: where it is in its life; its own address shows the result."""
 
     tool = serializers.CharField(source="tool_name")
-    state = serializers.ChoiceField(choices=CallState.choices)
+    state = ChoiceField(choices=CallState.choices)
     account = serializers.SerializerMethodField()
 
     class Meta:

@@ -17,6 +17,7 @@ from connections import moments
 from connections.models import Tenant
 from connections.tenancy import ADMINS_AND_AUDITORS
 from tools.api.queries import KnownQuery
+from tools.api.serializers import ChoiceField
 from tools.api.views import principal_of, tenant_of
 from tools.calls import activity
 from tools.models import DailyUse
@@ -46,7 +47,7 @@ class UsageSerializer(serializers.Serializer[Any]):
     since = serializers.DateField()
     until = serializers.DateField()
     time_zone = serializers.CharField(help_text="The IANA name of the zone whose days these are.")
-    by = serializers.ChoiceField(choices=list(activity.BY))
+    by = ChoiceField(choices=list(activity.BY))
     total = UseSerializer()
     results = UseSerializer(many=True, help_text="By day in order of time, else what was called most first.")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar, cast
@@ -257,7 +258,7 @@ class AnswerCall(AsyncView):
         if len(request.body) > LARGEST_RESPONSES:
             raise problems.TooLarge(f"The responses are larger than {LARGEST_RESPONSES // 1024} KB.")
         responses, asked = _members(
-            _parsed(request.body, orjson.loads), "responses", "The responses are not a JSON object.", also="id"
+            _parsed(_text(request), orjson.loads), "responses", "The responses are not a JSON object.", also="id"
         )
         await answering.answer_here(call, responses, asked=asked)
         call = await in_thread(own_call, self.principal, id, of=self.principal.tenant_id)
@@ -304,11 +305,12 @@ def refuse(error: DuvoError) -> HttpResponse:
 async def _member(request: HttpRequest, name: str, not_an_object: str, *, tenant: str) -> Json:
     """Return the one member that the body may have, an object; that of a large body may be `RawJson`."""
     _check_type(request)
-    body = _parsed(request.body, read)
+    text = _text(request)
+    body = _parsed(text, read)
     if not isinstance(body, RawJson):
         return _members(body, name, not_an_object)[0]
     faults, member = await offload.run(
-        "tools.offload_jobs:body", request.body, name.encode(), not_an_object.encode(), tenant=tenant
+        "tools.offload_jobs:body", text, name.encode(), not_an_object.encode(), tenant=tenant
     )
     if not faults:
         raise problems.Malformed
@@ -320,6 +322,11 @@ async def _member(request: HttpRequest, name: str, not_an_object: str, *, tenant
 def _check_type(request: HttpRequest) -> None:
     if request.content_type != "application/json":
         raise problems.Unsupported
+
+
+def _text(request: HttpRequest) -> bytes:
+    """Return the body without the mark that some programs write before UTF-8 (RFC 8259, section 8.1)."""
+    return request.body.removeprefix(BOM_UTF8)
 
 
 def _parsed(text: bytes, parse: Callable[[bytes], Any]) -> Any:

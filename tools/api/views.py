@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
@@ -96,12 +97,12 @@ class Body(BaseParser):
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        """Return the parsed body; raises Malformed and TooLarge."""
+        """Return the parsed body, with or without a byte order mark; raises Malformed and TooLarge."""
         body = stream.read(LARGEST_SETTINGS + 1)
         if len(body) > LARGEST_SETTINGS:
             raise problems.TooLarge(f"The body is larger than {LARGEST_SETTINGS // 1024} KB.")
         try:
-            return orjson.loads(body)
+            return orjson.loads(body.removeprefix(BOM_UTF8))
         except orjson.JSONDecodeError as error:
             raise problems.Malformed from error
 

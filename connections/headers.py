@@ -86,6 +86,10 @@ def check_name(name: str) -> None:
         raise BadHeader(f"A header name is longer than {LONGEST_NAME} characters.")
     if not _TOKEN.fullmatch(name):
         raise BadHeader("A header name may contain only letters, digits and !#$%&'*+-.^_`|~, and no spaces.")
+    if not (name[0].isalnum() or name[0] == "_") or not {"'", "`"}.isdisjoint(name):
+        raise BadHeader(
+            "A header name begins with a letter or a digit and has no quotes. Remove what stands around it."
+        )
     why = _RESERVED.get(name.lower()) or next(
         (reason for prefix, reason in _RESERVED_PREFIXES.items() if name.lower().startswith(prefix)), ""
     )

@@ -14,7 +14,7 @@ from connections import egress, sealing
 from connections.context import acting_for
 from connections.egress import sealed
 from connections.errors import DuvoError, SealBroken
-from connections.forms import pastes
+from connections.forms import keys, pastes
 from connections.models import Authorization, Connection, Credential, Tenant, User
 
 Kind = Credential.Kind
@@ -22,7 +22,8 @@ _AS_TYPED = {"private_address", "private_name", "localhost", "port_forbidden", "
              "credentials_in_url", "fragment_in_url"}  # fmt: skip
 
 _PLACE = re.compile(r"(?<![${])\{secret\}(?!\})")
-_TWO_SCHEMES = re.compile(r"https?:/*https?://", re.IGNORECASE)
+_OF_SECRETS = re.compile(r"auth|key|token|secret|passw|pat\b|cred", re.IGNORECASE)  # names of headers
+_NO_ADDRESS_YET = re.compile(r"https?:/*https?://|\S{1,2000}&#x?\w{1,6};", re.IGNORECASE)  # two schemes, or HTML
 
 
 class AddressFields(forms.Form):
@@ -30,7 +31,7 @@ class AddressFields(forms.Form):
 
     server_url = forms.CharField(
         label="Server URL",
-        max_length=pastes.LONGEST,  # of a paste; the address itself is bounded by `egress.check_url`
+        max_length=keys.LONGEST,  # of a paste; the address itself is bounded by `egress.check_url`
         widget=forms.TextInput(
             attrs={"inputmode": "url", "autocapitalize": "none", "autocomplete": "off", "spellcheck": "false",
                    "placeholder": "https://mcp.example.com/mcp"}
@@ -87,7 +88,7 @@ class AddressFields(forms.Form):
         unchanged = self.before is not None and entered == self.before.server_url
         if not unchanged:
             self._refuse_placeholder(entered)
-        if _TWO_SCHEMES.match(entered):
+        if _NO_ADDRESS_YET.match(entered):
             self._offer_address(entered)
         try:
             url = sealed.with_place(egress.check_url(entered))
@@ -97,7 +98,7 @@ class AddressFields(forms.Form):
             raise ValidationError(refusal.sentence, code=refusal.code) from refusal
         if unchanged:
             return url
-        if not set(entered).isdisjoint("\"'`<>«»“”‘’"):  # no URL has them (RFC 3986, section 2)
+        if pastes.addresses_in(entered) != [entered]:  # a sentence or a mark of some text is around it
             self._offer_address(entered)
         if sealed.has_place(url) and not sealed.is_well_placed(url):
             raise ValidationError(
@@ -147,7 +148,7 @@ class AddressFields(forms.Form):
         """Return an address apart from its secret; with OAuth what only looks random is the name of a resource."""
         method = self.data.get(self.add_prefix("authorization"))
         parted = sealed.split(address.strip(), random=method != Authorization.OAUTH)
-        return None if parted is None or pastes.placeholder_in(unquote(parted.secret)) else parted
+        return None if parted is None or keys.placeholder_in(unquote(parted.secret)) else parted
 
     def _take_out(self, parted: sealed.Split) -> bool:
         """Show the address without its secret, which waits sealed on the page; False for a program, which has none."""
@@ -217,8 +218,8 @@ class AddressFields(forms.Form):
         """Raise ValidationError with the address that was pasted along with other things, and put it into the field."""
         found = []
         for address in pastes.addresses_in(entered):
-            try:
-                found.append(egress.check_url(address))
+            try:  # one with a placeholder is none yet, and is said to be that
+                found.append(address if self._placeholder_in(address) else sealed.with_place(egress.check_url(address)))
             except DuvoError as refusal:
                 if refusal.code in _AS_TYPED and not found:
                     raise ValidationError(refusal.sentence, code=refusal.code) from refusal
@@ -249,10 +250,13 @@ class AddressFields(forms.Form):
             code="address_found",
         )
 
+    @staticmethod
+    def _placeholder_in(address: str) -> str:
+        return keys.placeholder_in(_PLACE.sub("", address))
+
     def _refuse_placeholder(self, address: str) -> None:
         is_address = address.lower().startswith("http") and len(address) <= egress.LONGEST_URL
-        address = _PLACE.sub("", address)
-        if is_address and (placeholder := pastes.placeholder_in(address)):
+        if is_address and (placeholder := self._placeholder_in(address)):
             raise ValidationError(
                 f"“{placeholder}” is a placeholder. Write what it stands for in its place; the server's owner or its "
                 "documentation tells you.",
@@ -272,31 +276,37 @@ class AddressFields(forms.Form):
             )
 
 
-def clean_key(key: Any) -> str:
-    """Return a key without quotes around it; raises ValidationError for what stands for a key."""
-    text = pastes.unquoted(str(key or ""))
-    bare = text.partition(" ")[2].strip() if text.lower().startswith("bearer ") else text
-    if pastes.placeholder_in(bare, whole=True):
+def clean_key(key: Any, what: str = "key") -> str:
+    """Return a key, or `what` else it is, without what stands around it; raises ValidationError for a placeholder."""
+    whole = keys.unquoted(str(key or ""))
+    text = keys.assigned(whole)
+    bare = keys.without_scheme(text)
+    if text and not bare:
         raise ValidationError(
-            "This is a placeholder, or a key of which a part is hidden. Enter the whole key itself, without brackets "
-            "or braces.",
-            code="placeholder",
+            f"Behind “{text.title()}” the {what} is missing. Enter the {what} itself.", code="placeholder"
         )
-    if name := pastes.name_before(bare):
+    if name := keys.name_before(bare) or keys.name_before(text):
         raise ValidationError(
-            f"This begins with a name (“{name}”). Enter only the key that follows it. If the server wants a header of "
-            "that name, choose Custom headers and enter both there.",
+            f"This begins with a name (“{name[:60]}”). Enter only the {what} that follows it. If the server wants a "
+            "header of that name, choose Custom headers and enter both there.",
             code="name_before_key",
+        )
+    if keys.placeholder_in(bare, whole=True, words=True):
+        raise ValidationError(
+            f"This is a placeholder, or a {what} of which a part is hidden. Enter the whole {what} itself, without "
+            "brackets or braces.",
+            code="placeholder",
         )
     return text
 
 
 def clean_values(headers: dict[str, str]) -> dict[str, str]:
     """Return the headers without quotes around their values; raises ValidationError for what stands for a value."""
-    values = {name: pastes.unquoted(value) for name, value in headers.items()}
+    values = {name: keys.unquoted(value) for name, value in headers.items()}
     for name, value in values.items():
-        bare = value.partition(" ")[2].strip() if value.lower().startswith(("bearer ", "basic ", "token ")) else value
-        if pastes.placeholder_in(bare, whole=True):
+        bare = keys.without_scheme(value, any_scheme=name.lower().endswith("authorization"))
+        words = bare != value or _OF_SECRETS.search(name) is not None
+        if not bare or keys.placeholder_in(bare, whole=True, words=words):
             raise ValidationError(
                 f"The value of “{name}” is a placeholder, or a part of it is hidden. Enter the whole value itself, "
                 "without brackets or braces.",

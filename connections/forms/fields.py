@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 
 from connections import headers, moments, names
-from connections.forms import pastes
+from connections.forms import keys
 
 
 class ChoiceField(forms.ChoiceField):
@@ -46,10 +46,25 @@ class HeadersField(forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         """Return the headers by name, {} for none; raises ValidationError with a sentence."""
+        given = _edged(value) if isinstance(value, Mapping) else keys.header_lines(str(value or ""))
+        if isinstance(given, str) and given.lstrip().startswith(("{", "[", "curl ")):
+            raise ValidationError(
+                "No headers could be read out of this. Write one “Name: value” per line.", code="bad_header"
+            )
         try:
-            return headers.parse(value if isinstance(value, Mapping) else pastes.header_lines(str(value or "")))
+            return headers.parse(given)
         except headers.BadHeader as fault:
             raise ValidationError(str(fault), code="bad_header") from fault
+
+
+def _edged(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return headers without what nobody sees around names and values; a line break is left, and refused."""
+    return {
+        keys.without_edges(name, ("Cf", "Zs")): keys.without_edges(value, ("Cf", "Zs"))
+        if isinstance(value, str)
+        else value
+        for name, value in given.items()
+    }
 
 
 class WriteOnlyTextarea(forms.Textarea):

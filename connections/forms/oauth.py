@@ -11,6 +11,8 @@ from django.core.exceptions import ValidationError
 
 from connections import egress, signing_keys
 from connections.errors import DuvoError
+from connections.forms import keys
+from connections.forms.address import clean_key
 from connections.forms.fields import ChoiceField, WriteOnlyTextarea
 from connections.models import Authorization, Connection, Credential, Grant, Sharing, TokenAuth
 
@@ -23,7 +25,24 @@ OAUTH_FIELDS = (
 WHAT_IS_TRUSTED = ("oauth_authorization_server", "oauth_assume_pkce")
 WHAT_SIGN_INS_HANG_ON = ("sharing", "oauth_grant", "oauth_client_id", *WHAT_IS_TRUSTED)
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749, appendix A.4
+_SCOPES_NAMED = re.compile(r"^[\"']?(?:[\w-]{0,20}[_-])?scopes?[\"']?\s*[:=]\s*(?!/)(?=\S)", re.IGNORECASE)
+_SCOPES_MEANT = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_SCOPES?|SCOPES?")
 _LONGEST_SECRET = 4096  # characters
+
+
+def _scopes_in(entered: str) -> str:
+    """Return scopes without a name, quotes or brackets around them; raises ValidationError for a placeholder."""
+    text = keys.unquoted(_SCOPES_NAMED.sub("", keys.unquoted(entered)))
+    if re.search(r"[\"“”]", entered):  # which no scope has (RFC 6749, section 3.3): a list in JSON
+        text = re.sub(r"[\"“”\[\]]", " ", text)
+    text = " ".join(keys.unquoted(scope) for scope in text.replace(",", " ").split())
+    if keys.placeholder_in(text) or keys.placeholder_in(text, whole=True) or _SCOPES_MEANT.fullmatch(text):
+        raise ValidationError(
+            "This is a placeholder. Enter the scopes themselves, or leave it blank to ask for what the server says it "
+            "needs.",
+            code="placeholder",
+        )
+    return text
 
 
 class OAuthFields(forms.Form):
@@ -109,13 +128,15 @@ class OAuthFields(forms.Form):
     def clean_oauth_client_id(self) -> str:
         """Return the client ID; raises ValidationError for one that cannot be sent."""
         client_id = str(self.cleaned_data["oauth_client_id"]).strip()
+        if self.before is None or client_id != self.before.oauth_client_id:
+            client_id = clean_key(client_id, "client ID")
         if not (client_id.isascii() and (client_id.isprintable())):
             raise ValidationError("A client ID has only plain ASCII characters. Copy it again.", code="bad_client_id")
         return client_id
 
     def clean_oauth_client_secret(self) -> str:
         """Return the client secret; raises ValidationError for one that cannot be sent."""
-        secret = str(self.cleaned_data["oauth_client_secret"])
+        secret = clean_key(self.cleaned_data["oauth_client_secret"], "client secret")
         if not (secret.isascii() and secret.isprintable()):
             raise ValidationError("A client secret has only plain ASCII characters. Copy it again.", code="bad_secret")
         return secret
@@ -133,7 +154,10 @@ class OAuthFields(forms.Form):
 
     def clean_oauth_scopes(self) -> str:
         """Return the scopes with single spaces; raises ValidationError for what no scope can be."""
-        scopes = str(self.cleaned_data["oauth_scopes"]).replace(",", " ").split()
+        entered = str(self.cleaned_data["oauth_scopes"])
+        if self.before is None or entered != self.before.oauth_scopes:
+            entered = _scopes_in(entered)
+        scopes = entered.replace(",", " ").split()
         bad = next((scope for scope in scopes if not _SCOPE.fullmatch(scope)), None)
         if bad is not None:
             raise ValidationError(f"“{bad[:60]}” cannot be a scope. Separate scopes by spaces.", code="bad_scope")

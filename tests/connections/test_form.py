@@ -135,7 +135,7 @@ def test_programs_may_give_headers_as_a_mapping_under_the_same_rules(acme: House
             "api_key_header",
             "set twice",
         ),
-        ({"authorization": "telepathy"}, "authorization", "telepathy"),
+        ({"authorization": "telepathy"}, "authorization", "none of the choices"),
         ({"call_timeout": 3601}, "call_timeout", "3600"),
         ({"connect_timeout": 0}, "connect_timeout", "1"),
         ({"max_concurrency": 2001}, "max_concurrency", "2000"),

@@ -10,9 +10,10 @@ from urllib.parse import quote
 import pytest
 from django.http import QueryDict
 
-from connections.forms import ConnectionForm, pastes
+from connections.forms import ConnectionForm, keys, pastes
 from connections.models import Connection
 from tests.conftest import House
+from tests.live import Api
 
 URL = "https://8.8.8.8/mcp"
 MARK = "m4rk-0123456789abcdef"
@@ -47,6 +48,36 @@ FOUND = [
     f'"shop": {{"httpUrl": "{URL}"}},',
     f'{{"name": "shop", "homepage": "https://other.example", "endpoint": "{URL}"}}',
     f"[mcp_servers.shop] url = \"{URL}\" bearer_token_env_var = 'SHOP'",
+    f"[{URL}]({URL})",
+    f"[Orders]({URL})",
+    f'**[Orders]({URL} "our server")**',
+    f"Use [the server](<{URL}>), please.",
+    f"- [ ] [{URL}]({URL}).",
+    f"{URL}]({URL})",
+    *(
+        f"{URL}{mark}"
+        for mark in (".", ",", ";", ")", "]", "!", ":", "**", "。", "、", "…", "）", "」", ").", "&quot;", "&gt;")
+    ),
+    f"{URL}{URL}",
+    f"{URL}</url>",
+    f"<url>{URL}</url>",
+    f"{URL}&#39;",
+    f"Hi! Please use {URL} for the tests.",
+    f"See {URL}, please",
+    f"{URL} (Streamable HTTP)",
+    f"{URL} # production",
+    f"| URL | {URL} |",
+    f"「{URL}」",
+    f"（{URL}）",
+    f"URL：{URL}",
+    f"POST {URL} HTTP/1.1",
+    f"POST {URL} HTTP/1.1\nContent-Type: application/json",
+    f"Invoke-RestMethod -Uri {URL} -Method Post",
+    f"npx add-mcp {URL}",
+    f"npx -y install-mcp {URL} --client claude",
+    f"npx @modelcontextprotocol/inspector {URL}",
+    f"npx @modelcontextprotocol/inspector --cli {URL} --transport http",
+    f"$ npx -y mcp-remote@latest {URL} --resource https://other.example/",
     f'code --add-mcp \'{{"name":"shop","url":"{URL}"}}\'',
 ]
 NOT_FOUND = [  # and the code of what is said instead
@@ -57,6 +88,23 @@ NOT_FOUND = [  # and the code of what is said instead
     ("docker run -e API=https://8.8.8.8 acme/mcp", "stdio_command"),
     ('{"s": {"command": "npx", "args": ["-y", "@acme/mcp", "https://8.8.8.8/x"]}}', "configuration_pasted"),
     (f'{{"a": {{"url": "{URL}"}}, "b": {{"url": "https://8.8.4.4/mcp"}}}}', "several_addresses"),
+    ("$ npx -y @acme/mcp-server --api-url https://8.8.8.8/api", "scheme_missing"),
+    ("sudo docker run -e API=https://8.8.8.8 acme/mcp for all", "scheme_missing"),
+    (f"[https://8.8.4.4/mcp]({URL})", "several_addresses"),  # its words say another address than its target
+    (f"{URL}https://8.8.4.4/mcp", "several_addresses"),
+    (f"Ours is {URL}. See https://docs.example.com for help.", "several_addresses"),
+    ("[Orders](https://10.1.2.3/mcp)", "private_address"),
+    ("https://10.1.2.3/mcp.", "private_address"),
+    ('{"url": "https://8.8.8.8/mcp?apiKey=${API_KEY}"}', "placeholder"),
+    ('{"url": "https://8.8.8.8/mcp/${input:tenant}"}', "placeholder"),
+    ('{"url": "https://${input:host}/mcp"}', "placeholder"),
+    ("url: https://8.8.8.8/<tenant>/mcp", "placeholder"),
+    ("url: https://8.8.8.8/mcp/{tenant}", "placeholder"),
+    ("curl -X POST https://8.8.8.8/mcp/$TENANT", "placeholder"),
+    ("Use https://8.8.8.8/mcp/YOUR_TENANT for this.", "placeholder"),
+    ("https://8.8.8.8/%7Btenant%7D/mcp", "placeholder"),
+    ("https://8.8.8.8/__TENANT__/mcp", "placeholder"),
+    ("https://8.8.8.8/...", "placeholder"),
     ("<https://localhost/mcp>", "localhost"),
     ('{"url": "http://127.0.0.1:3000/mcp"}', "https_required"),
     ("url: https://10.1.2.3/mcp", "private_address"),
@@ -100,6 +148,28 @@ def test_what_can_be_read_in_several_ways_or_leads_where_nobody_may_go_stays_ref
     assert not Connection.objects.exists()
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://8.8.8.8/mcp(v2)", "https://8.8.8.8/mcp/", "https://8.8.8.8/mcp?a=(b)&c=d", "https://8.8.8.8/v1/a.b:c",
+        "https://8.8.8.8/to/https://other.example/mcp", "https://8.8.8.8/mcp?url=https://other.example/mcp",
+        "https://8.8.8.8/mcp-remote/mcp", "https://8.8.8.8/mcp?team=x-", "https://8.8.8.8/%7Eann/mcp",
+    ],
+)  # fmt: skip
+def test_an_address_that_is_whole_is_stored_as_it_is(acme: House, address: str) -> None:
+    form = sent(acme, server_url=address)
+    assert form.is_valid(), form.errors
+    assert form.save().server_url == address
+
+
+@pytest.mark.parametrize("text", ["url: {}", '{{"url": "{}"}}', "<{}>", "[Shop]({})", "Use {}."])
+def test_the_place_of_a_secret_stays_where_it_is(acme: House, text: str) -> None:
+    form = sent(acme, server_url=text.format(f"{URL}?key={{secret}}"), address_secret=MARK)
+    assert form.errors.as_data()["server_url"][0].code == "address_found"
+    assert form["server_url"].value() == f"{URL}?key={{secret}}"
+    assert sent(acme, server_url=form["server_url"].value(), address_secret=MARK).is_valid()
+
+
 def test_an_address_without_its_scheme_is_offered_with_it() -> None:
     assert pastes.addresses_in("mcp.example.com/mcp") == ["https://mcp.example.com/mcp"]
     assert pastes.addresses_in("mcp.example.com") == ["https://mcp.example.com"]
@@ -120,7 +190,7 @@ def test_an_address_without_its_scheme_is_offered_with_it() -> None:
 def test_a_placeholder_in_an_address_is_named(acme: House, address: str) -> None:
     fault = sent(acme, server_url=address).errors.as_data()["server_url"][0]
     assert fault.code == "placeholder", fault
-    assert pastes.placeholder_in(address) in fault.messages[0]
+    assert keys.placeholder_in(address) in fault.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +202,9 @@ def test_a_placeholder_in_an_address_is_named(acme: House, address: str) -> None
         '"YOUR_API_KEY"', "insert_key", "REPLACE_ME",
         "sk-proj-****************abcd", "sk-...abcd", "eyJhbGciOi...", "sk-ant-api03-abc…xyz", "••••••••abcd", "abc***",
         "undefined", "null", "None",
+        "$env:API_KEY", "#{API_KEY}", "__API_KEY__", "@API_KEY@", "%(API_KEY)s", "!secret api_key", "API_KEY", "apiKey",
+        "GITHUB_TOKEN", "my-api-key", "REDACTED", "(hidden)", "your key here", "TODO", "sk_live_xxxxxxxx", "xxx",
+        "sk-proj-xxxx-xxxx", "0000000000", "Bearer", "bearer ", "ApiKey YOUR_KEY", "Token API_TOKEN",
     ],
 )  # fmt: skip
 def test_a_placeholder_in_place_of_a_key_is_named_at_its_field(acme: House, key: str) -> None:
@@ -147,8 +220,12 @@ def test_a_placeholder_in_place_of_a_key_is_named_at_its_field(acme: House, key:
 @pytest.mark.parametrize(
     ("key", "name"),
     [
-        ("API_KEY=sk-live-0123456789", "API_KEY"),
-        ("export OPENAI_API_KEY=abc123456", "OPENAI_API_KEY"),
+        ("client_secret=abc", "client_secret"),
+        ("pat: abc", "pat"),
+        ('{"Authorization": "Bearer abc"}', "Authorization"),
+        ('"Authorization": "Bearer abc"', "Authorization"),
+        ("{'X-Shop': 'abc'}", "X-Shop"),
+        ("-H 'Authorization: Bearer abc'", "Authorization"),
         ("x-api-key:abc123", "x-api-key"),
         ("X-API-Key: abc", "X-API-Key"),
         ("token=abc", "token"),
@@ -163,7 +240,23 @@ def test_a_name_before_a_key_is_named_and_not_stored(acme: House, key: str, name
     assert "sk-live" not in fault.messages[0]
 
 
-@pytest.mark.parametrize("key", ["user:pass", "abc.def=", "my-token==", "a=b", "op://vault/item/key", "key-12345"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "user:pass",
+        "test",
+        "basic",
+        "secretly-0f3a",
+        "token-7f",
+        "AB_CD==",
+        "sk_live_xxxa",
+        "abc.def=",
+        "my-token==",
+        "a=b",
+        "op://vault/item/key",
+        "key-12345",
+    ],
+)
 def test_a_key_that_only_looks_like_it_is_stored(acme: House, key: str) -> None:
     assert sent(acme, authorization="api_key", api_key=key).is_valid()
 
@@ -182,6 +275,17 @@ IN_URL = quote(json.dumps(CONFIG), safe="")
         f"vscode:mcp/install?{IN_URL}",
         f"vscode-insiders:mcp/install?{IN_URL}",
         f"https://vscode.dev/redirect/mcp/install?name=shop&config={IN_URL}",
+        f"lmstudio://add_mcp?name=shop&config={IN_BASE64}",
+        "goose://extension?cmd=npx&arg=-y&arg=mcp-remote&arg=https%3A%2F%2F8.8.8.8%2Fmcp&id=shop",
+        "goose://extension?url=https%3A%2F%2F8.8.8.8%2Fmcp&type=streamable_http&id=shop",
+        f"raycast://mcp/install?{IN_URL}",
+        "windsurf://mcp/install?name=shop&url=https://8.8.8.8/mcp",
+        "https://claude.ai/settings/connectors?modal=add-custom-connector&url=https://8.8.8.8/mcp",
+        f"https://kiro.dev/launch/mcp/add?name=shop&config={IN_URL}",
+        "https://nam12.safelinks.protection.outlook.com/?url=https%3A%2F%2F8.8.8.8%2Fmcp&data=05%7C02%7C&reserved=0",
+        "https://nam12.safelinks.protection.outlook.com/?url=https%3A%2F%2F8.8.8.8%2Fmcp&amp;data=05%7C02&amp;reserved=0",
+        "https://urldefense.com/v3/__https://8.8.8.8/mcp__;!!AbC!xyz$",
+        "https://www.google.com/url?q=https://8.8.8.8/mcp&sa=D",
         f"https://insiders.vscode.dev/redirect?url=vscode-insiders%3Amcp%2Finstall%3F{quote(IN_URL, safe='')}",
     ],
 )
@@ -213,6 +317,9 @@ def test_a_link_without_a_remote_server_offers_nothing() -> None:
         ("sk-live-your0key", "sk-live-your0key"),  # a word inside of a key is none
         ("my0wnkey", "my0wnkey"),
         ('"abc"', "abc"), ("'abc'", "abc"), ("`abc`", "abc"), ("“abc”", "abc"), ('"abc",', "abc"), (" abc \n", "abc"),
+        ("\u200babc", "abc"), ("\ufeffabc\u2060", "abc"), ("\u200b'abc'\u200b", "abc"), ("SHOP_PAT=abc", "abc"),
+        ("API_KEY=sk-live-0123456789", "sk-live-0123456789"), ("export OPENAI_API_KEY='abc'", "abc"),
+        ('$env:TOKEN = "abc"', "abc"), ("set SHOP_KEY=abc", "abc"), ("SHOP_PAT=Bearer abc", "abc"),
         ('"Bearer abc"', "abc"), ("a'b", "a'b"), ('"abc', '"abc'), ("abc==", "abc=="), ("a.b,", "a.b,"),
     ],
 )  # fmt: skip
@@ -231,6 +338,32 @@ def test_quotes_around_a_key_are_dropped_and_nothing_else_of_it(acme: House, key
         '{"X-Key": "abc"}',
         '"X-Key": "abc",',
         '{"headers": {"X-Key": "abc"}}',
+        "'X-Key: abc'",
+        "`X-Key: abc`",
+        "“X-Key: abc”",
+        "X-Key: “abc”",
+        "- X-Key: abc",
+        "\ufeffX-Key: abc",
+        "X-Key: \u200babc\u200b",
+        "X-Key\uff1aabc",
+        "-HX-Key:abc",
+        "-H X-Key:abc",
+        "-H X-Key: abc",
+        "--header X-Key:abc",
+        "--header=X-Key:abc",
+        "curl -H X-Key:abc https://8.8.8.8/mcp",
+        "curl https://8.8.8.8/mcp \\\n  -H 'X-Key: abc' \\\n  -d '{}'",
+        'curl ^\n  -H ^"X-Key: abc^" ^\n  https://8.8.8.8/mcp',
+        '{"X-Key":"abc",}',
+        "{'X-Key':'abc'}",
+        "{X-Key: abc}",
+        "@{'X-Key'='abc'}",
+        '{ "X-Key" = "abc" }',
+        'headers: {"X-Key": "abc"}',
+        'http_headers = { "X-Key" = "abc" }',
+        '{"requestInit":{"headers":{"X-Key":"abc"}}}',
+        '[{"key":"X-Key","value":"abc"}]',
+        '["X-Key: abc"]',
     ],
 )
 def test_headers_are_read_out_of_commands_and_json(acme: House, text: str) -> None:
@@ -239,7 +372,14 @@ def test_headers_are_read_out_of_commands_and_json(acme: House, text: str) -> No
     assert dict(form.save().request_headers()) == {"X-Key": "abc"}
 
 
-@pytest.mark.parametrize("text", ['{"X-Key": 7}', '{"X-Key": "a\\nX-Other: b"}', '-H "Host: x"', '{"Host": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"X-Key": 7}', '{"X-Key": "a\\nX-Other: b"}', '-H "Host: x"', '{"Host": "x"}', "-HHost:x",
+        "'X-Key: abc", "`X-Key: abc", "-X-Key: abc", '{"X-Key": null}', '{"a": {"b": "c"}, "d": {}}', "X-Key: a\n b",
+        "-H 'X-Key: a\r\nX-Other: b'", "curl https://8.8.8.8/mcp", "X-Key: ApiKey YOUR_KEY", "Authorization: Bearer",
+    ],
+)  # fmt: skip
 def test_headers_in_json_are_held_to_the_same_rules(acme: House, text: str) -> None:
     assert "headers" in sent(acme, authorization="headers", headers=text).errors
 
@@ -247,5 +387,98 @@ def test_headers_in_json_are_held_to_the_same_rules(acme: House, text: str) -> N
 def test_a_paste_of_any_length_is_read_within_a_moment() -> None:
     for piece in ("https://", "[", '"url": "', "{", "<https://a ", "'", "a.", "-H '", "url=https://x/ "):
         assert len(pastes.addresses_in(piece * 5_000)) < 10
-        pastes.header_lines(piece * 5_000)
-        pastes.placeholder_in(piece * 2_000)
+        keys.header_lines(piece * 5_000)
+        keys.placeholder_in(piece * 2_000)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "goose://extension?url=https%3A%2F%2F10.1.2.3%2Fmcp",
+        "lmstudio://add_mcp?config=%%%",
+        "https://eu.safelinks.protection.outlook.com/?url=https%3A%2F%2F10.1.2.3%2F",
+    ],
+)
+def test_a_link_that_leads_where_nobody_may_go_stays_refused(acme: House, link: str) -> None:
+    assert "server_url" in sent(acme, server_url=link).errors
+    assert not Connection.objects.exists()
+
+
+BLANKS = [
+    "<client-id>",
+    "YOUR_CLIENT_ID",
+    "${CLIENT_ID}",
+    "{client_id}",
+    "CLIENT_ID",
+    "your-client-id",
+    "client_id=abc",
+]
+
+
+@pytest.mark.parametrize("text", [*BLANKS, "YOUR_CLIENT_SECRET", "client_secret=abc", "********", "<secret>"])
+def test_a_placeholder_of_a_client_is_named(acme: House, text: str) -> None:
+    fields = ["oauth_client_secret"] if text not in BLANKS else ["oauth_client_id", "oauth_client_secret"]
+    for field in fields:
+        given = {"authorization": "oauth", "oauth_client_id": "abc", field: text}
+        fault = sent(acme, **given).errors.as_data()[field][0]
+        assert fault.code in {"placeholder", "name_before_key"}
+        assert field.removeprefix("oauth_").replace("_id", " ID").replace("_", " ") in fault.messages[0]
+
+
+@pytest.mark.parametrize(
+    "scopes", ["<scopes>", "${SCOPES}", "YOUR_SCOPES", "SCOPES", "read <scope>", "api://{id}/all", "scope=<x>"]
+)
+def test_a_placeholder_of_scopes_is_named(acme: House, scopes: str) -> None:
+    fault = sent(acme, authorization="oauth", oauth_scopes=scopes).errors.as_data()["oauth_scopes"][0]
+    assert fault.code == "placeholder"
+
+
+@pytest.mark.parametrize(
+    "scopes", ['"read write"', "scope=read write", "scopes: read, write", '["read", "write"]', '"read","write"']
+)
+def test_what_stands_around_the_words_of_a_client_is_dropped(acme: House, scopes: str) -> None:
+    form = sent(
+        acme, authorization="oauth", oauth_client_id='"abc",', oauth_client_secret="\u200b'xyz'", oauth_scopes=scopes
+    )
+    assert form.is_valid(), form.errors
+    connection = form.save()
+    assert (connection.oauth_client_id, connection.oauth_scopes) == ("abc", "read write")
+    assert connection.secret("oauth_client_secret") == "xyz"
+
+
+@pytest.mark.parametrize("name", ["client", "my-app", "https://acme.example/client.json", "0oa1b2-c3", "{0A1B-2C}x"])
+def test_other_names_of_clients_are_stored(acme: House, name: str) -> None:
+    assert sent(acme, authorization="oauth", oauth_client_id=name, oauth_scopes="scope:read a/b").is_valid()
+
+
+@pytest.mark.parametrize(
+    ("members", "pointer", "code"),
+    [
+        ({"server_url": f"[{URL}]({URL})"}, "/server_url", "address_found"),
+        ({"server_url": f"{URL}."}, "/server_url", "address_found"),
+        ({"server_url": f"{URL}/${{TENANT}}"}, "/server_url", "placeholder"),
+        ({"authorization": "api_key", "api_key": "$env:API_KEY"}, "/api_key", "placeholder"),
+        ({"authorization": "api_key", "api_key": "client_secret=m4rk"}, "/api_key", "name_before_key"),
+        ({"authorization": "headers", "headers": {"'X-Key": "m4rk'"}}, "/headers", "bad_header"),
+        ({"authorization": "headers", "headers": {"-HX-Key": "m4rk"}}, "/headers", "bad_header"),
+        ({"authorization": "headers", "headers": {"X-Key": "ApiKey YOUR_KEY"}}, "/headers", "placeholder"),
+        ({"authorization": "headers", "headers": {"X-Key": "m4rk\nX: y"}}, "/headers", "bad_header"),
+        ({"authorization": "oauth", "oauth_client_id": "<client-id>"}, "/oauth_client_id", "placeholder"),
+        ({"authorization": "oauth", "oauth_scopes": "<scopes>"}, "/oauth_scopes", "placeholder"),
+    ],
+)
+def test_programs_are_told_the_same(api: Api, acme: House, members: dict[str, Any], pointer: str, code: str) -> None:
+    admin = api.as_(acme.member_token(acme.admin))
+    answer = admin.post("/v1/connections", {"name": "Shop", "server_url": "http://127.0.0.1:9/mcp", **members})
+    assert (answer.status_code, "m4rk" in answer.text) == (422, False)
+    assert [(fault["pointer"], fault["code"]) for fault in answer.json()["errors"]] == [(pointer, code)]
+    row = admin.post("/v1/connections", {"name": "Shop", "server_url": "http://127.0.0.1:9/mcp"}).json()
+    changed = admin.request("PATCH", f"/v1/connections/{row['id']}", json=members)
+    assert [(fault["pointer"], fault["code"]) for fault in changed.json()["errors"]] == [(pointer, code)]
+
+
+def test_programs_keys_lose_the_same_edges(api: Api, acme: House) -> None:
+    admin = api.as_(acme.member_token(acme.admin))
+    sent_ = {"name": "Shop", "server_url": "http://127.0.0.1:9/mcp", "headers": {"\ufeffX-Key": "\u200b'abc'"}}
+    assert admin.post("/v1/connections", sent_).status_code == 201
+    assert dict(Connection.objects.get().request_headers()) == {"X-Key": "abc"}

@@ -91,7 +91,7 @@ class AddressFields(forms.Form):
         if _NO_ADDRESS_YET.match(entered):
             self._offer_address(entered)
         try:
-            url = sealed.with_place(egress.check_url(entered))
+            url = sealed.with_place(egress.check_url(pastes.PROMPT.sub("", entered)))
         except DuvoError as refusal:
             if refusal.code not in _AS_TYPED:
                 self._offer_address(entered)
@@ -278,17 +278,17 @@ class AddressFields(forms.Form):
 
 def clean_key(key: Any, what: str = "key") -> str:
     """Return a key, or `what` else it is, without what stands around it; raises ValidationError for a placeholder."""
-    whole = keys.unquoted(str(key or ""))
-    text = keys.assigned(whole)
+    text = keys.assigned(keys.unquoted(str(key or "")))
     bare = keys.without_scheme(text)
     if text and not bare:
         raise ValidationError(
             f"Behind “{text.title()}” the {what} is missing. Enter the {what} itself.", code="placeholder"
         )
     if name := keys.name_before(bare) or keys.name_before(text):
+        header = " If the server wants a header of that name, choose Custom headers and enter both there."
         raise ValidationError(
-            f"This begins with a name (“{name[:60]}”). Enter only the {what} that follows it. If the server wants a "
-            "header of that name, choose Custom headers and enter both there.",
+            f"This begins with a name (“{name[:60]}”). Enter only the {what} that follows it."
+            f"{header if what == 'key' else ''}",
             code="name_before_key",
         )
     if keys.placeholder_in(bare, whole=True, words=True):

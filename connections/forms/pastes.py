@@ -46,16 +46,18 @@ _MARKDOWN = re.compile(
     r"!?\[([^\[\]\n]{0,2000})\]\(\s*<?(https?://[^\s<>()]*(?:\([^\s<>()]*\)[^\s<>()]*)*)>?(?:\s[^()\n]*)?\)"
 )
 _ENTITY = re.compile(r"&(?:amp|quot|apos|lt|gt|nbsp|#\d{1,5}|#x[0-9a-f]{1,4});", re.IGNORECASE)
+_SPACED = re.compile(r"(\{\{?) *([\w.:-]{1,60}) *(\}\}?)")  # a placeholder with blanks in it
 _CLOSERS = {")": "(", "]": "[", "}": "{"}
 _TRAILING = ".,;:!?*\"'`([{<>"
+PROMPT = re.compile(r"^(?:[$>#]\s+|sudo\s+|cmd\s+/c\s+)+", re.IGNORECASE)  # what stands before a command
 _STARTERS = re.compile(
-    r"(?:[$>#]\s*|sudo\s+|cmd\s+/c\s+)*(npx|npm|pnpm|yarn|node|bunx?|deno|uvx?|pipx?|python[0-9.]*|docker|podman|java)\b",
+    r"(npx|npm|pnpm|yarn|node|bunx?|deno|uvx?|pipx?|python[0-9.]*|docker|podman|java)\b",
     re.IGNORECASE,
 )
 _BARE = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,24}(?::\d{1,5})?(?:/[^\s\"'`<>\\]*)?", re.IGNORECASE)
 _LINK = re.compile(
     r"(?:(?!https?:|wss?:|s?ftp:|file:|data:|mailto:)[a-z][a-z0-9+.-]{2,30}:|"
-    r"https?://[^\s?]{0,200}(?:mcp/install|install-mcp|mcp/add|vscode\.dev/redirect|goose/extension|"
+    r"https?://[^\s?]{0,200}(?:mcp/install|install-mcp|kiro\.dev/launch/mcp/add|vscode\.dev/redirect|goose/extension|"
     r"claude\.ai/settings/connectors|safelinks\.protection\.outlook\.com/|/safelinks/|google\.[a-z.]{2,6}/url|"
     r"slack-redir\.net/link|linkprotect\.cudasvc\.com/url|linkedin\.com/redir/|l\.facebook\.com/l\.php))"
     r"[^\s?]{0,100}\?(\S+)",
@@ -103,7 +105,7 @@ def _linked(text: str) -> Any:
         return {"url": guarded[1]}
     if (match := _LINK.fullmatch(text)) is None:
         return None
-    query = html.unescape(match[1])
+    query = _unescaped(match[1])
     if unquote(query).startswith("{"):
         return _json_in(unquote(query))
     members = parse_qs(query)
@@ -184,7 +186,7 @@ def _of_labels(text: str) -> Iterator[str]:
 
 def _of_text(text: str) -> Iterator[str]:
     """Yield the addresses in prose; none if what follows the first after a blank might belong to it."""
-    if _STARTERS.match(text):
+    if _STARTERS.match(PROMPT.sub("", text)):
         return
     if re.match(r"https?:", text, re.IGNORECASE) and not _FIRST.match(text):
         return
@@ -195,9 +197,14 @@ def _of_text(text: str) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Return the text without the marks of HTML and Markdown, and its commands in one line."""
-    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), without_edges(text))
-    text = text.replace("\\\n", " ").replace("\\\r\n", " ")
+    text = _unescaped(without_edges(text))
+    text = _SPACED.sub(r"\1\2\3", text.replace("\\\n", " ").replace("\\\r\n", " "))
     return without_edges(_MARKDOWN.sub(_link_of, text)) if "](" in text else text
+
+
+def _unescaped(text: str) -> str:
+    """Return the text without the marks of HTML that end in a semicolon; `&copy=1` is a member of a query."""
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
 
 
 def _link_of(link: re.Match[str]) -> str:

@@ -74,6 +74,8 @@ FOUND = [
     f"POST {URL} HTTP/1.1\nContent-Type: application/json",
     f"Invoke-RestMethod -Uri {URL} -Method Post",
     f"npx add-mcp {URL}",
+    f"$ {URL}",
+    f"> {URL}",
     f"npx -y install-mcp {URL} --client claude",
     f"npx @modelcontextprotocol/inspector {URL}",
     f"npx @modelcontextprotocol/inspector --cli {URL} --transport http",
@@ -88,8 +90,8 @@ NOT_FOUND = [  # and the code of what is said instead
     ("docker run -e API=https://8.8.8.8 acme/mcp", "stdio_command"),
     ('{"s": {"command": "npx", "args": ["-y", "@acme/mcp", "https://8.8.8.8/x"]}}', "configuration_pasted"),
     (f'{{"a": {{"url": "{URL}"}}, "b": {{"url": "https://8.8.4.4/mcp"}}}}', "several_addresses"),
-    ("$ npx -y @acme/mcp-server --api-url https://8.8.8.8/api", "scheme_missing"),
-    ("sudo docker run -e API=https://8.8.8.8 acme/mcp for all", "scheme_missing"),
+    ("$ npx -y @acme/mcp-server --api-url https://8.8.8.8/api", "stdio_command"),
+    ("sudo docker run -e API=https://8.8.8.8 acme/mcp for all", "stdio_command"),
     (f"[https://8.8.4.4/mcp]({URL})", "several_addresses"),  # its words say another address than its target
     (f"{URL}https://8.8.4.4/mcp", "several_addresses"),
     (f"Ours is {URL}. See https://docs.example.com for help.", "several_addresses"),
@@ -100,6 +102,7 @@ NOT_FOUND = [  # and the code of what is said instead
     ('{"url": "https://${input:host}/mcp"}', "placeholder"),
     ("url: https://8.8.8.8/<tenant>/mcp", "placeholder"),
     ("url: https://8.8.8.8/mcp/{tenant}", "placeholder"),
+    ("url: https://8.8.8.8/mcp/${{ vars.TENANT }}", "placeholder"),
     ("curl -X POST https://8.8.8.8/mcp/$TENANT", "placeholder"),
     ("Use https://8.8.8.8/mcp/YOUR_TENANT for this.", "placeholder"),
     ("https://8.8.8.8/%7Btenant%7D/mcp", "placeholder"),
@@ -154,6 +157,7 @@ def test_what_can_be_read_in_several_ways_or_leads_where_nobody_may_go_stays_ref
         "https://8.8.8.8/mcp(v2)", "https://8.8.8.8/mcp/", "https://8.8.8.8/mcp?a=(b)&c=d", "https://8.8.8.8/v1/a.b:c",
         "https://8.8.8.8/to/https://other.example/mcp", "https://8.8.8.8/mcp?url=https://other.example/mcp",
         "https://8.8.8.8/mcp-remote/mcp", "https://8.8.8.8/mcp?team=x-", "https://8.8.8.8/%7Eann/mcp",
+        "https://8.8.8.8/mcp/add?url=https://other.example/mcp", "https://8.8.8.8/mcp?a=1&copy=2",
     ],
 )  # fmt: skip
 def test_an_address_that_is_whole_is_stored_as_it_is(acme: House, address: str) -> None:

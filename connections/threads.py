@@ -26,8 +26,8 @@ _shares: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[object
 async def in_thread(function: Callable[..., Value], *args: Any, of: object = None) -> Value:
     """Run code that uses the ORM in one of a few threads, with a connection that is given back afterwards.
 
-    With `of`, a tenant, no more than half of the threads work for it at a time: what its programs ask as often as they
-    like, such as how a call with a large result stands, leaves the others to everybody else.
+    With `of`, the id of a tenant, no more than half of the threads work for it at a time: what its programs ask as
+    often as they like, such as how a call with a large result stands, leaves the others to everybody else.
     """
 
     def work() -> Value:
@@ -43,4 +43,4 @@ async def in_thread(function: Callable[..., Value], *args: Any, of: object = Non
 
 def _share(tenant: object) -> asyncio.Semaphore:
     shares = _shares.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
-    return shares.setdefault(tenant, asyncio.Semaphore(MOST_OF_ONE))
+    return shares.setdefault(str(tenant), asyncio.Semaphore(MOST_OF_ONE))

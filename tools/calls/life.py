@@ -97,13 +97,13 @@ async def start(
     if row.state == CallState.RUNNING:
         return await _run_here(opened, arguments, wait)
     if row.awaits_login:
-        return await in_thread(lambda: report_of(Call.objects.get(pk=row.id)))
+        return await in_thread(lambda: report_of(Call.objects.get(pk=row.id)), of=row.tenant_id)
     if row.state == CallState.QUEUED:
         pubsub.notify_workers_soon()
     if not wait:
         told, state = session_of(session, restarted=False), CallState(row.state)
         return Report(row.id, name, state, row.created_at, waits_until=row.waits_until, session=told)
-    call = await in_thread(lambda: Call.objects.get(pk=row.id))
+    call = await in_thread(lambda: Call.objects.get(pk=row.id), of=row.tenant_id)
     return await follow(call, wait=wait, by=principal.token_id, follower=opened.follower)
 
 
@@ -262,7 +262,7 @@ async def _run_here(opened: Opened, arguments: Json, wait: float) -> Report:
     if asks.done() and not asks.result():
         raise CallerGone
     if asks.done():
-        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
+        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)), of=run.tenant_id)
     told = session_of(row.session_name, restarted=False)
     return Report(row.id, offer.public_name, CallState.RUNNING, row.created_at, session=told, account=row.account)
 

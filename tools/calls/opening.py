@@ -73,7 +73,8 @@ async def open_call(wanted: Wanted) -> Opened | Call:
         try:
             return await _open(wanted, found.offer(waits=wanted.waits_for_login))
         except ledger.Outdated:
-            if await in_thread(ending.invalid_tokens, {wanted.principal.token_id}, timezone.now()):
+            who = wanted.principal
+            if await in_thread(ending.invalid_tokens, {who.token_id}, timezone.now(), of=who.tenant_id):
                 raise CallerGone from None
             found = await offers.find_afresh(*asked)
         except ledger.LedgerUnavailable:

@@ -50,7 +50,7 @@ async def run(call: Call) -> Report | None:
     """
     request_id.set(call.request_id)  # of the request that asked for it: what the logs say of this run is found by it
     offer = await _kept_offer(call)
-    report = (await _run_on(call, offer) if offer is not None else None) or await _run_afresh(call.pk)
+    report = (await _run_on(call, offer) if offer is not None else None) or await _run_afresh(call.pk, call.tenant_id)
     if report is None or report.finished_at is None:
         pubsub.publish_soon(call.pk)
     return report
@@ -78,28 +78,28 @@ async def _run_on(call: Call, offer: Offer) -> Report | None:
     return await _claim_and_perform(run, slot, partial(_claim_unchanged, call, offer, run))
 
 
-async def _run_afresh(call_id: UUID) -> Report | None:
-    """Run a call on its rows as they are now, if it is still queued; it ends if it can no longer be made."""
-    call = await in_thread(Call.objects.filter(pk=call_id, state=CallState.QUEUED).first)
+async def _run_afresh(call_id: UUID, its: UUID) -> Report | None:
+    """Run a call of this tenant on its rows as they are now, if it is still queued; it ends if it cannot be made."""
+    call = await in_thread(Call.objects.filter(pk=call_id, state=CallState.QUEUED).first, of=its)
     if call is None:
         return None
     try:
-        run = await in_thread(_prepared, call)
+        run = await in_thread(_prepared, call, of=its)
         await arguments_.check_later(run.arguments, run.offer.checker, tenant=run.tenant_id)
         slot = await limits.acquire(run.offer.bounds, lease=settings.CALL_LEASE, counted=True)
     except OrganizationSuspended:  # its calls wait
         return None
     except OwnerNotConnected as missing:
-        if not await in_thread(_await_login, call):
-            await in_thread(_cannot_be_made, call, missing)
+        if not await in_thread(_await_login, call, of=its):
+            await in_thread(_cannot_be_made, call, missing, of=its)
         return None
     except (LimitReached, SealKeyUnknown) as cause:
-        await in_thread(_put_off, call, cause)
+        await in_thread(_put_off, call, cause, of=its)
         return None
     except DuvoError as error:
-        await in_thread(_cannot_be_made, call, error)
+        await in_thread(_cannot_be_made, call, error, of=its)
         return None
-    return await _claim_and_perform(run, slot, partial(in_thread, _claim, run))
+    return await _claim_and_perform(run, slot, partial(in_thread, _claim, run, of=its))
 
 
 async def _claim_and_perform(run: Run, slot: limits.Slot, claim: Callable[[], Awaitable[int | bool]]) -> Report | None:

@@ -121,9 +121,9 @@ async def _perform(run: Run) -> Report:
             if isinstance(response, ToolResult) and response.is_error:
                 span.failed("tool_error")
         if isinstance(response, Questions):
-            return await in_thread(_wait_for_answers, run, response)
+            return await in_thread(_wait_for_answers, run, response, of=run.tenant_id)
         if isinstance(response, Task):
-            report = await in_thread(_leave_to_task, run, response)
+            report = await in_thread(_leave_to_task, run, response, of=run.tenant_id)
             if report.state == CallState.CANCELLED:
                 await cancel_task(run, response.id)
             return report
@@ -153,20 +153,20 @@ async def _is_left_to_others(run: Run, error: DuvoError) -> bool:
     Returns whether that was done: only if it may be made again, or was to wait for the owner's login.
     """
     if isinstance(error, ProcessStopped):
-        return bool(await in_thread(lambda: run.rows().repeatable().queue_again(timezone.now())))
+        return bool(await in_thread(lambda: run.rows().repeatable().queue_again(timezone.now()), of=run.tenant_id))
     # Raised before anything is sent: a token that the server itself refuses is an error of the server's.
     if isinstance(error, NeedsSignIn) and run.offer.is_personal and not run.sent_before:
         until = timezone.now() + timedelta(hours=run.offer.decision_hours)
-        waits = bool(await in_thread(run.rows().await_login, until))
+        waits = bool(await in_thread(run.rows().await_login, until, of=run.tenant_id))
         if not waits:
-            await in_thread(_end_if_unwanted, run)
+            await in_thread(_end_if_unwanted, run, of=run.tenant_id)
         return waits
     return False
 
 
 async def _report_as_stored(run: Run) -> Report:
     try:
-        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)))
+        return await in_thread(lambda: report_of(Call.objects.get(pk=run.call_id)), of=run.tenant_id)
     except Call.DoesNotExist:
         return _report_of_none(run)
 
@@ -221,8 +221,8 @@ async def settle(run: Run, response: ToolResult | DuvoError, kept: StoredResult 
             limits.add_stored(run.tenant_id, len(text) + sum(content.size for content in stored))
             metrics.call_ended(state, "web" if run.sent else "queue", seconds)
             _tell_end(run, outcome, seconds)
-        elif (call := await in_thread(Call.objects.filter(pk=run.call_id).first)) is not None:
-            return await in_thread(report_of, call)
+        elif (call := await in_thread(Call.objects.filter(pk=run.call_id).first, of=run.tenant_id)) is not None:
+            return await in_thread(report_of, call, of=run.tenant_id)
     except ledger.LedgerUnavailable as failure:
         if deleting.is_gone(failure.__cause__):
             return _report_of_none(run)
@@ -293,19 +293,20 @@ async def note_restart(run: Run, session: CallSession) -> None:
     if session.restarted:
         run.restarted.set()
         with suppress(DatabaseFailed):  # the caller who waits is told all the same
-            await in_thread(partial(run.rows().update, session_restarted=True))
+            await in_thread(partial(run.rows().update, session_restarted=True), of=run.tenant_id)
 
 
 async def _note_told(run: Run) -> None:
     """Write down that the program knows of these ended sessions; else the next call tells of them again."""
     if run.told:
         with suppress(DatabaseFailed):
-            await in_thread(partial(McpSession.objects.filter(pk__in=run.told).update, program_knows=True))
+            known = partial(McpSession.objects.filter(pk__in=run.told).update, program_knows=True)
+            await in_thread(known, of=run.tenant_id)
 
 
 async def _note(run: Run, failure: DuvoError) -> None:
     with suppress(DatabaseFailed):
-        await in_thread(_noted(run.offer, failure))
+        await in_thread(_noted(run.offer, failure), of=run.tenant_id)
 
 
 def _noted(offer: Offer, failure: DuvoError) -> Callable[[], None]:
@@ -320,7 +321,7 @@ async def _ask_on_stream(run: Run, questions: Questions) -> stream_questions.Res
 
     async with run.one_question:
         return await stream_questions.put(
-            run.rows(), run.call_id, run.seal, questions, run.offer.decision_hours, asked=asked
+            run.rows(), run.call_id, run.seal, questions, run.offer.decision_hours, asked=asked, of=run.tenant_id
         )
 
 
@@ -381,11 +382,12 @@ async def _learn(run: Run, response: ToolResult | DuvoError, seconds: float) -> 
             again = partial(
                 access.record_success, offer.connection_id, offer.bearer, own=offer.own, server_url=offer.server.url
             )
-            await in_thread(again)
+            await in_thread(again, of=run.tenant_id)
         elif isinstance(response, mcp_client.Challenged | mcp_client.EraChanged):
-            await in_thread(_noted(offer, response))
+            await in_thread(_noted(offer, response), of=run.tenant_id)
         if offer.learns_placement and seconds > SLOW:
             until = timezone.now() + SLOW_FOR
-            await in_thread(lambda: Tool.objects.filter(pk=offer.tool_id).update(slow_until=until))
+            slow = partial(Tool.objects.filter(pk=offer.tool_id).update, slow_until=until)
+            await in_thread(slow, of=run.tenant_id)
     except DatabaseFailed:  # the call has its outcome, and the next one shows the same
         logger.warning("What call %s tells of its connection could not be written down", run.call_id)

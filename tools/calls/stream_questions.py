@@ -34,20 +34,21 @@ async def put(
     decision_hours: int,
     *,
     asked: Callable[[], Awaitable[object]],
+    of: UUID,
 ) -> Responses:
     """Let a person or the program answer; what nobody answers in time is answered `cancel`.
 
-    `row` is the call's as long as its attempt is the newest; `asked` is awaited once it asks.
+    `row` is the call's as long as its attempt is the newest, and `of` its tenant; `asked` is awaited once it asks.
     """
     until = timezone.now() + min(timedelta(hours=decision_hours), _LONGEST)
 
-    if not await in_thread(row.ask, AskedIn.STREAM, sealed(seal, questions), until):
+    if not await in_thread(row.ask, AskedIn.STREAM, sealed(seal, questions), until, of=of):
         return nobody(questions)
     await asked()
     watching.notify(call_id)
     seconds = (until - timezone.now()).total_seconds() + settings.CALL_LEASE * 2  # the sweep answers earlier
     await watching.until(call_id, lambda seen: seen.answered or seen.finished, seconds)
-    given = await in_thread(_take_answers, row)
+    given = await in_thread(_take_answers, row, of=of)
     return {key: given.get(key, _CANCELLED) for key in questions.requests}
 
 

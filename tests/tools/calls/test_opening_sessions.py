@@ -6,8 +6,9 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import OperationalError
@@ -83,3 +84,45 @@ def test_a_session_that_cannot_be_written_down_is_ended(cart: Shop, monkeypatch:
     assert (answer.status_code, answer.json()["code"]) == (503, "session_unavailable")
     (opened_in_vain,) = set(cart.server.sessions) - before
     eventually(lambda: opened_in_vain in deleted(cart), "it is ended")
+
+
+WAITING = 40  # names; while each asked for itself this was 800 questions a second
+
+
+async def test_who_waits_for_sessions_that_others_open_asks_together(
+    cart: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_about: list[str] = []
+    real: Any = opening.in_thread
+
+    async def counted(function: Any, *args: Any, **more: Any) -> Any:
+        asked_about.append(function.__name__)
+        return await real(function, *args, **more)
+
+    monkeypatch.setattr(opening, "in_thread", counted)
+    own, server = await real(asked, cart)
+    owners = [replace(own, name=f"name {number}") for number in range(WAITING)]
+    due_at = timezone.now() + timedelta(seconds=PATIENCE)
+    await real(lambda: [_begun(owner, due_at) for owner in owners])
+    waiting = [asyncio.create_task(opened(owner, server)) for owner in owners]
+    _, pending = await asyncio.wait(waiting, timeout=2.0)
+    assert len(pending) == WAITING
+    assert asked_about.count("_claim") == WAITING, "each looks once for itself"
+    assert 2 <= len(asked_about) - WAITING <= 16, "and then all of them together"
+    await real(McpSession.objects.filter(name="name 7").delete)  # whoever opened it has given up
+    done, pending = await asyncio.wait(waiting, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+    assert [one.result().id for one in done] == await real(_open_ones)
+    for one in pending:
+        one.cancel()
+    await asyncio.wait(pending)
+
+
+def _begun(owner: opening.Owner, due_at: datetime) -> None:
+    McpSession.objects.create(
+        tenant_id=owner.tenant_id, assignment_id=owner.assignment_id, connection_id=owner.connection_id,
+        name=owner.name, server_key=owner.server_key, revision=owner.revision, due_at=due_at,
+    )  # fmt: skip
+
+
+def _open_ones() -> list[UUID]:
+    return list(McpSession.objects.filter(opened_at__isnull=False).values_list("pk", flat=True))

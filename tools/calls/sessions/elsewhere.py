@@ -33,16 +33,17 @@ _MOST = 100
 class CallsElsewhere:
     """The calls of one session that other processes make."""
 
-    def __init__(self, session_id: UUID, replies: Reply, calls_here: Callable[[], set[UUID]]) -> None:
-        """Take the session, how its server is answered, and which of its calls this process makes."""
+    def __init__(self, session_id: UUID, tenant_id: UUID, replies: Reply, calls_here: Callable[[], set[UUID]]) -> None:
+        """Take the session and whose it is, how its server is answered, and which of its calls this process makes."""
         self._session_id = session_id
+        self._tenant_id = tenant_id
         self._replies = replies
         self._calls_here = calls_here
         self._known: dict[UUID, ServerRequests] = {}  # each counts how often its call was asked
 
     async def running(self) -> list[ServerRequests] | None:
         """Return where the questions of each go; None when a task, or a call that was abandoned, may have asked."""
-        found = await in_thread(_calls_of, self._session_id)
+        found = await in_thread(_calls_of, self._session_id, of=self._tenant_id)
         if found is None:
             return None
         elsewhere = found - self._calls_here()
@@ -52,7 +53,7 @@ class CallsElsewhere:
         if call_id not in self._known:
             if len(self._known) >= _MOST:
                 del self._known[next(iter(self._known))]
-            self._known[call_id] = ServerRequests(partial(_put, call_id), self._replies)
+            self._known[call_id] = ServerRequests(partial(_put, call_id, self._tenant_id), self._replies)
         return self._known[call_id]
 
 
@@ -81,12 +82,12 @@ def under_way(session: McpSession) -> CallQuerySet:
     return in_session(session).filter(Q(finished_at=None), state__in=UNDER_WAY, lease_until__isnull=False)
 
 
-async def _put(call_id: UUID, questions: Questions) -> dict[str, dict[str, Any]]:
-    call = await in_thread(Call.objects.filter(pk=call_id).select_related("tenant").first)
+async def _put(call_id: UUID, its: UUID, questions: Questions) -> dict[str, dict[str, Any]]:
+    call = await in_thread(Call.objects.filter(pk=call_id).select_related("tenant").first, of=its)
     if call is None:
         return stream_questions.nobody(questions)
     rows = Call.objects.filter(pk=call_id, attempts=call.attempts)
     return await stream_questions.put(
         rows, call_id, call.seal, questions, call.tenant.decision_hours,
-        asked=partial(asyncio.to_thread, pubsub.publish, call_id),
+        asked=partial(asyncio.to_thread, pubsub.publish, call_id), of=its,
     )  # fmt: skip

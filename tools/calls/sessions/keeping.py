@@ -90,7 +90,7 @@ class Here:
         kept, is_new = opened_of(row), session is not None
         session = session or Session.joined(server, kept.session)
         if session.stream is not None:
-            session.stream.share(CallsElsewhere(row.pk, session.replies, self._calls_of(row.pk)))
+            session.stream.share(CallsElsewhere(row.pk, row.tenant_id, session.replies, self._calls_of(row.pk)))
         idle = (row.idle_until - row.used_at) if row.idle_until and row.used_at else timedelta(minutes=30)
         touched = asyncio.get_running_loop().time() if is_new else -_TOUCHED_LATELY
         joined = self.joined[row.pk] = Joined(row.pk, idle, session, kept.headers, touched)
@@ -118,7 +118,7 @@ class Here:
 
     async def _touch(self, joined: Joined) -> bool:
         now = asyncio.get_running_loop().time()
-        if not await in_thread(_touch, joined.id, 0, joined.idle):
+        if not await in_thread(_touch, joined.id, 0, joined.idle, of=joined.session.server.tenant):
             self.leave(joined.id)
             return False
         joined.touched = now

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from django.db import Error as DatabaseFailed
@@ -27,6 +28,10 @@ from tools.mcp_client.responses import Clock
 from tools.mcp_client.server_requests import ServerRequests
 from tools.models import McpSession
 from tools.models.sessions import SessionEnd
+
+# Seconds after which a call looks again whether its turn has come, for what nobody tells: a process has died.
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -84,7 +89,7 @@ class CallSession:
             self.fresh = joined.session if is_new else None
         if server.headers != known.headers:
             known.headers = server.headers
-            await in_thread(_store_headers, known, server)
+            await in_thread(_store_headers, known, server, of=self.tenant_id)
         self.joined = known
         if self.one_at_a_time:
             await self._wait_for_turn(known)
@@ -93,7 +98,7 @@ class CallSession:
     async def _look_back(self, joined: Joined) -> None:
         """See whether an earlier session is gone, and no outcome of a call has told the program so yet."""
         if joined.untold:
-            ended = await in_thread(_untold, joined.id)
+            ended = await in_thread(_untold, joined.id, of=self.tenant_id)
             joined.untold = bool(ended)
             self.restarted = self.restarted or joined.untold
             self.told.update(ended)
@@ -104,7 +109,7 @@ class CallSession:
             return
         fresh = session is self.fresh  # there was nothing to remember
         try:
-            await in_thread(_forget, self.joined.id, gone, fresh)
+            await in_thread(_forget, self.joined.id, gone, fresh, of=self.tenant_id)
         except DatabaseFailed as failure:
             raise SessionUnavailable from failure
         keeping.here().leave(self.joined.id)
@@ -142,9 +147,11 @@ class CallSession:
 
     async def _wait_for_turn(self, joined: Joined) -> None:
         self.waits = True
-        while (ahead := await in_thread(_take_turn, joined.id, self.call_id)) is not None:
+        pause = _FIRST_PAUSE
+        while (ahead := await in_thread(_take_turn, joined.id, self.call_id, of=self.tenant_id)) is not None:
             self.fresh = None
-            await watching.until(ahead, lambda seen: seen.finished, 1.0)
+            await watching.until(ahead, lambda seen: seen.finished, pause)  # its end is told at once
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
         self.waits = False
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -28,8 +29,10 @@ from tools.models.sessions import SessionEnd
 
 MOST: Final = 50  # live sessions of one assignment at one connection
 _OPENS_WITHIN: Final = timedelta(seconds=15)  # after which whoever opens a session counts as dead
-_LOOK_AGAIN: Final = 0.05  # seconds
+_LOOK_EVERY: Final = 0.15  # seconds; one look of a process for all that wait
 _UNUSED: Final = timedelta(seconds=10)  # without a touch: no call is under way
+
+_OWNER: Final = ("tenant_id", "assignment_id", "connection_id", "name", "server_key")  # as in `Owner`
 
 Opened = tuple[Joined | Session, bool]  # is it new
 
@@ -61,7 +64,7 @@ async def _find_in_thread(owners: Collection[Owner]) -> dict[Owner, UUID]:
 
 
 # Each call of a session looks for its row; the calls of a process that come at once share a query.
-lookups: Gatherer[Owner, UUID] = Gatherer(_find_in_thread)
+lookups: Gatherer[Owner, UUID] = Gatherer(_find_in_thread, whose=attrgetter("tenant_id"))
 
 
 def _find(owners: Collection[Owner]) -> dict[Owner, UUID]:
@@ -70,8 +73,27 @@ def _find(owners: Collection[Owner]) -> dict[Owner, UUID]:
         connection__in={owner.connection_id for owner in owners},
         opened_at__isnull=False,
     )
-    columns = ("tenant_id", "assignment_id", "connection_id", "name", "server_key", "pk")
-    return {Owner(*key): pk for *key, pk in rows.values_list(*columns)}
+    return {Owner(*key): pk for *key, pk in rows.values_list(*_OWNER, "pk")}
+
+
+async def _see_in_thread(owners: Collection[Owner]) -> dict[Owner, bool]:
+    await asyncio.sleep(_LOOK_EVERY)  # meanwhile the others that wait gather
+    return await in_thread(_see, owners)
+
+
+def _see(owners: Collection[Owner]) -> dict[Owner, bool]:
+    """Return for which of them some process is still opening the session."""
+    rows = McpSession.objects.live().filter(
+        assignment__in={owner.assignment_id for owner in owners},
+        connection__in={owner.connection_id for owner in owners},
+        opened_at=None,
+        due_at__gte=timezone.now(),
+    )
+    return dict.fromkeys((Owner(*key) for key in rows.values_list(*_OWNER)), True)
+
+
+# However many sessions a process waits for, it asks about them in turn, a few times a second.
+_under_way_elsewhere: Gatherer[Owner, bool] = Gatherer(_see_in_thread, whose=attrgetter("tenant_id"))
 
 
 class Openings:
@@ -92,25 +114,26 @@ class Openings:
 
 
 async def _open(owner: Owner, server: Server, idle: timedelta) -> Opened:
-    here = keeping.here()
+    here, its = keeping.here(), owner.tenant_id
     while True:
-        row, due_at = await in_thread(_claim, owner)
+        row, due_at = await in_thread(_claim, owner, of=its)
         if row.opened_at is not None:
             return here.join(row, server), False
         if due_at is None:
-            await asyncio.sleep(_LOOK_AGAIN)
+            while await _under_way_elsewhere.get(owner):
+                pass
             continue
         try:
             session = await open_session(server)
         except BaseException:
-            await in_thread(_give_up, row.pk, due_at)
+            await in_thread(_give_up, row.pk, due_at, of=its)
             raise
         if session.kept is None:
             in_process.share(session)
-            await in_thread(_give_up, row.pk, due_at)
+            await in_thread(_give_up, row.pk, due_at, of=its)
             return session, True
         try:
-            stored = await in_thread(_store, row, to_keep(server, session.kept), idle, here.id)
+            stored = await in_thread(_store, row, to_keep(server, session.kept), idle, here.id, of=its)
         except BaseException:  # nobody will find it
             in_background(end_quietly(server, session))
             raise

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from connections.models import Authorization, Connection, Credential, SessionCal
 from connections.quotas import MEGABYTE
 from connections.states import CredentialState, ReachabilityState, ToolsState
 from connections.threads import in_thread
+from connections.throttle import Bucket, Local
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
@@ -40,6 +42,10 @@ RECENT: Final = 1.0  # seconds
 _KEPT_FOR: Final = 300.0  # seconds
 _ROOM: Final = 96 * 1024 * 1024  # bytes of all offers together
 _SIZE: Final = 4_096  # bytes of an offer without its schema, and of a refusal
+_LOADS_AT_ONCE: Final = 32
+# Near names that are looked for in this process for one tenant.
+_HINTS_AT_ONCE: Final = 20
+_HINTS_A_SECOND: Final = 5.0
 _COMPARED = 1_000  # of the assignment's tools, with a name that is none of them
 
 
@@ -110,16 +116,16 @@ class Found:
         return self.what
 
 
-async def find(assignment_id: UUID, token_id: UUID | None, name: str) -> Found:
-    """Return what this token of the assignment is offered under a tool's public name, perhaps as it was minutes ago."""
+async def find(assignment_id: UUID, token_id: UUID | None, name: str, *, of: UUID) -> Found:
+    """Return what a token of an assignment of this tenant is offered under a name, perhaps as it was minutes ago."""
     key = (assignment_id, token_id, name)
-    return _found.get(key) or await find_afresh(*key)
+    return _found.get(key) or await find_afresh(*key, of=of)
 
 
-async def find_afresh(assignment_id: UUID, token_id: UUID | None, name: str) -> Found:
+async def find_afresh(assignment_id: UUID, token_id: UUID | None, name: str, *, of: UUID) -> Found:
     """Do the same as the rows are now."""
     key = (assignment_id, token_id, name)
-    return await _loads.get(key) or _keep(key, ToolNotFound(), time.monotonic())
+    return await _loads.get((of, key)) or _keep(key, ToolNotFound(), time.monotonic())
 
 
 def opened_for(call: Call) -> Offer:
@@ -163,6 +169,7 @@ def replaced(call: Call, *, under_way: bool = False) -> ToolReplaced | None:
 def forget() -> None:
     """Forget every cached offer, so that the next ones are read from the database."""
     _found.clear()
+    _hints.clear()
 
 
 def _load(keys: Collection[Key]) -> dict[Key, Found]:
@@ -170,8 +177,9 @@ def _load(keys: Collection[Key]) -> dict[Key, Found]:
     return {key: _keep(key, _made(key, rows), read_at) for key, rows in offer_rows.read(keys).items()}
 
 
-async def _load_in_thread(keys: Collection[Key]) -> dict[Key, Found]:
-    return await in_thread(_load, keys)
+async def _load_in_thread(keys: Collection[tuple[UUID, Key]]) -> dict[tuple[UUID, Key], Found]:
+    found = await in_thread(_load, [key for _, key in keys])
+    return {asked: found[asked[1]] for asked in keys if asked[1] in found}
 
 
 def _keep(key: Key, what: Offer | DuvoError, read_at: float) -> Found:
@@ -196,7 +204,7 @@ def _find(rows: Rows, key: Key) -> Offer:
     if not assignment.enabled:
         raise ToolNotFound
     if tool is None or not rows.granted or not tool.connection.enabled:
-        raise not_found(assignment, key[2])
+        raise ToolNotFound
     if not tool.availability.usable:
         raise set_aside(tool)
     _check_ready(tool)
@@ -282,10 +290,29 @@ def _bounds(assignment: Assignment, connection: Connection) -> limits.Bounds:
     )
 
 
-def not_found(assignment: Assignment | None, name: str) -> ToolNotFound:
-    """Return the error about an unknown name, with those of the assignment's own tools that are near it."""
-    if assignment is None:
-        return ToolNotFound()
+async def missing(assignment_id: UUID, name: str, *, of: UUID) -> ToolNotFound:
+    """Return what `not_found` returns, for an assignment of this tenant."""
+    return await in_thread(_missing, assignment_id, name, of=of) if _may_look(of) else ToolNotFound()
+
+
+def _missing(assignment_id: UUID, name: str) -> ToolNotFound:
+    assignment = Assignment.objects.filter(pk=assignment_id, enabled=True).first()
+    return _with_near(assignment, name) if assignment is not None else ToolNotFound()
+
+
+def not_found(assignment: Assignment, name: str) -> ToolNotFound:
+    """Return the error about an unknown name, with those of the assignment's own tools that are near it.
+
+    Without them if its tenant has asked for too many a moment ago: to look for them is dear, and never refused.
+    """
+    return _with_near(assignment, name) if _may_look(assignment.tenant_id) else ToolNotFound()
+
+
+def _may_look(tenant_id: UUID) -> bool:
+    return not _hints.ask(1, Bucket(str(tenant_id), _HINTS_AT_ONCE, _HINTS_A_SECOND))
+
+
+def _with_near(assignment: Assignment, name: str) -> ToolNotFound:
     own = assignment.granted_tools().usable().values_list("public_name", flat=True)
     return ToolNotFound(near=near(name, own[:_COMPARED]))
 
@@ -359,4 +386,5 @@ def _checker(tool: Tool) -> checks.Checker:
 
 
 _found: FairCache[Key, Found] = FairCache(room=_ROOM)
-_loads: Gatherer[Key, Found] = Gatherer(_load_in_thread)
+_loads: Gatherer[tuple[UUID, Key], Found] = Gatherer(_load_in_thread, most=_LOADS_AT_ONCE, whose=itemgetter(0))
+_hints = Local()

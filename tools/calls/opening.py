@@ -23,7 +23,7 @@ from tools.callers import Principal
 from tools.calls import arguments as arguments_
 from tools.calls import ending, idempotency, ledger, limits, offers
 from tools.calls.offers import Found, Offer
-from tools.errors import CallerGone
+from tools.errors import CallerGone, ToolNotFound
 from tools.models import Call
 from tools.models.call_states import CallState
 from tools.payloads.raw_json import Json
@@ -68,21 +68,24 @@ async def open_call(wanted: Wanted) -> Opened | Call:
     Raises CallError when it cannot be made, CallerGone when the token is no longer valid, and LedgerUnavailable.
     """
     asked = (wanted.assignment_id, wanted.principal.token_id, wanted.name)
-    found = await offers.find(*asked)
+    its = wanted.principal.tenant_id
+    found = await offers.find(*asked, of=its)
     for _ in range(_TRIES):
         try:
             return await _open(wanted, found.offer(waits=wanted.waits_for_login))
         except ledger.Outdated:
-            who = wanted.principal
-            if await in_thread(ending.invalid_tokens, {who.token_id}, timezone.now(), of=who.tenant_id):
+            if await in_thread(ending.invalid_tokens, {wanted.principal.token_id}, timezone.now(), of=its):
                 raise CallerGone from None
-            found = await offers.find_afresh(*asked)
+            found = await offers.find_afresh(*asked, of=its)
         except ledger.LedgerUnavailable:
             raise
-        except DuvoError:
-            before, found = found, await _recent(found, asked)
-            if _same(before, found):
-                raise
+        except DuvoError as refusal:
+            before, found = found, await _recent(found, asked, its)
+            if not _same(before, found):
+                continue
+            if isinstance(refusal, ToolNotFound):
+                raise await offers.missing(wanted.assignment_id, wanted.name, of=its) from None
+            raise
     raise ledger.Outdated
 
 
@@ -105,8 +108,8 @@ def lease() -> timedelta:
     return timedelta(seconds=settings.CALL_LEASE)
 
 
-async def _recent(found: Found, asked: tuple[UUID, UUID, str]) -> Found:
-    return found if found.is_recent else await offers.find_afresh(*asked)
+async def _recent(found: Found, asked: tuple[UUID, UUID, str], its: UUID) -> Found:
+    return found if found.is_recent else await offers.find_afresh(*asked, of=its)
 
 
 def _same(before: Found, now: Found) -> bool:

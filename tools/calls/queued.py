@@ -60,7 +60,8 @@ async def _kept_offer(call: Call) -> Offer | None:
     """Return the offer that a queued call is made on, perhaps as it was minutes ago: a claim checks its version."""
     if call.assignment_id is None or call.token_id is None:
         return None
-    offer = (await offers.find(call.assignment_id, call.token_id, call.tool_name)).what
+    asked = (call.assignment_id, call.token_id, call.tool_name)
+    offer = (await offers.find(*asked, of=call.tenant_id)).what
     if not isinstance(offer, Offer) or offer.lacks is not None:
         return None
     return offer if offers.is_for(offer, call) and not _lacks_approval(offer, call) else None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.test import Client
@@ -13,6 +16,7 @@ from tests.conftest import House
 from tests.live import Api
 from tests.tools.api.test_rest_isolation import TABLE
 from tests.tools.conftest import Shop
+from tools.calls import offers
 from tools.definitions.near import near
 from tools.models import AccessToken, Call
 
@@ -111,6 +115,61 @@ def test_what_is_near() -> None:
     assert near("Mail__Send", known)[0] == "mail__send"
     assert near("nothing at all", ["orders__get_stock"]) == []
     assert near("x" * 10_000, known) == []
+
+
+def test_to_look_for_near_names_costs_little_however_alike_they_are() -> None:
+    words = "get_all_the_stock_of_all_warehouses_" * 3
+    known = [f"orders__{words}{number:04}" for number in range(1_000)]
+
+    def cost() -> float:
+        began = time.process_time()
+        assert near(f"order__{words}0500x", known)
+        return time.process_time() - began
+
+    assert min(cost() for _ in range(5)) < 0.02
+
+
+def test_near_names_are_looked_for_only_so_often_and_for_each_organization(
+    shop: Shop, rival: House, probed: Any
+) -> None:
+    assert probed(rival.connection("Orders", shop.server.url)).outcome == "passed"
+    theirs = shop.api.as_(rival.token())
+    said = [theirs.call(f"orders__ecoh{number}") for number in range(30)]
+    assert [answer.status_code for answer in said] == [404] * 30
+    hinted = ["near" in answer.json() for answer in said]
+    assert hinted[:20] == [True] * 20
+    assert not hinted[-1]
+    assert "near" not in theirs.get("/v1/tools/orders__ecoh").json()
+    assert shop.call("ecoh").json()["near"][0] == "orders__echo"
+
+
+async def test_unknown_names_of_one_organization_do_not_delay_what_another_is_offered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[str]] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def held(_: Any, keys: Any) -> dict[Any, Any]:
+        asked.append([name for _, _, name in keys])
+        begun.set()
+        await go_on.wait()
+        return {}
+
+    monkeypatch.setattr(offers, "in_thread", held)
+    acme, rival = uuid4(), uuid4()
+    first = asyncio.create_task(offers.find(uuid4(), None, "first", of=rival))
+    await begun.wait()
+    others = [
+        asyncio.create_task(offers.find(assignment, None, f"no_{number}", of=rival))
+        for assignment in [uuid4() for _ in range(10)]
+        for number in range(10)
+    ]
+    own = asyncio.create_task(offers.find(uuid4(), None, "orders__echo", of=acme))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(first, own, *others)
+    assert "orders__echo" in asked[1]
+    assert max(map(len, asked)) == 32
 
 
 # --- signing in -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest
+from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -45,3 +46,9 @@ class KnownQuery(APIView):
         """Refuse unknown parameters, once the caller is known to be let in."""
         super().initial(request, *args, **kwargs)
         check(request, self.parameters)
+        # The database takes no NUL in a text, so nothing has a name with one.
+        if any("\0" in value for value in kwargs.values() if isinstance(value, str)):
+            raise NotFound
+        for name, values in request.query_params.lists():
+            if any("\0" in value for value in values):
+                raise ParseError(f"There is a NUL character in `{name}`, which is in nothing that could be found.")

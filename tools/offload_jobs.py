@@ -38,22 +38,37 @@ def check(schema: bytes, value: bytes) -> list[bytes]:
 
 
 def body(text: bytes, name: bytes, not_an_object: bytes) -> list[bytes]:
-    """Return the faults of a body as JSON (empty for a body that is not JSON), and its member, serialized again."""
+    """Return the faults of a body as JSON, and its member, serialized again.
+
+    Of a body that is not JSON there are no faults, and why is in the member's place, "" if there is no more to say.
+    """
     try:
-        value = exact.loads(text) if exact.needed(text) else orjson.loads(text)
+        value = _exactly(text) if exact.needed(text) else orjson.loads(text)
     except ValueError:
-        return [b"", b""]
-    if (place := exact.beyond_all_floats(value)) is not None:
+        return [b"", untrusted.HALVES.encode() if untrusted.has_halves(text) else b""]
+    member = name.decode()
+    too_deep = {"pointer": f"/{member}", "code": "schema", "detail": "This is nested too deeply."}
+    try:
+        place = exact.beyond_all_floats(value)
+    except RecursionError:
+        return [orjson.dumps([too_deep]), b""]
+    if place is not None:
         too_large = {"pointer": place[:1_000], "code": "schema", "detail": "This number is too large for any tool."}
         return [orjson.dumps([too_large]), b""]
-    member = name.decode()
     if faults := untrusted.member_faults(value, member, not_an_object.decode()):
         return [orjson.dumps(faults), b""]
     try:
         return [b"[]", orjson.dumps(value.get(member, {}))]
     except TypeError:
-        too_deep = {"pointer": f"/{member}", "code": "schema", "detail": "This is nested too deeply."}
         return [orjson.dumps([too_deep]), b""]
+
+
+def _exactly(text: bytes) -> Any:
+    """Parse JSON with its numbers as they are; raises ValueError also for what orjson refuses, and json reads."""
+    text.decode()
+    if untrusted.has_halves(text):
+        raise ValueError(untrusted.HALVES)
+    return exact.loads(text)
 
 
 def in_order(value: bytes) -> list[bytes]:

@@ -313,7 +313,7 @@ async def _member(request: HttpRequest, name: str, not_an_object: str, *, tenant
         "tools.offload_jobs:body", text, name.encode(), not_an_object.encode(), tenant=tenant
     )
     if not faults:
-        raise problems.Malformed
+        raise problems.Malformed(member.decode() or None)
     if found := orjson.loads(faults):
         raise problems.Invalid(found)
     return read(member)  # type: ignore[no-any-return]
@@ -333,7 +333,7 @@ def _parsed(text: bytes, parse: Callable[[bytes], Any]) -> Any:
     try:
         return parse(text or b"{}")
     except ValueError as error:
-        raise problems.Malformed from error
+        raise problems.malformed(text) from error
 
 
 def _members(body: Any, name: str, not_an_object: str, *, also: str = "") -> tuple[dict[str, Any], str]:

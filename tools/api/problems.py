@@ -25,6 +25,7 @@ from tools.calls.ledger import LedgerUnavailable
 from tools.errors import AnswersRefused, ArgumentsRefused, CallError, ToolNotFound
 from tools.models import Call
 from tools.models.assignments import AlreadyIssued
+from tools.payloads import untrusted
 
 CONTENT_TYPE = "application/problem+json"
 MOST_FAULTS = 50  # named in one response: a body may have a million
@@ -81,6 +82,11 @@ class Malformed(DuvoError):
     """The body is not JSON."""
 
     code = "malformed"
+
+
+def malformed(body: bytes) -> Malformed:
+    """Return the error about a body that could not be parsed, with the reason where that can be told."""
+    return Malformed(untrusted.HALVES if untrusted.has_halves(body) else None)
 
 
 class Unsupported(DuvoError):

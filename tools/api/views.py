@@ -104,7 +104,7 @@ class Body(BaseParser):
         try:
             return orjson.loads(body.removeprefix(BOM_UTF8))
         except orjson.JSONDecodeError as error:
-            raise problems.Malformed from error
+            raise problems.malformed(body) from error
 
 
 class ByName(Pages):

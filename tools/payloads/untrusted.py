@@ -25,6 +25,11 @@ _NOT_FINITE: Final = re.compile(
 )
 _HALF: Final = re.compile(rb"\\u[dD][89abcdefABCDEF]..")
 
+HALVES: Final = (
+    "Some text in the body has half a character: an escape from \\ud800 to \\udfff without its other half. "
+    "Send whole characters."
+)
+
 
 class NotJson(ValueError):
     """This is not JSON."""
@@ -87,6 +92,11 @@ def _mended(body: bytes) -> tuple[bytes, bool]:
     body = _ESCAPES.sub(half, body)
     mended = _NOT_FINITE.sub(lambda found: found.group(1) or b"null", body)
     return mended, mended != body
+
+
+def has_halves(text: bytes) -> bool:
+    """Tell whether JSON has an escape that is half a character: one surrogate without the other."""
+    return b"\\u" in text and any(_HALF.fullmatch(found.group()) for found in _ESCAPES.finditer(text))
 
 
 def member_faults(body: Any, name: str, not_an_object: str, *, also: str = "") -> list[dict[str, str]]:

@@ -141,6 +141,14 @@ BODIES = [
     (b'{"arguments": {"text": "x"}, "a/b~c\\u0000": 1}', 422, "invalid"),
     (b'{"arguments": {"text": "x", "\\u0000": 1}}', 422, "arguments_invalid"),
     (b'{"arguments": {"text": 1e999}}', 422, "invalid"),
+    # Beside a number that must stay as it is the body is read by another parser, which is no more lenient.
+    (b'{"\\ud800": 1, "arguments": {"n": 12345678901234567890123}}', 400, "malformed"),
+    (b'{"arguments": {"\\ud800": 1e999}}', 400, "malformed"),
+    (b'{"arguments": {"text": "\\udc00", "n": 12345678901234567890123}}', 400, "malformed"),
+    (b'{"arguments": {"text": "\\ud800\\ud800", "n": 0.12345678901234567890123}}', 400, "malformed"),
+    (b'{"arguments": {"text": "\xed\xa0\x80", "n": 12345678901234567890123}}', 400, "malformed"),
+    ('{"arguments": {"n": 12345678901234567890123}}'.encode("utf-16"), 400, "malformed"),
+    (b'{"arguments": {"n": 12345678901234567890123, "d": ' + b"[" * 960 + b"]" * 960 + b"}}", 422, "invalid"),
     (b"", 422, "arguments_invalid"),
 ]
 
@@ -150,6 +158,15 @@ def test_a_body_that_is_no_call_is_refused_and_nothing_is_sent(shop: Shop, body:
     assert is_problem(shop.post(body), status, code)
     assert shop.server.count("tools/call") == 0
     assert not Call.objects.exists()
+
+
+@pytest.mark.parametrize("number", ["1", "12345678901234567890123"])
+def test_half_a_character_is_named_as_what_is_wrong(shop: Shop, number: str) -> None:
+    answer = shop.post(rb'{"arguments": {"text": "\ud83d", "n": %b}}' % number.encode())
+    assert is_problem(answer, 400, "malformed")
+    assert "half a character" in answer.json()["detail"]
+    whole = shop.post(rb'{"arguments": {"text": "\ud83d\ude00 \\ud83d"}}')
+    assert whole.json()["content"] == [{"type": "text", "text": "\U0001f600 \\ud83d"}]
 
 
 def test_a_fault_is_named_by_a_json_pointer(shop: Shop) -> None:

@@ -241,6 +241,18 @@ def _refused(code: str, seconds: float, number: int, next_try: float) -> CallErr
     return CircuitOpen(sentence, retry_after=seconds)
 
 
+def _may_answer(request: Command, answer: Any) -> bool:
+    """Tell whether this is what limits.lua answers: two numbers about breakers, else 0 or a refusal."""
+    if request[0] == "breakers":
+        return isinstance(answer, list) and [type(number) for number in answer] == [int, int]
+    if not isinstance(answer, list):
+        return bool(answer == 0)
+    match answer:
+        case [str(code), int() | float(), int() | float(), int() | float()]:
+            return code in _SENTENCES or code == CircuitOpen.code
+    return False
+
+
 class _Batcher:
     """Batches what one event loop asks Redis: one script at a time on one connection; the next ones are gathered."""
 
@@ -284,7 +296,7 @@ class _Batcher:
                     await self._go_on_without(batch, error)
                     return
                 self._out = False
-                for (_, future), answer in zip(batch, answers, strict=True):
+                for (_, future), answer in zip(batch, answers, strict=True):  # as many, by `_run`
                     if future is not None and not future.done():
                         future.set_result(answer)
         finally:
@@ -305,15 +317,16 @@ class _Batcher:
         message = orjson.dumps(((FAILURES, FIRST_PAUSE, LONGEST_PAUSE), requests))
         if self._connection is not None:
             with suppress(ConnectionBroken):  # Redis was restarted while nobody asked, say
-                return await self._run(self._connection, message)
+                return await self._run(self._connection, message, requests)
         await self._hang_up()
         self._connection = redis_lines.new()
         if self._lifetime is None:
             self._lifetime = self._until_the_loop_ends()
             await anext(self._lifetime)
-        return await self._run(self._connection, message)
+        return await self._run(self._connection, message, requests)
 
-    async def _run(self, connection: AbstractConnection, message: bytes) -> list[Any]:
+    async def _run(self, connection: AbstractConnection, message: bytes, requests: list[Command]) -> list[Any]:
+        """Return an answer for each request; raises ValueError for anything else."""
         # A client of redis-py costs twice as much: its pool, retries and spans are of no use to one connection.
         try:
             await connection.send_command("EVALSHA", _DIGEST, 0, message)
@@ -322,6 +335,12 @@ class _Batcher:
             await connection.send_command("EVAL", _SCRIPT, 0, message)
             answers = await connection.read_response()
         decoded: list[Any] = orjson.loads(answers)
+        if (
+            not isinstance(decoded, list)
+            or len(decoded) != len(requests)
+            or not all(map(_may_answer, requests, decoded))
+        ):
+            raise ValueError("Redis gave other answers than it was asked for.")
         return decoded
 
     async def _go_on_without(self, batch: list[Request], error: Exception) -> None:

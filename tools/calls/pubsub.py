@@ -34,18 +34,20 @@ QUEUED: Final = "duvo:calls:queued"
 READER: Final = "duvo:reader:"
 _PATIENCE: Final = 0.5  # seconds that Redis may take
 _AGAIN: Final = 2.0  # seconds after which Redis is tried again
+# Redis is away (TimeoutError is an OSError), or what it said is none of its answers.
+_AWAY: Final = (RedisError, OSError, ValueError, TypeError, AttributeError, RecursionError)
 _MOST_AT_ONCE: Final = 1_000  # lines of a message; what is beyond is found by queries
 
 
 def publish(call_id: UUID) -> None:
     """Notify all processes, from synchronous code, that a call has changed and its row is to be read."""
-    with suppress(RedisError, OSError):
+    with suppress(*_AWAY):
         _client(settings.REDIS_URL).publish(CHANNEL, str(call_id))
 
 
 def notify_workers() -> None:
     """Notify the workers, from synchronous code, that there is a queued call to be made."""
-    with suppress(RedisError, OSError):
+    with suppress(*_AWAY):
         _client(settings.REDIS_URL).publish(QUEUED, "")
 
 
@@ -104,9 +106,9 @@ class RollCall:
         asked = [self._me, *others]
         try:
             counts = await self._client.pubsub_numsub(*(f"{READER}{one}" for one in asked))
-        except (RedisError, OSError):
-            counts = []
-        present = {one for one, (_, subscribers) in zip(asked, counts, strict=False) if subscribers}
+            present = {one for one, (_, subscribers) in zip(asked, counts, strict=True) if subscribers}
+        except _AWAY:
+            present = set()
         if self._me not in present:  # Redis was started anew, or away: it knows of nobody
             self.attended.clear()
             return set()
@@ -116,7 +118,7 @@ class RollCall:
 
     async def close(self) -> None:
         """Give the connection back."""
-        with suppress(RedisError, OSError):
+        with suppress(*_AWAY):
             await self._client.aclose()
 
 
@@ -124,12 +126,14 @@ async def _listen(channel: str, callback: Callable[[bytes], None]) -> None:
     while True:
         connection = redis_lines.new()
         try:
-            await connection.send_command("SUBSCRIBE", channel)
+            async with asyncio.timeout(_PATIENCE):  # afterwards there may be nothing to hear for long
+                await connection.send_command("SUBSCRIBE", channel)
+                _, _, _ = await connection.read_response()
             while True:  # redis-py's own subscription costs several times as much for each message
                 kind, _, data = await connection.read_response()
                 if kind == b"message":
                     callback(data)
-        except (RedisError, OSError):
+        except _AWAY:
             await asyncio.sleep(_AGAIN)
         finally:
             await connection.disconnect(nowait=True)
@@ -160,7 +164,7 @@ class _Messenger:
                 messages, self._gathered = self._gathered, {}
                 async with asyncio.timeout(_PATIENCE):
                     await self._publish({channel: "\n".join(lines) for channel, lines in messages.items() if lines})
-        except (RedisError, OSError):  # TimeoutError is one
+        except _AWAY:
             self._gathered.clear()
             self._silent_until = asyncio.get_running_loop().time() + _AGAIN
             await self._hang_up()

@@ -235,6 +235,58 @@ def test_the_order_in_data_that_looks_like_a_schema_counts(keyword: str) -> None
     assert digest(tool({"enum": [["a", "b"]]})) != digest(tool({"enum": [["b", "a"]]}))
 
 
+LABELLED: list[tuple[str, dict[str, Any]]] = [
+    ("enum", {"enumNames": ["Keep it", "Delete it"]}),
+    ("enum", {"x-enum-varnames": ["KEEP", "DELETE"]}),
+    ("enum", {"x-enumNames": ["keep", "delete"]}),  # what it labels may be called alike
+    ("enum", {"x-enum-descriptions": [{"en": "Keeps."}, {"en": "Deletes."}]}),
+    ("enum", {"x-form": {"options": {"labels": ["Keep it", "Delete it"]}}}),
+    ("enum", {"x-labels": {"0": "Keep it", "1": "Delete it"}}),
+    ("enum", {"x-order": [2, 1]}),
+    ("required", {"x-required-messages": ["What to keep?", "What to delete?"]}),
+    ("type", {"x-type-names": ["keep", "delete"]}),
+]
+
+
+@pytest.mark.parametrize(("keyword", "labels"), LABELLED)
+def test_the_order_counts_beside_a_list_that_may_label_it(keyword: str, labels: dict[str, Any]) -> None:
+    order = ["string", "null"]
+    one, other = ({**BASE, "properties": {"a": {keyword: each, **labels}}} for each in (order, order[::-1]))
+    assert digest(tool(one)) != digest(tool(other))
+    assert differences(of(tool(one)), of(tool(other))), "and is shown"
+
+
+def test_labels_may_stand_in_a_schema_around_the_alternatives() -> None:
+    def labelled(order: list[str]) -> dict[str, Any]:
+        return tool({"properties": {"a": {"items": {"enum": order}, "enumNames": ["Keep it", "Delete it"]}}})
+
+    assert digest(labelled(["keep", "delete"])) != digest(labelled(["delete", "keep"]))
+
+
+def test_one_type_in_a_list_is_that_type_whatever_stands_beside_it() -> None:
+    assert digest(tool({"type": ["object"], "x-tags": [1]})) == digest(tool({"type": "object", "x-tags": [1]}))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"enumNames": ["Keep it"]},
+        {"enumNames": ["Keep it", "Delete it", "Both"]},
+        {"x-labels": {"keep": "Keep it", "delete": "Delete it"}},
+        {"x-labels": {"1": "Keep it", "2": "Delete it", "3": "Both"}},
+        {"examples": ["keep", "delete"]},
+        {"default": ["keep", "delete"]},
+        {"anyOf": [{"type": "string"}, {"minLength": 2}]},
+        {"type": ["string", "null"]},
+        {"propertyOrdering": ["a", "b"], "properties": {"a": {}, "b": {}}},
+    ],
+)
+@pytest.mark.parametrize("keyword", ["enum", "required"])
+def test_a_list_that_labels_nothing_leaves_the_order_alone(beside: dict[str, Any], keyword: str) -> None:
+    one, other = (tool({"properties": {"a": {keyword: each, **beside}}}) for each in (["a", "b"], ["b", "a"]))
+    assert digest(one) == digest(other)
+
+
 def test_a_server_that_writes_its_lists_in_another_order_after_a_restart_keeps_its_tools(
     acme: House, mcp_server: StartServer, probed: Probed
 ) -> None:

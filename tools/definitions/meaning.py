@@ -1,22 +1,27 @@
 """What a definition means, without what only its spelling or its server's mood decides. Pure.
 
 Servers write `required` in another order after each restart, or 1 as 1.0. What a model or a person reads (every text,
-the order of alternatives and examples) is part of the meaning.
+the order of alternatives and examples) is part of the meaning. So is the order of a set beside a list that may label
+its members one by one (`enumNames`): turned around alone, “delete” would be called “Keep it”.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tools.definitions import dialects
-from tools.definitions.keywords import rebuilt
+from tools.definitions.keywords import LIST_OF_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA, rebuilt
 
 _SCHEMAS: Final = frozenset({"inputSchema", "outputSchema"})
 _DEEPEST: Final = 64  # levels; what is deeper cannot be used, and would exhaust the stack
 _AS_THEY_ARE: Final = frozenset({str, int, bool})
 _SETS: Final = frozenset({"required", "enum", "type", "dependencies"})  # their lists are read as sets
+_NO_LABELS: Final = (
+    _SETS | ONE_SCHEMA | LIST_OF_SCHEMAS | NAMED_SCHEMAS
+    | {"const", "default", "dependentRequired", "example", "examples"}
+)  # fmt: skip
 
 
 def of(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,16 +34,38 @@ def written(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _of_schema(schema: Any, level: int = 0) -> Any:
+def _of_schema(schema: Any, level: int = 0, around: frozenset[int] = frozenset()) -> Any:
     if not isinstance(schema, dict) or level > _DEEPEST:
         return _of_data(schema)
     # None required is what nothing at all says.
     said = {name: each for name, each in schema.items() if (name, each) != ("required", [])}
-    return rebuilt(said, lambda each: _of_schema(each, level + 1), _of)
+    labels = frozenset(_labels(said))
+
+    def other(keyword: str, member: Any) -> Any:
+        beside = labels | around if keyword == "enum" else labels
+        return _of(keyword, member, ordered=isinstance(member, list) and 1 < len(member) in beside)
+
+    return rebuilt(said, lambda each: _of_schema(each, level + 1, labels | around), other)
 
 
-def _of(keyword: str, member: Any) -> Any:
-    if keyword in _SETS and isinstance(member, list):
+def _labels(schema: dict[str, Any]) -> Iterator[int]:
+    """Yield how long each list is that may label a set's members: any but JSON Schema's own and names of fields."""
+    fields = schema.get("properties")
+    names = fields if isinstance(fields, dict) else {}
+    waiting = [member for name, member in schema.items() if name not in _NO_LABELS]
+    for each in waiting:
+        if isinstance(each, dict):
+            waiting.extend(each.values())
+            if all(name.isdigit() for name in each):  # as PHP and YAML write a list
+                yield len(each)
+        elif isinstance(each, list):
+            waiting.extend(each)
+            if not all(isinstance(name, str) and name in names for name in each):
+                yield len(each)
+
+
+def _of(keyword: str, member: Any, *, ordered: bool = False) -> Any:
+    if keyword in _SETS and isinstance(member, list) and not ordered:
         if len(member) > 1 and all(type(each) is str for each in member):
             member = sorted(set(member))
             return member if len(member) > 1 or keyword != "type" else member[0]

@@ -110,6 +110,23 @@ ODD: list[tuple[str, dict[str, Any], Any]] = [
     ("no $schema", takes(**{"$schema": None}), takes()),
     ("an empty $schema", takes(**{"$schema": ""}), takes()),
     ("draft-04's exclusive bound", has(a={"minimum": 1, "exclusiveMinimum": True}), None),
+    *[(f"draft-04's exclusive bounds in {draft}",
+       takes(**{"$schema": draft}, properties={"a": {"items": {"minimum": 1, "exclusiveMinimum": True}},
+                                               "b": {"maximum": 9, "exclusiveMaximum": False}}),
+       takes(**{"$schema": draft}, properties={"a": {"items": {"exclusiveMinimum": 1}}, "b": {"maximum": 9}}))
+      for draft in ("http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2020-12/schema")],
+    ("draft-04's exclusive bounds beside const", has(a={"exclusiveMinimum": False, "const": 5}), has(a={"const": 5})),
+    ("a property that is called exclusiveMinimum", takes(**{"$schema": "http://json-schema.org/draft-07/schema#"},
+                                                         properties={"exclusiveMinimum": True}), None),
+    ("draft-03's type for everything", has(a={"type": "any"}, b={"type": ["Any", "null"]}), has(a={}, b={})),
+    ("a type for everything for the arguments", tool(inputSchema={"type": "any"}), tool(inputSchema={})),
+    ("OpenAPI's dialect", takes(**{"$schema": "https://spec.openapis.org/oas/3.1/dialect/base"}), None),
+    ("OpenAPI's dialect of a date", takes(**{"$schema": "https://spec.openapis.org/oas/3.2/dialect/2025-09-17"}), None),
+    ("a description of false", tool(description=False), tool()),
+    ("a list for a description", tool(description=[]), tool()),
+    *[("a reference with marks", takes(**{"$defs": {name: TEXT}}, properties={"a": {"$ref": f"#/$defs/{name}"}}),
+       takes(**{"$defs": {name: TEXT}}, properties={"a": {"$ref": f"#/$defs/{written}"}}))
+      for name, written in (("List<String>", "List%3CString%3E"), ("a b|{c}", "a%20b%7C%7Bc%7D"))],
     ("an $id that is a fragment", has(a={"$id": "#/properties/a", "type": "string"}), None),
     ("an $id that is a name", has(a={"$id": "#a", "const": 5}, b={"$ref": "#a"}), None),
     ("an $id that is a fragment, within", has(a={"items": {"$id": "#/properties/a/items", "type": "string"}}), None),
@@ -135,6 +152,11 @@ def test_an_odd_member_does_not_take_a_tool_away(definition: dict[str, Any], kep
 
 
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
+    ("a reference with marks that leads nowhere", has(a={"$ref": "#/$defs/List<String>"}), "invalid"),
+    ("an exclusive bound in words", has(a={"minimum": 1, "exclusiveMinimum": "yes"}), "invalid"),
+    ("a dialect that looks like OpenAPI's", takes(**{"$schema": "https://spec.openapis.org.x.example/oas/3.1/dialect/base"}),
+     "dialect"),
+    ("a description of true", tool(description=True), "description is not text"),
     ("no input schema at all", {"name": "t"}, "no `inputSchema`"),
     ("an input schema under another name", {"name": "t", "parameters": OBJECT}, "no `inputSchema`"),
     ("an input schema as text", tool(inputSchema="object"), "not a JSON object"),

@@ -22,7 +22,9 @@ _SPELLING: Final = re.compile(
     r"\s*(?:https?://)?(?:www\.)?json-schema\.org/draft[-/]0?(2020-12|2019-09|[467])(?:/schema(?:\.json)?)?/?#?/?\s*",
     re.IGNORECASE,
 )
+_OF_OPENAPI: Final = re.compile(r"\s*https?://spec\.openapis\.org/oas/3\.[1-9]/dialect/[\w-]+/?#?\s*", re.IGNORECASE)
 _OF_NO_DRAFT: Final = re.compile(r"\s*(?:https?://)?(?:www\.)?json-schema\.org/schema/?#?\s*", re.IGNORECASE)
+EXCLUSIVE: Final = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 _SINCE_DRAFT_4: Final = frozenset(
     {"const", "contains", "propertyNames", "if", "then", "else", "dependentRequired", "dependentSchemas"}
 )
@@ -33,13 +35,23 @@ _UNEVALUATED: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
 
 def named(spelling: Any) -> str | None:
     """Return the identifier of the draft that a value of `$schema` names, or None for none that is known here."""
-    found = _SPELLING.fullmatch(spelling) if isinstance(spelling, str) else None
+    if not isinstance(spelling, str):
+        return None
+    if _OF_OPENAPI.fullmatch(spelling):
+        return NEWEST  # and keywords of its own, which bind no value
+    found = _SPELLING.fullmatch(spelling)
     return _BY_NUMBER[found[1]] if found else None
 
 
 def is_unsaid(spelling: Any) -> bool:
     """Tell whether a value of `$schema` names JSON Schema and no draft of it, as many write for “the latest”."""
     return isinstance(spelling, str) and _OF_NO_DRAFT.fullmatch(spelling) is not None
+
+
+def has_boolean_bounds(schema: dict[str, Any]) -> bool:
+    """Tell whether a schema says in draft-04's way that a bound is exclusive, and is of a later draft."""
+    booleans = (isinstance(each.get(bound), bool) for each in all_schemas(schema) for bound in EXCLUSIVE)
+    return any(booleans) and (named(schema.get("$schema")) or guessed(schema)) != _DRAFT_4
 
 
 def guessed(schema: dict[str, Any]) -> str:
@@ -52,7 +64,7 @@ def guessed(schema: dict[str, Any]) -> str:
     boolean = listed = fragment = False
     for each in all_schemas(schema):
         used.update(each)
-        boolean = boolean or any(isinstance(each.get(f"exclusive{end}"), bool) for end in ("Minimum", "Maximum"))
+        boolean = boolean or any(isinstance(each.get(bound), bool) for bound in EXCLUSIVE)
         listed = listed or isinstance(each.get("items"), list) or "$recursiveRef" in each
         fragment = fragment or str(each.get("$id", "")).startswith("#")
     if used & _OF_THE_NEWEST:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 from typing import Any, Final
+from urllib.parse import quote
 
-from tools.definitions.keywords import LIST_OF_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA, REFERENCES, all_schemas
+from tools.definitions import dialects
+from tools.definitions.keywords import LIST_OF_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA, REFERENCES, all_schemas, rebuilt
 
 _TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 _LISTS: Final = frozenset({"enum", "examples", "required", "type"})
@@ -27,6 +29,7 @@ _OTHERS: Final = frozenset(
 )  # fmt: skip
 # Of these null is left out; of `const` and `default` it is a value, and of a keyword that nobody knows it may be one.
 _NEVER_NULL: Final = ONE_SCHEMA | LIST_OF_SCHEMAS | _NAMED | _LISTS | _WORDS | _FLAGS | _OTHERS | REFERENCES
+_NOT_IN_A_URI: Final = re.compile(r'[<>"{}|\\^` ]')  # what generators write into names, such as List<String>
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _HINTS: Final = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
@@ -35,7 +38,11 @@ def read(definition: dict[str, Any]) -> dict[str, Any]:
     """Return a definition as it is read: itself, unless something in it is odd."""
     whole = {name: member for name, member in definition.items() if member is not None or name == "name"}
     if "inputSchema" in definition:
-        whole["inputSchema"] = _schema(definition["inputSchema"] if whole.get("inputSchema") else {})
+        schema = _schema(definition["inputSchema"] if whole.get("inputSchema") else {})
+        later = isinstance(schema, dict) and dialects.has_boolean_bounds(schema)
+        whole["inputSchema"] = _bounded(schema) if later else schema
+    if (said := whole.get("description")) is False or said in ([], {}):
+        del whole["description"]
     unused = {
         "title": _text, "outputSchema": _output, "annotations": _annotations, "icons": _icons,
         "execution": _execution, "_meta": _object,
@@ -113,7 +120,8 @@ def _left_out(schema: dict[str, Any], keyword: str) -> bool:
     empty = member in ([], {})
     listed = keyword in _LISTS or keyword in LIST_OF_SCHEMAS - ONE_SCHEMA
     return (
-        (keyword == "required" and isinstance(member, bool))  # draft-03's, see `_demanded`
+        (keyword == "type" and (_is_any(member) or (isinstance(member, list) and any(map(_is_any, member)))))
+        or (keyword == "required" and isinstance(member, bool))  # draft-03's, see `_demanded`
         or (keyword == "$schema" and member == "")
         or (empty and keyword in _NAMED and isinstance(member, list))
         or (empty and listed and isinstance(member, dict))
@@ -138,6 +146,8 @@ def _member(keyword: str, member: Any) -> Any:
         return [_type(each) for each in _once(member)] if isinstance(member, list) else _type(member)
     if keyword == "enum" and isinstance(member, list):
         return _once(member)
+    if keyword in REFERENCES and isinstance(member, str) and member.startswith("#"):
+        return _NOT_IN_A_URI.sub(lambda found: quote(found.group()), member)
     return [member] if keyword == "examples" and not isinstance(member, list) else member
 
 
@@ -146,6 +156,22 @@ def _numbered(member: Any) -> Any:
     if isinstance(member, dict) and member and all(map(_NUMBER.fullmatch, member)):
         return [member[key] for key in sorted(member, key=int)]
     return member
+
+
+def _is_any(name: Any) -> bool:
+    """Tell whether a type is draft-03's for every value."""
+    return isinstance(name, str) and name.lower() == "any"
+
+
+def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with draft-04's exclusive bounds as later drafts write them; without a bound it stays wrong."""
+    read = rebuilt(schema, lambda each: _bounded(each) if isinstance(each, dict) else each)
+    for exclusive, bound in dialects.EXCLUSIVE.items():
+        if read.get(exclusive) is False:
+            del read[exclusive]
+        elif read.get(exclusive) is True and bound in read:
+            read[exclusive] = read.pop(bound)
+    return read
 
 
 def _type(name: Any) -> Any:

@@ -107,6 +107,9 @@ def of_june(params: dict[str, Any]) -> bool:
         kinds.says(error={"code": -32600, "message": "Unsupported protocol version"}),
         kinds.answers(400, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"no"}}'),
         kinds.answers(500, b"{}"),
+        kinds.answers(400, b'Unrecognized field "form"', content_type="text/plain"),
+        kinds.answers(422, b'{"detail":[{"loc":["elicitation"],"msg":"Extra inputs are not permitted"}]}'),
+        kinds.answers(400, b'{"status":400,"error":"Bad Request","message":"Unknown property form"}'),
     ],
 )
 async def test_a_handshake_is_said_in_simpler_words(mcp_server: StartServer, accepted: Any, refusal: Rule) -> None:
@@ -117,6 +120,48 @@ async def test_a_handshake_is_said_in_simpler_words(mcp_server: StartServer, acc
     await mcp_client.close(at(server))
     await mcp_client.discover(at(server, era="legacy"))
     assert server.count("initialize") == before + 1, "what worked is remembered"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        kinds.answers(400, b'{"message":"X-Tenant-Id header is required"}'),
+        kinds.answers(422, b"{}"),
+        kinds.answers(402, b'{"message":"Unknown plan"}'),
+    ],
+)
+async def test_a_handshake_that_is_refused_for_another_reason_is_said_once(
+    mcp_server: StartServer, refusal: Rule
+) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, kinds.only_on("initialize", refusal))
+    with pytest.raises(mcp_client.McpError):
+        await mcp_client.discover(at(server))
+    assert server.count("initialize") == 1
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 500, 503])
+async def test_what_a_server_makes_of_a_notice_settles_nothing(mcp_server: StartServer, status: int) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, kinds.only_on("notifications/initialized", kinds.answers(status)))
+    assert (await mcp_client.discover(at(server))).era == "legacy"
+
+
+async def test_a_notice_that_wants_a_sign_in_is_told(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, kinds.only_on("notifications/initialized", kinds.answers(401)))
+    with pytest.raises(mcp_client.Unauthorized):
+        await mcp_client.discover(at(server))
+
+
+async def test_a_handshake_with_a_version_that_has_none_is_told_as_that(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    server.behave(kinds.only_on("initialize", kinds.says(result={"protocolVersion": "2026-07-28"})), kinds.only_legacy)
+    with pytest.raises(
+        mcp_client.UnsupportedVersion, match="a handshake with version 2026-07-28, which has none"
+    ) as told:
+        await mcp_client.discover(at(server))
+    assert "known" not in told.value.sentence
 
 
 def refuses(code: int, message: str = "Unsupported protocol version", **data: Any) -> Rule:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +23,11 @@ from tools.mcp_client.shapes import KeptSession, Server, ServerFacts
 
 _MOST_REMEMBERED: Final = 2000
 _SERVER_ERROR: Final = 500
+_OF_THE_BODY: Final = frozenset({400, 422})
+_ABOUT_A_MEMBER: Final = re.compile(
+    r"\b(?:un(?:recogni[sz]ed|known|expected)|additional|extra|not permitted|elicitation|capabilit|deseriali[sz])",
+    re.IGNORECASE,
+)
 
 # What a handshake offers: first all that we can, then only what every server knows.
 _Offer = tuple[str, Mapping[str, Any]]
@@ -73,12 +79,15 @@ async def open_session(server: Server) -> Session:
     version = reply.result.get("protocolVersion")
     if not isinstance(version, str):
         raise BadAnswer("The server's handshake names no version.")
+    if version in MODERN_PROTOCOL_VERSIONS:
+        raise UnsupportedVersion(f"The server answers a handshake with version {version}, which has none.")
     if version not in HANDSHAKE_PROTOCOL_VERSIONS:
         raise UnsupportedVersion.of([version])
     facts = facts_from(reply.result.get("serverInfo"), version, "legacy")
     if reply.session_id is None:  # every owner shares this handshake, and nobody gets another's cookies
         cookies = None
-    await post(server, wire.notification("notifications/initialized", {}, version, reply.session_id, cookies))
+    with suppress(ServerFailed, BadAnswer):  # what a server makes of a notice that nobody answers settles nothing
+        await post(server, wire.notification("notifications/initialized", {}, version, reply.session_id, cookies))
     replies = Replies(server, version, reply.session_id, cookies)
     stream = None if reply.session_id is None else ServerStream(replies, version, reply.session_id)
     return Session(server, reply.session_id, facts, replies, stream, cookies)
@@ -148,12 +157,17 @@ def _answered(reply: Reply, offered: str) -> Reply:
     words = f"{reply.said} {fault.message if fault is not None else ''}".lower()
     about_version = (fault is not None and fault.code == UNSUPPORTED_PROTOCOL_VERSION) or _ABOUT_VERSION in words
     wants = _named_version(fault.data if fault is not None else None, words, offered, about_version=about_version)
-    not_understood = fault is not None and fault.code in _NOT_UNDERSTOOD
+    not_understood = fault.code in _NOT_UNDERSTOOD if fault is not None else _is_about_a_member(reply)
     error: DuvoError = EraChanged.by_refusal(reply.status, reply.said, fault.code if fault is not None else None)
     ours = fault is not None and fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION)
-    if fault is not None and (ours or not_understood):
+    if fault is not None and (ours or fault.code in _NOT_UNDERSTOOD):
         error = RpcError(fault.code, fault.message)
     raise _Refused(error, wants, may_accept_less=not_understood or about_version)
+
+
+def _is_about_a_member(reply: Reply) -> bool:
+    """Tell whether a framework says, without any JSON-RPC, that it does not know something in the handshake."""
+    return reply.status in _OF_THE_BODY and _ABOUT_A_MEMBER.search(reply.said) is not None
 
 
 def _named_version(data: Any, words: str, offered: str, *, about_version: bool) -> str | None:

@@ -55,6 +55,12 @@ READ: dict[str, tuple[Rule, list[Any]]] = {
     ),
     "members and content null": (with_result('"content":null,"a":[1]'), [{"type": "text", "text": '{"a":[1]}'}]),
     "much and no content": (with_result(f'"out":"{LONG}"'), [{"type": "text", "text": f'{{"out":"{LONG}"}}'}]),
+    "members beside no blocks": (with_result('"content":[],"rows":[1]'), [{"type": "text", "text": '{"rows":[1]}'}]),
+    "an SDK's own names": (
+        with_result('"content":["Hello"],"structured_content":null,"is_error":false,"meta":null'),
+        TEXT,
+    ),
+    "an SDK's own names, of 2024": (with_result('"tool_result":{"content":"Hello","is_error":false}'), TEXT),
     "a result in a result": (
         with_result('"result":{"content":["a"]}'),
         [{"type": "text", "text": '{"result":{"content":["a"]}}'}],
@@ -248,3 +254,26 @@ def test_the_handshake_era_reads_alike(open_shop: Any) -> None:
     shop = open_shop(kind="legacy")
     shop.server.rules.append(only_on("tools/call", result("Hello", coding="gzip")))
     assert shop.call("echo", {"text": "x"}).json()["content"] == TEXT
+@pytest.mark.parametrize("text", ["No", LONG])
+@pytest.mark.parametrize(
+    ("members", "is_error", "structure"),
+    [
+        ('"content":"%s","is_error":true', True, None),
+        ('"content":"%s","is_error":"true","structured_content":{"a":1}', True, {"a": 1}),
+        ('"content":"%s","isError":false,"is_error":true', True, None),  # what says so is enough
+        ('"content":"%s","isError":true,"is_error":false', True, None),
+        ('"content":"%s","isError":1.0', True, None),
+        ('"content":"%s","isError":null,"is_error":false,"structured_content":[1]', False, [1]),
+        ('"toolResult":{"content":"%s","is_error":true,"structured_content":{"a":1}}', True, {"a": 1}),
+        ('"structured_content":{"a":"%s"}', False, {"a": "%s"}),
+        ('"content":[],"rows":["%s"]', False, {"rows": ["%s"]}),
+    ],
+)
+def test_the_names_of_an_sdk_say_the_same(shop: Shop, members: str, is_error: bool, structure: Any, text: str) -> None:
+    shop.answers(with_result(members.replace("%s", text)))
+    body = shop.call("echo", {"text": "x"}).json()
+    assert (body["is_error"], body["state"]) == (is_error, "failed" if is_error else "succeeded")
+    if text != LONG or "%s" not in json.dumps(structure):  # what is large is a link
+        assert body["structured_content"] == json.loads(json.dumps(structure).replace("%s", text))
+
+

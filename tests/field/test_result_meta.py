@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.servers.kinds import only_on, says
 from tests.servers.running import Incoming, McpServer, Receive, Rule, Send
 from tests.tools.conftest import OpenShop, Shop
 from tools.mcp_client.refusals import combined
-from tools.payloads.tool_results import NOT_FINITE, NOTES
+from tools.payloads.tool_results import LEFT_OUT, NOT_FINITE, NOTES
 
 LONG = "a," * 40_000  # it is read in a separate process
 
@@ -46,6 +47,26 @@ def test_numbers_that_json_cannot_hold_are_null_with_a_note(shop: Shop, text: st
     answer = '{"jsonrpc":"2.0","id":ID,"result":{"content":"%s","structuredContent":{"a":NaN},"_meta":{"b":1}}}'
     assert meta_after(shop, raw(answer.replace("%s", text))) == {"b": 1, NOTES: [NOT_FINITE]}
     assert shop.call("echo", {"text": "x"}).json()["structured_content"] == {"a": None}
+
+
+@pytest.mark.parametrize("text", ["short", LONG])
+@pytest.mark.parametrize(
+    ("result", "meta"),
+    [
+        ({"toolResult": {"content": "%s", "_meta": {"a": 1}}}, {"a": 1}),
+        ({"toolResult": {"content": "%s", "_meta": {"a": 1}}, "_meta": {"a": 2, "b": 3}}, {"a": 2, "b": 3}),
+        ({"toolResult": {"content": "%s", "_meta": None}, "_meta": {"b": 3}}, {"b": 3}),
+        ({"content": "%s", "meta": {"a": 1}}, {"a": 1}),
+        ({"content": "%s", "meta": {"a": 1}, "_meta": {"b": 2}}, {"b": 2}),
+        ({"output": "%s", "meta": {"a": 1}}, None),  # the tool's own data
+        ({"content": "%s", "rows": [1], "next": "p2"}, {NOTES: [LEFT_OUT.format("next, rows")]}),
+        ({"structuredContent": {"a": "%s"}, "next": "p2"}, {NOTES: [LEFT_OUT.format("next")]}),
+        ({"content": "%s", "ttlMs": 5, "resultType": "complete"}, None),
+    ],
+)
+def test_the_meta_of_old_servers_and_what_is_left_out_are_told(shop: Shop, result: Any, meta: Any, text: str) -> None:
+    written = json.loads(json.dumps(result).replace("%s", text))
+    assert meta_after(shop, says(result=written)) == meta
 
 
 def test_a_meta_that_is_too_large_is_a_link(shop: Shop) -> None:

@@ -45,9 +45,9 @@ def divide(text: bytes, method: bytes) -> list[bytes]:
             )
         except Unusable as unusable:
             content = unusable.example  # by which the caller finds out why
-        rest = without_content(holder)
+        rest, failed = without_content(holder), is_error(holder)
         holder.clear()
-        holder.update(rest, content=content)
+        holder.update(rest, content=content, isError=failed)
     beside = orjson.dumps(message)
     return [beside, large] if len(beside) <= MOST_BESIDE else [b"", b""]
 

@@ -15,6 +15,7 @@ from tests.tools.api.test_call_events import events
 from tests.tools.conftest import Shop
 from tools import mcp_client
 from tools.mcp_client import LogLine, Progress, Server
+from tools.mcp_client.messages import progress_in
 from tools.mcp_client.responses import MOST_LINES
 
 PROGRESS = 'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}\n\n'
@@ -83,6 +84,23 @@ async def test_the_log_is_told_as_it_comes(mcp_server: StartServer, event: str, 
     known = Server(key=server.url, url=server.url, era="modern", headers=headers)
     await mcp_client.call_tool(known, "echo", {}, progress=heard.append)
     assert [step.line for step in heard] == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("told", "progress"),
+    [
+        ({"progress": "0.5"}, Progress(0.5)),
+        ({"progress": " 50 ", "total": "100"}, Progress(50, 100)),
+        ({"progress": 1, "total": "many"}, Progress(1)),
+        ({"progress": "half"}, None),
+        ({"progress": "1e999"}, None),
+        ({"progress": True}, None),
+        ({"progress": "9" * 400}, None),
+    ],
+)
+def test_progress_that_is_written_as_text_is_that(told: dict[str, Any], progress: Progress | None) -> None:
+    message = {"method": "notifications/progress", "params": {"progressToken": 7, **told}}
+    assert progress_in(message, 7) == progress
 
 
 async def test_a_flood_of_log_lines_is_cut(mcp_server: StartServer) -> None:

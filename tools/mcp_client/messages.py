@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 import orjson
 
@@ -14,6 +15,7 @@ from tools.mcp_client.shapes import Progress
 from tools.payloads.tool_results import seen
 
 NO_CODE: Final = 0  # of an error that has none
+_NUMBER: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")  # as text
 _VERSIONS: Final = (None, "2.0", "2", 2)
 _MOST_OF_A_NAME: Final = 100  # characters of a log's level and name
 _MOST_OF_A_STEP: Final = 2_000  # characters of a progress message
@@ -85,11 +87,10 @@ def progress_in(message: dict[str, Any], number: int | None) -> Progress | None:
     params = message.get("params")
     if message.get("method") != "notifications/progress" or not isinstance(params, dict):
         return None
-    done, total, text = params.get("progress"), params.get("total"), params.get("message")
-    if not is_ours(params.get("progressToken"), number) or not _is_number(done):
+    done, total, text = _number_in(params.get("progress")), _number_in(params.get("total")), params.get("message")
+    if not is_ours(params.get("progressToken"), number) or done is None:
         return None
-    said = forms.shown(text, _MOST_OF_A_STEP) if isinstance(text, str) else None
-    return Progress(done, total if _is_number(total) else None, said)
+    return Progress(done, total, forms.shown(text, _MOST_OF_A_STEP) if isinstance(text, str) else None)
 
 
 def log_line_in(message: dict[str, Any]) -> tuple[str, str, str] | None:
@@ -137,5 +138,8 @@ def _fault(error: Any, *, ours: bool) -> Fault | None:
     return Fault(code, message if isinstance(message, str) else "", error.get("data"), ours)
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number_in(value: Any) -> float | None:
+    """Return a number, also one that is written as text."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = int(value) if value.strip().lstrip("-").isdigit() else float(value)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

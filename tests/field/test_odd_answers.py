@@ -139,6 +139,20 @@ READ: dict[str, tuple[Rule, list[Any]]] = {
     "another event's name": (stream(f"event: response\ndata: {ANSWER}\n\n"), TEXT),
     "no last blank line": (stream(f"data: {ANSWER}\n"), TEXT),
     "no last line end": (stream(f"data: {ANSWER}"), TEXT),
+    "another's answer beside ours": (raw(f"[{ANSWER.replace('ID', '1')},{ANSWER}]"), TEXT),
+    "raw line ends in a text": (raw(ANSWER.replace("Hello", "He\n\tl\rlo")), [{"type": "text", "text": "He\n\tl\rlo"}]),
+    "a raw line end in much": (
+        raw(LONG_ANSWER.replace("a,a", "a\na", 1)),
+        [{"type": "text", "text": LONG.replace(",", "\n", 1)}],
+    ),
+    "a raw tab in a stream": (
+        stream("data: " + ANSWER.replace("Hello", "He\tllo") + "\n\n"),
+        [{"type": "text", "text": "He\tllo"}],
+    ),
+    "raw line ends and NaN": (
+        raw(ANSWER.replace("Hello", "NaN\n").replace('"content"', '"structuredContent":{"a":NaN},"content"')),
+        [{"type": "text", "text": "NaN\n"}],
+    ),
     "a list in a stream": (stream(f"data: [{ANSWER}]\n\n"), TEXT),
     "a stream in gzip": (stream(": hi\n\n", f"data: {ANSWER}\n\n", coding="gzip", cut=5), TEXT),
 }

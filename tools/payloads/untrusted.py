@@ -23,6 +23,7 @@ _NOT_FINITE: Final = re.compile(
     rb'("[^"\\]*(?:\\.[^"\\]*)*"?)|[-+]?(?:\b(?:nan|inf(?:inity)?)\b|\b1\.#(?:inf|qnan|snan|ind)0*\b)',
     re.IGNORECASE | re.DOTALL,
 )
+_CONTROL: Final = re.compile(rb"[\x00-\x1f]")  # line ends and tabs, which many write into texts as they are
 _HALF: Final = re.compile(rb"\\u[dD][89abcdefABCDEF]..")
 
 HALVES: Final = (
@@ -47,8 +48,9 @@ def read(body: bytes) -> Any:
 def read_noting(body: bytes, *, exactly: bool = False) -> tuple[Any, bool]:
     """Return the value of a server's JSON, and whether numbers that JSON cannot hold (NaN) were read as null.
 
-    Half characters and bytes that are no UTF-8 are read as U+FFFD, as JavaScript reads them, and a byte order mark is
-    left out. `exactly` keeps numbers that parsing would change, as `exact.loads` does. Raises NotJson and TooDeep.
+    Half characters and bytes that are no UTF-8 are read as U+FFFD, as JavaScript reads them, a raw line end or tab in a
+    text is that, and a byte order mark is left out. `exactly` keeps numbers that parsing would change, as `exact.loads`
+    does. Raises NotJson and TooDeep.
     """
     not_finite = False
     body = _without_mark(body)
@@ -90,8 +92,16 @@ def _mended(body: bytes) -> tuple[bytes, bool]:
         body = body.decode("utf-8", "replace").encode()
     # JavaScript cuts strings in the middle of an emoji and writes the half as an escape.
     body = _ESCAPES.sub(half, body)
-    mended = _NOT_FINITE.sub(lambda found: found.group(1) or b"null", body)
-    return mended, mended != body
+    not_finite = False
+
+    def readable(found: re.Match[bytes]) -> bytes:
+        nonlocal not_finite
+        if (text := found.group(1)) is not None:
+            return _CONTROL.sub(lambda raw: b"\\u%04x" % ord(raw.group()), text)
+        not_finite = True
+        return b"null"
+
+    return _NOT_FINITE.sub(readable, body), not_finite
 
 
 def has_halves(text: bytes) -> bool:

@@ -193,6 +193,17 @@ UNUSABLE: dict[str, tuple[Rule, str]] = {
         stream('data: {"jsonrpc":"2.0","id":1,"result":{"content":[]}}\n\n'),
         "belongs to another request",
     ),
+    "a result with the id 0": (raw(ANSWER.replace("ID", "0")), "belongs to another request"),
+    "nothing": (raw(""), "is empty"),
+    "blanks": (raw("\r\n \n"), "is empty"),
+    "many blanks": (raw("\n" * 9_000), "is empty"),
+    "nothing without a type": (raw("", kind=""), "is empty"),
+    "nothing as a page": (raw("", kind="text/html"), "is empty"),
+    "nothing as a stream": (raw("", kind="text/event-stream"), "is empty"),
+    "nothing in gzip": (raw("", coding="gzip"), "is empty"),
+    "a 202 of nothing": (raw("", status=202), "is empty"),
+    "a 204 of nothing": (raw("", status=204), "is empty"),
+    "a line end in a name": (raw(ANSWER.replace('"result"', '"res\nult"')), "neither `result` nor `error`"),
     "a stream of half an answer": (stream(f"data: {ANSWER[:-9]}\n\n"), "not JSON"),
 }
 
@@ -257,17 +268,6 @@ def test_a_page_instead_of_an_answer_is_told_as_that(shop: Shop, page: Rule) -> 
     assert "broke" not in problem["detail"]
 
 
-@pytest.mark.parametrize(("flag", "is_error"), [('"true"', True), ("1", True), ("null", False), ('"false"', False)])
-def test_a_failure_that_is_told_in_text_is_a_failure(shop: Shop, flag: str, is_error: bool) -> None:
-    shop.answers(with_result(f'"content":"No","isError":{flag}'))
-    body = shop.call("echo", {"text": "x"}).json()
-    assert (body["is_error"], body["state"]) == (is_error, "failed" if is_error else "succeeded")
-
-
-def test_the_handshake_era_reads_alike(open_shop: Any) -> None:
-    shop = open_shop(kind="legacy")
-    shop.server.rules.append(only_on("tools/call", result("Hello", coding="gzip")))
-    assert shop.call("echo", {"text": "x"}).json()["content"] == TEXT
 @pytest.mark.parametrize("text", ["No", LONG])
 @pytest.mark.parametrize(
     ("members", "is_error", "structure"),
@@ -291,3 +291,14 @@ def test_the_names_of_an_sdk_say_the_same(shop: Shop, members: str, is_error: bo
         assert body["structured_content"] == json.loads(json.dumps(structure).replace("%s", text))
 
 
+@pytest.mark.parametrize(("flag", "is_error"), [('"true"', True), ("1", True), ("null", False), ('"false"', False)])
+def test_a_failure_that_is_told_in_text_is_a_failure(shop: Shop, flag: str, is_error: bool) -> None:
+    shop.answers(with_result(f'"content":"No","isError":{flag}'))
+    body = shop.call("echo", {"text": "x"}).json()
+    assert (body["is_error"], body["state"]) == (is_error, "failed" if is_error else "succeeded")
+
+
+def test_the_handshake_era_reads_alike(open_shop: Any) -> None:
+    shop = open_shop(kind="legacy")
+    shop.server.rules.append(only_on("tools/call", result("Hello", coding="gzip")))
+    assert shop.call("echo", {"text": "x"}).json()["content"] == TEXT

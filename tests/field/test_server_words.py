@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from connections.models import Connection
 from tests.conftest import House
-from tests.servers.field.answers import raw
+from tests.servers.field.answers import raw, stream
 from tests.servers.kinds import RULES, answers, only_on, says
 from tests.servers.running import Rule
 from tests.tools.conftest import OpenShop, Shop
@@ -40,7 +42,7 @@ SAID: dict[str, tuple[Rule, str, str]] = {
     "a 402": (answers(402, body({"message": "No plan."})), "upstream_unexpected_status", "No plan."),
     "a 404": (answers(404, body({"message": "No city."})), "upstream_unexpected_status", "No city."),
     "a 409": (answers(409, body({"message": "Taken."})), "upstream_unexpected_status", "Taken."),
-    "a 422 with details": (answers(422, body(FIELDS)), "upstream_unexpected_status", "field required"),
+    "a 422 with details": (answers(422, body(FIELDS)), "upstream_unexpected_status", "a: field required"),
     "a 451": (answers(451, b"By law.", content_type="text/plain"), "upstream_unexpected_status", "By law."),
     "a 500": (answers(500, body({"error": "Out of cities."})), "upstream_server_failed", "Out of cities."),
     "a 503 in text": (answers(503, b"Noon.\r\n", content_type="text/plain; a=b"), "upstream_server_failed", "Noon."),
@@ -71,6 +73,62 @@ SAID: dict[str, tuple[Rule, str, str]] = {
     "a detail in data": (
         says(error={"code": -32602, "message": "Invalid params:", "data": {"detail": CITY, "at": 5}}),
         "upstream_rpc_error", f"Invalid params: {CITY}",
+    ),
+    "a list in data": (
+        says(error={"code": 1, "message": "Bad", "data": [{"loc": ["body", "city"], "msg": "Field required"}]}),
+        "upstream_rpc_error", "Bad: body.city: Field required",
+    ),
+    "errors in data": (
+        says(error={"code": 1, "message": "Bad", "data": {"errors": {"city": ["is empty", "is no town"]}}}),
+        "upstream_rpc_error", "Bad: city: is empty; is no town",
+    ),
+    "a cause in data": (says(error={"code": 1, "data": {"cause": CITY}}), "upstream_rpc_error", CITY),
+    "an error in data": (says(error={"code": 1, "data": {"error": {"message": CITY}}}), "upstream_rpc_error", CITY),
+    "a code that no integer holds": (
+        raw('{"jsonrpc":"2.0","id":ID,"error":{"code":99999999999999999999999,"message":"No city."}}'),
+        "upstream_rpc_error", "No city.",
+    ),
+    "a code of text that is too long": (
+        says(error={"code": "99999999999999999999999", "message": "No city."}), "upstream_rpc_error", "No city.",
+    ),
+    **{f"the id {id_!r}": (says(id=id_, error={"code": -32000, "message": CITY}), "upstream_rpc_error", CITY)
+       for id_ in ("", 0, -1, None, "server-error", 123456789, True, [1], {"a": 1})},
+    "another's id in a stream": (
+        stream(f'data: {{"jsonrpc":"2.0","id":"x","error":{{"code":1,"message":"{CITY}"}}}}\n\n'),
+        "upstream_rpc_error", CITY,
+    ),
+    "another's id in a list": (
+        raw(f'[{{"jsonrpc":"2.0","id":0,"error":{{"code":1,"message":"{CITY}"}}}}]'), "upstream_rpc_error", CITY,
+    ),
+    "Spring's": (
+        answers(400, body({"timestamp": "12:00", "status": 400, "error": "Bad Request", "message": CITY, "path": "/"})),
+        "upstream_unexpected_status", CITY,
+    ),
+    "NestJS's": (
+        answers(400, body({"statusCode": 400, "message": [CITY, "no"], "error": "Bad Request"})),
+        "upstream_unexpected_status", f"{CITY}; no",
+    ),
+    "hapi's": (
+        answers(403, body({"statusCode": 403, "error": "Forbidden", "message": "Plan has no MCP"})),
+        "upstream_forbidden", "Plan has no MCP",
+    ),
+    "a status as the message": (
+        answers(400, body({"message": "Bad Request", "errors": [{"message": CITY}]})),
+        "upstream_unexpected_status", CITY,
+    ),
+    "nothing but a status": (
+        answers(400, body({"status": 400, "error": "Bad Request"})), "upstream_unexpected_status", "Bad Request",
+    ),
+    "words beside a JSON-RPC error without any": (
+        answers(400, body({"error": {"code": 400, "type": "x"}, "message": CITY})), "upstream_unexpected_status", CITY,
+    ),
+    "an event of an error": (
+        stream('event: error\ndata: {"message":"No city"}\n\n'), "answer_unusable", "No city",
+    ),
+    "an event of an error in text": (stream("event: error\ndata: No city\n\n"), "answer_unusable", "No city"),
+    "an event of an error after others": (
+        stream(": hi\n\n", 'data: {"type":"heartbeat"}\n\n', 'event: ERROR\ndata: {"error":{"detail":"No city"}}\n\n'),
+        "upstream_rpc_error", "No city",
     ),
     "a message in data": (says(error={"code": 1, "data": {"message": CITY}}), "upstream_rpc_error", CITY),
     "data that repeats": (
@@ -187,3 +245,59 @@ def test_words_are_capped_and_have_nothing_unseen() -> None:
 )
 def test_only_text_is_a_message(value: object, words: str) -> None:
     assert words_in(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"__type": "ValidationException", "Message": "No city"}, "No city"),
+        ({"error": {"code": "", "message": {"lang": "en", "value": "No city"}}}, "No city"),
+        ({"errorMessages": [], "errors": {"city": "is empty"}}, "city: is empty"),
+        ({"errorMessages": ["No city"], "errors": {}}, "No city"),
+        ({"errors": {"city": ["is empty"], "unit": ["is odd"]}}, "city: is empty; unit: is odd"),
+        ({"message": "The city is empty.", "errors": {"city": ["The city is empty."]}}, "The city is empty."),
+        (
+            {"title": "Invalid.", "status": 400, "errors": {"City": ["The City is empty."]}},
+            "Invalid.: The City is empty.",
+        ),
+        ({"fault": {"faultstring": "No key", "detail": {"errorcode": "x.y"}}}, "No key"),
+        (
+            {"detail": [{"type": "missing", "loc": ["body", "a", 0], "msg": "Field required", "input": {"b": "c"}}]},
+            "body.a.0: Field required",
+        ),
+        ({"detail": [{"loc": ["a"], "msg": "is odd"}, {"loc": ["b"], "msg": "is empty"}]}, "a: is odd; b: is empty"),
+        ({"issues": [{"code": "invalid_type", "path": ["city"], "message": "Required"}]}, "city: Required"),
+        ({"errors": [{"type": "field", "value": "", "msg": "Invalid value", "path": "city"}]}, "city: Invalid value"),
+        ({"errors": [{"detail": "is empty", "source": {"pointer": "/data/city"}}]}, "is empty"),
+        ({"title": "Invalid", "errors": [{"pointer": "#/city", "detail": "is empty"}]}, "Invalid: city: is empty"),
+        (
+            {"error": {"message": "Bad", "details": [{"field": "city", "description": "is empty"}]}},
+            "Bad: city: is empty",
+        ),
+        ({"message": "Failed", "details": "No city"}, "Failed: No city"),
+        (
+            {"message": [{"property": "city", "constraints": {"isString": "city must be a string"}}]},
+            "isString: city must be a string",
+        ),
+        ({"error": "unauthorized", "message": "API key expired"}, "API key expired"),
+        ({"error": "Unauthorized"}, "Unauthorized"),
+        ({"errors": [{}] * 50 + [{"msg": "x"}]}, ""),
+    ],
+)
+def test_words_are_found_where_servers_put_them(value: object, words: str) -> None:
+    assert words_in(value) == words
+
+
+def test_words_are_not_looked_for_without_end() -> None:
+    value: dict[str, Any] = {}
+    for _ in range(150):
+        value = {"errors": value, "error": [value] * 10, "details": {"a": value, "b": value}}
+    began = time.thread_time()
+    assert words_in(value) == ""
+    assert words_in({"errors": {f"field {number}": {} for number in range(100_000)}}) == ""
+    assert time.thread_time() - began < 0.2
+
+
+def test_a_code_that_was_changed_in_reading_is_not_told(shop: Shop) -> None:
+    shop.answers(raw('{"jsonrpc":"2.0","id":ID,"error":{"code":99999999999999999999999,"message":"x"}}'))
+    assert "(code" not in shop.call("echo", {"text": "x"}).json()["detail"]

@@ -32,6 +32,17 @@ PLAN = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"Your plan 
             "handshake_refused",
             ["HTTP 421", "“Invalid Host header”"],
         ),
+        (
+            kinds.answers(400, b'{"status":400,"error":"Bad Request","message":"X-Tenant-Id is missing"}'),
+            "handshake_refused",
+            ["HTTP 400", "“X-Tenant-Id is missing”"],
+        ),
+        (
+            kinds.answers(404, b'{"status":404,"error":"Not Found","path":"/mcp"}'),
+            "not_streamable_http",
+            ["HTTP 404", "“Not Found”"],
+        ),
+        (kinds.answers(200, b"", content_type=""), "bad_answer", ["is empty"]),
         (kinds.answers(402, b'{"message":"No credits left"}'), "handshake_refused", ["HTTP 402", "“No credits left”"]),
         (kinds.answers(404, TENANT), "handshake_refused", ["HTTP 404", "“X-Tenant-Id header is required”"]),
         (kinds.answers(404, b'{"message":"no route"}'), "not_streamable_http", ["HTTP 404", "“no route”"]),

@@ -14,7 +14,7 @@
 It uses no row: callers pass a `Server` and store what comes back. `errors.py` draws the tree of errors.
 
     wire, sse                    bytes written and read, without I/O
-    posting, responses           one message sent, its response read within timeouts and a size limit
+    posting, responses, clock    one message sent, its response read within timeouts and a size limit
     parsing                      a message parsed where that holds up nobody else
     budget                       how many bytes of large responses a process holds at a time
     eras                         which era a server speaks

@@ -9,13 +9,15 @@ from typing import Any, Final
 
 import orjson
 
-from tools.mcp_client import forms
+from tools.mcp_client import forms, quoting
 from tools.mcp_client.errors import BadAnswer
 from tools.mcp_client.shapes import Progress
 from tools.payloads.tool_results import seen
 
 NO_CODE: Final = 0  # of an error that has none
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")  # as text
+_MOST_EXACT: Final = 2.0**53  # of whole numbers that were read as a float
+_MOST_DIGITS: Final = 20  # of a code that is text
 _VERSIONS: Final = (None, "2.0", "2", 2)
 _MOST_OF_A_NAME: Final = 100  # characters of a log's level and name
 _MOST_OF_A_STEP: Final = 2_000  # characters of a progress message
@@ -31,14 +33,19 @@ class Fault:
     ours: bool
 
 
-def answer_among(value: Any, handle: Callable[[dict[str, Any]], None]) -> Any:
-    """Return the answer in the value of a whole response, which may be a list; `handle` gets what is no answer."""
+def answer_among(value: Any, number: int | None, handle: Callable[[dict[str, Any]], None]) -> Any:
+    """Return the answer in the value of a whole response, which may be a list; `handle` gets what is no answer.
+
+    Of several answers it is the one that carries our number.
+    """
     if not isinstance(value, list):
         return value
     answers = [message for message in value if is_answer(message)]
     for message in value:
         if isinstance(message, dict) and isinstance(message.get("method"), str) and not is_answer(message):
             handle(message)
+    if len(answers) > 1:
+        answers = [answer for answer in answers if is_ours(answer.get("id"), number)] or answers
     if len(answers) > 1:
         raise BadAnswer(f"The server answered one request with {len(answers)} answers.")
     if not answers:
@@ -61,7 +68,8 @@ def is_ours(id_: Any, number: int | None) -> bool:
 def read(message: Any, number: int | None, method: str, *, refusal: bool = False) -> Fault | dict[str, Any]:
     """Return the error or the result of the answer to a request; raises `BadAnswer`, which says what was seen.
 
-    An error may carry any id in a `refusal` (HTTP 4xx), as some servers put some text there; else ours or none.
+    An error may carry any id, as servers put 0 or some text there, and it cannot be taken for a result: a result must
+    carry ours. In a `refusal` (HTTP 4xx) an `error` of text is one only then: frameworks write the status there.
     """
     if not isinstance(message, dict):
         raise BadAnswer(f"The server's answer is no JSON-RPC message: it is {seen(message)}.")
@@ -69,8 +77,11 @@ def read(message: Any, number: int | None, method: str, *, refusal: bool = False
         raise BadAnswer("The server's answer is no JSON-RPC message: its `jsonrpc` is not 2.0.")
     id_, error, result = message.get("id"), message.get("error"), message.get("result")
     ours = is_ours(id_, number)
-    if error and (ours or id_ is None or refusal) and (fault := _fault(error, ours=ours)) is not None:
+    is_status = refusal and isinstance(error, str) and not ours
+    if error and not is_status and (fault := _fault(error, ours=ours)) is not None:
         return fault
+    if error and result is None and not refusal:
+        return Fault(NO_CODE, quoting.words_in(error), None, ours)
     if error is None and result is None:
         raise BadAnswer("The server's answer has neither `result` nor `error`.")
     if not ours:
@@ -112,13 +123,7 @@ def log_line_in(message: dict[str, Any]) -> tuple[str, str, str] | None:
 
 def words_of(fault: Fault) -> str:
     """Return what a server says about an error: its message, and what its data has besides that people can read."""
-    more = fault.data if isinstance(fault.data, str) else ""
-    if isinstance(fault.data, dict):
-        named = (fault.data.get(name) for name in ("detail", "details", "message", "reason", "error"))
-        more = next((words for words in named if isinstance(words, str) and words.strip()), "")
-    if not more.strip() or more.strip() in fault.message:
-        return fault.message
-    return f"{fault.message.rstrip().removesuffix(':')}: {more}" if fault.message.strip() else more
+    return quoting.together(fault.message, quoting.words_in(fault.data))
 
 
 def _fault(error: Any, *, ours: bool) -> Fault | None:
@@ -128,9 +133,9 @@ def _fault(error: Any, *, ours: bool) -> Fault | None:
         return None
     code, message = error.get("code"), error.get("message")
     if isinstance(code, str) and code.strip().removeprefix("-").isascii() and code.strip().removeprefix("-").isdigit():
-        code = int(code.strip()[:20])
+        code = int(code) if len(code) <= _MOST_DIGITS else NO_CODE
     elif isinstance(code, float) and code.is_integer():
-        code = int(code)
+        code = int(code) if abs(code) < _MOST_EXACT else NO_CODE  # what is told is what was sent
     if not isinstance(code, int) or isinstance(code, bool):
         if not isinstance(message, str):
             return None

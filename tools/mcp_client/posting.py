@@ -9,8 +9,9 @@ from typing import Any
 from connections import egress
 from connections.errors import Refused, Unreachable
 from tools.mcp_client import wire
+from tools.mcp_client.clock import Clock
 from tools.mcp_client.errors import ConnectionLost, McpError, TimedOut, Unsendable
-from tools.mcp_client.responses import NO_LISTENER, Clock, Listener, Reply, ResponseReader
+from tools.mcp_client.responses import NO_LISTENER, Listener, Reply, ResponseReader
 from tools.mcp_client.shapes import Server
 
 _background: set[asyncio.Task[None]] = set()

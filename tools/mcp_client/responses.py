@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 
 from connections import egress
 from connections.errors import Unreachable
 from tools.mcp_client import budget, decoding, framing, messages, pacing, parsing, quoting, refusals, sse, wire
+from tools.mcp_client.clock import Clock
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, ConnectionLost, NotStreamableHttp, TakenForABot
 from tools.mcp_client.messages import Fault
 from tools.mcp_client.shapes import LogLine, OnProgress, Progress, Server
@@ -24,7 +25,7 @@ _RECONNECT_AFTER: Final = 1.0  # seconds, where a stream that may be resumed nam
 _MOST_OF_OTHERS: Final = 256 * 1024  # bytes of an answer that has neither content nor tools, such as a handshake's
 _UNCOUNTED: Final = 128 * 1024  # bytes of an answer that the budget does not count
 WHOLE_SECONDS: Final = 120.0  # that a large answer may take to arrive, once it has begun to
-_TOO_SOON: Final = 0.01  # of the idle timeout; to restart it for each piece of an answer costs as much as to read it
+_EMPTY: Final = "The server's answer is empty."
 _MOST_DIGITS: Final = 15  # of a Content-Length; one with more is ignored, as no such response is read
 
 
@@ -54,88 +55,6 @@ class Listener:
 
 
 NO_LISTENER: Final = Listener()
-
-
-class Pausable(Protocol):
-    """What is stopped while a person is asked."""
-
-    @property
-    def expired(self) -> bool:
-        """Whether it has run out already."""
-        ...
-
-    def stop(self) -> None:
-        """Stop, until each `stop` was followed by a `resume`."""
-        ...
-
-    def resume(self) -> None:
-        """Undo one `stop`."""
-        ...
-
-
-class Clock:
-    """The idle and the absolute timeout of a request, on one timer; a sign of life restarts only the idle one.
-
-    After `stop` both are stopped until each `stop` was followed by a `resume`.
-    """
-
-    __slots__ = ("_absolute", "_idle", "_loop", "_restarted_at", "_stopped_at", "_stops", "timer")
-
-    def __init__(self, server: Server, deadline: float | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        self._absolute = deadline if deadline is not None else now + server.timeout
-        self._idle = server.idle_timeout
-        self._stops = 0
-        self._stopped_at = self._restarted_at = now
-        self.timer = asyncio.timeout_at(min(self._absolute, now + self._idle))
-
-    @property
-    def which(self) -> Literal["idle", "absolute"]:
-        """Which of the two timeouts is due first."""
-        return "absolute" if (self.timer.when() or 0) >= self._absolute else "idle"
-
-    @property
-    def expired(self) -> bool:
-        """Whether one of the two has run out."""
-        return self.timer.expired()
-
-    def restart_idle(self) -> None:
-        """Restart the idle timeout, as something has arrived; not again within a hundredth of it."""
-        if self._loop.time() > self._restarted_at + self._idle * _TOO_SOON:
-            self._restart()
-
-    def _restart(self) -> None:
-        if not self._stops:
-            self._restarted_at = self._loop.time()
-            self.timer.reschedule(min(self._absolute, self._restarted_at + self._idle))
-
-    def finish_within(self, seconds: float) -> None:
-        """Shorten the absolute timeout to so many seconds from now: the answer has begun to arrive."""
-        self._absolute = min(self._absolute, self._loop.time() + seconds)
-        self._restart()
-
-    @contextmanager
-    def stop_idle(self) -> Iterator[None]:
-        """Stop the idle timeout inside, as it is not the server that we wait for; the absolute one goes on."""
-        if not self._stops:
-            self.timer.reschedule(self._absolute)
-        yield
-        self._restart()
-
-    def stop(self) -> None:
-        """Stop both timeouts, for instance while a person is asked."""
-        if not self._stops:
-            self._stopped_at = self._loop.time()
-            self.timer.reschedule(None)
-        self._stops += 1
-
-    def resume(self) -> None:
-        """Undo one `stop`; undoing the last one moves the deadline by the time that has passed."""
-        self._stops -= 1
-        if not self._stops:
-            self._absolute += self._loop.time() - self._stopped_at
-            self._restart()
 
 
 class ResponseReader:
@@ -196,6 +115,8 @@ class ResponseReader:
         try:
             return self._reply(await self._message_in(response, headers, kind))
         except BadAnswer as error:
+            if error.sentence == _EMPTY:
+                raise
             raise NotStreamableHttp from error
 
     async def _message_in(self, response: egress.Response, headers: dict[bytes, bytes], kind: bytes) -> Any:
@@ -205,10 +126,14 @@ class ResponseReader:
         body = framing.joined(first, chunks)
         match framing.framing(first, kind):
             case "stream":
+                self._odd = None if first else BadAnswer(_EMPTY)
                 return await self._follow(response, raw, body)
             case "json":
-                return self._among(await self._parsed(await self._collect(body, headers)))
-        raise NotStreamableHttp
+                whole = await self._collect(body, headers)
+                if not first and not whole.strip():
+                    raise BadAnswer(_EMPTY)
+                return self._among(await self._parsed(whole))
+        raise NotStreamableHttp if first else BadAnswer(_EMPTY)
 
     def _dropped(self, count: int) -> None:
         self._clock.restart_idle()
@@ -216,7 +141,7 @@ class ResponseReader:
         self._check_size(self._size)
 
     def _among(self, value: Any) -> Any:
-        return messages.answer_among(value, self._handle)
+        return messages.answer_among(value, self._request.id, self._handle)
 
     def _plain(self, body: Any, headers: dict[bytes, bytes]) -> AsyncIterator[bytes]:
         """Return the body without its compression; the caller counts its bytes."""
@@ -296,6 +221,7 @@ class ResponseReader:
             if event.data.lstrip()[:1] in (b"{", b"["):
                 self._odd = error
                 self._pace.count_broken()
+            self._note_error(event, event.data.decode("utf-8", "replace"))
             return None
         for message in value if isinstance(value, list) else [value]:
             if messages.is_answer(message):
@@ -306,7 +232,14 @@ class ResponseReader:
                 self._handle(message)
             elif not isinstance(message, dict) or messages.is_ours(message.get("id"), self._request.id):
                 self._odd = BadAnswer("The server's stream ended with something that is no JSON-RPC answer.")
+        self._note_error(event, quoting.words_in(value))
         return None
+
+    def _note_error(self, event: sse.Event, words: str) -> None:
+        """Keep what an event says that is called an error, and is no answer of JSON-RPC."""
+        if b"error" in event.name.lower():
+            self._odd = BadAnswer("The server's stream ended with an error that is no JSON-RPC answer.")
+            self._odd.said = quoting.quoted(words, self._server)
 
     async def _reopen(self, last_id: bytes) -> egress.Response:
         route = wire.route_to(self._server)
@@ -342,8 +275,9 @@ class ResponseReader:
 
     def _bare(self, fault: Fault | None = None, said: str = "") -> Reply:
         if fault is not None:
-            fault = replace(fault, message=quoting.quoted(messages.words_of(fault), self._server))
-        return Reply(self._status, self._session, fault=fault, said=fault.message if fault is not None else said)
+            said = quoting.quoted(messages.words_of(fault), self._server) or said
+            fault = replace(fault, message=said)
+        return Reply(self._status, self._session, fault=fault, said=said)
 
     def _reply(self, message: Any) -> Reply:
         refusal = self._status >= HTTPStatus.BAD_REQUEST

@@ -12,10 +12,10 @@ from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
 
 from connections.errors import DuvoError
 from tools.mcp_client import questions, wire
+from tools.mcp_client.clock import Pausable
 from tools.mcp_client.cookies import Cookies
 from tools.mcp_client.errors import BadQuestion
 from tools.mcp_client.posting import in_background, post
-from tools.mcp_client.responses import Pausable
 from tools.mcp_client.shapes import Ask, Questions, Server
 
 COURTESY_TIMEOUT: Final = 5.0  # seconds for a message that the server may miss

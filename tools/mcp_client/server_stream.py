@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol
 
 from connections import egress
 from tools.mcp_client import decoding, framing, pacing, questions, sse, wire
+from tools.mcp_client.clock import Clock, Pausable
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, McpError, NotStreamableHttp, UnexpectedStatus
 from tools.mcp_client.posting import in_background
-from tools.mcp_client.responses import Clock, Pausable
 from tools.mcp_client.server_requests import Replies, ServerRequests
 
 IDLE_SECONDS: Final = 60.0  # without a call after which the stream is closed

@@ -18,10 +18,11 @@ from mcp_types import METHOD_NOT_FOUND
 from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import wire
+from tools.mcp_client.clock import Clock
 from tools.mcp_client.errors import Challenged, ServerFailed, TimedOut
 from tools.mcp_client.handshake import Session, open_session
 from tools.mcp_client.posting import in_background, post
-from tools.mcp_client.responses import Clock, Listener, Reply
+from tools.mcp_client.responses import Listener, Reply
 from tools.mcp_client.server_requests import COURTESY_TIMEOUT, ServerRequests, post_unreliably
 from tools.mcp_client.shapes import Ask, KeptSession, OnProgress, Server
 

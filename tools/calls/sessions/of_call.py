@@ -23,8 +23,8 @@ from tools.calls.sessions.opening import Owner, lookups, openings
 from tools.errors import SessionLost, SessionUnavailable, ToolNotFound
 from tools.mcp_client import Server
 from tools.mcp_client import sessions as in_process
+from tools.mcp_client.clock import Clock
 from tools.mcp_client.handshake import Session
-from tools.mcp_client.responses import Clock
 from tools.mcp_client.server_requests import ServerRequests
 from tools.models import McpSession
 from tools.models.sessions import SessionEnd

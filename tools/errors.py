@@ -25,7 +25,7 @@ CallError                 carries the HTTP status of the problem it becomes
 ├── KeyReused             the idempotency key belongs to another request
 ├── LimitReached          too many calls run, or too many were made; the code says which limit it was
 │   └── QuotaFull         the organization has as many open calls, or as many bytes stored, as it may
-├── CircuitOpen           the server could not be reached several times in a row; calls pause
+├── CircuitOpen           the server was not reached, or failed, several times in a row; calls pause
 ├── CallFailed            the server did not give a result; the call's row says the same
 │   └── AnswerUnusable    it answered with what cannot be read; the tool has run
 ├── CallTimedOut          the server did not answer in time
@@ -236,7 +236,7 @@ class QuotaFull(LimitReached):
 
 
 class CircuitOpen(CallError):
-    """The server could not be reached several times in a row; calls pause for a moment."""
+    """The server could not be reached or failed several times in a row; calls pause for a moment."""
 
     code = "circuit_open"
     status = HTTPStatus.SERVICE_UNAVAILABLE

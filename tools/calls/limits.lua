@@ -95,8 +95,11 @@ local function probe(breaker, id, lease)
   redis.call('PEXPIRE', breaker, math.ceil(lease * 1000) + HOUR / 1000)
 end
 
-local function failed(breaker, connection, id)
+local function failed(breaker, connection, id, reached)
   local failures = redis.call('HINCRBY', breaker, 'failures', 1)
+  if reached then  -- it answered with a failure
+    redis.call('HINCRBY', breaker, 'reached', 1)
+  end
   local pause, probing = unpack(redis.call('HMGET', breaker, 'pause', 'probe'))
   if not pause then
     redis.call('PEXPIRE', breaker, HOUR / 1000)
@@ -176,11 +179,12 @@ function verbs.acquire(id, lease, tenant, most_of_tenant, connection, most_of_co
     return {'stored', 3600, room, 0}
   end
   local breaker = key('breaker', connection)
-  local over, probed_until, failures = unpack(redis.call('HMGET', breaker, 'over', 'probe_until', 'failures'))
+  local over, probed_until, failures, reached = unpack(
+    redis.call('HMGET', breaker, 'over', 'probe_until', 'failures', 'reached'))
   if over and tonumber(over) > now then
-    return {'circuit_open', (over - now) / 1000000, tonumber(failures), over / 1000000}
+    return {'circuit_open', (over - now) / 1000000, tonumber(failures), over / 1000000, tonumber(reached or 0)}
   elseif probed_until and tonumber(probed_until) > now then
-    return {'circuit_open', 1, tonumber(failures), 0}
+    return {'circuit_open', 1, tonumber(failures), 0, tonumber(reached or 0)}
   end
   local of_tenant, of_connection = key('tenant-slots', tenant), key('slots', connection)
   if not has_room(of_tenant, most_of_tenant) then
@@ -215,7 +219,9 @@ function verbs.release(id, tenant, connection, signal)
       redis.call('ZREM', OPEN, connection)
     end
   elseif signal == 'transport_failed' then
-    failed(breaker, connection, id)
+    failed(breaker, connection, id, false)
+  elseif signal == 'server_failed' then
+    failed(breaker, connection, id, true)
   elseif redis.call('HGET', breaker, 'probe') == id then
     redis.call('HDEL', breaker, 'probe', 'probe_until')
   end

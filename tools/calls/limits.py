@@ -75,9 +75,10 @@ Request = tuple[Command, asyncio.Future[Any] | None]  # who releases a slot wait
 
 
 class BreakerSignal(Enum):
-    """What a call that ends says about its server: it answered, its transport failed, or neither is known."""
+    """What a call that ends says about its server: it answered, failed, was not reached, or none of it is known."""
 
     ANSWERED = "answered"
+    SERVER_FAILED = "server_failed"
     TRANSPORT_FAILED = "transport_failed"
     NEITHER = "neither"
 
@@ -222,18 +223,18 @@ def _raise_refusal(refusal: Any, *, told: bool = True) -> None:
     """Raise what a refusal says; it is counted if a caller is told so."""
     if not refusal:  # 0, or None when Redis did not answer
         return
-    code, seconds, number, next_try = refusal
+    code, seconds, number, next_try, *reached = refusal
     if told:
         metrics.count("limit_refusals", limit=code)
-    raise _refused(code, seconds, number, next_try)
+    raise _refused(code, seconds, number, next_try, *reached)
 
 
-def _refused(code: str, seconds: float, number: int, next_try: float) -> CallError:
+def _refused(code: str, seconds: float, number: int, next_try: float, reached: int = 0) -> CallError:
     if code in ("open_calls", "stored"):
         return QuotaFull(_SENTENCES[code].format(number), retry_after=seconds)
     if code != CircuitOpen.code:
         return LimitReached(_SENTENCES[code].format(number), code=code, retry_after=seconds)
-    sentence = f"The server could not be reached {number} times in a row. "
+    sentence = f"{_what_failed(number, reached)} {number} times in a row. "
     if next_try:
         sentence += f"The next call goes out at {datetime.fromtimestamp(next_try, UTC):%H:%M:%S} UTC."
     else:
@@ -245,12 +246,21 @@ def _may_answer(request: Command, answer: Any) -> bool:
     """Tell whether this is what limits.lua answers: two numbers about breakers, else 0 or a refusal."""
     if request[0] == "breakers":
         return isinstance(answer, list) and [type(number) for number in answer] == [int, int]
-    if not isinstance(answer, list):
-        return bool(answer == 0)
     match answer:
-        case [str(code), int() | float(), int() | float(), int() | float()]:
-            return code in _SENTENCES or code == CircuitOpen.code
-    return False
+        case [str(CircuitOpen.code), *numbers] if len(numbers) == 4:  # noqa: PLR2004 - see `_refused`
+            return all(isinstance(number, int | float) for number in numbers)
+        case [str(code), *numbers] if len(numbers) == 3:  # noqa: PLR2004 - see `_refused`
+            return code in _SENTENCES and all(isinstance(number, int | float) for number in numbers)
+    return bool(answer == 0)
+
+
+def _what_failed(number: int, reached: int) -> str:
+    """Return what happened so many times in a row; in `reached` of them the server answered with a failure."""
+    if not reached:
+        return "The server could not be reached"
+    if reached < number:
+        return "The server could not be reached or failed with an error of its own (HTTP 502 or above)"
+    return "The server was reached but failed with an error of its own (HTTP 502 or above)"
 
 
 class _Batcher:

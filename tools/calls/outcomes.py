@@ -170,7 +170,7 @@ def _outcome_of(failure: DuvoError) -> tuple[CallState, CallError]:
 
 
 def breaker_signal(failure: BaseException | None) -> limits.BreakerSignal:
-    """Return what the breaker learns of a run: whether the server answered, its transport failed, or neither."""
+    """Return what the breaker learns of a run: whether the server answered, failed or was not reached, or neither."""
     if failure is None:
         return limits.BreakerSignal.ANSWERED
     if isinstance(failure, Unreachable) and failure.code == "pool_full":
@@ -179,7 +179,7 @@ def breaker_signal(failure: BaseException | None) -> limits.BreakerSignal:
         return limits.BreakerSignal.TRANSPORT_FAILED
     if isinstance(failure, mcp_client.ServerFailed):
         broken = failure.status >= _BAD_GATEWAY
-        return limits.BreakerSignal.TRANSPORT_FAILED if broken else limits.BreakerSignal.ANSWERED
+        return limits.BreakerSignal.SERVER_FAILED if broken else limits.BreakerSignal.ANSWERED
     if isinstance(failure, mcp_client.TimedOut):
         return limits.BreakerSignal.TRANSPORT_FAILED if failure.kind == "connect" else limits.BreakerSignal.NEITHER
     return limits.BreakerSignal.ANSWERED if isinstance(failure, mcp_client.McpError) else limits.BreakerSignal.NEITHER

@@ -221,7 +221,8 @@ class ResponseReader:
             if event.data.lstrip()[:1] in (b"{", b"["):
                 self._odd = error
                 self._pace.count_broken()
-            self._note_error(event, event.data.decode("utf-8", "replace"))
+            if _is_called_error(event):
+                self._note_error(event.data.decode("utf-8", "replace"))
             return None
         for message in value if isinstance(value, list) else [value]:
             if messages.is_answer(message):
@@ -232,14 +233,13 @@ class ResponseReader:
                 self._handle(message)
             elif not isinstance(message, dict) or messages.is_ours(message.get("id"), self._request.id):
                 self._odd = BadAnswer("The server's stream ended with something that is no JSON-RPC answer.")
-        self._note_error(event, quoting.words_in(value))
+        if _is_called_error(event):
+            self._note_error(quoting.words_in(value))
         return None
 
-    def _note_error(self, event: sse.Event, words: str) -> None:
-        """Keep what an event says that is called an error, and is no answer of JSON-RPC."""
-        if b"error" in event.name.lower():
-            self._odd = BadAnswer("The server's stream ended with an error that is no JSON-RPC answer.")
-            self._odd.said = quoting.quoted(words, self._server)
+    def _note_error(self, words: str) -> None:
+        self._odd = BadAnswer("The server's stream ended with an error that is no JSON-RPC answer.")
+        self._odd.said = quoting.quoted(words, self._server)
 
     async def _reopen(self, last_id: bytes) -> egress.Response:
         route = wire.route_to(self._server)
@@ -331,3 +331,8 @@ class ResponseReader:
             most = min(most, _MOST_OF_OTHERS)
         if size > most:
             raise AnswerTooLarge(most)
+
+
+def _is_called_error(event: sse.Event) -> bool:
+    """Tell whether the stream calls this event an error, which is told where no answer comes."""
+    return b"error" in event.name.lower()

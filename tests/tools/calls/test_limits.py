@@ -345,6 +345,32 @@ async def test_after_the_pause_exactly_one_call_tries_and_its_answer_closes_the_
     assert await limits.breakers() == Breakers(0, 0)
 
 
+FAILED, UNREACHED = BreakerSignal.SERVER_FAILED, BreakerSignal.TRANSPORT_FAILED
+
+
+@pytest.mark.parametrize(
+    ("signals", "told"),
+    [
+        ([UNREACHED] * 5, "The server could not be reached 5 times in a row."),
+        (
+            [FAILED] * 5,
+            "The server was reached but failed with an error of its own (HTTP 502 or above) 5 times in a row.",
+        ),
+        (
+            [FAILED, UNREACHED, FAILED, UNREACHED, UNREACHED],
+            "The server could not be reached or failed with an error of its own (HTTP 502 or above) 5 times in a row.",
+        ),
+        ([FAILED, BreakerSignal.ANSWERED, *[UNREACHED] * 5], "The server could not be reached 5 times in a row."),
+    ],
+    ids=["not reached", "failed", "both", "an answer in between"],
+)
+async def test_an_open_breaker_says_what_happened(signals: list[BreakerSignal], told: str) -> None:
+    what = bounds()
+    for signal in signals:
+        limits.release(await acquire(what), signal)
+    assert (await refused(what)).sentence.startswith(f"{told} The next call goes out at ")
+
+
 async def test_each_reopening_doubles_the_pause_up_to_five_minutes() -> None:
     what = bounds()
     await fail(what, 5)

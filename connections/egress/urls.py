@@ -15,6 +15,7 @@ from django.conf import settings
 
 from connections.egress import addresses
 from connections.errors import Refused
+from connections.secret_forms import JSON_WEB_TOKEN, KEY
 
 PLACE = "{secret}"  # where the sealed part of an address stands, see sealed.py
 LONGEST_URL = 2048  # characters
@@ -28,13 +29,14 @@ SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(?![0-9])", re.IGNORECASE)
 LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?")
 # What a query string's secrets are called, letters only; and how well-known secrets begin, whatever they are called.
-SECRET_NAME = re.compile(r"(apikey|accesskey|authkey|privatekey|secretkey|subscriptionkey|functionskey|token|secret|"
-                         r"password|passwd|pwd|credentials?|bearer|authorization|signature)$")  # fmt: skip
-NO_SECRETS = {"pagetoken", "nexttoken", "continuationtoken", "maxtoken"}
-SECRET_VALUE = re.compile(
-    r"(sk-|sk_|rk_live_|pk_live_|gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|fc-|tvly-|hf_|ntn_|lin_api_|duvo_|npm_|dop_v1_"
-    r"|AKIA|AIza|SG\.)[A-Za-z0-9_.-]{12,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.|[Bb]earer[ +]"
+SECRET_NAME = re.compile(r"((api|access|auth|private|secret|subscription|functions|app|application|client|server|user|"
+                         r"license|signing|master|shared|session|service|personal|mcp)key|token|secret|password|passwd|"
+                         r"passphrase|passcode|pwd|credentials?|bearer|authorization|signature)$")  # fmt: skip
+SECRET_WORD = re.compile(
+    r"(?:^|[^A-Za-z]|[a-z](?=[A-Z]))(pass|pat|pw|psk|jwt|Pass|Pat|Pw|Psk|Jwt|PASS|PAT|PW|PSK|JWT)$"
 )
+NO_SECRETS = {"pagetoken", "nexttoken", "continuationtoken", "maxtoken"}
+SECRET_VALUE = re.compile(rf"{KEY}|{JSON_WEB_TOKEN}\.[\w-]+\.|[Bb]earer[ +]")
 SHORTEST_SECRET = 8  # characters of a value whose name alone does not tell
 PRIVATE_NAMES = (".local", ".internal", ".home.arpa", ".lan", ".home", ".corp", ".intranet", ".private", ".localdomain")
 
@@ -123,7 +125,8 @@ def is_secret_member(name: str, value: str) -> bool:
     plain = re.sub(r"[^a-z]", "", name.lower())
     if not value or PLACE in value:
         return False
-    if (SECRET_NAME.search(plain) and plain not in NO_SECRETS) or SECRET_VALUE.match(value):
+    named = SECRET_WORD.search(name) or (SECRET_NAME.search(plain) and plain not in NO_SECRETS)
+    if named or SECRET_VALUE.match(value):
         return True
     return plain in {"key", "code", "sig", "auth"} and len(value) >= SHORTEST_SECRET
 

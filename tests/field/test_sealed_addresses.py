@@ -63,6 +63,16 @@ def on(connection: Connection) -> str:
         (f"{URL}/s/{KEY}/mcp?lang=en", f"{URL}/s/{{secret}}/mcp?lang=en"),
         (f"{URL}/0f9a3c41d2b87e6a5c4b3f2e1d0c9b8a", f"{URL}/{{secret}}"),
         (f"{URL}?x={KEY}", f"{URL}?x={{secret}}"),
+        (f"{URL}?pass=hunter2", f"{URL}?pass={{secret}}"),
+        (f"{URL}?db_pass=hunter2", f"{URL}?db_pass={{secret}}"),
+        (f"{URL}?userPass=hunter2", f"{URL}?userPass={{secret}}"),
+        (f"{URL}?pat=hunter2", f"{URL}?pat={{secret}}"),
+        (f"{URL}?passphrase=hunter2", f"{URL}?passphrase={{secret}}"),
+        (f"{URL}?x-passcode=hunter2", f"{URL}?x-passcode={{secret}}"),
+        (f"{URL}?app_key=hunter2", f"{URL}?app_key={{secret}}"),
+        (f"{URL}?jwt=hunter2", f"{URL}?jwt={{secret}}"),
+        (f"{URL}/bot123:AAH-x9_hunter2hunter2", f"{URL}/{{secret}}"),
+        (f"{URL}/bot123:AAH-x9_hunter2hunter2/mcp", f"{URL}/{{secret}}/mcp"),
     ],
 )
 def test_an_address_is_taken_apart(address: str, template: str) -> None:
@@ -79,7 +89,8 @@ def test_an_address_is_taken_apart(address: str, template: str) -> None:
         "", "/v2", "?page_token=", "?key=1", "?profile=acme", "/my-company-production-server-2024-11",
         "/OrderSystemProductionServer", "/projects/6f1c2a3b-4d5e-4f60-8a9b-0c1d2e3f4a5b", "?userId=" + KEY,
         "/accounts/12345678901234567890/mcp", f"?api_key={KEY}&token={KEY}", "?key={secret}",
-        "/release-2024-q3-candidate-12",
+        "/release-2024-q3-candidate-12", "?bypass=cache", "?compass=north", "?path=orders", "/bot123:AAH",
+        "/skateboards-of-the-world", "/glass-blowing-studio", "?sort_key=name", "?pwa=true",
         "/api/v2/databases/ANALYTICS_PROD/schemas/PUBLIC/mcp-servers/SALES",
     ],
 )  # fmt: skip

@@ -11,6 +11,8 @@ OAuthError                  every error of this package
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from connections import quoting
 from connections.errors import DuvoError
@@ -55,9 +57,9 @@ class ProviderRefused(OAuthError):
         `sentence` says more than the code does; `said` are the provider's own words in an answer to us, as people may
         read them. What came by the browser is nobody's words.
         """
-        known = error if _is_code(error) else ""
+        known = code_in(error)
         self.error = known
-        self.meaning = _MEANT.get(known, known)
+        self.meaning = meaning_of(known)
         self.status = status
         what = sentence or _SENTENCES.get(self.meaning) or _unknown(known)
         super().__init__(f"{what} {quoting.sentence(_WHOSE, said)}".strip())
@@ -74,17 +76,70 @@ class ProviderUnavailable(OAuthError):
     code = "provider_unavailable"
 
 
-def _is_code(error: str) -> bool:
-    """Whether it is lower-case words joined by "_", as the standards' codes are, and no secret that was sent back."""
-    return re.fullmatch(r"[a-z]+(_[a-z]+)*", error) is not None and len(error) <= 60  # noqa: PLR2004
+def code_in(value: Any) -> str:
+    """Return the code of an error as the standards write it, "" for none.
+
+    It is text, in an object, or the only one of a list. A known one may be written in other letters, with spaces or
+    hyphens; any other has to be well-formed, so that no secret that was sent back is taken for one.
+    """
+    if isinstance(value, list):
+        return code_in(value[0]) if len(value) == 1 and not isinstance(value[0], list) else ""
+    if isinstance(value, Mapping):
+        found = (code_in(value.get(name)) for name in _HOLDERS if isinstance(value.get(name), str))
+        return next(filter(None, found), "")
+    text = value.strip() if isinstance(value, str) and len(value) <= _LONGEST_CODE else ""
+    plain = re.sub(r"[\s_-]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text)).lower()
+    if re.fullmatch(_WELL_FORMED, plain) and is_known(plain):
+        return plain
+    return text if re.fullmatch(_WELL_FORMED, text) else ""
+
+
+def is_known(code: str) -> bool:
+    """Whether it is known what a code means."""
+    return code in _SENTENCES or code in _MEANT or is_for_later(code) or _is_a_no(code)
+
+
+def meaning_of(code: str) -> str:
+    """Return the code of the standard that says the same as this one, or the code itself."""
+    return "access_denied" if _is_a_no(code) else _MEANT.get(code, code)
+
+
+def is_for_later(code: str) -> bool:
+    """Whether a code means trouble of the provider's own, or too many requests: no refusal."""
+    return _LATER.search(code.replace("_", "")) is not None
+
+
+def _is_a_no(code: str) -> bool:
+    """Whether a code says that the person did not allow it: a word for no, and else only words of whose or of what."""
+    words = set(code.split("_"))
+    return bool(words & _NO) and words <= _NO | _OF_A_PERSON
 
 
 def _unknown(error: str) -> str:
     return f"The sign-in server refused with the error “{error}”." if error else "The sign-in server refused."
 
 
-# Codes of providers, and those of the standard for the same: GitHub, Slack.
+_HOLDERS = ("code", "type", "error", "name", "status")  # where an object that is an error has its code
+_LONGEST_CODE = 60
+_WELL_FORMED = r"[a-z]+(_[a-z]+)*"
+_LATER = re.compile(
+    r"ratelimit|toomany(requests|attempts|calls)|throttl|unavailable|overload|slowdown|servererror|internalerror"
+    r"|fatalerror|(gateway|request|server)time(d?)out|^time(d?)out|try(again)?later|serverbusy|maintenance|quotaexceeded"
+)
+_NO = {
+    "abort", "aborted", "cancel", "canceled", "cancelled", "cancellation", "decline", "declined", "denied", "deny",
+    "disallowed", "dismissed", "rejected",
+}  # fmt: skip
+_OF_A_PERSON = {
+    "access", "account", "app", "auth", "authentication", "authorization", "authorisation", "authorize", "authorized",
+    "by", "consent", "end", "flow", "has", "in", "login", "oauth", "operation", "owner", "permission", "permissions",
+    "popup", "prompt", "request", "resource", "scope", "scopes", "sign", "signin", "the", "user", "was",
+}  # fmt: skip
+# Codes of providers, and those of the standard for the same: GitHub, Slack, Supabase, OpenID Connect.
 _MEANT = {
+    "account_selection_required": "interaction_required",
+    "refresh_token_already_used": "invalid_grant",
+    "refresh_token_not_found": "invalid_grant",
     "bad_client_secret": "invalid_client",
     "bad_redirect_uri": "redirect_uri_mismatch",
     "bad_refresh_token": "invalid_grant",

@@ -22,6 +22,7 @@ from oauth.protocol.metadata import ServerMetadata
 from oauth.token_endpoint import Client
 
 _MOST_RETIRED = 20  # registrations of one connection that are kept as history
+_NEVER = 3000  # a year; who writes a later one means no end
 LONGEST_CLIENT_ID = 2048  # characters; it travels in a URL
 CLIENT_NAME = "Duvo Connections"
 
@@ -250,6 +251,7 @@ def _method(answer: dict[str, Any], asked: str, server: ServerMetadata) -> str:
 def _moment(seconds: Any) -> datetime | None:
     """Return when a secret ends; 0 means never (RFC 7591, section 3.2.1)."""
     try:
-        return datetime.fromtimestamp(float(seconds), UTC) if seconds else None
+        ends = datetime.fromtimestamp(float(seconds), UTC) if seconds and not isinstance(seconds, bool) else None
     except (TypeError, ValueError, OverflowError, OSError):
         return None
+    return ends if ends is None or ends.year < _NEVER else None

@@ -20,7 +20,7 @@ from joserfc import jwt
 from connections import egress, quoting, signing_keys
 from connections.errors import DuvoError
 from connections.models import TokenAuth
-from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable
+from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable, code_in, is_for_later, is_known, meaning_of
 from oauth.models import Tokens
 from oauth.protocol.metadata import ServerMetadata, valid_scopes
 from oauth.protocol.token_answers import standard
@@ -29,12 +29,11 @@ TIMEOUT = 15.0  # seconds for one exchange
 LONGEST = 256 * 1024  # bytes of an answer
 LONGEST_TOKEN = 16 * 1024  # characters; it travels in a header
 MOST_MEMBERS = 50  # of an answer that is a form
+_BEARERS = {"bearer", "bearertoken"}  # the second: Apigee
+_ELSEWHERE = ("error_code", "errorCode", "code", "errors", "type")
 _SECRETS = ("code", "code_verifier", "token", "access_token", "refresh_token", "id_token")
-# What is no refusal: codes of the standards, then of Slack.
-_TROUBLE = {
-    "temporarily_unavailable", "server_error", "slow_down",
-    "ratelimited", "internal_error", "fatal_error", "service_unavailable",
-}  # fmt: skip
+_GIVEN = ("token", "access_token", "refresh_token", "id_token", "client_secret")  # `code` is that of an error there
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TROUBLED = {408, 425, 429}
 _CODE_REFUSED = (
     "The provider did not take the code of this sign-in: it is too old, was used, or is for another client. "
@@ -84,10 +83,10 @@ async def grant(server: ServerMetadata, client: Client, fields: Mapping[str, str
     if _succeeded(answer) and members.get("access_token"):
         return _tokens(members)
     # Some servers send an error with status 200.
-    said = _said(raw, client, fields)
-    if fields.get("grant_type") == "authorization_code" and members.get("error") == "invalid_grant":
-        raise ProviderRefused("invalid_grant", status=answer.status, sentence=_CODE_REFUSED, said=said)
-    _raise_for(answer.status, members, said)
+    error, said = _error(raw, client, fields), _said(raw, client, fields)
+    if fields.get("grant_type") == "authorization_code" and meaning_of(error) == "invalid_grant":
+        raise ProviderRefused(error, status=answer.status, sentence=_CODE_REFUSED, said=said)
+    _raise_for(answer.status, error, said)
     raise ProviderUnavailable("The sign-in server answered without a token.", code="bad_token_answer")
 
 
@@ -97,7 +96,7 @@ async def revoke(server: ServerMetadata, client: Client, token: str, kind: str) 
     answer = await _post(server.revocation_endpoint, server, client, fields)
     if not _succeeded(answer):
         raw = _members(answer)
-        _raise_for(answer.status, _without_secrets(raw, client, fields), _said(raw, client, fields))
+        _raise_for(answer.status, _error(raw, client, fields), _said(raw, client, fields))
         raise ProviderUnavailable
 
 
@@ -111,14 +110,13 @@ async def register(server: ServerMetadata, metadata: Mapping[str, Any]) -> dict[
     named = {name: _text(members.get(name)) for name in ("client_id", "client_secret")}
     if _succeeded(answer) and named["client_id"]:
         return {**members, **named}
-    error, said = members.get("error"), _said(members)
-    refused = 400 <= answer.status < 500 and answer.status not in _TROUBLED and error not in _TROUBLE  # noqa: PLR2004
-    if refused or (_succeeded(answer) and isinstance(error, str) and error):
-        code = error if isinstance(error, str) else ""
-        sentence = _NOT_REGISTERED.get(answer.status) or _REGISTRATION_REFUSED.get(code)
+    error, said = _error(members), _said(members)
+    refused = 400 <= answer.status < 500 and answer.status not in _TROUBLED  # noqa: PLR2004
+    if (refused or (_succeeded(answer) and (error or members.get("error")))) and not is_for_later(error):
+        sentence = _NOT_REGISTERED.get(answer.status) or _REGISTRATION_REFUSED.get(error)
         sentence = sentence or f"It gave no reason that is known here (HTTP {answer.status})."
-        raise ProviderRefused(code, status=answer.status, sentence=sentence, said=said)
-    _raise_for(answer.status, members, said)
+        raise ProviderRefused(error, status=answer.status, sentence=sentence, said=said)
+    _raise_for(answer.status, error, said)
     raise ProviderUnavailable("It answered without a client ID.")
 
 
@@ -178,33 +176,48 @@ def _text(value: Any) -> str:
 
 def _members(answer: egress.Answer) -> dict[str, Any]:
     """Return the members of an answer, JSON or form-encoded; {} for anything else."""
+    body = answer.body.removeprefix(_BYTE_ORDER_MARK)
     try:
-        members = orjson.loads(answer.body)
+        members = orjson.loads(body)
     except orjson.JSONDecodeError:
-        text = answer.body.decode("utf-8", "replace")
+        text = body.decode("utf-8", "replace").strip()
         is_form = "=" in text and "<" not in text and text.count("&") < MOST_MEMBERS
         return dict(parse_qsl(text)) if is_form else {}
     return members if isinstance(members, dict) else {}
 
 
+def _secrets_of(members: Mapping[str, Any], client: Client | None, fields: Mapping[str, str]) -> set[str]:
+    """Return what may not be repeated of an exchange, as it was sent or came."""
+    ours = [client.secret] if client else []
+    found = [*ours, *(fields.get(name, "") for name in _SECRETS), *(str(members.get(name, "")) for name in _GIVEN)]
+    return set(filter(None, found))
+
+
 def _without_secrets(members: dict[str, Any], client: Client, fields: Mapping[str, str]) -> dict[str, Any]:
-    """Return the members without an error or a scope that repeats a secret: both are shown to people."""
-    known = {client.secret, *(fields.get(name) for name in _SECRETS), *(str(members.get(name)) for name in _SECRETS)}
-    error, granted = members.get("error"), members.get("scope")
-    if isinstance(error, str) and error in known:
-        members = {**members, "error": "unknown"}
+    """Return the members without a scope that repeats a secret: scopes are shown to people."""
+    known, granted = _secrets_of(members, client, fields), members.get("scope")
     if isinstance(granted, str):
         members = {**members, "scope": " ".join(scope for scope in granted.split() if scope not in known)}
     return members
 
 
+def _error(members: Mapping[str, Any], client: Client | None = None, fields: Mapping[str, str] = _NOTHING) -> str:
+    """Return the code of an error, "" for none; one that repeats a secret of this exchange is "unknown".
+
+    It is what `error` holds. Where that is no code, others put one that is known elsewhere.
+    """
+    code = code_in(members.get("error"))
+    if not code:
+        found = (code_in(members.get(name)) for name in _ELSEWHERE)
+        code = next((one for one in found if is_known(one)), "")
+    known = _secrets_of(members, client, fields)
+    return "unknown" if code and code in known | {code_in(one) for one in known} else code
+
+
 def _said(members: Mapping[str, Any], client: Client | None = None, fields: Mapping[str, str] = _NOTHING) -> str:
     """Return a provider's own words about an error, without the secrets of this exchange."""
-    error = members.get("error")
-    inner = error if isinstance(error, dict) else {}
-    found = (members.get("error_description"), inner.get("message"), members.get("message"), members.get("detail"))
-    words = next((one for one in found if isinstance(one, str) and one.strip()), "")
-    known = [*fields.values(), *(members.get(name) for name in (*_SECRETS, "client_secret"))]
+    words = quoting.words_in(members)
+    known = [*fields.values(), *(members.get(name) for name in _GIVEN)]
     if client is not None:
         known += [client.secret, client.signing_key, b64encode(f"{client.id}:{client.secret}".encode()).decode()]
     known += [quote(secret, safe="") for secret in known if isinstance(secret, str)]
@@ -215,7 +228,7 @@ def _tokens(members: Mapping[str, Any]) -> Tokens:
     token, kind = members["access_token"], members.get("token_type") or "Bearer"
     if not isinstance(token, str) or len(token) > LONGEST_TOKEN or not _is_visible(token):
         raise ProviderUnavailable("The sign-in server gave a token that cannot be sent.", code="bad_token_answer")
-    if not isinstance(kind, str) or kind.lower() != "bearer":
+    if not isinstance(kind, str) or kind.strip().lower() not in _BEARERS:
         raise ProviderUnavailable("The sign-in server gave another kind of token than Bearer.", code="bad_token_answer")
     refresh, granted, identity = (members.get(name) for name in ("refresh_token", "scope", "id_token"))
     return Tokens(
@@ -229,6 +242,8 @@ def _tokens(members: Mapping[str, Any]) -> Tokens:
 
 def _seconds(value: Any) -> float | None:
     """Return a lifetime; servers leave it out, write it as text, or mean "never" by zero or less."""
+    if isinstance(value, bool):
+        return None
     try:
         seconds = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -240,10 +255,10 @@ def _is_visible(token: str) -> bool:
     return all("!" <= character <= "~" for character in token)
 
 
-def _raise_for(status: int, members: Mapping[str, Any], said: str = "") -> None:
-    error = members.get("error")
-    if isinstance(error, str) and error and status < 500 and status != 429:  # noqa: PLR2004
-        if error in _TROUBLE:
+def _raise_for(status: int, error: str, said: str = "") -> None:
+    """Raise what an answer with this status and this code of an error means; a success without one raises nothing."""
+    if error and status < 500 and status != 429:  # noqa: PLR2004
+        if is_for_later(error):
             raise ProviderUnavailable(code=error)
         raise ProviderRefused(error, status=status, said=said)
     if status == 401:  # noqa: PLR2004 - Unauthorized

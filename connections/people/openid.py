@@ -25,6 +25,9 @@ from connections.errors import DuvoError
 LONGEST = 256 * 1024  # bytes of a document or an answer
 LEEWAY = 60  # seconds that clocks may differ
 OLDEST = 600  # seconds since an ID token was issued
+_LONGEST_ADDRESS = 254  # characters
+_LONGEST_NAME = 1000  # characters that are looked at
+_VERIFIED = (None, True, "true")  # also: nothing said of it
 ALGORITHMS = ["RS256", "PS256", "ES256", "RS384", "PS384", "ES384", "RS512", "PS512", "ES512", "Ed25519", "EdDSA"]
 
 
@@ -65,10 +68,12 @@ def discover(issuer: str) -> Provider:
         if not isinstance(url, str):
             raise ProviderFault(f"The provider's configuration has no {name}.", code="configuration_incomplete")
         egress.check_hop(url)
-    methods = document.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+    named = document.get("token_endpoint_auth_methods_supported")
+    named = named.split() if isinstance(named, str) else named
+    methods = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
     return Provider(
         issuer=issuer,
-        secret_in_body="client_secret_basic" not in methods,
+        secret_in_body=bool(methods) and "client_secret_basic" not in methods,
         says_who_answers=document.get("authorization_response_iss_parameter_supported") is True,
         **{name: str(url) for name, url in ends.items()},
     )
@@ -112,10 +117,16 @@ def answer(
     claims = _claims(provider, token)
     _believe(claims, issuer=provider.issuer, client_id=client_id, nonce=nonce, now=time.time())
     email = claims.get("email")
-    if not isinstance(email, str) or "@" not in email or claims.get("email_verified") is False:
+    if not _is_address(email) or claims.get("email_verified") not in _VERIFIED:
         raise ProviderFault("The provider names no e-mail address that it has verified.", code="no_address")
     name = claims.get("name")
-    return Identity(str(claims["sub"]), email.lower(), " ".join(name.split())[:150] if isinstance(name, str) else "")
+    seen = "".join(one if one.isprintable() else " " for one in name[:_LONGEST_NAME]) if isinstance(name, str) else ""
+    return Identity(str(claims["sub"]), str(email).lower(), " ".join(seen.split())[:150])
+
+
+def _is_address(email: Any) -> bool:
+    """Whether a claim is an e-mail address that a row can keep."""
+    return isinstance(email, str) and "@" in email and len(email) <= _LONGEST_ADDRESS and email.isprintable()
 
 
 def _claims(provider: Provider, token: str) -> dict[str, Any]:
@@ -135,13 +146,17 @@ def _believe(claims: dict[str, Any], *, issuer: str, client_id: str, nonce: str,
         "other_issuer": claims.get("iss") != issuer,
         "other_audience": client_id not in audiences or claims.get("azp", client_id) != client_id,
         "other_visit": claims.get("nonce") != nonce,
-        "too_old": not isinstance(ends, int | float) or ends < now - LEEWAY,
+        "too_old": not isinstance(ends, int | float) or not ends >= now - LEEWAY,  # NaN compares with nothing
         "of_no_time": not isinstance(issued, int | float) or not now - OLDEST < issued < now + LEEWAY,
-        "no_subject": not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255,  # noqa: PLR2004
+        "no_subject": not isinstance(claims.get("sub"), str) or not _is_subject(claims["sub"]),
     }
     fault = next((code for code, is_so in faults.items() if is_so), None)
     if fault is not None:
         raise ProviderFault("The ID token of your company's sign-in does not fit this visit.", code=fault)
+
+
+def _is_subject(subject: str) -> bool:
+    return 0 < len(subject) <= 255 and "\0" not in subject  # noqa: PLR2004 - OpenID Connect Core 1.0, section 2
 
 
 def _document(url: str, what: str) -> dict[str, Any]:
@@ -150,7 +165,7 @@ def _document(url: str, what: str) -> dict[str, Any]:
 
 def _json(sent: egress.Answer, what: str) -> dict[str, Any]:
     try:
-        read = orjson.loads(sent.body)
+        read = orjson.loads(sent.body.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError:
         read = None
     if sent.status != 200 or not isinstance(read, dict):  # noqa: PLR2004

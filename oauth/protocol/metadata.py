@@ -204,7 +204,7 @@ def _readable(name: str, value: Any) -> Any:
     if name in _OPTIONAL_ENDPOINTS:  # an address that is never asked spoils the document: an honest one names none
         return value if isinstance(value, str) else None
     if name in _SWITCHES:
-        return _MEANT.get(str(value).strip().lower())
+        return _MEANT.get(str(value).strip().lower()) if isinstance(value, str | bool) or value in (0, 1) else None
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list):
         return None

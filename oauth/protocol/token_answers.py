@@ -33,9 +33,6 @@ DIALECTS = (
 
 def standard(members: dict[str, Any], url: str) -> dict[str, Any]:
     """Return the members of an answer of the token endpoint at this URL as RFC 6749 has them."""
-    error = members.get("error")
-    if isinstance(error, Mapping) and isinstance(error.get("code"), str):
-        members = {**members, "error": error["code"]}
     dialect = _spoken(members, url)
     if dialect is None:
         return members

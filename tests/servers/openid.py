@@ -35,6 +35,7 @@ class OpenIdProvider(Served):
     in_body: bool = False
     key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256"))
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
+    instead: dict[str, str] = field(default_factory=dict)  # by path: what is answered there instead
 
     @property
     def issuer(self) -> str:
@@ -57,6 +58,8 @@ class OpenIdProvider(Served):
 
 
 async def answer(provider: OpenIdProvider, request: Incoming, _: Receive, send: Send) -> bool:
+    if request.path in provider.instead:
+        return await kinds.respond(send, 200, provider.instead[request.path].encode())
     match request.path:
         case "/.well-known/openid-configuration":
             origin = provider.origin

@@ -37,6 +37,24 @@ def test_a_no_of_the_person_is_a_no_also_without_iss(scene: StartScene) -> None:
     refused(scene, scene.sign_in(), "The access was not allowed at the provider")
 
 
+@pytest.mark.parametrize(
+    ("error", "no"),
+    [
+        ("user_cancelled_login", True), ("user_cancelled_authorize", True), ("user_denied", True),
+        ("user_canceled_request", True), ("cancelled", True), ("consent_denied", True), ("Access Denied", True),
+        ("ACCESS_DENIED", True), ("access_denied ", True), ("access-denied", True), ("userCancelled", True),
+        ("authorization_declined", True), ("login_cancelled", True), ("UserDeclinedConsent", True),
+        ("application_suspended", False), ("admin_denied", False), ("client_rejected", False), ("token_denied", False),
+        ("user_not_found", False), ("denied: call 0900 12345", False),
+    ],
+)  # fmt: skip
+def test_a_no_of_the_person_is_read_in_the_words_of_any_provider(scene: StartScene, error: str, no: bool) -> None:
+    scene = scene()
+    page = scene.come_back(changed(approve(scene.depart()), code=None, error=error)).content.decode()
+    assert ("The access was not allowed at the provider. Sign in again and allow it." in page) == no
+    assert "0900" not in page
+
+
 def test_an_error_without_iss_leaves_the_sign_in_and_the_registration_alone(scene: StartScene) -> None:
     scene = scene()
     scene.sign_in()

@@ -132,8 +132,23 @@ OF_A_PERSON = {"id": "U1", "access_token": "xoxp-1", "token_type": "user", "scop
         ({"ok": True, "access_token": "xoxb-1", "token_type": "bot", "authed_user": {"id": "U1"}}, "xoxb-1", None),
         ("access_token=gho_1&scope=repo&token_type=bearer", "gho_1", "repo"),
         ({"access_token": "a", "scope": "a,b"}, "a", "a,b"),
+        ({"access_token": "a", "token_type": "BearerToken"}, "a", None),
+        ({"access_token": "a", "token_type": "bearer "}, "a", None),
+        ('\ufeff{"access_token": "a", "token_type": "bearer"}', "a", None),
+        ("\ufeffaccess_token=a&scope=repo", "a", "repo"),
     ],
-    ids=["of a person", "empty beside it", "of a bot", "of a bot for a person", "a form", "a comma is a character"],
+    ids=[
+        "of a person",
+        "empty beside it",
+        "of a bot",
+        "of a bot for a person",
+        "a form",
+        "a comma is a character",
+        "Apigee",
+        "with a space",
+        "with a byte order mark",
+        "a form with a byte order mark",
+    ],
 )
 def test_tokens_of_the_field_are_read(
     granted: Callable[..., Tokens], members: Any, token: str, scopes: str | None
@@ -155,7 +170,7 @@ def test_a_provider_is_recognized_by_its_host(url: str, scope: str) -> None:
     assert standard({"access_token": "a", "scope": "repo,gist"}, url)["scope"] == scope
 
 
-@pytest.mark.parametrize("kind", ["user", "bot", "mac", "DPoP", "N_A"])
+@pytest.mark.parametrize("kind", ["user", "bot", "mac", "DPoP", "N_A", "MACToken", "bearer mac", "token"])
 @pytest.mark.parametrize("mark", [{}, {"ok": "yes"}, {"authed_user": "U1"}])
 def test_another_kind_of_token_stays_refused(granted: Callable[..., Tokens], kind: str, mark: dict[str, str]) -> None:
     with pytest.raises(ProviderUnavailable) as failure:
@@ -172,6 +187,24 @@ def test_another_kind_of_token_stays_refused(granted: Callable[..., Tokens], kin
         ({"ok": False, "error": "bad_client_secret"}, 201, "invalid_client"),
         ({"error": {"code": "invalid_grant", "message": "s3cret detail"}}, 400, "invalid_grant"),
         ({"error": {"code": 190, "message": "s3cret detail"}}, 400, ""),
+        ({"error": {"type": "invalid_grant"}}, 400, "invalid_grant"),
+        ({"type": "error", "error": {"type": "invalid_grant", "message": "x"}}, 400, "invalid_grant"),
+        ({"error": ["invalid_grant"]}, 400, "invalid_grant"),
+        ({"errors": [{"code": "invalid_grant", "message": "x"}]}, 400, "invalid_grant"),
+        ({"error_code": "invalid_grant", "msg": "x"}, 400, "invalid_grant"),
+        ({"errorCode": "invalid_client", "errorSummary": "x"}, 401, "invalid_client"),
+        ({"code": 400, "error_code": "refresh_token_not_found"}, 400, "invalid_grant"),
+        ({"error": "invalid_grant "}, 400, "invalid_grant"),
+        ({"error": "INVALID_GRANT"}, 400, "invalid_grant"),
+        ({"error": "InvalidGrant"}, 400, "invalid_grant"),
+        ({"error": "invalid-grant"}, 400, "invalid_grant"),
+        ('\ufeff{"error": "invalid_grant"}', 400, "invalid_grant"),
+        ({"code": "invalid_grant", "message": "s3cret"}, 400, "invalid_grant"),
+        ({"error": "invalid_grant", "code": "invalid_grant"}, 400, "invalid_grant"),
+        ({"error": "s3cret"}, 400, ""),
+        ({"error": "Call 0900 12345"}, 400, ""),
+        ({"error": ["invalid_grant", "invalid_client"]}, 400, ""),
+        ({"code": "whatever", "message": "x"}, 400, ""),
     ],
 )
 def test_an_error_is_an_error_in_any_words(
@@ -190,6 +223,25 @@ TOLD = {
     "another code": {"error": "invalid_target", "detail": "The resource does not match"},
     "no code": {"message": "No such tenant"},
 }
+SAID = {
+    "Okta": ({"errorCode": "E0000011", "errorSummary": "Invalid token provided"}, "Invalid token provided"),
+    "Supabase": ({"code": 400, "error_code": "bad_jwt", "msg": "No such token"}, "No such token"),
+    "several": ({"errors": [{"message": "No URI"}, {"message": "No name"}]}, "No URI; No name"),
+    "fields": ({"detail": [{"loc": ["body", "client_name"], "msg": "field required"}]}, "client_name: field required"),
+    "Apigee": ({"fault": {"faultstring": "Invalid client", "detail": {"errorcode": "x"}}}, "Invalid client"),
+    "words as the error": ({"error": "client exists"}, "client exists"),
+    "a title": ({"title": "Validation", "status": 400}, "Validation"),
+    "a list as the description": ({"error": "x", "error_description": ["Too old"]}, "Too old"),
+}
+
+
+@pytest.mark.parametrize(("members", "words"), SAID.values(), ids=SAID.keys())
+def test_the_words_of_a_refusal_are_found_where_providers_put_them(
+    granted: Callable[..., Tokens], members: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ProviderRefused) as failure:
+        granted(members, 400)
+    assert failure.value.sentence.endswith(f"In the provider's own words: “{words}”.")
 
 
 @pytest.mark.parametrize("members", TOLD.values(), ids=TOLD.keys())
@@ -262,6 +314,12 @@ UNREGISTERED: dict[str, tuple[int, Any, str]] = {
         "“Invalid redirect_uri: not in the allowed list”",
     ),
     "a redirect URI by its code": (400, {"error": "invalid_redirect_uri"}, "It does not allow our redirect URI."),
+    "an object": (400, {"error": {"message": "redirect_uris not allowed"}}, "“redirect_uris not allowed”"),
+    "several": (400, {"errors": [{"message": "redirect_uris must be https"}]}, "“redirect_uris must be https”"),
+    "fields": (422, {"detail": [{"loc": ["body", "client_name"], "msg": "required"}]}, "“client_name: required”"),
+    "Supabase": (400, {"msg": "Registration is disabled"}, "“Registration is disabled”"),
+    "Okta": (401, {"errorCode": "E0000005", "errorSummary": "Invalid session"}, "“Invalid session”"),
+    "in words only": (409, {"error": "client exists"}, "“client exists”"),
     "in a 200": (200, {"error": "access_denied", "error_description": "Closed"}, "“Closed”"),
 }  # fmt: skip
 
@@ -405,7 +463,17 @@ def test_a_definite_refusal_means_to_sign_in_again_the_second_time(
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(503, None), (403, None), (429, "invalid_request"), (400, "temporarily_unavailable"), (200, "ratelimited")],
+    [
+        (503, None),
+        (403, None),
+        (429, "invalid_request"),
+        (400, "temporarily_unavailable"),
+        (200, "ratelimited"),
+        (400, "rate_limited"),
+        (400, "too_many_requests"),
+        (400, "RateLimitExceeded"),
+        (403, "Service Unavailable"),
+    ],
 )
 def test_trouble_of_the_provider_never_ends_a_sign_in(scene: StartScene, status: int, error: str | None) -> None:
     scene = scene()

@@ -67,13 +67,19 @@ def _target(server_url: str, location: str) -> tuple[str, str]:
 
 def offered(connection: Connection) -> str:
     """Return the address to which the server sent the last check, if it is another one of the same host; else ""."""
-    sentence = connection.reachability_sentence
-    match = _ENCRYPTED.search(sentence) or _TOLD.search(sentence)
-    if connection.reachability_reason != REASON or match is None:
+    if connection.reachability_reason != REASON:
         return ""
-    query = urlsplit(connection.server_url).query
-    target = f"{match[1]}?{query}" if query else match[1]
-    here, there = urlsplit(connection.server_url), urlsplit(target)
+    return offered_by(connection.reachability_sentence, connection.server_url)
+
+
+def offered_by(sentence: str, server_url: str) -> str:
+    """Return the address that a sentence of `about` names, if it is another one of the same host; else ""."""
+    match = _ENCRYPTED.search(sentence) or _TOLD.search(sentence)
+    if match is None:
+        return ""
+    here = urlsplit(server_url)
+    target = f"{match[1]}?{here.query}" if here.query else match[1]
+    there = urlsplit(target)
     if there.hostname != here.hostname or (here.scheme, there.scheme) == ("https", "http"):
         return ""
-    return target if target != connection.server_url else ""
+    return target if target != server_url else ""

@@ -10,21 +10,21 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote, urldefrag, urljoin
+from urllib.parse import parse_qsl, unquote, urldefrag, urljoin, urlsplit
 
 from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 from pydantic import ValidationError
 
-from connections import deleting, egress
+from connections import deleting, egress, quoting
 from connections.egress import sealed
 from connections.errors import DuvoError
 from connections.models import Connection, Grant
 from oauth import credential_state
 from oauth.errors import CannotSignIn
 from oauth.models import Discovery
-from oauth.protocol import addresses, choices
+from oauth.protocol import addresses, choices, knocks
 from oauth.protocol.discovery import DiscoveryResult, MetadataDiscovery, MetadataRequest, MetadataResponse, Step
 from oauth.protocol.metadata import LONGEST, ServerMetadata
 
@@ -94,14 +94,16 @@ def discover(wanted: Settings) -> Conclusion:
                 walk.steps.append(_PKCE_ASSUMED)
         if approach.kind is None:
             refusal = CannotSignIn(approach.sentence, code="client_id_needed")
-            return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, refusal, walk.entrance)
+            entrance = _entrance(walk, wanted)
+            return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, refusal, entrance)
     except CannotSignIn as refusal:
         sentence = refusal.sentence
         for secret in _secrets_of(wanted):  # a server may repeat one where it says who it is
             sentence = sentence.replace(secret, "…")
         refusal = CannotSignIn(sentence, code=refusal.code)
-        return Conclusion(_redacted(walk.steps, wanted), sentence, refusal=refusal, entrance=walk.entrance)
-    return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, entrance=walk.entrance)
+        return Conclusion(_redacted(walk.steps, wanted), sentence, refusal=refusal, entrance=_entrance(walk, wanted))
+    entrance = _entrance(walk, wanted)
+    return Conclusion(_redacted(walk.steps, wanted), approach.sentence, found, approach, entrance=entrance)
 
 
 def discover_and_store(connection: Connection, *, trying: bool = False) -> Conclusion:
@@ -236,6 +238,15 @@ def _redacted(steps: list[Step], wanted: Settings) -> list[Step]:
     return steps
 
 
+def _entrance(walk: MetadataDiscovery, wanted: Settings) -> MetadataResponse:
+    """Return what the MCP server answered, its words without what we sent: header values, and parts of the address."""
+    parts = urlsplit(wanted.server_url)
+    steps = (step for step in parts.path.split("/") if len(step) >= _SHORTEST_SECRET)
+    sent = [*_secrets_of(wanted), parts.query, *(value for _, value in parse_qsl(parts.query)), *steps]
+    said = quoting.without(walk.entrance.said, [*sent, *map(unquote, sent)])
+    return replace(walk.entrance, said=said)
+
+
 def _secrets_of(wanted: Settings) -> list[str]:
     """Return what of the headers a server may repeat; that of the address as it stands there, and as it is read."""
     values = [value.removeprefix("Bearer ") for value in wanted.headers.values()]
@@ -284,7 +295,7 @@ async def _fetch(request: MetadataRequest, headers: Mapping[str, str], left: flo
                 content=request.content,
                 max_bytes=LONGEST,
                 timeout=max(ends - clock(), 0.0),
-                head_only=request.content is not None,
+                enough=knocks.is_whole if request.content is not None else None,
             )
         except DuvoError as error:
             return MetadataResponse(trouble=error.sentence, code=error.code)
@@ -296,7 +307,11 @@ async def _fetch(request: MetadataRequest, headers: Mapping[str, str], left: flo
             came_from = url if hop else ""
             challenge = answer.headers.get("www-authenticate", "")
             kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-            return MetadataResponse(answer.status, answer.body, challenge, kind=kind, came_from=came_from)
+            location, is_guarded = answer.headers.get("location", ""), "cf-mitigated" in answer.headers
+            return MetadataResponse(
+                answer.status, answer.body, challenge, kind=kind, came_from=came_from, location=location,
+                is_guarded=is_guarded,
+            )  # fmt: skip
         if not addresses.may_move(request.url, target):
             return MetadataResponse(answer.status, leads_to=egress.origin(target) or "which has no address")
         url = target

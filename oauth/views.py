@@ -254,12 +254,13 @@ def _outcome(
 
 def _proposed(request: HttpRequest, url: str) -> HttpResponse:
     conclusion = discovering.discover(discovering.Settings(url))
-    proposal = ways_in.proposal(conclusion)
+    proposal = ways_in.proposal(conclusion, url)
     steps = report.marked([asdict(step) for step in conclusion.steps], stopped=proposal.method is None)
     response = _outcome(request, None, proposal.sentence, steps)
     response.context_data = (response.context_data or {}) | {
         "good": proposal.method is not None,
         "step": proposal.step,
+        "address": proposal.address,
         "method": proposal.method.value if proposal.method else "",
         "name": names.of_host(urlsplit(url).hostname or ""),
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import NamedTuple
 
+from connections import quoting, redirects
 from connections.errors import DuvoError
 from connections.forms import ConnectionForm, Superseded
 from connections.models import Authorization, Connection, Credential, Grant, User
@@ -19,18 +20,31 @@ from connections.states import METHOD_WANTED, next_step
 from oauth import discovering
 from oauth.discovering import Conclusion
 from oauth.models import Discovery
+from oauth.protocol import challenges
+from oauth.protocol.discovery import MetadataResponse
 
 WANTED = "This server wants a sign-in."
+_ENTER_A_KEY = "Enter the key below, or choose another method."
+_GUARDED = "A guard in front of the server (Cloudflare) lets only browsers pass, and has stopped this request"
+# Schemes by which nothing is sent here (RFC 9110, section 11; as registered, and as clouds have their own).
+_NOT_SPOKEN = frozenset({
+    "aws4-hmac-sha256", "concealed", "digest", "dpop", "gnap", "hawk", "hmac", "hoba", "kerberos", "mutual",
+    "negotiate", "ntlm", "privatetoken", "scram-sha-1", "scram-sha-256", "vapid", "wsse",
+})  # fmt: skip
 # A sign-in server was found, and something has to be done before anybody can sign in there.
 _FOUND = frozenset({"client_id_needed", "pkce_missing", "metadata_refused"})
 
 
 class Proposal(NamedTuple):
-    """The method that fits the server, None where nothing was seen of it, with a sentence and the next step."""
+    """The method that fits the server, None where none is seen to fit, with a sentence and the next step.
+
+    `address` is another one of the same host to which the server redirects, "" for none.
+    """
 
     method: Authorization | None
     sentence: str
     step: str = ""
+    address: str = ""
 
 
 class SignIn(NamedTuple):
@@ -56,53 +70,78 @@ class NotTaken(DuvoError):
     """The method was not changed."""
 
 
-def proposal(conclusion: Conclusion) -> Proposal:
-    """Return the method that the look at a server proposes; a person may choose another one."""
+def proposal(conclusion: Conclusion, url: str) -> Proposal:
+    """Return the method that the look at the server at this URL proposes; a person may choose another one."""
     seen, found, refusal = conclusion.entrance, conclusion.found, conclusion.refusal
     if not seen.status:
         return Proposal(None, seen.trouble or "The server did not answer.", "Check the address, or choose a method.")
+    if seen.is_guarded:
+        return Proposal(None, f"{_GUARDED} (HTTP {seen.status}).", next_step("taken_for_a_bot"))
     challenged = seen.status == HTTPStatus.UNAUTHORIZED
     named = found is not None and not found.guessed and (challenged or bool(found.trusted))
     if named or (challenged and refusal is not None and refusal.code in _FOUND):
         step = next_step(refusal.code) if refusal is not None else ""
         return Proposal(Authorization.OAUTH, f"{WANTED} {conclusion.sentence}", step)
-    if challenged and _wants_a_password(seen.www_authenticate):
+    said = quoting.sentence("the server's", seen.said)
+    if challenged:
+        unread = f" {refusal.sentence}" if refusal is not None and refusal.code == "metadata_unavailable" else ""
+        return _of_a_challenge(seen.www_authenticate, unread, said)
+    if seen.status == HTTPStatus.FORBIDDEN:
+        sentence = "This server refuses strangers (HTTP 403), and names no sign-in server."
+        return Proposal(Authorization.API_KEY, f"{sentence} {said or 'It may want an API key.'}", _ENTER_A_KEY)
+    if seen.status >= HTTPStatus.BAD_REQUEST or seen.status < HTTPStatus.OK:
+        return Proposal(None, f"The server answered HTTP {seen.status}. {said}".strip(), _step_after(seen.status))
+    return _of_a_redirect(seen, url) if seen.status >= HTTPStatus.MULTIPLE_CHOICES else _of_a_success(seen, said)
+
+
+def _of_a_challenge(challenge: str, unread: str, said: str) -> Proposal:
+    """Return what is proposed for a 401 of a server that names no sign-in server."""
+    schemes = challenges.schemes(challenge)
+    spoken = [scheme.lower() for scheme in schemes if scheme.lower() not in _NOT_SPOKEN]
+    if schemes and not spoken:
+        sentence = f"This server asks who calls (HTTP 401) by {' or '.join(schemes)}, which is not supported here."
+        step = "Ask the server's owner for an API key, or for a sign-in with OAuth."
+        return Proposal(None, f"{sentence} {said}".strip(), step)
+    if spoken == ["basic"]:
         return Proposal(
             Authorization.HEADERS,
             "This server asks for a user name and a password (HTTP 401, Basic), and names no sign-in server.",
             "Enter them below as a header: “Authorization: Basic ” and then user:password in Base64.",
         )
-    if challenged:
-        unread = f" {refusal.sentence}" if refusal is not None and refusal.code == "metadata_unavailable" else ""
-        return Proposal(
-            Authorization.API_KEY,
-            f"This server asks who calls (HTTP 401), and names no sign-in server.{unread} Most servers of this kind "
-            "want an API key.",
-            "Enter the key below, or choose another method.",
-        )
-    if seen.status == HTTPStatus.FORBIDDEN:
-        return Proposal(
-            Authorization.API_KEY,
-            "This server refuses strangers (HTTP 403), and names no sign-in server. It may want an API key.",
-            "Enter the key below, or choose another method.",
-        )
-    if not HTTPStatus.OK <= seen.status < HTTPStatus.MULTIPLE_CHOICES:
-        return Proposal(None, f"The server answered HTTP {seen.status}.", _step_after(seen.status))
-    if seen.kind != "text/event-stream" and "json" not in seen.kind:
+    sentence = f"This server asks who calls (HTTP 401), and names no sign-in server.{unread}"
+    more = said or "Most servers of this kind want an API key."
+    return Proposal(Authorization.API_KEY, f"{sentence} {more}", _ENTER_A_KEY)
+
+
+def _of_a_success(seen: MetadataResponse, said: str) -> Proposal:
+    """Return what is proposed for a 2xx: only a result shows that strangers are let in."""
+    if seen.lets_in:
+        return Proposal(Authorization.NONE, "This server asks for no sign-in and no key.")
+    answered, step = f"The server answered HTTP {seen.status}", next_step("not_streamable_http")
+    if seen.kind and seen.kind != "text/event-stream" and "json" not in seen.kind:
         what = "a page" if "html" in seen.kind else "something else"
-        sentence = f"The server answered HTTP {seen.status} with {what}, which is no answer of an MCP server."
-        return Proposal(None, sentence, next_step("not_streamable_http"))
-    return Proposal(Authorization.NONE, "This server asks for no sign-in and no key.")
+        return Proposal(None, f"{answered} with {what}, which is no answer of an MCP server.", step)
+    if not said:
+        return Proposal(None, f"{answered} without a result, so it may or may not let strangers in.", step)
+    return Proposal(
+        None,
+        f"{answered} with an error in it, so it lets no stranger in. {said}",
+        "Choose the method that its words ask for; most servers of this kind want an API key.",
+    )
 
 
-def _wants_a_password(challenge: str) -> bool:
-    return challenge.strip().lower().startswith("basic") and "bearer" not in challenge.lower()
+def _of_a_redirect(seen: MetadataResponse, url: str) -> Proposal:
+    """Return what is said of a server that redirects, with the address if it is at the same host."""
+    try:
+        reason, sentence = redirects.about(url, seen.status, seen.location)
+    except (DuvoError, ValueError):
+        reason, sentence = redirects.REASON, ""
+    address = redirects.offered_by(sentence, url) if reason == redirects.REASON else ""
+    return Proposal(None, sentence or f"The server answered HTTP {seen.status}.", next_step(reason), address)
 
 
 def _step_after(status: int) -> str:
     """Return what helps with the status of a server that neither lets us in nor asks who we are."""
-    if status < HTTPStatus.BAD_REQUEST:
-        return next_step("redirected")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return next_step("rate_limited")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -15,11 +16,12 @@ from connections.egress import decoding, urls
 from connections.egress.connection import Response
 from connections.egress.pool import GuardedPool, pool
 from connections.egress.request import Request
-from connections.errors import AnswerRefused, Unreachable
+from connections.errors import AnswerRefused, DuvoError, Unreachable
 
 USER_AGENT = "Duvo-Connections/0.1"
 TIMEOUT = httpx2.Timeout(15.0, connect=10.0)  # seconds between two bytes; the whole is capped by `fetch`
 
+_BEGINNING = 3.0  # seconds for the beginning of a body that may not end
 _OF_COMPRESSED = frozenset({b"content-encoding", b"content-length"})
 _MOST_COMPRESSED = 2 * 1024 * 1024  # bytes of a compressed body; who reads it counts what comes out
 
@@ -118,12 +120,15 @@ async def fetch(
     max_bytes: int = 1024 * 1024,
     timeout: float = 15.0,  # noqa: ASYNC109 - one deadline over the whole exchange
     head_only: bool = False,
+    enough: Callable[[bytes], bool] | None = None,
     through: GuardedPool | None = None,
 ) -> Answer:
     """Send one request and read its answer, at most `max_bytes` of it, within `timeout` seconds all in all.
 
-    With `head_only` the body is left unread: it may be a stream that does not end. A redirect is an answer like any
-    other. Raises Refused, AnswerRefused (too large, compressed) and Unreachable.
+    With `head_only` the body is left unread: it may be a stream that does not end. With `enough` it is read until that
+    is true of what has come, and for at most three seconds; what has come by then is the body, and its trouble is not
+    raised. A redirect is an answer like any other.
+    Raises Refused, AnswerRefused (too large, compressed) and Unreachable.
     """
     async with client(through) as http:
         request = http.build_request(
@@ -135,7 +140,7 @@ async def fetch(
             async with asyncio.timeout(timeout):
                 response = await http.send(request, stream=True)
                 try:
-                    body_read = b"" if head_only else await _read(response, max_bytes)
+                    body_read = b"" if head_only else await _read(response, max_bytes, enough)
                     return Answer(response.status_code, response.headers, body_read)
                 finally:
                     await response.aclose()
@@ -143,7 +148,9 @@ async def fetch(
             raise Unreachable("The server took too long to answer.", code="answer_timeout", sent=body.sent) from error
 
 
-async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
+async def _read(response: httpx2.Response, max_bytes: int, enough: Callable[[bytes], bool] | None) -> bytes:
+    if enough is not None:
+        return await _beginning(response, max_bytes, enough)
     announced = response.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise AnswerRefused
@@ -152,4 +159,15 @@ async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
         body += chunk
         if len(body) > max_bytes:
             raise AnswerRefused
+    return bytes(body)
+
+
+async def _beginning(response: httpx2.Response, max_bytes: int, enough: Callable[[bytes], bool]) -> bytes:
+    body = bytearray()
+    with suppress(TimeoutError, DuvoError):
+        async with asyncio.timeout(_BEGINNING):
+            async for chunk in response.aiter_raw():
+                body += chunk[: max_bytes - len(body)]
+                if len(body) >= max_bytes or enough(bytes(body)):
+                    break
     return bytes(body)

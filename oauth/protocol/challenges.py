@@ -11,6 +11,8 @@ Challenge = dict[str, str]
 LONGEST = 8192  # characters of a challenge that are read
 # A "Bearer" inside a quoted value of another scheme does not begin a challenge.
 _BEARER = re.compile(r'(?:[^"]|"(?:[^"\\]|\\.)*")*?(?:^|(?<=,))\s*Bearer(?:\s+|$)', re.IGNORECASE)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_SCHEME = re.compile(r"(?:^|,)\s*([A-Za-z][\w-]*)(?=\s*(?:,|$)|\s+[\w~+/.-])")
 _NAMED = re.compile(r"\brequired scopes?: *(\S+(?:, *\S+)*)$", re.IGNORECASE)
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
@@ -26,6 +28,12 @@ def parse(header: str | None) -> Challenge:
         parameters.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain)
         position = match.end()
     return parameters
+
+
+def schemes(header: str | None) -> list[str]:
+    """Return the names of the schemes by which a server asks who calls, as it writes them, each once."""
+    bare = _QUOTED.sub('""', (header or "")[:LONGEST])
+    return list(dict.fromkeys(_SCHEME.findall(bare)))
 
 
 def missing_scopes(header: str | None) -> str | None:

@@ -59,7 +59,8 @@ class MetadataResponse:
     """What came back: an answer, or in `trouble` the sentence that says why there is none.
 
     `code` is that of the trouble, `kind` the media type. `came_from` is where redirects led to, and `leads_to` where
-    one leads that was not followed.
+    one leads that was not followed. Of the MCP server itself: `lets_in` whether it gave a stranger a result, `said` its
+    own words where it did not, `location` where it redirects to, `is_guarded` whether a guard before it answered.
     """
 
     status: int = 0
@@ -70,6 +71,10 @@ class MetadataResponse:
     kind: str = ""
     came_from: str = ""
     leads_to: str = ""
+    lets_in: bool = False
+    said: str = field(default="", repr=False)
+    location: str = ""
+    is_guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +147,11 @@ class MetadataDiscovery:
         A server of the handshake era may refuse what it does not know before it asks who calls: so it is asked again.
         """
         response, challenge = yield from self._knock(knocks.DISCOVER_HEADERS, knocks.DISCOVER)
-        if response.status >= 400 and challenge is None:  # noqa: PLR2004 - no success
+        if challenge is None and _says_no(response):
             response, challenge = yield from self._knock(knocks.HANDSHAKE_HEADERS, knocks.INITIALIZE)
-        self.entrance = replace(response, body=b"")
+        lets_in = 200 <= response.status < 300 and knocks.lets_in(response.body)  # noqa: PLR2004 - successful
+        said = "" if lets_in else knocks.words_in(response.body, response.kind)
+        self.entrance = replace(response, body=b"", lets_in=lets_in, said=said)
         return challenge
 
     def _knock(
@@ -348,6 +355,12 @@ class MetadataDiscovery:
         answer = f"HTTP {response.status}" if response.status else "No answer"
         conclusion = f"Found at {response.came_from}. {conclusion}" if response.came_from else conclusion
         self.steps.append(Step(request.what, request.url[:500], answer, conclusion[:500], good))
+
+
+def _says_no(response: MetadataResponse) -> bool:
+    """Whether an answer is neither a result nor a redirect."""
+    is_success = 200 <= response.status < 300  # noqa: PLR2004 - successful
+    return response.status >= 400 or (is_success and not knocks.lets_in(response.body))  # noqa: PLR2004 - refused
 
 
 def _from(url: str, reference: str) -> str:

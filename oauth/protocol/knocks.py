@@ -1,8 +1,16 @@
-"""What a stranger sends to an MCP server to see how it answers: one request of each era, without a token."""
+"""What a stranger sends to an MCP server to see how it answers, one request of each era, and how that is read."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+import orjson
+
+from connections import quoting
+
+_LONGEST_WORDS = 500  # characters
+_EVENT_ENDS = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 DISCOVER: dict[str, Any] = {
     "jsonrpc": "2.0",
@@ -33,3 +41,48 @@ INITIALIZE: dict[str, Any] = {
         "clientInfo": {"name": "duvo-connections", "version": "1"},
     },
 }
+
+
+def answer_in(body: bytes) -> Any:
+    """Return the JSON of an answer, of a stream its first message that is a response; None where there is none."""
+    body = body.removeprefix(b"\xef\xbb\xbf").strip()
+    if not body.startswith((b"data", b"event", b"id", b":", b"retry")):
+        return _json(body)
+    for event in _EVENT_ENDS.split(body):
+        data = [line[5:] for line in event.splitlines() if line.startswith(b"data:")]
+        message = _json(b"\n".join(data))
+        if isinstance(message, dict) and ("result" in message or "error" in message):
+            return message
+    return None
+
+
+def is_whole(body: bytes) -> bool:
+    """Whether the answer to a request has come with this much of the body."""
+    return answer_in(body) is not None
+
+
+def lets_in(body: bytes) -> bool:
+    """Whether this is the result of a JSON-RPC request: only that shows that a stranger is let in."""
+    message = answer_in(body)
+    message = message[0] if isinstance(message, list) and len(message) == 1 else message
+    return isinstance(message, dict) and isinstance(message.get("result"), dict) and not message.get("error")
+
+
+def words_in(body: bytes, kind: str) -> str:
+    """Return a server's own words in an answer that is no result, "" for none and for those of a page."""
+    message = answer_in(body)
+    if message is not None:
+        code = message.get("error") if isinstance(message, dict) else ""
+        words = quoting.words_in(message) or (code if isinstance(code, str) else "")
+    else:
+        text = body.decode("utf-8", "replace").strip()
+        is_text = "html" not in kind and text != "null" and not text.startswith(("<", "{", "["))
+        words = text if is_text else ""
+    return quoting.readable(words, _LONGEST_WORDS)
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None

@@ -40,6 +40,10 @@ def proposed(answer: HttpResponse) -> tuple[str, str]:
     return str(form["authorization"].value()), str(answer.context["look"]["sentence"])
 
 
+RESULT = b'{"jsonrpc":"2.0","id":1,"result":{}}'
+STREAM = b"event: ping\ndata: {}\n\nevent: message\ndata: " + RESULT + b"\n\n"
+KEY_WANTED = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Unauthorized: API key required"}}'
+MISSING = b'{"error":"Missing header: X-API-Key"}'
 OPEN: dict[str, tuple[list[Rule], str, str]] = {
     "open": ([], "none", "asks for no sign-in and no key"),
     "open, of the handshake era": ([only_legacy], "none", "asks for no sign-in and no key"),
@@ -49,16 +53,60 @@ OPEN: dict[str, tuple[list[Rule], str, str]] = {
     "a key, of the handshake era": ([only_legacy, asks_for_api_key], "api_key", "names no sign-in server"),
     "forbidden": ([answers(403)], "api_key", "refuses strangers (HTTP 403)"),
     "forbidden, with a challenge": ([forbids], "api_key", "refuses strangers (HTTP 403)"),
+    "a key, in words": (
+        [answers(401, b'{"statusCode":401,"message":"Access denied due to missing subscription key."}')],
+        "api_key",
+        "own words: “Access denied due to missing subscription key.”",
+    ),
+    "forbidden, in words": (
+        [answers(403, b'{"message":"Missing Authentication Token"}')],
+        "api_key",
+        "“Missing Authentication Token”",
+    ),
+    "a key by a scheme of its own": ([answers(401, www_authenticate="X-API-Key")], "api_key", "(HTTP 401)"),
+    "Digest or Basic": ([answers(401, www_authenticate='Digest nonce="a, b", Basic realm="x"')], "headers", "Basic"),
+    "a stream": ([answers(200, STREAM, content_type="text/event-stream")], "none", "asks for no sign-in and no key"),
+    "a stream without its type": ([answers(200, STREAM)], "none", "asks for no sign-in and no key"),
+    "with a byte order mark": ([answers(200, b"\xef\xbb\xbf" + RESULT)], "none", "asks for no sign-in and no key"),
+    "one in a list": ([answers(200, b"[" + RESULT + b"]")], "none", "asks for no sign-in and no key"),
 }
 NO_METHOD: dict[str, tuple[Rule, str, str]] = {
     "a page": (answers(200, b"<html>", content_type="text/html"), "with a page", "usually ends in /mcp"),
     "text": (answers(200, b"ok", content_type="text/plain"), "with something else", "usually ends in /mcp"),
-    "302": (answers(302, location="https://login.example.com/"), "HTTP 302", "redirects"),
+    "302": (answers(302, location="https://login.example.com/"), "HTTP 302", "past the page"),
+    "304": (answers(304), "HTTP 304", "redirects"),
     "400": (answers(400, b"X-Tenant-Id is required"), "HTTP 400", "documentation"),
     "402": (answers(402), "HTTP 402", "documentation"),
     "404": (answers(404), "HTTP 404", "usually ends in /mcp"),
     "405": (answers(405), "HTTP 405", "usually ends in /mcp"),
     "429": (answers(429), "HTTP 429", "Wait"),
+    "an error in a 200": (answers(200, KEY_WANTED), "“Unauthorized: API key required”", "words ask for"),
+    "an error in a stream": (
+        answers(200, b"data: " + KEY_WANTED + b"\n\n", content_type="text/event-stream"),
+        "“Unauthorized: API key required”",
+        "words ask for",
+    ),
+    "Slack's": (answers(200, b'{"ok":false,"error":"not_authed"}'), "“not_authed”", "words ask for"),
+    "an empty 200": (answers(200), "without a result", "usually ends in /mcp"),
+    "202": (answers(202), "without a result", "usually ends in /mcp"),
+    "204": (answers(204), "without a result", "usually ends in /mcp"),
+    "{}": (answers(200, b"{}"), "without a result", "usually ends in /mcp"),
+    "null": (answers(200, b"null"), "without a result", "usually ends in /mcp"),
+    "[]": (answers(200, b"[]"), "without a result", "usually ends in /mcp"),
+    "no result": (answers(200, b'{"jsonrpc":"2.0","id":1,"result":null}'), "without a result", "ends in /mcp"),
+    "broken JSON": (answers(200, RESULT[:-1]), "without a result", "usually ends in /mcp"),
+    "a result and an error": (
+        answers(200, RESULT[:-1] + b',"error":{"message":"No key"}}'),
+        "“No key”",
+        "words ask for",
+    ),
+    "400 in words": (answers(400, MISSING), "“Missing header: X-API-Key”", "documentation"),
+    "421 in text": (answers(421, b"Invalid Host", content_type="text/plain"), "“Invalid Host”", "documentation"),
+    "Cloudflare, 403": (answers(403, b"<html>", cf_mitigated="challenge"), "Cloudflare", "let this service pass"),
+    "Cloudflare, 503": (answers(503, b"<html>", cf_mitigated="block"), "Cloudflare", "let this service pass"),
+    "Digest": (answers(401, www_authenticate='Digest realm="x", nonce="1"'), "by Digest", "an API key, or"),
+    "Negotiate or NTLM": (answers(401, www_authenticate="Negotiate, NTLM"), "by Negotiate or NTLM", "an API key, or"),
+    "AWS": (answers(401, www_authenticate="AWS4-HMAC-SHA256"), "by AWS4-HMAC-SHA256", "an API key, or"),
     "500": (answers(500), "HTTP 500", "own logs"),
     "503": (answers(503), "HTTP 503", "Wait"),
 }
@@ -84,6 +132,43 @@ def test_the_method_that_fits_is_proposed(
     server.rules[:] = rules
     chosen, sentence = proposed(ann.post(ADD, {**BARE, "server_url": server.url}))
     assert (chosen, words in sentence) == (method, True), sentence
+
+
+@pytest.mark.parametrize(
+    ("location", "words", "offered"),
+    [
+        ("/mcp/", "sends us to {origin}/mcp/ (HTTP 307)", "{origin}/mcp/"),
+        ("{origin}/v2?x=m4rk", "sends us to {origin}/v2 (HTTP 307)", "{origin}/v2"),
+        ("https://8.8.8.8/mcp", "sends us to https://8.8.8.8/mcp", ""),
+        ("/users/sign_in", "A page where people sign in", ""),
+        ("http://169.254.169.254/latest", "The server answered HTTP 307", ""),
+        ("https://ann:m4rk@8.8.8.8/mcp", "The server answered HTTP 307", ""),
+    ],
+)
+def test_where_a_server_redirects_to_is_named_and_offered_on_the_same_host_only(
+    ann: Client, mcp_server: StartServer, location: str, words: str, offered: str
+) -> None:
+    server = mcp_server()
+    server.rules[:] = [answers(307, location=location.format(origin=server.origin))]
+    answer = ann.post(ADD, {**BARE, "server_url": server.url})
+    chosen, sentence = proposed(answer)
+    assert (chosen, words.format(origin=server.origin) in sentence) == ("", True), sentence
+    assert answer.context["look"]["address"] == offered.format(origin=server.origin)
+    page = answer.content.decode()
+    assert ("Use this address" in page) == bool(offered)
+    assert "m4rk" not in page
+
+
+def test_no_secret_of_the_address_is_quoted(ann: Client, mcp_server: StartServer) -> None:
+    server = mcp_server()
+    server.rules[:] = [
+        answers(403, b'{"message":"m4rk-0123456789 at m4rkM4rk0123456789 is bad, as is ghs_A1b2C3d4E5f6G7"}')
+    ]
+    url = f"{server.origin}/m4rkM4rk0123456789/mcp?lang=m4rk-0123456789"
+    _, sentence = proposed(ann.post(ADD, {**BARE, "server_url": url, "keep_url_secret": "on"}))
+    assert "is bad" in sentence
+    assert "m4rk" not in sentence.lower()
+    assert "ghs_" not in sentence
 
 
 @pytest.mark.parametrize("metadata", ["header", "path", "root", "origin"])

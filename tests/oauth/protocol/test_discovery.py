@@ -28,6 +28,7 @@ MOST_ASKS = 1 + 3 + 3 * 3  # the server, its own metadata, three servers in thre
 NOTHING = MetadataResponse(404)
 NO_ANSWER = MetadataResponse(trouble="The server cannot be reached.")
 CHALLENGE = MetadataResponse(401, b"", f'Bearer resource_metadata="{HINT}", scope="read write"')
+OPEN = MetadataResponse(200, b'{"jsonrpc": "2.0", "id": 1, "result": {}}')
 PLAIN_CHALLENGE = MetadataResponse(401, b"", "Bearer")
 
 
@@ -89,7 +90,7 @@ def drive(url: str, answer: Any, *, trusts: str = "") -> Walked:
         ),
         ({MCP: PLAIN_CHALLENGE, PATH_FORM: resource(), OF_LOGIN[0]: server()}, [MCP, PATH_FORM, OF_LOGIN[0]]),
         (
-            {MCP: MetadataResponse(200), ROOT_FORM: resource(), OF_LOGIN[0]: server()},
+            {MCP: OPEN, ROOT_FORM: resource(), OF_LOGIN[0]: server()},
             [MCP, PATH_FORM, ROOT_FORM, OF_LOGIN[0]],
         ),
         ({MCP: PLAIN_CHALLENGE, OF_2025_03: server(ORIGIN)}, [MCP, PATH_FORM, ROOT_FORM, OF_2025_03]),
@@ -108,14 +109,14 @@ def test_documents_are_asked_for_in_the_order_of_the_standard(
 
 
 def test_a_server_at_the_root_has_one_place_for_its_metadata() -> None:
-    assert walk({f"{ORIGIN}/": MetadataResponse(200)}, f"{ORIGIN}/").asked == [f"{ORIGIN}/", ROOT_FORM, OF_2025_03]
+    assert walk({f"{ORIGIN}/": OPEN}, f"{ORIGIN}/").asked == [f"{ORIGIN}/", ROOT_FORM, OF_2025_03]
 
 
 def test_a_server_that_does_not_know_the_modern_request_is_asked_for_a_handshake() -> None:
-    for status in (400, 404, 405, 500):
+    for status in (200, 202, 400, 404, 405, 500):
         assert walk({MCP: MetadataResponse(status)}).asked[:3] == [MCP, MCP, PATH_FORM]
-    for status in (200, 202, 401):
-        assert walk({MCP: MetadataResponse(status)}).asked[:2] == [MCP, PATH_FORM]
+    for answer in (OPEN, MetadataResponse(401), MetadataResponse(307)):
+        assert walk({MCP: answer}).asked[:2] == [MCP, PATH_FORM]
 
 
 def test_a_hint_to_a_place_that_is_asked_anyway_is_asked_once() -> None:

@@ -218,11 +218,7 @@ class ResponseReader:
         try:
             value = await self._parsed(event.data)
         except BadAnswer as error:
-            if event.data.lstrip()[:1] in (b"{", b"["):
-                self._odd = error
-                self._pace.count_broken()
-            if _is_called_error(event):
-                self._note_error(event.data.decode("utf-8", "replace"))
+            self._note_broken(event, error)
             return None
         for message in value if isinstance(value, list) else [value]:
             if messages.is_answer(message):
@@ -236,6 +232,13 @@ class ResponseReader:
         if _is_called_error(event):
             self._note_error(quoting.words_in(value))
         return None
+
+    def _note_broken(self, event: sse.Event, error: BadAnswer) -> None:
+        if event.data.lstrip()[:1] in (b"{", b"["):
+            self._odd = error
+            self._pace.count_broken()
+        if _is_called_error(event):
+            self._note_error(event.data.decode("utf-8", "replace"))
 
     def _note_error(self, words: str) -> None:
         self._odd = BadAnswer("The server's stream ended with an error that is no JSON-RPC answer.")

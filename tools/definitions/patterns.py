@@ -74,9 +74,14 @@ def without(schema: dict[str, Any], lacking: frozenset[str]) -> dict[str, Any]:
     """Return a schema that does not use these patterns, and accepts whatever the given one accepts."""
 
     def inner(found: Any) -> Any:
-        return rebuilt(_left(found, lacking), inner) if isinstance(found, dict) else found
+        if not isinstance(found, dict):
+            return found
+        left = _left(found, lacking)
+        # To accept more in what is turned around would be to accept less in all.
+        return rebuilt(left, inner) | {keyword: left[keyword] for keyword in _TURNED if keyword in left}
 
-    return rebuilt(_left(schema, lacking), inner)
+    left: dict[str, Any] = inner(schema)
+    return left
 
 
 def _backwards(count: str) -> bool:

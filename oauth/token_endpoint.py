@@ -5,6 +5,7 @@ Client authentication is Authlib's, signing joserfc's; the request itself goes t
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from base64 import b64encode
@@ -20,6 +21,7 @@ from joserfc import jwt
 from connections import egress, quoting, signing_keys
 from connections.errors import DuvoError
 from connections.models import TokenAuth
+from connections.words import words_in
 from oauth.errors import CannotSignIn, ProviderRefused, ProviderUnavailable, code_in, is_for_later, is_known, meaning_of
 from oauth.models import Tokens
 from oauth.protocol.metadata import ServerMetadata, valid_scopes
@@ -29,6 +31,7 @@ TIMEOUT = 15.0  # seconds for one exchange
 LONGEST = 256 * 1024  # bytes of an answer
 LONGEST_TOKEN = 16 * 1024  # characters; it travels in a header
 MOST_MEMBERS = 50  # of an answer that is a form
+_CODE = re.compile(r"[A-Za-z0-9_.:-]*")  # what `error` is in OAuth; it is no words
 _BEARERS = {"bearer", "bearertoken"}  # the second: Apigee
 _ELSEWHERE = ("error_code", "errorCode", "code", "errors", "type")
 _SECRETS = ("code", "code_verifier", "token", "access_token", "refresh_token", "id_token")
@@ -216,7 +219,10 @@ def _error(members: Mapping[str, Any], client: Client | None = None, fields: Map
 
 def _said(members: Mapping[str, Any], client: Client | None = None, fields: Mapping[str, str] = _NOTHING) -> str:
     """Return a provider's own words about an error, without the secrets of this exchange."""
-    words = quoting.words_in(members)
+    error = members.get("error")
+    if isinstance(error, str) and _CODE.fullmatch(error):
+        members = {name: member for name, member in members.items() if name != "error"}
+    words = words_in(members)
     known = [*fields.values(), *(members.get(name) for name in _GIVEN)]
     if client is not None:
         known += [client.secret, client.signing_key, b64encode(f"{client.id}:{client.secret}".encode()).decode()]

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from connections import quoting
+from connections import quoting, words
 
 _LONGEST_WORDS = 500  # characters
 _EVENT_ENDS = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -72,13 +72,12 @@ def words_in(body: bytes, kind: str) -> str:
     """Return a server's own words in an answer that is no result, "" for none and for those of a page."""
     message = answer_in(body)
     if message is not None:
-        code = message.get("error") if isinstance(message, dict) else ""
-        words = quoting.words_in(message) or (code if isinstance(code, str) else "")
+        said = words.words_in(message)
     else:
         text = body.decode("utf-8", "replace").strip()
         is_text = "html" not in kind and text != "null" and not text.startswith(("<", "{", "["))
-        words = text if is_text else ""
-    return quoting.readable(words, _LONGEST_WORDS)
+        said = text if is_text else ""
+    return quoting.readable(said.strip(), _LONGEST_WORDS)
 
 
 def _json(text: bytes) -> Any:

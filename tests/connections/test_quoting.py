@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from connections.egress.urls import SECRET_VALUE
-from connections.quoting import LEFT_OUT, readable, words_in
+from connections.quoting import LEFT_OUT, readable
 
 REST = "A1b2C3d4E5f6G7h8"
 KEYS = [
@@ -45,23 +43,3 @@ def test_who_signs_in_by_an_address_is_left_out(address: str) -> None:
 )  # fmt: skip
 def test_plain_words_stay(words: str) -> None:
     assert readable(words, 200) == words
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ({"error": {"message": "No"}}, "No"),
-        ({"errors": [{"message": "A"}, {"message": "A"}, {"message": "B"}, {"message": "C"}]}, "A; B"),
-        ({"detail": [{"loc": ["body", "name"], "msg": "required"}]}, "name: required"),
-        ({"error": "invalid_grant"}, ""),
-        ({"error": "no such client"}, "no such client"),
-        ({"error": {"error": {"error": {"error": {"error": {"message": "deep"}}}}}}, ""),
-        (["A"], "A"),
-        ("  A ", "A"),
-        (7, ""),
-        (None, ""),
-        ({"message": {"text": "A"}}, ""),
-    ],
-)
-def test_words_are_found_where_errors_have_them(value: Any, words: str) -> None:
-    assert words_in(value) == words

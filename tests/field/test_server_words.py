@@ -10,13 +10,14 @@ import pytest
 from django.utils import timezone
 
 from connections.models import Connection
+from connections.words import words_in
 from tests.conftest import House
 from tests.servers.field.answers import raw, stream
 from tests.servers.kinds import RULES, answers, only_on, says
 from tests.servers.running import Rule
 from tests.tools.conftest import OpenShop, Shop
 from tools.mcp_client import Server
-from tools.mcp_client.quoting import LEFT_OUT, MOST, quoted, words_in
+from tools.mcp_client.quoting import LEFT_OUT, MOST, quoted
 
 GRAZ = "Invalid params: 'text' must name a city, e.g. Graz"
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from tools.mcp_client import forms, quoting
+from connections.words import together, words_in
+from tools.mcp_client import forms
 from tools.mcp_client.errors import BadAnswer
 from tools.mcp_client.shapes import Progress
 from tools.payloads.tool_results import seen
@@ -81,7 +82,7 @@ def read(message: Any, number: int | None, method: str, *, refusal: bool = False
     if error and not is_status and (fault := _fault(error, ours=ours)) is not None:
         return fault
     if error and result is None and not refusal:
-        return Fault(NO_CODE, quoting.words_in(error), None, ours)
+        return Fault(NO_CODE, words_in(error), None, ours)
     if error is None and result is None:
         raise BadAnswer("The server's answer has neither `result` nor `error`.")
     if not ours:
@@ -123,7 +124,7 @@ def log_line_in(message: dict[str, Any]) -> tuple[str, str, str] | None:
 
 def words_of(fault: Fault) -> str:
     """Return what a server says about an error: its message, and what its data has besides that people can read."""
-    return quoting.together(fault.message, quoting.words_in(fault.data))
+    return together(fault.message, words_in(fault.data))
 
 
 def _fault(error: Any, *, ours: bool) -> Fault | None:

@@ -7,6 +7,7 @@ import time
 from http import HTTPStatus
 from typing import Any, Final
 
+from connections.words import words_in
 from tools.mcp_client import framing, quoting, sse, wire
 from tools.mcp_client.errors import BadAnswer, Forbidden, McpError, RateLimited, Redirected, ServerFailed, Unauthorized
 from tools.mcp_client.shapes import Server
@@ -74,4 +75,4 @@ def read(body: bytes, kind: bytes) -> tuple[Any, str]:
     except BadAnswer:
         words = "" if b"json" in kind or kind == framing.STREAM else body.decode("utf-8", "replace")
         return None, "" if "<" in words and kind != b"text/plain" else words
-    return value, quoting.words_in(value)
+    return value, words_in(value)

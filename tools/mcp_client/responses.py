@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from connections import egress
 from connections.errors import Unreachable
+from connections.words import words_in
 from tools.mcp_client import budget, decoding, framing, messages, pacing, parsing, quoting, refusals, sse, wire
 from tools.mcp_client.clock import Clock
 from tools.mcp_client.errors import AnswerTooLarge, BadAnswer, ConnectionLost, NotStreamableHttp, TakenForABot
@@ -230,7 +231,7 @@ class ResponseReader:
             elif not isinstance(message, dict) or messages.is_ours(message.get("id"), self._request.id):
                 self._odd = BadAnswer("The server's stream ended with something that is no JSON-RPC answer.")
         if _is_called_error(event):
-            self._note_error(quoting.words_in(value))
+            self._note_error(words_in(value))
         return None
 
     def _note_broken(self, event: sse.Event, error: BadAnswer) -> None:

@@ -114,6 +114,6 @@ def test_a_program_reads_it_in_order_with_a_cursor(api: Api, acme: House, rival:
     later = program.get("/v1/audit-events", params={"since": seen[3]["at"], "action": "connection.changed"}).json()
     assert [event["data"]["number"] for event in later["results"]] == [3, 4]
     assert program.get("/v1/audit-events?since=soon").status_code == 400
-    assert program.get("/v1/audit-events?actor=%00").json()["results"] == []
+    assert program.get("/v1/audit-events?actor=%00").status_code == 400
     for token in (acme.token(), acme.member_token(acme.member)):
         assert api.as_(token).get("/v1/audit-events").status_code == 403

@@ -55,7 +55,8 @@ def _open(kind: Kind, state: CallState, now: datetime) -> None:
                 connection_id=connection, kind=kind, call_id=call, name=tool, caller=(caller or "")[:100],
                 until=until, created_at=now,
             )
-            for call, connection, tool, caller, until in names[:MOST_AT_ONCE]
+            # Messages name them in the order of their keys, which are those of time.
+            for call, connection, tool, caller, until in sorted(names[:MOST_AT_ONCE])
         ),
         ignore_conflicts=True,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """What a definition means, without what only its spelling or its server's mood decides. Pure.
 
 Servers write `required` in another order after each restart, or 1 as 1.0. What a model or a person reads (every text,
-the order of alternatives and examples) is part of the meaning. So is the order of a set beside a list that may label
+the order of alternatives and examples) is part of the meaning. So is the order of an `enum` beside a list that may label
 its members one by one (`enumNames`): turned around alone, “delete” would be called “Keep it”.
 """
 
@@ -39,17 +39,17 @@ def _of_schema(schema: Any, level: int = 0, around: frozenset[int] = frozenset()
         return _of_data(schema)
     # None required is what nothing at all says.
     said = {name: each for name, each in schema.items() if (name, each) != ("required", [])}
-    labels = frozenset(_labels(said))
+    labels = around | frozenset(_labels(said))
 
     def other(keyword: str, member: Any) -> Any:
-        beside = labels | around if keyword == "enum" else labels
-        return _of(keyword, member, ordered=isinstance(member, list) and 1 < len(member) in beside)
+        ordered = keyword == "enum" and isinstance(member, list) and 1 < len(member) in labels
+        return _of(keyword, member, ordered=ordered)
 
-    return rebuilt(said, lambda each: _of_schema(each, level + 1, labels | around), other)
+    return rebuilt(said, lambda each: _of_schema(each, level + 1, labels), other)
 
 
 def _labels(schema: dict[str, Any]) -> Iterator[int]:
-    """Yield how long each list is that may label a set's members: any but JSON Schema's own and names of fields."""
+    """Yield how long each list is that may label the members of an `enum`: any but JSON Schema's own and names of fields."""
     fields = schema.get("properties")
     names = fields if isinstance(fields, dict) else {}
     waiting = [member for name, member in schema.items() if name not in _NO_LABELS]

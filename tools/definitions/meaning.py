@@ -1,8 +1,8 @@
 """What a definition means, without what only its spelling or its server's mood decides. Pure.
 
 Servers write `required` in another order after each restart, or 1 as 1.0. What a model or a person reads (every text,
-the order of alternatives and examples) is part of the meaning. So is the order of an `enum` beside a list that may label
-its members one by one (`enumNames`): turned around alone, “delete” would be called “Keep it”.
+the order of alternatives and examples) is part of the meaning. So is the order of an `enum` beside a list that may
+label its members one by one (`enumNames`): turned around alone, “delete” would be called “Keep it”.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _of_schema(schema: Any, level: int = 0, around: frozenset[int] = frozenset()
 
 
 def _labels(schema: dict[str, Any]) -> Iterator[int]:
-    """Yield how long each list is that may label the members of an `enum`: any but JSON Schema's own and names of fields."""
+    """Yield how long each list is that may label an `enum`: any but JSON Schema's own and names of fields."""
     fields = schema.get("properties")
     names = fields if isinstance(fields, dict) else {}
     waiting = [member for name, member in schema.items() if name not in _NO_LABELS]

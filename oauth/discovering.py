@@ -25,8 +25,9 @@ from oauth import credential_state
 from oauth.errors import CannotSignIn
 from oauth.models import Discovery
 from oauth.protocol import addresses, choices, knocks
-from oauth.protocol.discovery import DiscoveryResult, MetadataDiscovery, MetadataRequest, MetadataResponse, Step
+from oauth.protocol.discovery import MetadataDiscovery
 from oauth.protocol.metadata import LONGEST, ServerMetadata
+from oauth.protocol.steps import DiscoveryResult, MetadataRequest, MetadataResponse, Step
 
 DOCUMENT_TIMEOUT = 10.0  # seconds for one document
 _FRESH_FOR = timedelta(hours=1)

@@ -42,8 +42,8 @@ from oauth.errors import CallbackRefused, CannotSignIn, OAuthError, ProviderRefu
 from oauth.models import PendingAuthorization, Registration, SignIn, Tokens, basis, digest
 from oauth.protocol import addresses, choices, providers
 from oauth.protocol.choices import ClientKind
-from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
+from oauth.protocol.steps import DiscoveryResult
 from oauth.responses import AuthorizationResponse
 from oauth.token_endpoint import Client
 

@@ -21,7 +21,7 @@ from oauth import discovering
 from oauth.discovering import Conclusion
 from oauth.models import Discovery
 from oauth.protocol import challenges
-from oauth.protocol.discovery import MetadataResponse
+from oauth.protocol.steps import MetadataResponse
 
 WANTED = "This server wants a sign-in."
 _ENTER_A_KEY = "Enter the key below, or choose another method."

@@ -12,8 +12,8 @@ from django.db import models
 from connections.models import Grant, TokenAuth
 from oauth.errors import CannotSignIn
 from oauth.protocol import providers
-from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata, valid_scopes
+from oauth.protocol.steps import DiscoveryResult
 
 # Servers made with the MCP SDK offer Basic too, but refuse it unless the body repeats the client ID.
 SECRET_METHODS = (TokenAuth.POST, TokenAuth.BASIC)

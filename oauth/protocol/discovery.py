@@ -8,7 +8,7 @@ a person can read how the conclusion came about.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -29,6 +29,7 @@ from oauth.protocol.metadata import (
     read,
     valid_scopes,
 )
+from oauth.protocol.steps import DiscoveryResult, MetadataRequest, MetadataResponse, Step
 
 Document = TypeVar("Document", ResourceMetadata, ServerMetadata)
 
@@ -41,68 +42,6 @@ _NONE_HERE = {404, 410}
 _NOT_FOR_STRANGERS = {401, 403}
 _LATER = {408: "The server did not get the question in time.", 429: "It answers too many requests now."}
 _NEVER_ASKED = {"https_required", "localhost", "port_forbidden", "private_address", "private_name"}
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataRequest:
-    """One request that `walk` wants sent; of the response to one with a body only the head is needed."""
-
-    url: str
-    what: str
-    method: str = "GET"
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    content: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataResponse:
-    """What came back: an answer, or in `trouble` the sentence that says why there is none.
-
-    `code` is that of the trouble, `kind` the media type. `came_from` is where redirects led to, and `leads_to` where
-    one leads that was not followed. Of the MCP server itself: `lets_in` whether it gave a stranger a result, `said` its
-    own words where it did not, `location` where it redirects to, `is_guarded` whether a guard before it answered.
-    """
-
-    status: int = 0
-    body: bytes = b""
-    www_authenticate: str = field(default="", repr=False)  # a server may repeat in it what we sent
-    trouble: str = ""
-    code: str = ""
-    kind: str = ""
-    came_from: str = ""
-    leads_to: str = ""
-    lets_in: bool = False
-    said: str = field(default="", repr=False)
-    location: str = ""
-    is_guarded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One document asked for, what came back, and what was concluded."""
-
-    what: str
-    url: str
-    answer: str
-    conclusion: str
-    good: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveryResult:
-    """What signing in needs: the authorization server, and what to name to it.
-
-    `trusted` are all the issuers that the resource names; none if the server was found as MCP 2025-03-26 says.
-    `challenged`: the MCP server answers nothing without a token. `guessed`: no document says that this server is one.
-    """
-
-    server: ServerMetadata
-    resource: str
-    challenge_scopes: str = ""
-    resource_scopes: tuple[str, ...] | None = None
-    trusted: tuple[str, ...] = ()
-    challenged: bool = False
-    guessed: bool = False
 
 
 class MetadataDiscovery:

@@ -14,8 +14,9 @@ import pytest
 from connections import egress
 from oauth import discovering, token_endpoint
 from oauth.errors import CannotSignIn, ProviderUnavailable
-from oauth.protocol.discovery import MetadataDiscovery, MetadataRequest, MetadataResponse
+from oauth.protocol.discovery import MetadataDiscovery
 from oauth.protocol.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read
+from oauth.protocol.steps import MetadataRequest, MetadataResponse
 from oauth.token_endpoint import Client
 from tests.connections.listeners import Listener, listening
 from tests.connections.ssrf import LOOPBACK_HOSTS, REFUSED

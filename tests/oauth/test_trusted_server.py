@@ -9,7 +9,8 @@ import pytest
 
 from connections.models import Connection, Credential
 from oauth.models import Discovery, SignIn
-from oauth.protocol.discovery import MetadataResponse, metadata_urls
+from oauth.protocol.discovery import metadata_urls
+from oauth.protocol.steps import MetadataResponse
 from tests.oauth.conftest import Scene, StartScene
 from tests.oauth.protocol.test_discovery import CHALLENGE, HINT, LOGIN, MCP, NO_ANSWER, document, resource, walk
 from tests.oauth.test_sign_in import CALLBACK, secret

@@ -8,7 +8,7 @@ import pytest
 
 from connections import egress
 from connections.egress.urls import refused
-from oauth.protocol.discovery import MetadataResponse
+from oauth.protocol.steps import MetadataResponse
 from tests.oauth.protocol.test_discovery import (
     CHALLENGE,
     HINT,

@@ -11,8 +11,9 @@ from connections import egress
 from connections.forms import ConnectionForm
 from connections.models import AuditEvent, Connection, User
 from oauth.models import Discovery, SignIn
-from oauth.protocol.discovery import MetadataResponse, metadata_urls
+from oauth.protocol.discovery import metadata_urls
 from oauth.protocol.metadata import ServerMetadata
+from oauth.protocol.steps import MetadataResponse
 from tests.conftest import House
 from tests.field.oauth.test_guesses import page_of
 from tests.forms import shown_by

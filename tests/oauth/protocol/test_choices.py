@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from oauth.errors import CannotSignIn
 from oauth.protocol import choices
 from oauth.protocol.choices import ClientKind
-from oauth.protocol.discovery import DiscoveryResult
 from oauth.protocol.metadata import ServerMetadata
+from oauth.protocol.steps import DiscoveryResult
 
 LOGIN = "https://login.example.com"
 CIMD_URL = "https://connections.example.com/client.json"

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oauth.errors import CannotSignIn
-from oauth.protocol.discovery import DiscoveryResult, MetadataDiscovery, MetadataResponse, metadata_urls
+from oauth.protocol.discovery import MetadataDiscovery, metadata_urls
 from oauth.protocol.metadata import ServerMetadata
+from oauth.protocol.steps import DiscoveryResult, MetadataResponse
 
 MCP = "https://mcp.example.com/v1/mcp"
 HINT = "https://mcp.example.com/about"

@@ -137,7 +137,8 @@ def _of_a_redirect(seen: MetadataResponse, url: str) -> Proposal:
     except (DuvoError, ValueError):
         reason, sentence = redirects.REASON, ""
     address = redirects.offered_by(sentence, url) if reason == redirects.REASON else ""
-    return Proposal(None, sentence or f"The server answered HTTP {seen.status}.", next_step(reason), address)
+    sentence = sentence or f"The server answered HTTP {seen.status}."
+    return Proposal(None, sentence, "" if address else next_step(reason), address)
 
 
 def _step_after(status: int) -> str:

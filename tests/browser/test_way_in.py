@@ -13,6 +13,7 @@ from tests.browser.conftest import Visit
 from tests.browser.test_sign_in import ADD, COLOURS, connected, fits, provider
 from tests.conftest import House
 from tests.servers.fixtures import StartServer
+from tests.servers.running import Incoming, McpServer, Receive, Send
 
 __all__ = ["provider"]
 
@@ -59,6 +60,36 @@ def test_without_javascript_the_first_submission_shows_what_fits(acme: House, vi
     ann.page.get_by_role("button", name="Add and check").click()
     expect(ann.page.locator("h1")).to_have_text("127.0.0.1")
     assert acme.tenant.connections.get().authorization == "oauth"
+
+
+@pytest.mark.parametrize(("width", "colours"), COLOURS)
+def test_the_address_to_which_a_server_redirects_is_offered_and_looked_at(
+    acme: House, visit: Visit, open_egress: None, mcp_server: StartServer, tmp_path: Path, width: int, colours: str
+) -> None:
+    server = mcp_server()
+
+    async def moved(_: McpServer, request: Incoming, __: Receive, send: Send) -> bool:
+        if request.path != "/old":
+            return False
+        await send({"type": "http.response.start", "status": 307, "headers": [(b"location", server.url.encode())]})
+        await send({"type": "http.response.body"})
+        return True
+
+    server.rules.insert(0, moved)
+    ann = visit(acme.admin, width=width, colours=colours)
+    page = ann.page
+    ann.open(ADD)
+    page.get_by_label("Server URL").fill(f"{server.origin}/old")
+    page.get_by_label("Name", exact=True).focus()
+    expect(page.locator("#fits .verdict")).to_contain_text(f"sends us to {server.url}")
+    ann.shoot("moved", tmp_path)
+    fits(ann)
+    page.get_by_role("button", name="Use this address").click()
+    expect(page.locator("#fits .verdict")).to_contain_text("This server asks for no sign-in and no key.")
+    expect(page.get_by_label("Server URL")).to_have_value(server.url)
+    expect(page.get_by_role("button", name="Use this address")).to_have_count(0)
+    assert not Connection.objects.exists()
+    fits(ann)
 
 
 @pytest.mark.parametrize(("width", "colours"), COLOURS)

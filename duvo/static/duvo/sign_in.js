@@ -14,7 +14,8 @@
 
     /* Ask the server that the form names, show what came of it in a place of the page, and return that. */
     async function shownLook(form, address, place, more) {
-        const sent = new URLSearchParams(["csrfmiddlewaretoken", "server_url"].map((name) => [name, form.elements[name].value]));
+        const value = (name) => form.querySelector(`input[name="${name}"]`).value; // a button may have the same name
+        const sent = new URLSearchParams(["csrfmiddlewaretoken", "server_url"].map((name) => [name, value(name)]));
         Object.entries(more).forEach(([name, value]) => sent.append(name, value));
         place.textContent = "Asking the server how to sign in…";
         const page = await fetched(address, { method: "POST", body: sent });
@@ -58,6 +59,15 @@
             }
             proposed = method.value = seen.dataset.method;
             form.elements.name.value ||= seen.dataset.name;
+        });
+        /* The address to which a server redirects: what it wants is looked at before anything is saved. */
+        fits.addEventListener("click", (event) => {
+            if (event.target.name === "server_url") {
+                event.preventDefault();
+                field.value = event.target.value;
+                field.dispatchEvent(new Event("change"));
+                field.focus();
+            }
         });
     }
 

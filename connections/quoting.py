@@ -10,18 +10,20 @@ from connections.secret_forms import JSON_WEB_TOKEN, KEY
 
 MOST_IN_A_SENTENCE: Final = 160
 LEFT_OUT: Final = "[left out]"  # in the place of a secret
+_LOOKED_AT: Final = 8  # times as many characters as are shown: what is left out makes room
 SHORTEST: Final = 6  # characters of a secret; what is shorter may be in a text by chance
 # Secrets of others, by their form: a bearer token, a JSON Web Token, well-known keys, and who signs in by an address.
 _BY_FORM: Final = re.compile(
-    rf"(?i:\bbearer\s+)[\w.~+/=-]{{8,}}|\b{JSON_WEB_TOKEN}(?:\.[\w-]+){{0,4}}|\b(?:{KEY}|(?:sk|pk|ghp|gho|xox[a-z]|glpat)[\w-]{{12,}})"
-    r"|(?<=://)(?:[^\s/@:]*:\S+|[^\s/]+)(?=@)"
+    rf"(?i:\bbearer\s+)[\w.~+/=-]{{8,}}|\b{JSON_WEB_TOKEN}(?:\.[\w-]+){{0,4}}|\b{KEY}"
+    r"|\b(?:sk|pk|ghp|gho|xox[a-z]|glpat)(?=[\w-]{0,80}\d)[\w-]{12,}"
+    r"|(?<=://)(?:[^\s/@:]{0,200}:(?!\d{1,5}/)\S{1,200}|[^\s/]{1,200})(?=@)"  # not a port, before an @ of the path
 )
 _UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def readable(words: str, most: int) -> str:
     """Return words with at most so many characters, without what is not seen and what has the form of a secret."""
-    words = _UNSEEN.sub(" ", _BY_FORM.sub(LEFT_OUT, words)).strip()
+    words = _UNSEEN.sub(" ", _BY_FORM.sub(LEFT_OUT, words[: most * _LOOKED_AT])).strip()
     return words if len(words) <= most else words[: most - 1] + "…"
 
 

@@ -37,6 +37,7 @@ _NO_SERVER = "no_authorization_server"
 NOT_NEEDED = "sign_in_not_needed"
 NOWHERE = frozenset({_NO_SERVER, NOT_NEEDED})  # there is no sign-in server
 _SHORTEST_SECRET = 12  # characters; a shorter text may be part of a URL by chance
+_LONGEST_WORDS = 500  # characters of what a server says
 _COURTESY = 2.0  # seconds to end a session of the server
 WHOLE_TIMEOUT = 25.0  # seconds for all of them: a person waits
 _PKCE_ASSUMED = Step(
@@ -245,7 +246,7 @@ def _entrance(walk: MetadataDiscovery, wanted: Settings) -> MetadataResponse:
     steps = (step for step in parts.path.split("/") if len(step) >= _SHORTEST_SECRET)
     sent = [*_secrets_of(wanted), parts.query, *(value for _, value in parse_qsl(parts.query)), *steps]
     said = quoting.without(walk.entrance.said, [*sent, *map(unquote, sent)])
-    return replace(walk.entrance, said=said)
+    return replace(walk.entrance, said=quoting.readable(said, _LONGEST_WORDS))
 
 
 def _secrets_of(wanted: Settings) -> list[str]:

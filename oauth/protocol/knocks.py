@@ -7,9 +7,8 @@ from typing import Any
 
 import orjson
 
-from connections import quoting, words
+from connections import words
 
-_LONGEST_WORDS = 500  # characters
 _EVENT_ENDS = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 DISCOVER: dict[str, Any] = {
@@ -69,7 +68,10 @@ def lets_in(body: bytes) -> bool:
 
 
 def words_in(body: bytes, kind: str) -> str:
-    """Return a server's own words in an answer that is no result, "" for none and for those of a page."""
+    """Return a server's own words in an answer that is no result, "" for none and for those of a page.
+
+    They are as they came: whoever shows them leaves out what was sent, and then what has the form of a secret.
+    """
     message = answer_in(body)
     if message is not None:
         said = words.words_in(message)
@@ -77,7 +79,7 @@ def words_in(body: bytes, kind: str) -> str:
         text = body.decode("utf-8", "replace").strip()
         is_text = "html" not in kind and text != "null" and not text.startswith(("<", "{", "["))
         said = text if is_text else ""
-    return quoting.readable(said.strip(), _LONGEST_WORDS)
+    return said.strip()
 
 
 def _json(text: bytes) -> Any:

@@ -10,7 +10,7 @@ from oauth.protocol.metadata import ServerMetadata
 
 @dataclass(frozen=True, slots=True)
 class MetadataRequest:
-    """One request that `walk` wants sent; of the response to one with a body only the head is needed."""
+    """One request that `walk` wants sent."""
 
     url: str
     what: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from connections.egress.urls import SECRET_VALUE
@@ -39,7 +41,24 @@ def test_who_signs_in_by_an_address_is_left_out(address: str) -> None:
     [
         "Write to help@acme.example or see https://acme.example/help.",
         "Ask a sk-il of us", "hf_model is unknown", "The asset AKI-1 is missing", "At 12:AAH",
+        "npm_config_registry is missing", "hf_hub_download_failed", "No fc-barcelona-tickets", "pkce_challenge_missing",
+        "skill_not_available", "See https://a.example:8443/users/joe@example.com",
     ],
 )  # fmt: skip
 def test_plain_words_stay(words: str) -> None:
     assert readable(words, 200) == words
+
+
+HOSTILE = [
+    "://a", "://:", "://a:", "sk-.", "sk-a", "xoxb-.", "1", "bot1:AA", "bearer ", "eyJ", "eyJa.", "hf_", "a@", "@", "-",
+    " ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_no_text_takes_long(piece: str) -> None:
+    """By CPU time of this thread: a text of this length had taken some seconds, on the event loop."""
+    for text in (piece * (200_000 // len(piece)), "bearer" + piece * 50_000, "://a:" + piece * 50_000):
+        began = time.thread_time()
+        readable(text, 200_000)
+        assert time.thread_time() - began < 1.5

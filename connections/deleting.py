@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -48,8 +49,12 @@ def let_go(rows: QuerySet[Any]) -> None:
         if settled is None:
             continue
         referring = of._base_manager.filter(settled, **{f"{name}__in": keys}).order_by()  # noqa: SLF001 - public, too
-        while batch := list(referring.values_list("pk", flat=True)[:_AT_ONCE]):
-            of._base_manager.filter(pk__in=batch).update(**dict.fromkeys(columns))  # noqa: SLF001 - public, too
+        while True:
+            batch = list(referring.values_list("pk", flat=True)[:_AT_ONCE])
+            forgotten = of._base_manager.filter(pk__in=batch)  # noqa: SLF001 - public, too
+            carry_out_beside(partial(forgotten.update, **dict.fromkeys(columns)))
+            if len(batch) < _AT_ONCE:  # what ends meanwhile is left to the deletion
+                break
 
 
 def carry_out(work: Callable[[], Value]) -> Value:

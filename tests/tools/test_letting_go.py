@@ -12,6 +12,7 @@ from django.db import connection as database
 from django.test import Client
 from django.utils import timezone
 
+from connections import deleting
 from connections.models import Connection, User
 from tests.conftest import House
 from tools.models import Assignment, Call, Tool
@@ -92,3 +93,26 @@ def test_who_may_not_delete_it_has_nothing_forgotten(
     for row in busy:
         assert Client().delete(f"/v1/{row._meta.model_name}s/{row.pk}", headers=bearer).status_code == 412
     assert Call.objects.filter(connection=connection, assignment=assignment).count() == MANY + 1
+
+
+def test_calls_that_end_meanwhile_keep_nobody_waiting_for_ever(
+    acme: House, busy: tuple[Connection, Assignment]
+) -> None:
+    connection, _ = busy
+    updates = 0
+
+    def another_ends(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal updates
+        result = execute(sql, params, many, context)
+        if sql.startswith('UPDATE "tools_call"'):
+            updates += 1
+            if updates < 50:
+                Call.objects.bulk_create([Call(
+                    tenant=acme.tenant, connection=connection, tool_name="x", sealed_arguments="x", state="succeeded",
+                    sealed_result="x", started_at=timezone.now(), finished_at=timezone.now(),
+                )])  # fmt: skip
+        return result
+
+    with database.execute_wrapper(another_ends):
+        deleting.let_go(Connection.objects.filter(pk=connection.pk))
+    assert updates == 3

@@ -20,6 +20,7 @@ from connections.context import request_id
 from connections.threads import in_thread
 from tools.api.calls import PresumingView, own_call
 from tools.calls import limits, looking, watching
+from tools.calls.exchanging import Seen
 from tools.calls.looking import Asked, Event, Look
 from tools.errors import CallerGone, CallNotFound
 
@@ -114,7 +115,7 @@ async def _stream(asked: Asked, look: Look | None, slot: limits.FollowerSlot) ->
         limits.release_follower(slot)
 
 
-def _is_news(after: int, seen: watching.Seen) -> bool:
+def _is_news(after: int, seen: Seen) -> bool:
     return seen.finished or seen.seq > after
 
 

@@ -42,6 +42,7 @@ from tools.calls import (
     watching,
 )
 from tools.calls import arguments as arguments_
+from tools.calls.exchanging import Seen
 from tools.calls.opening import Opened, Wanted
 from tools.calls.outcomes import Report, report_of, session_of
 from tools.calls.runs import Run
@@ -122,11 +123,11 @@ async def follow(
     calls as it may.
     """
 
-    def enough(seen: watching.Seen) -> bool:
+    def enough(seen: Seen) -> bool:
         return seen.finished or (seen.state == CallState.INPUT_REQUIRED and not (seen.answered or to_the_end))
 
     try:
-        if wait and not enough(watching.Seen.of(call)):
+        if wait and not enough(Seen.of(call)):
             if follower is None and call.assignment_id is not None and not to_the_end:
                 follower = await opening.follower(call.assignment_id, call.tenant_id, wait)
             await watching.until(call.pk, enough, wait, by=by)

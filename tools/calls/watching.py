@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -24,15 +23,14 @@ from weakref import WeakKeyDictionary
 from cachetools import TTLCache
 from django.conf import settings
 from django.db import Error as DatabaseFailed
-from django.db import transaction
 from django.utils import timezone
 
 from connections.threads import in_thread
 from tools.calls import ending, limits, pubsub
+from tools.calls.exchanging import Seen, Step, exchange
 from tools.errors import CallCancelled, CallerGone, LeaseLost, ProcessStopped
 from tools.mcp_client import LogLine, Progress
-from tools.models import Call
-from tools.models.call_states import FINAL_STATES, UNDER_WAY, CallState
+from tools.models.call_states import CallState
 
 POLL_EVERY = 0.25  # seconds
 ENDS_EVERY = 0.75  # seconds between two queries what has ended for the calls that run here, and for who waits here
@@ -45,24 +43,6 @@ _MOST_ENDED = 2_000
 _ENDED_FOR = 5.0  # seconds
 
 logger = logging.getLogger(__name__)
-
-
-class Seen(NamedTuple):
-    """What is known of a call: its state, the number of its last event (0: not read), whether it was answered."""
-
-    state: CallState
-    seq: int
-    answered: bool
-
-    @classmethod
-    def of(cls, call: Call) -> Seen:
-        """Return the same from a row that was read elsewhere."""
-        return cls(CallState(call.state), call.last_seq, bool(call.sealed_answers))
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has ended."""
-        return self.state in FINAL_STATES
 
 
 Enough = Callable[[Seen], bool]
@@ -111,6 +91,22 @@ class Running:
         if self.interrupted is None:
             self.interrupted = reason
             self.task.cancel()
+
+
+class _Taken(NamedTuple):
+    """What was taken from a running call to be written."""
+
+    run: Running
+    newest: Progress | None
+    lines: list[LogLine]
+
+    def step(self) -> Step:
+        """Return it as it is written."""
+        last = self.newest or self.run.last
+        step: dict[str, Any] = {"progress": last.progress, "total": last.total, "message": last.message}
+        if self.lines:
+            step["log"] = [asdict(line) for line in self.lines]
+        return Step(self.run.id, self.run.attempt, self.run.seal(step))
 
 
 @dataclass(slots=True)
@@ -164,34 +160,42 @@ class _Watch:
             waiting = self._in_turn() if at_all else list(self.changed & self.waiting.keys())
             running = list(self.running.values()) if at_all else []
             self.changed.clear()
-            # Who comes while the rows are read may know a newer state than is read here.
-            waiters = [(call_id, waiter) for call_id in waiting for waiter in self.waiting.get(call_id, ())]
-            steps = self._steps(running, loop.time())
-            due = [run for run in running if loop.time() >= run.alive_after]
-            alive = [(run.id, run.attempt) for run in due]
-            try:
-                pausable = [run.id for run in filter(Running.in_session, running)]
-                seen, unwanted, lost, asking = await in_thread(
-                    _exchange, waiting, bool(running), steps, alive, pausable
-                )
-            except DatabaseFailed:  # whatever it is: those who wait here would wait for ever
-                logger.warning("The rows of waiting and running calls could not be read; trying again.")
+            if not await self._exchange(waiting, running):
                 await asyncio.sleep(POLL_EVERY)
-                continue
-            if at_all:
+            elif at_all:
                 next_poll = loop.time() + POLL_EVERY
-            for run in due:
+
+    async def _exchange(self, waiting: list[UUID], running: list[Running]) -> bool:
+        """Write and read what is to be known of these calls, and tell it; False if the database could not be asked."""
+        now = asyncio.get_running_loop().time()
+        # Who comes while the rows are read may know a newer state than is read here.
+        waiters = [(call_id, waiter) for call_id in waiting for waiter in self.waiting.get(call_id, ())]
+        taken = self._taken(running, now)
+        due = [run for run in running if now >= run.alive_after]
+        alive = [(run.id, run.attempt) for run in due]
+        pausable = [run.id for run in filter(Running.in_session, running)]
+        steps = [one.step() for one in taken]
+        try:
+            told = await in_thread(exchange, waiting, bool(running), steps, alive, pausable)
+        except DatabaseFailed:  # whatever it is: those who wait here would wait for ever
+            _give_back(taken)
+            logger.warning("The rows of waiting and running calls could not be read; trying again.")
+            return False
+        _give_back(one for one in taken if one.run.id in told.locked)
+        for run in due:
+            if run.id not in told.locked:
                 run.alive_after = _next_heartbeat()
-            # Not of those that have ended since: their slots are free, and would be taken for nobody.
-            slots = [run.slot for run in due if run.slot is not None and self.running.get(run.id) is run]
-            await limits.renew(slots, lease=settings.CALL_LEASE)
-            _notify_waiters(waiters, seen)
-            for call_id in unwanted & self.running.keys():
-                self.running[call_id].interrupt(CallCancelled())
-            self._pause(pausable, asking)
-            for run in due:
-                if run.id in lost and self.running.get(run.id) is run:
-                    run.interrupt(LeaseLost())
+        # Not of those that have ended since: their slots are free, and would be taken for nobody.
+        slots = [run.slot for run in due if run.slot is not None and self.running.get(run.id) is run]
+        await limits.renew(slots, lease=settings.CALL_LEASE)
+        _notify_waiters(waiters, told.seen)
+        for call_id in told.unwanted & self.running.keys():
+            self.running[call_id].interrupt(CallCancelled())
+        self._pause(pausable, told.asking)
+        for run in due:
+            if run.id in told.lost and self.running.get(run.id) is run:
+                run.interrupt(LeaseLost())
+        return True
 
     def _pause(self, pausable: list[UUID], asking: set[UUID]) -> None:
         for call_id in pausable:
@@ -227,17 +231,21 @@ class _Watch:
             self.waiting[call_id] = self.waiting.pop(call_id)
         return ids
 
-    def _steps(self, running: Iterable[Running], now: float) -> list[tuple[UUID, int, str]]:
-        steps: list[tuple[UUID, int, str]] = []
+    def _taken(self, running: Iterable[Running], now: float) -> list[_Taken]:
+        """Take from the calls what is to be written about them now."""
+        taken: list[_Taken] = []
         for run in running:
-            if (run.step is not None or run.lines) and now >= run.step_after and len(steps) < _STEPS_AT_ONCE:
-                run.last = last = run.step or run.last
-                step: dict[str, Any] = {"progress": last.progress, "total": last.total, "message": last.message}
-                if run.lines:
-                    step["log"] = [asdict(line) for line in run.lines]
-                steps.append((run.id, run.attempt, run.seal(step)))
+            if (run.step is not None or run.lines) and now >= run.step_after and len(taken) < _STEPS_AT_ONCE:
+                taken.append(_Taken(run, run.step, run.lines))
+                run.last = run.step or run.last
                 run.step, run.lines, run.step_after = None, [], now + PROGRESS_EVERY
-        return steps
+        return taken
+
+
+def _give_back(taken: Iterable[_Taken]) -> None:
+    """Have written later what could not be written now."""
+    for run, newest, lines in taken:
+        run.step, run.lines = run.step or newest, [*lines, *run.lines][:_LINES_AT_ONCE]
 
 
 def _notify_waiters(waiters: list[tuple[UUID, _Waiter]], rows: dict[UUID, Seen]) -> None:
@@ -353,48 +361,3 @@ def _ends(running: list[UUID], callers: set[UUID]) -> tuple[dict[UUID, ending.En
     now = timezone.now()
     gone = ending.invalid_tokens(callers, now) if callers else set()  # first: who gets a 401 now finds the call ended
     return ending.to_interrupt(running, now) if running else {}, gone
-
-
-def _exchange(
-    waiting: list[UUID],
-    any_run: bool,
-    steps: list[tuple[UUID, int, str]],
-    alive: list[tuple[UUID, int]],
-    pausable: list[UUID],
-) -> tuple[dict[UUID, Seen], set[UUID], set[UUID], set[UUID]]:
-    """Write progress and leases; return the rows waited for, and the ids of calls.
-
-    These are the unwanted open ones, those no longer ours, and those of `pausable` that ask a person at this moment.
-    """
-    lost = _write(steps, alive) if steps or alive else set()
-    unwanted = set(Call.objects.unwanted().values_list("pk", flat=True)) if any_run else set()
-    rows = Call.objects.filter(pk__in=waiting).values_list("pk", "state", "last_seq", "sealed_answers")
-    seen = {pk: Seen(CallState(state), seq, bool(answers)) for pk, state, seq, answers in rows} if waiting else {}
-    asks = Call.objects.filter(pk__in=pausable, state=CallState.INPUT_REQUIRED, sealed_answers="")
-    return seen, unwanted, lost, set(asks.values_list("pk", flat=True)) if pausable else set()
-
-
-@transaction.atomic
-def _write(steps: list[tuple[UUID, int, str]], alive: list[tuple[UUID, int]]) -> set[UUID]:
-    """Write progress, renew leases, and return the calls that another attempt or an end has taken from us.
-
-    A row that somebody has locked stays as it is: what one organization deletes must not cost the others their leases.
-    """
-    now = timezone.now()
-    for call_id, attempt, sealed in steps:
-        still = Call.objects.filter(pk=call_id, attempts=attempt, state=CallState.RUNNING)
-        still.unlocked().update(progress_at=now, sealed_progress=sealed)
-    return _renew_leases(alive) if alive else set()
-
-
-def _renew_leases(calls: list[tuple[UUID, int]]) -> set[UUID]:
-    by_attempt: defaultdict[int, list[UUID]] = defaultdict(list)
-    for call_id, attempt in calls:
-        by_attempt[attempt].append(call_id)
-    ours: set[UUID] = set()
-    lease_until = timezone.now() + timedelta(seconds=settings.CALL_LEASE)
-    for attempt, ids in by_attempt.items():
-        mine = Call.objects.filter(pk__in=ids, attempts=attempt, state__in=UNDER_WAY)
-        mine.unlocked().update(lease_until=lease_until)
-        ours |= set(mine.values_list("pk", flat=True))
-    return {call_id for call_id, _ in calls} - ours

@@ -47,10 +47,13 @@ class CallQuerySet(models.QuerySet["Call"]):
         return self.filter(state__in=UNDER_WAY, finished_at=None, lease_until__lt=now)
 
     def unlocked(self) -> CallQuerySet:
-        """Return those that nobody has locked at this moment, as a deletion may for seconds; in a transaction only."""
+        """Return those that nobody has locked at this moment, as a deletion may for seconds; in a transaction only.
+
+        An UPDATE asks for the conditions again: a row may have changed between the look at it and its lock.
+        """
         these = Call.objects.filter(pk__in=self.order_by().values("pk"))  # rows of joined tables are not locked
         free = these.select_for_update(no_key=True, skip_locked=True)
-        return Call.objects.filter(pk__in=free.values("pk"))
+        return self.filter(pk__in=free.values("pk"))
 
     def repeatable(self) -> CallQuerySet:
         """Return those that may be made again: nothing left yet, or the caller's key and the approved tool allow it."""

@@ -12,14 +12,14 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from connections import egress
 from tests.conftest import House
 from tests.processes import database_url
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools.calls import ledger, life, watching
+from tools.calls import exchanging, ledger, life
 from tools.models import Call, StoredContent
 from tools.models.call_states import CallState
 
@@ -99,12 +99,12 @@ def waits_for_a_lock() -> bool:
 def test_leases_of_others_are_renewed_while_a_call_of_one_is_locked(shops: tuple[Shop, Shop]) -> None:
     mine, theirs = (under_way(shop, timezone.now() + timedelta(seconds=1)) for shop in shops)
     alive = [(call.pk, call.attempts) for call in (theirs, mine)]
-    steps = [(call.pk, call.attempts, "sealed") for call in (theirs, mine)]
+    steps = [exchanging.Step(call.pk, call.attempts, "sealed") for call in (theirs, mine)]
     with held("tools_call", theirs.pk):
         began = timezone.now()
-        _, _, lost, _ = watching._exchange([], True, steps, alive, [])
+        told = exchanging.exchange([], True, steps, alive, [])
         assert (timezone.now() - began).total_seconds() < SOON
-    assert lost == set(), "who is locked is not lost"
+    assert (told.lost, told.locked) == (set(), {theirs.pk}), "who is locked is not lost, and is tried again"
     now = {call.pk: call for call in Call.objects.all()}
     assert now[mine.pk].lease_until > mine.lease_until
     assert (now[mine.pk].sealed_progress, now[theirs.pk].sealed_progress) == ("sealed", "")
@@ -121,3 +121,33 @@ def test_a_sweep_ends_the_orphans_of_others_while_one_is_locked(shops: tuple[Sho
         assert states == {mine.pk: CallState.OUTCOME_UNKNOWN, theirs.pk: CallState.RUNNING}
     life.sweep(timezone.now())
     assert Call.objects.get(pk=theirs.pk).state == CallState.OUTCOME_UNKNOWN
+
+
+def test_what_has_changed_between_the_look_at_a_row_and_its_lock_is_judged_anew(shops: tuple[Shop, Shop]) -> None:
+    """Else progress is written onto a call that has just ended, and it ends twice for who follows it."""
+    call = under_way(shops[0], timezone.now() + timedelta(seconds=30))
+    looking = "(SELECT true FROM pg_sleep(1.5))"  # between the snapshot and the lock
+
+    def write() -> int:
+        try:
+            with transaction.atomic():
+                running = Call.objects.filter(pk=call.pk, state=CallState.RUNNING)
+                slow = running.extra(where=[looking])  # noqa: S610 - our own words
+                return slow.unlocked().update(sealed_progress="late")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        written = thread.submit(write)
+        eventually(lambda: is_looked_at(looking), "the look")
+        assert Call.objects.filter(pk=call.pk).end(CallState.CANCELLED, "x", "Ended.", timezone.now())
+        assert written.result() == 0
+    assert Call.objects.get(pk=call.pk).sealed_progress == ""
+
+
+def is_looked_at(words: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND position(%s IN query) > 0", [words]
+        )
+        return cursor.fetchone() is not None

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from tools.calls import limits, watching
+from tools.calls.exchanging import Exchanged, Seen
 from tools.calls.limits import Bounds, BreakerSignal
-from tools.calls.watching import Seen
 from tools.errors import LeaseLost
 from tools.models.call_states import CallState
 
@@ -28,16 +28,14 @@ class SlowRows:
         self.lost: set[Any] = set()
         self.seen: dict[Any, Seen] = {}
 
-    def __call__(
-        self, _: Any, __: Any, ___: Any, alive: list[Any], ____: Any
-    ) -> tuple[dict[Any, Any], set[Any], set[Any], set[Any]]:
+    def __call__(self, _: Any, __: Any, ___: Any, alive: list[Any], ____: Any) -> Exchanged:
         seen = self.seen  # as it is when the look begins
         if alive:
             self.asked.set()
             assert self.answered.wait(PATIENCE)
         elif self.answered.is_set():
             self.asked_again.set()
-        return seen, set(), self.lost, set()
+        return Exchanged(seen, set(), self.lost, set(), set())
 
     async def are_asked(self) -> None:
         assert await asyncio.to_thread(self.asked.wait, PATIENCE)
@@ -46,7 +44,7 @@ class SlowRows:
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> SlowRows:
     slow = SlowRows()
-    monkeypatch.setattr(watching, "_exchange", slow)
+    monkeypatch.setattr(watching, "exchange", slow)
     monkeypatch.setattr(watching, "_ends", lambda *_: ({}, set()))  # there is no database here
     monkeypatch.setattr(watching, "_next_heartbeat", lambda: 0.0)
     return slow

@@ -184,6 +184,9 @@ class _OfAll(_Writer):
             return
         for one in batch:
             self._take_apart(one)
+        waiting, self._gathered = self._gathered, []
+        for one in waiting:  # in their order: also those of the same organizations go apart
+            self.take(one)
 
     def _rest_in_a_while(self) -> None:
         """Hold no database connection while nothing is written."""

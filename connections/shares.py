@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 from connections.context import acting_for
 
 MOST: Final = 2  # pieces of work of one organization
-MOST_WAITING: Final = 500  # messages of checks; a worker that is slow gets through them before they are dropped
+MOST_WAITING: Final = 500  # messages; a row whose message is dropped is due again after an interval
 WAITS: Final = 120  # seconds after which a message that no worker has taken is dropped, and its slot released
 _WORKS: Final = 200  # seconds; longer than Celery lets any work in this queue take
 _PATIENCE: Final = 0.5  # seconds that Redis may take
@@ -73,7 +73,7 @@ _WAITING = "return redis.call('LLEN', 'probes')"
 
 
 def room() -> int:
-    """Return how many more messages may wait in the queue `probes` now, so that none waits until it is dropped."""
+    """Return how many more messages may wait in the queue `probes` now, so that few are dropped."""
     return max(0, MOST_WAITING - (_ask(_WAITING) or 0))
 
 

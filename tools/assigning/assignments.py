@@ -230,8 +230,8 @@ class AssignmentForm(TenantForm):
         """Save a valid form, in its transaction, with all that follows; return the assignment.
 
         Whoever adds one owns it, unless an admin has chosen somebody, or the staff of the platform adds it. The owner
-        is notified of what another person
-        changed in their name, and who can use which personal connection is counted again.
+        is notified of what another person changed in their name, and who can use which personal connection is counted
+        again.
         """
         assignment: Assignment = self.instance
         is_change, told = self.is_change, [name for name in self.changed_data if name != "owner"]

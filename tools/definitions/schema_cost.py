@@ -112,7 +112,10 @@ def _atom(pattern: str, position: int) -> tuple[int, int]:
         if escaped in {"p", "P"}:
             return _WIDEST, max(2, pattern.find("}", position, position + 60) + 1 - position)
         return (_WIDE if escaped in set("wWdDsSbB") else 1), 2
-    if character == "[" and (found := _CLASS.match(pattern, position)):
+    if character == "[":
+        found = _CLASS.match(pattern, position)
+        if found is None:  # it is never closed, so no other one is: the pattern is broken
+            return 1, len(pattern) - position
         text = found[0]
         wide = _WIDEST if "\\p" in text.lower() else _WIDE if "\\" in text or text[1] == "^" else 0
         return wide + len(text) // 4 + 1, len(text)

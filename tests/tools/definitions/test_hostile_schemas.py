@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from tools.definitions import schemas
+from tools.definitions import patterns, schema_cost, schemas
 
 
 def doubling(levels: int, reference: str = "#/$defs/a{}") -> dict[str, Any]:
@@ -62,3 +63,21 @@ def test_a_large_value_full_of_faults_is_refused_at_once() -> None:
     started = time.monotonic()
     assert len(validator.faults({"rows": [{"a": 1}] * 400_000})) == 1
     assert time.monotonic() - started < 1
+
+
+HOSTILE = [
+    "[", "[a", "[\\]", "([", "(", "(?<", "(?<a", "(?P=", "(?P=a", "\\p{", "\\", "{1", "{1,", "a{", "[]", "[^]", "[:a:]",
+    "[[:a:]", "*", "a|", "]", "(?=", "(?:", "-", "[a-",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_no_pattern_takes_long_to_be_looked_at(piece: str) -> None:
+    """By CPU time of this thread: half a minute of it for what is a server's own to write."""
+    for pattern in (piece * (30_000 // len(piece)), "a" + piece * (30_000 // len(piece)) + "]"):
+        began = time.thread_time()
+        schema_cost.weight_of(pattern)
+        patterns.well_formed(pattern)
+        with suppress(schemas.SchemaBroken):
+            schemas.unchecked({"type": "string", "pattern": pattern})
+        assert time.thread_time() - began < 2

@@ -219,11 +219,78 @@ def test_another_spelling_is_no_change(same: dict[str, Any]) -> None:
         {**based(), "annotations": {"readOnlyHint": True}},
         {**based(), "outputSchema": {}},
         {**based(), "name": "T"},
+        {**based(), "annotations": {"destructiveHint": False}},
+        {**based(), "annotations": {"openWorldHint": False}},
+        {**based(), "annotations": {"title": "Do"}},
+        {**based(), "annotations": {"readOnlyHint": 1}},
+        {**based(), "execution": {"taskSupport": "optional"}},
+        based(additionalProperties=False),
+        based(additionalProperties={"type": "string"}),
+        based(properties__size__minLength=1),
+        based(properties__size__minLength=False),
+        based(properties__size__uniqueItems=0),
+        based(properties__size__minimum=0),
+        based(properties__size__enum=[]),
+        based(properties__size__default=None),
+        based(properties__size__default={}),
+        based(properties__new={}),
+        based(properties__kind__properties={"a": {}}),
+        based(properties__kind__items=False),
     ],
 )
 def test_every_change_of_meaning_is_one(different: dict[str, Any]) -> None:
     assert digest(different) != digest(based())
     assert differences(of(based()), of(different)), "and is shown"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"annotations": {}},
+        {"annotations": None},
+        {"annotations": {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": None, "title": ""}},
+        {"execution": {}},
+        {"execution": {"taskSupport": "forbidden"}},
+        {"title": ""},
+        {"title": None, "outputSchema": None},
+        {"icons": []},
+        {"icons": [{"src": "https://cdn.example/a.png?signature=1"}]},
+        based(additionalProperties=True),
+        based(additionalProperties={}),
+        based(properties__kind__additionalProperties=True),
+        based(title="", description=""),
+        based(patternProperties={}),
+        based(**{"$defs": {}, "definitions": {}}),
+        based(properties__size__minLength=0),
+        based(properties__size__minItems=0.0),
+        based(properties__size__uniqueItems=False, properties__size__deprecated=False),
+        based(properties__unit__readOnly=False),
+        based(properties__kind__items=True),
+        based(properties__kind__properties={}),
+        based(dependentSchemas={}),
+    ],
+)
+def test_to_say_what_holds_anyhow_is_no_change(more: dict[str, Any]) -> None:
+    assert digest({**based(), **more}) == digest(based())
+    assert differences(of({**based(), **more, "icons": []}), of({**based(), "icons": []})) == []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "said"),
+    [("unevaluatedProperties", "additionalProperties"), ("unevaluatedItems", "items")],
+)
+def test_what_takes_care_of_members_is_said_beside_a_keyword_that_asks_for_it(keyword: str, said: str) -> None:
+    """With `additionalProperties: true` nothing is unevaluated, wherever around it that is asked."""
+    around = {"anyOf": [{"properties": {"a": {}}}], keyword: False}
+    assert digest(tool({**around, said: True})) != digest(tool(around))
+    inner = {**around, "anyOf": [{"properties": {"a": {}}, said: True}]}
+    assert digest(tool(inner)) != digest(tool(around))
+
+
+@pytest.mark.parametrize("name", ["required", "items", "minLength", "title", "additionalProperties"])
+def test_a_field_with_the_name_of_a_keyword_is_a_field(name: str) -> None:
+    assert digest(tool({"properties": {name: True}})) != digest(tool({"properties": {}}))
+    assert digest(tool({"properties": {name: {}}})) != digest(tool({"properties": {}}))
 
 
 @pytest.mark.parametrize("keyword", ["default", "const", "x-own"])
@@ -302,3 +369,31 @@ def test_a_server_that_writes_its_lists_in_another_order_after_a_restart_keeps_i
     ship.refresh_from_db()
     assert ship.availability.code == "tool_changed"
     assert connection.tools_state == "changes_to_review"
+
+
+def test_an_upgrade_that_digests_otherwise_sets_no_tool_aside(
+    acme: House, mcp_server: StartServer, probed: Probed
+) -> None:
+    """What is stored was digested by an earlier release; each kind of tool keeps what was decided about it."""
+    box = Toolbox()
+    for name in ("used", "waits", "moves", "changes"):
+        box.add(name, description="Does.", input_schema=BASE)
+    connection = acme.connection(url=mcp_server("modern", box).url)
+    probed(connection)
+    box.change("waits", description="Does more.")
+    probed(connection)
+    moves = connection.tools.get(name="moves")
+    moves.let_change("all", by="ada@acme.example")
+    for stored in connection.tools.all():
+        was = {"digest": f"old {stored.digest[:50]}", "approved_digest": f"old {stored.approved_digest[:50]}"}
+        connection.tools.filter(pk=stored.pk).update(**was)
+    box.change("changes", description="Does another thing.")
+    probed(connection)
+    codes = {each.name: each.availability.code for each in connection.tools.all()}
+    assert codes == {"used": "usable", "waits": "tool_changed", "moves": "usable", "changes": "tool_changed"}
+    box.change("changes", description="Does.")
+    box.change("waits", description="Does.")
+    probed(connection)
+    assert {each.availability.code for each in connection.tools.all()} == {"usable"}
+    connection.refresh_from_db()
+    assert connection.tools_state == "in_sync"

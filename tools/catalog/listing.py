@@ -132,6 +132,8 @@ def _bring_in_line(connection: Connection, listing: mcp_client.Listing) -> str:
     digests = {name: (tool.digest, tool.broken) for name, tool in known.items()}
     moving = {name: tool.moving for name, tool in known.items() if tool.moving}
     found = drift.compare(digests, _listed(listing), moving)
+    known.update((tool.name, tool) for tool in connection.tools.filter(name__in=[each.name for each in found.changed]))
+    _digest_as_today(found, known)
 
     if found.appeared or found.changed:
         quotas.check_stored(connection.tenant)
@@ -151,7 +153,9 @@ def _bring_in_line(connection: Connection, listing: mcp_client.Listing) -> str:
         known[listed.name].update_from(listed, now)
     changed = [known[listed.name] for listed in found.changed]
     Tool.objects.bulk_update(
-        changed, ["definition", "digest", "broken", "last_seen_at", "gone_at"], batch_size=_WRITTEN_AT_ONCE
+        changed,
+        ["definition", "digest", "approved_digest", "broken", "last_seen_at", "gone_at"],
+        batch_size=_WRITTEN_AT_ONCE,
     )
     connection.tools.filter(name__in=[listed.name for listed in found.same]).update(last_seen_at=now, gone_at=None)
     connection.tools.filter(name__in=found.gone, gone_at=None).update(gone_at=now)
@@ -164,6 +168,21 @@ def _bring_in_line(connection: Connection, listing: mcp_client.Listing) -> str:
     if trusted:
         connection.record(first_listed_at=now)
     return refresh_state(connection).summary(len(found.gone))
+
+
+def _digest_as_today(found: drift.Drift, known: dict[str, Tool]) -> None:
+    """Derive the digests of changed tools anew, and count those as the same that an earlier release wrote otherwise."""
+    same = []
+    for each in found.changed:
+        tool = known[each.name]
+        tool.digest_anew()
+        if (tool.digest, tool.broken) == (drift.digest(each.definition, tool.moving), each.broken):
+            same.append(each)
+    tools = {each.name: known[each.name] for each in same}
+    found.changed = [each for each in found.changed if each.name not in tools]
+    found.same += same
+    Tool.objects.bulk_update(tools.values(), ["digest", "approved_digest"], batch_size=_WRITTEN_AT_ONCE)
+    Tool.keep_versions(tools.values())
 
 
 def _hold_those_of_another_server(connection: Connection) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 from tools.definitions import meaning
 from tools.definitions.moving import held
 
-_REVIEWED = ("name", "title", "description", "inputSchema", "outputSchema", "annotations", "icons", "execution")
+_REVIEWED = ("name", "title", "description", "inputSchema", "outputSchema", "annotations", "execution")
 
 
 def digest(definition: Mapping[str, Any], moving: str = "") -> str:
     """Return the hex SHA-256 of what an assignment or a person sees of a definition, in its normal form.
 
-    `_meta` and unknown members are left out: servers put changing values there and nobody acts on them. So is what may
-    change by itself, `moving`.
+    `_meta`, icons and unknown members are left out: servers put changing values there, signed addresses for one, and
+    nobody is shown them. So is what may change by itself, `moving`.
     """
     seen = {key: member for key, member in held(definition, moving).items() if key in _REVIEWED}
     return sha256(meaning.written(meaning.of(seen)).encode()).hexdigest()

@@ -2,7 +2,8 @@
 
 Servers write `required` in another order after each restart, or 1 as 1.0. What a model or a person reads (every text,
 the order of alternatives and examples) is part of the meaning. So is the order of an `enum` beside a list that may
-label its members one by one (`enumNames`): turned around alone, “delete” would be called “Keep it”.
+label its members one by one (`enumNames`): turned around alone, “delete” would be called “Keep it”. What says only
+what holds anyhow (`"additionalProperties": true`, `"annotations": {}`) comes and goes with a server's library.
 """
 
 from __future__ import annotations
@@ -23,10 +24,50 @@ _NO_LABELS: Final = (
     | {"const", "default", "dependentRequired", "example", "examples"}
 )  # fmt: skip
 
+_Defaults = Mapping[str, tuple[Any, ...]]
+_ABSENT: Final[tuple[Any, ...]] = (None, "", {})
+# What a member means that is not there, in a definition (MCP, ToolAnnotations and ToolExecution) and in a schema.
+_OF_A_DEFINITION: Final[_Defaults] = {
+    "title": _ABSENT, "description": _ABSENT, "annotations": _ABSENT, "execution": _ABSENT, "outputSchema": (None,),
+}  # fmt: skip
+_OF_MEMBERS: Final[Mapping[str, _Defaults]] = {
+    "annotations": {
+        "title": _ABSENT, "readOnlyHint": (None, False), "destructiveHint": (None, True),
+        "idempotentHint": (None, False), "openWorldHint": (None, True),
+    },
+    "execution": {"taskSupport": (None, "forbidden")},
+}  # fmt: skip
+_OF_A_CLOSED_SCHEMA: Final[_Defaults] = {
+    "required": ([],), "properties": ({},), "patternProperties": ({},), "$defs": ({},), "definitions": ({},),
+    "dependentRequired": ({},), "dependentSchemas": ({},), "title": ("",), "description": ("",), "examples": ([],),
+    "minLength": (0,), "minItems": (0,), "minProperties": (0,), "uniqueItems": (False,), "deprecated": (False,),
+    "readOnly": (False,), "writeOnly": (False,),
+}  # fmt: skip
+# Beside `unevaluatedProperties` and `unevaluatedItems` these say which members are taken care of.
+_OF_A_SCHEMA: Final[_Defaults] = {**_OF_A_CLOSED_SCHEMA, "additionalProperties": (True, {}), "items": (True, {})}
+
 
 def of(definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return a definition in normal form: two that mean the same are equal as JSON with sorted keys."""
-    return {name: _of_schema(member) if name in _SCHEMAS else _of_data(member) for name, member in definition.items()}
+    found: dict[str, Any] = {}
+    for name, member in definition.items():
+        if name in _SCHEMAS:
+            closed = isinstance(member, dict) and '"unevaluated' in written(member)
+            found[name] = _of_schema(member, _OF_A_CLOSED_SCHEMA if closed else _OF_A_SCHEMA)
+        else:
+            data, defaults = _of_data(member), _OF_MEMBERS.get(name)
+            found[name] = _telling(data, defaults) if defaults and isinstance(data, dict) else data
+    return _telling(found, _OF_A_DEFINITION)
+
+
+def _telling(members: dict[str, Any], defaults: _Defaults) -> dict[str, Any]:
+    """Return an object without the members that say what holds without them, too."""
+    return {name: member for name, member in members.items() if not _is_default(member, defaults.get(name, ()))}
+
+
+def _is_default(member: Any, defaults: tuple[Any, ...]) -> bool:
+    kind = int if type(member) is float else type(member)  # 0.0 is 0, and False is not
+    return any(kind is type(default) and member == default for default in defaults)
 
 
 def written(value: Any) -> str:
@@ -34,18 +75,17 @@ def written(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _of_schema(schema: Any, level: int = 0, around: frozenset[int] = frozenset()) -> Any:
+def _of_schema(schema: Any, defaults: _Defaults, level: int = 0, around: frozenset[int] = frozenset()) -> Any:
     if not isinstance(schema, dict) or level > _DEEPEST:
         return _of_data(schema)
-    # None required is what nothing at all says.
-    said = {name: each for name, each in schema.items() if (name, each) != ("required", [])}
+    said = _telling(schema, defaults)
     labels = around | frozenset(_labels(said))
 
     def other(keyword: str, member: Any) -> Any:
         ordered = keyword == "enum" and isinstance(member, list) and 1 < len(member) in labels
         return _of(keyword, member, ordered=ordered)
 
-    return rebuilt(said, lambda each: _of_schema(each, level + 1, labels), other)
+    return rebuilt(said, lambda each: _of_schema(each, defaults, level + 1, labels), other)
 
 
 def _labels(schema: dict[str, Any]) -> Iterator[int]:

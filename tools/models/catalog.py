@@ -235,22 +235,27 @@ class Tool(models.Model):
         """
         self.moving, self.moving_by, self.moving_at = part, by[:200], timezone.now()
         self.moving_for = egress.origin(self.connection.server_url)
-        self._digest_anew()
+        self._digest_anew_and_follow()
         self.save(update_fields=["moving", "moving_by", "moving_at", "moving_for", *_DIGESTED])
         Tool.keep_versions([self])
 
     def hold_still(self) -> None:
         """Let nothing change by itself any more: the connection leads to another server than the admin spoke of."""
         self.moving = ""
-        self._digest_anew()
+        self._digest_anew_and_follow()
         self.save(update_fields=["moving", *_DIGESTED])
 
-    def _digest_anew(self) -> None:
-        self.digest = digest(self.definition, self.moving)
-        if before := self.approved_digest:
-            self.approved_digest = digest(self.approved_definition or {}, self.moving)
-            self.calls.filter(tool_digest=before, finished_at=None).update(tool_digest=self.approved_digest)
+    def _digest_anew_and_follow(self) -> None:
+        self.digest_anew()
         self.follow(self.definition)
+
+    def digest_anew(self) -> None:
+        """Derive the digests from the stored definitions, also those of calls that wait; the caller saves the tool."""
+        self.digest, before = digest(self.definition, self.moving), self.approved_digest
+        if before:
+            self.approved_digest = digest(self.approved_definition or {}, self.moving)
+        if before != self.approved_digest:
+            self.calls.filter(tool_digest=before, finished_at=None).update(tool_digest=self.approved_digest)
 
     def follow(self, listed: Mapping[str, Any]) -> bool:
         """Take over a description that changed by itself, if nothing else did; False if there is nothing to save."""

@@ -13,7 +13,7 @@ from tests.conftest import House
 from tests.servers import kinds
 from tests.servers.field import old_ways
 from tests.servers.fixtures import StartServer
-from tests.servers.running import McpServer, Rule
+from tests.servers.running import Incoming, McpServer, Receive, Rule, Send
 from tests.tools.conftest import OpenShop, open_shop  # noqa: F401 - a fixture
 from tools import mcp_client
 from tools.mcp_client import Server, eras
@@ -253,6 +253,64 @@ def test_a_call_is_made_again_at_once_when_the_era_has_moved(
     answer = shop.call("echo", {"text": "after"})
     assert (answer.status_code, server.executions("echo")) == (200, 2), answer.text
     assert Connection.objects.due(timezone.now()).exists(), "a check finds out what else is new"
+
+
+def wants_a_handshake(status: int, code: int, message: str) -> Rule:
+    async def rule(_: McpServer, request: Incoming, __: Receive, send: Send) -> bool:
+        if "mcp-session-id" in request.headers or request.rpc_method == "initialize":
+            return False
+        return await kinds.fault(send, status, code, message, id_=request.rpc_id)
+
+    return rule
+
+
+BEFORE_A_HANDSHAKE: dict[str, Rule] = {
+    "-32002": wants_a_handshake(200, -32002, "Server not initialized"),
+    "-32600": wants_a_handshake(200, -32600, "Received request before initialization was complete"),
+    "-32000": wants_a_handshake(400, -32000, "Bad Request: Server has not been initialized"),
+    "a method": wants_a_handshake(200, -32601, "Method not allowed: send initialize first"),
+    "an order": wants_a_handshake(400, -32602, "Client must call `initialize` before other requests"),
+    "422": kinds.only_on("tools/call", old_ways.without_a_session(kinds.answers(422, b'{"detail":[]}'))),
+}
+
+
+@pytest.mark.parametrize("words", BEFORE_A_HANDSHAKE)
+def test_a_call_is_made_again_at_once_when_a_server_wants_a_handshake_now(
+    open_shop: OpenShop,  # noqa: F811
+    words: str,
+) -> None:
+    shop = open_shop(kind="modern")
+    shop.server.behave(BEFORE_A_HANDSHAKE[words], kinds.only_legacy)
+    answer = shop.call("echo", {"text": "after"})
+    assert (answer.status_code, shop.server.executions("echo")) == (200, 1), answer.text
+
+
+@pytest.mark.parametrize("words", BEFORE_A_HANDSHAKE)
+def test_a_modern_server_that_says_the_same_of_a_call_is_told_as_it_is(
+    open_shop: OpenShop,  # noqa: F811
+    words: str,
+) -> None:
+    shop = open_shop(kind="modern")
+    shop.server.rules.insert(0, kinds.only_on("tools/call", BEFORE_A_HANDSHAKE[words]))
+    answer = shop.call("echo", {"text": "x"})
+    code = "upstream_unexpected_status" if words == "422" else "upstream_rpc_error"
+    assert (answer.status_code, answer.json()["code"]) == (502, code), answer.text
+    assert (shop.server.count("tools/call"), shop.server.executions("echo")) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The drone was not found", "Call the office before noon", "The form must be initialled", "No such town",
+        "The database could not be reached",
+    ],
+)  # fmt: skip
+def test_other_words_about_a_call_ask_no_server_for_its_era(open_shop: OpenShop, words: str) -> None:  # noqa: F811
+    shop = open_shop(kind="modern")
+    asked = shop.server.count("server/discover")
+    shop.server.rules.insert(0, kinds.only_on("tools/call", kinds.says(error={"code": -32602, "message": words})))
+    shop.call("echo", {"text": "x"})
+    assert (shop.server.count("tools/call"), shop.server.count("server/discover")) == (1, asked)
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])

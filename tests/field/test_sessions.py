@@ -64,6 +64,8 @@ def ours(code: int, message: str, status: int = 200) -> Rule:
 
 IN_WORDS: dict[str, Rule] = {
     "200, not initialized": ours(-32002, "Server not initialized"),
+    "200, before": ours(-32602, "Received request before initialization was complete"),
+    "200, first": ours(-32600, "Client must send `initialize` first"),
     "200, not found": ours(-32001, "Session not found"),
     "200, another code": ours(-32005, "Session not found or expired"),
     "200, a code of the server": ours(-32000, "Server has not been initialized"),

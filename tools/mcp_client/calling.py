@@ -63,8 +63,10 @@ async def call_tool(
     known = await _in_asked_era(server, kept_in)
     try:
         return await _call(known, name, arguments, progress, meta, mirrored, answers, ask, deadline, kept_in)
-    except EraChanged as refusal:
-        # The server has refused the request without reading what it is about: nothing has run.
+    except McpError as refusal:
+        if not eras.may_have_moved(known, refusal):
+            raise
+        # If it speaks another era now, it has not read what the request is about: nothing has run.
         moved = await _in_its_new_era(known, refusal, deadline, kept_in)
         if on_moved is not None:
             on_moved()
@@ -109,10 +111,11 @@ async def _call(
     raise NeedsMore(questions.INPUT_REQUIRED, sent=True)
 
 
-async def _in_its_new_era(server: Server, refusal: EraChanged, deadline: float, kept_in: Sessions) -> Server:
+async def _in_its_new_era(server: Server, refusal: McpError, deadline: float, kept_in: Sessions) -> Server:
     """Return the server in the era that it speaks now.
 
-    Raises the refusal again if that is none, and `UnexpectedStatus` if it is the same one: then it is about this call.
+    Raises the refusal again if that is none. If it is the same one, the refusal is about this call: an `EraChanged` is
+    an `UnexpectedStatus` then.
     """
     if refusal.outcome_unknown:
         raise refusal
@@ -127,7 +130,7 @@ async def _in_its_new_era(server: Server, refusal: EraChanged, deadline: float, 
         raise refusal from None
     if moved.era != server.era:
         return moved
-    if not refusal.status:
+    if not isinstance(refusal, EraChanged) or not refusal.status:
         raise refusal
     error = UnexpectedStatus(refusal.status, sent=refusal.sent)
     error.said = refusal.said

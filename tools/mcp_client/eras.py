@@ -45,6 +45,7 @@ MODERN_FAULTS: Final = frozenset({HEADER_MISMATCH, MISSING_REQUIRED_CLIENT_CAPAB
 MODERN_PATIENCE: Final = 20.0  # seconds until a server that may be old is asked for a handshake
 _OLD_SSE_PATIENCE: Final = 5.0  # seconds until the first event of the retired transport
 _OK: Final = 200
+_UNPROCESSABLE: Final = 422
 # How servers answer a path, a method, headers or an `initialize` that they do not know.
 _NO_MCP_HERE: Final = frozenset({404, 405, 406, 415})
 _OF_AN_ERA: Final = _NO_MCP_HERE | {*range(200, 300), 400}
@@ -206,6 +207,17 @@ async def _first_event(response: egress.Response) -> bytes | None:
         if size > 64 * 1024:
             break
     return None
+
+
+def may_have_moved(server: Server, refusal: McpError) -> bool:
+    """Tell whether a call may have been refused for its era, by a server that has not read what it is about."""
+    if isinstance(refusal, EraChanged):
+        return True
+    if server.era == "legacy":
+        return False
+    if isinstance(refusal, RpcError):
+        return handshake.WANTED.search(refusal.said) is not None
+    return isinstance(refusal, UnexpectedStatus) and refusal.status == _UNPROCESSABLE
 
 
 def settle(reply: Reply) -> dict[str, Any]:

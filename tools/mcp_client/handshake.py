@@ -21,6 +21,13 @@ from tools.mcp_client.server_requests import Replies
 from tools.mcp_client.server_stream import ServerStream
 from tools.mcp_client.shapes import KeptSession, Server, ServerFacts
 
+# How a server says that a request came before the handshake, or after it has forgotten it.
+WANTED: Final = re.compile(
+    r"\bnot (?:yet |been |properly )*initiali[sz]ed|\buninitiali[sz]ed"
+    r"|\b(?:before|without|until|requires?|await(?:ing)?|expect(?:s|ed|ing)?|must|call|send)"
+    r" (?:\S+ ){0,3}?[`'\"]?initiali[sz]",
+    re.IGNORECASE,
+)
 _MOST_REMEMBERED: Final = 2000
 _SERVER_ERROR: Final = 500
 _OF_THE_BODY: Final = frozenset({400, 422})

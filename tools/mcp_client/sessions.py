@@ -6,7 +6,6 @@ A caller says where sessions are kept (`Sessions`). Without that they are kept i
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -20,7 +19,7 @@ from connections.errors import DuvoError
 from tools.mcp_client import wire
 from tools.mcp_client.clock import Clock
 from tools.mcp_client.errors import Challenged, ServerFailed, TimedOut
-from tools.mcp_client.handshake import Session, open_session
+from tools.mcp_client.handshake import WANTED, Session, open_session
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Listener, Reply
 from tools.mcp_client.server_requests import COURTESY_TIMEOUT, ServerRequests, post_unreliably
@@ -32,7 +31,6 @@ _BAD_REQUEST: Final = 400
 _GONE: Final = 404
 _SERVER_ERROR: Final = 500
 _NOT_OF_SESSIONS: Final = frozenset({408, 409, 413, 422, 499})  # about the request itself, which may have run
-_LOST: Final = re.compile(r"session|not (?:yet )?(?:been )?initiali[sz]ed|uninitiali[sz]ed", re.IGNORECASE)
 
 
 class Sessions(Protocol):
@@ -216,7 +214,7 @@ def _may_be_lost(reply: Reply, *, is_new: bool) -> bool:
         return True
     if is_new or reply.result is not None:
         return False
-    if _LOST.search(reply.said):
+    if _says_lost(reply.said):
         return True
     fault = reply.fault
     about_it = not _BAD_REQUEST <= reply.status < _SERVER_ERROR or reply.status in _NOT_OF_SESSIONS
@@ -228,7 +226,11 @@ def _may_be_about_it(refusal: Challenged | ServerFailed) -> bool:
     if isinstance(refusal, Challenged):
         return not _lacks_scope(refusal)
     of_a_proxy = ServerFailed(refusal.status, sent=True).outcome_unknown
-    return not of_a_proxy and _LOST.search(refusal.said) is not None
+    return not of_a_proxy and _says_lost(refusal.said)
+
+
+def _says_lost(words: str) -> bool:
+    return "session" in words.lower() or WANTED.search(words) is not None
 
 
 async def _is_lost(server: Server, session: Session) -> bool:

@@ -40,6 +40,15 @@ def loses_sessions(answer: Rule) -> Rule:
     return rule
 
 
+def without_a_session(answer: Rule) -> Rule:
+    """Return a rule that answers like this whatever names no session."""
+
+    async def rule(server: McpServer, request: Incoming, receive: Receive, send: Send) -> bool:
+        return "mcp-session-id" not in request.headers and await answer(server, request, receive, send)
+
+    return rule
+
+
 def pins_by(*lines: str) -> Rule:
     """Return a rule that sets these cookies in the answer to `initialize`, by way of a load balancer."""
 

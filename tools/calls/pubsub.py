@@ -20,7 +20,6 @@ from weakref import WeakKeyDictionary
 
 from django.conf import settings
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as ConnectionBroken
 from redis.exceptions import RedisError
@@ -97,17 +96,17 @@ class RollCall:
         """Ask nothing yet."""
         self._me = me
         self.attended: set[UUID] = set()
-        self._client = AsyncRedis.from_url(
-            settings.REDIS_URL, socket_connect_timeout=_PATIENCE, socket_timeout=_PATIENCE
-        )
+        self._connection: AbstractConnection | None = None
 
     async def died(self, others: Collection[UUID]) -> set[UUID]:
         """Return those of the others that attended before and no longer do; nobody as long as Redis does not answer."""
         asked = [self._me, *others]
         try:
-            counts = await self._client.pubsub_numsub(*(f"{READER}{one}" for one in asked))
-            present = {one for one, (_, subscribers) in zip(asked, counts, strict=True) if subscribers}
+            async with asyncio.timeout(_PATIENCE):
+                counts = await self._subscribers([f"{READER}{one}" for one in asked])
+            present = {one for one, subscribers in zip(asked, counts, strict=True) if subscribers}
         except _AWAY:
+            await self.close()
             present = set()
         if self._me not in present:  # Redis was started anew, or away: it knows of nobody
             self.attended.clear()
@@ -116,10 +115,17 @@ class RollCall:
         self.attended = present
         return died
 
+    async def _subscribers(self, channels: list[str]) -> list[int]:
+        if self._connection is None:
+            self._connection = redis_lines.new()
+        await self._connection.send_command("PUBSUB", "NUMSUB", *channels)
+        return list((await self._connection.read_response())[1::2])  # each channel's name, and its number
+
     async def close(self) -> None:
         """Give the connection back."""
-        with suppress(*_AWAY):
-            await self._client.aclose()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
 
 
 async def _listen(channel: str, callback: Callable[[bytes], None]) -> None:

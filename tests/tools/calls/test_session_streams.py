@@ -126,6 +126,26 @@ async def test_redis_that_is_started_anew_has_killed_nobody(settings: Any) -> No
             await roll.close()
 
 
+async def test_who_calls_the_roll_can_be_stopped_at_any_moment() -> None:
+    """With Python 3.11 a cancellation is lost in `asyncio.wait_for` when the answer has just come: nothing may use it."""
+    roll = pubsub.RollCall(uuid4())
+
+    async def without_end() -> None:
+        while True:
+            await roll.died({uuid4()})
+
+    for turn in range(60):
+        calling = asyncio.create_task(without_end())
+        await asyncio.sleep(0.003 + turn % 10 / 3_000)
+        calling.cancel()
+        ended, _ = await asyncio.wait([calling], timeout=10)
+        while not calling.done():  # or it would never end
+            calling.cancel()
+            await asyncio.wait([calling], timeout=0.1)
+        assert ended, "its process could not be stopped"
+    await roll.close()
+
+
 async def died_after(roll: pubsub.RollCall, other: UUID, lasting: set[UUID]) -> set[UUID]:
     """Have another reader attend and die until Redis says so, and return who has died.
 

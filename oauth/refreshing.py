@@ -53,6 +53,7 @@ logger = logging.getLogger(__name__)
 class Bearer:
     """The access token of a sign-in, with what its user has to know."""
 
+    tenant_id: UUID
     sign_in_id: UUID
     connection_id: UUID
     owner_id: int | None
@@ -88,13 +89,13 @@ def held(connection: Connection, owner_id: int | None) -> Bearer:
         raise NeedsSignIn(
             credential_state.of_connection(connection, timezone.now()).sentence if sign_in is None else _why(sign_in)
         )
-    return _bearer(sign_in)
+    return _bearer(sign_in, connection)
 
 
 def held_for_checks(connection: Connection) -> Bearer | None:
     """Return the token to check a connection with: always that of the oldest sign-in, None without one."""
     rows = SignIn.objects.within(connection).filter(connection=connection, ended_at=None).select_related("registration")
-    return next((_bearer(row) for row in rows if row.fits(connection)), None)
+    return next((_bearer(row, connection) for row in rows if row.fits(connection)), None)
 
 
 def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
@@ -117,7 +118,7 @@ def attend(sign_in_id: UUID) -> None:
         return
     if sign_in.renewable:
         with suppress(DuvoError):  # the failure is recorded already
-            egress.run(renew(sign_in.pk, sign_in.generation))
+            egress.run(renew(sign_in.pk, sign_in.generation, of=sign_in.connection.tenant_id))
         return
     now = timezone.now()
     if sign_in.expires_at is None or sign_in.expires_at <= now:
@@ -134,12 +135,13 @@ async def renewed(bearer: Bearer, *, refused: bool = False) -> Bearer:
     A token that is still valid is kept when an early renewal fails, unless it was `refused`. One that is refused though
     it is new is not replaced at once again: a server that takes no token would have the provider asked without end.
     """
-    if refused and not await in_thread(_may_replace, bearer):
+    if refused and not await in_thread(_may_replace, bearer, of=bearer.tenant_id):
         raise NeedsSignIn("The server refuses the token though it was just renewed.")
     try:
-        return await _shared(renew(bearer.sign_in_id, bearer.generation), bearer.sign_in_id, bearer.generation)
+        renewal = renew(bearer.sign_in_id, bearer.generation, of=bearer.tenant_id)
+        return await _shared(renewal, bearer.sign_in_id, bearer.generation)
     except NeedsSignIn:
-        successor = await in_thread(_successor, bearer)
+        successor = await in_thread(_successor, bearer, of=bearer.tenant_id)
         if successor is None:
             raise
         return successor
@@ -149,14 +151,14 @@ async def renewed(bearer: Bearer, *, refused: bool = False) -> Bearer:
         return bearer
 
 
-async def renew(sign_in_id: UUID, generation: int) -> Bearer:
-    """Renew the tokens of this generation, or wait for whoever does; raises as `renewed` does."""
+async def renew(sign_in_id: UUID, generation: int, *, of: UUID) -> Bearer:
+    """Renew the tokens of this generation, of this tenant, or wait for whoever does; raises as `renewed` does."""
     loop = asyncio.get_running_loop()
     deadline, pause = loop.time() + _WAIT, _FIRST_POLL
     while loop.time() < deadline:
-        sign_in = await in_thread(_load, sign_in_id)
+        sign_in = await in_thread(_load, sign_in_id, of=of)
         if sign_in.generation != generation:
-            return _bearer(sign_in)
+            return _bearer(sign_in, sign_in.connection)
         if not _may_send(sign_in):
             raise ProviderUnavailable("The connection is disabled, so its sign-in is not renewed.")
         if sign_in.not_before is not None and timezone.now() < sign_in.not_before:
@@ -164,7 +166,7 @@ async def renew(sign_in_id: UUID, generation: int) -> Bearer:
         lease, now = uuid4(), timezone.now()
         if not sign_in.renewable and (sign_in.expires_at is None or sign_in.expires_at > now):
             raise NeedsSignIn("There is no refresh token to renew the sign-in with.")
-        if await in_thread(sign_in.claim, lease, now, now + LEASE):
+        if await in_thread(sign_in.claim, lease, now, now + LEASE, of=of):
             return await _as_holder(sign_in)
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_POLL)
@@ -185,24 +187,26 @@ async def _shared(work: Coroutine[Any, Any, Bearer], sign_in_id: UUID, generatio
 
 
 async def _as_holder(sign_in: SignIn) -> Bearer:
+    its = sign_in.connection.tenant_id
     try:
-        renewal = await in_thread(_prepare, sign_in)
+        renewal = await in_thread(_prepare, sign_in, of=its)
         tokens = await _ask(renewal)
     except SealKeyUnknown:  # a process that has the key renews them; this failure says nothing about the sign-in
-        await in_thread(sign_in.release)
+        await in_thread(sign_in.release, of=its)
         raise
     except DuvoError as failure:
         outcome = "refused" if isinstance(failure, ProviderRefused) else "failed"
         metrics.count("token_refreshes", outcome=outcome)
         tell(logger, "Tokens were not renewed.", sign_in=sign_in.pk, outcome=outcome, code=failure.code)
-        await in_thread(_failed, sign_in, failure)
-        if isinstance(failure, ProviderRefused) and await in_thread(_is_over, sign_in):
-            raise NeedsSignIn(_why(await in_thread(_row, sign_in.pk))) from failure
+        await in_thread(_failed, sign_in, failure, of=its)
+        if isinstance(failure, ProviderRefused) and await in_thread(_is_over, sign_in, of=its):
+            raise NeedsSignIn(_why(await in_thread(_row, sign_in.pk, of=its))) from failure
         raise
     metrics.count("token_refreshes", outcome="renewed")
-    if not await _write(sign_in, tokens) and not await in_thread(_goes_on, sign_in):
+    if not await _write(sign_in, tokens) and not await in_thread(_goes_on, sign_in, of=its):
         await _revoke(renewal, tokens)
-    return _bearer(await in_thread(_load, sign_in.pk))
+    renewed = await in_thread(_load, sign_in.pk, of=its)
+    return _bearer(renewed, renewed.connection)
 
 
 async def _ask(renewal: _Renewal) -> Tokens:
@@ -237,7 +241,7 @@ async def _write(sign_in: SignIn, tokens: Tokens) -> bool:
     """Store the new tokens as `SignIn.renewed` does, in several tries: the old ones may work no longer."""
     for attempt in range(1, _WRITE_TRIES + 1):
         try:
-            return await in_thread(_renewed, sign_in, tokens)
+            return await in_thread(_renewed, sign_in, tokens, of=sign_in.connection.tenant_id)
         except (OperationalError, InterfaceError):
             if attempt == _WRITE_TRIES:
                 raise
@@ -278,7 +282,7 @@ def _successor(bearer: Bearer) -> Bearer | None:
     rows = SignIn.objects.select_related("connection", "registration").exclude(pk=bearer.sign_in_id)
     same = rows.filter(connection=bearer.connection_id, owner=bearer.owner_id, server_url=bearer.server_url)
     row = same.filter(ended_at=None).first()
-    return _bearer(row) if row is not None and row.fits(row.connection) else None
+    return _bearer(row, row.connection) if row is not None and row.fits(row.connection) else None
 
 
 def _row(sign_in_id: UUID) -> SignIn | None:
@@ -294,12 +298,12 @@ def _why(sign_in: SignIn | None) -> str:
     return credential_state.ENDED.get(sign_in.ended_because if sign_in else "", "The sign-in has ended.")
 
 
-def _bearer(sign_in: SignIn) -> Bearer:
+def _bearer(sign_in: SignIn, connection: Connection) -> Bearer:
     token = sign_in.tokens().access_token
     doubted = sign_in.refused_at is not None
     return Bearer(
-        sign_in.pk, sign_in.connection_id, sign_in.owner_id, sign_in.generation, sign_in.server_url, token,
-        sign_in.obtained_at, sign_in.expires_at, doubted, sign_in.account,
+        connection.tenant_id, sign_in.pk, connection.pk, sign_in.owner_id, sign_in.generation, sign_in.server_url,
+        token, sign_in.obtained_at, sign_in.expires_at, doubted, sign_in.account,
     )  # fmt: skip
 
 

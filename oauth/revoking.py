@@ -149,17 +149,20 @@ def _revoke_later(sign_in: SignIn) -> None:
             work, outcome = _request(sign_in), "not_offered"
     except DuvoError as failure:
         outcome = failure.code
-    transaction.on_commit(lambda: egress.submit(_carry_out(work, sign_in, outcome)))
+    its = sign_in.connection.tenant_id
+    transaction.on_commit(lambda: egress.submit(_carry_out(work, sign_in, outcome, its)))
 
 
-async def _carry_out(work: Callable[[], Coroutine[Any, Any, None]] | None, sign_in: SignIn, outcome: str) -> None:
+async def _carry_out(
+    work: Callable[[], Coroutine[Any, Any, None]] | None, sign_in: SignIn, outcome: str, its: UUID
+) -> None:
     try:
         if work is not None:
             await work()
             outcome = "revoked"
     except DuvoError as failure:
         outcome = failure.code
-    await in_thread(_record, sign_in, outcome)
+    await in_thread(_record, sign_in, outcome, of=its)
 
 
 def _record(sign_in: SignIn, outcome: str) -> None:

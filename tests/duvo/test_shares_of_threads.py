@@ -15,8 +15,6 @@ ROOT = Path(__file__).parents[2]
 # Who takes a thread for no tenant, and why that cannot fill them.
 FOR_ALL = {
     "connections/audit_pages.py": "one admin's download, a page at a time",
-    "oauth/refreshing.py": "one task of a process for each sign-in that is renewed",
-    "oauth/revoking.py": "a worker's own queue",
     "tools/cache.py": "one statement at a time, for all that gathered",
     "tools/callers.py": "one statement at a time, for all that gathered",
     "tools/calls/claiming.py": "the worker itself, one at a time",

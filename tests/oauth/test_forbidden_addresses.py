@@ -144,6 +144,6 @@ def test_a_refresh_token_is_not_sent_to_where_the_endpoint_moved(
     row = scene.sign_in_row
     scene.auth.behave(_moved("/token", other))
     with pytest.raises(ProviderUnavailable):
-        egress.run(refreshing.renew(row.pk, row.generation))
+        egress.run(refreshing.renew(row.pk, row.generation, of=row.connection.tenant_id))
     assert other.requests == []
     assert SignIn.objects.get().ended_at is None

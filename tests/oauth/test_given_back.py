@@ -212,7 +212,9 @@ def test_what_a_renewal_brings_during_a_sign_out_is_revoked_too(scene: StartScen
     scene = scene(rotate=True, revoke_on_reuse=False)
     works(scene)
     row = scene.sign_in_row
-    egress.run(refreshing.renew(row.pk, row.generation))  # a worker, after the row was read
+    egress.run(
+        refreshing.renew(row.pk, row.generation, of=row.connection.tenant_id)
+    )  # a worker, after the row was read
     newest = scene.auth.refresh_tokens
     assert revoking.revoke_and_delete(row) == "revoked"
     assert newest

@@ -250,7 +250,7 @@ def _renews(story: Story, orders: Scene) -> None:
         orders.auth.fail_tokens_with(status, error)
         SignIn.objects.update(not_before=None)
         row = orders.sign_in_row
-        story.raised(lambda row=row: egress.run(refreshing.renew(row.pk, row.generation)))
+        story.raised(lambda row=row: egress.run(refreshing.renew(row.pk, row.generation, of=row.connection.tenant_id)))
         story.errors.append(repr(row.tokens()) + repr(refreshing.held(row.connection, None)))
     _expire(orders)
     assert story.call(orders, "echo") == 503

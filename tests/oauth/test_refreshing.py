@@ -244,7 +244,9 @@ def test_losers_wait_for_the_winners_token(scene: StartScene) -> None:
     row = scene.sign_in_row
 
     async def many() -> list[refreshing.Bearer]:
-        return await asyncio.gather(*(refreshing.renew(row.pk, row.generation) for _ in range(20)))
+        return await asyncio.gather(
+            *(refreshing.renew(row.pk, row.generation, of=row.connection.tenant_id) for _ in range(20))
+        )
 
     tokens = {bearer.token for bearer in egress.run(many())}
     assert tokens == {scene.sign_in_row.tokens().access_token}
@@ -256,7 +258,10 @@ def test_when_the_holder_of_the_lease_dies_the_next_one_takes_over(scene: StartS
     row = scene.sign_in_row
     now = timezone.now()
     assert row.claim(uuid4(), now, now + timedelta(seconds=1))  # and is never heard of again
-    assert egress.run(refreshing.renew(row.pk, row.generation)).generation == row.generation + 1
+    assert (
+        egress.run(refreshing.renew(row.pk, row.generation, of=row.connection.tenant_id)).generation
+        == row.generation + 1
+    )
     assert refreshes(scene) == 1
     assert timezone.now() >= now + timedelta(seconds=1)
 
@@ -274,7 +279,7 @@ def test_a_sign_in_that_was_replaced_is_not_renewed(scene: StartScene) -> None:
     old = scene.sign_in_row
     scene.sign_in(again="1")
     with pytest.raises(NeedsSignIn):
-        egress.run(refreshing.renew(old.pk, old.generation))
+        egress.run(refreshing.renew(old.pk, old.generation, of=old.connection.tenant_id))
 
 
 def test_a_call_that_holds_the_token_of_the_sign_in_before_takes_the_new_one(scene: StartScene, api: Api) -> None:

@@ -21,7 +21,7 @@ def renewing(scene: Scene) -> Iterator[SignIn]:
     """Whatever is done inside happens while the provider has renewed the token and not yet answered."""
     row = scene.sign_in_row
     scene.auth.hold_tokens(taken=True)
-    work = egress.submit(refreshing.renew(row.pk, row.generation))
+    work = egress.submit(refreshing.renew(row.pk, row.generation, of=row.connection.tenant_id))
     try:
         scene.auth.wait_until_held()
         yield row

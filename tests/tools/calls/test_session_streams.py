@@ -127,7 +127,7 @@ async def test_redis_that_is_started_anew_has_killed_nobody(settings: Any) -> No
 
 
 async def test_who_calls_the_roll_can_be_stopped_at_any_moment() -> None:
-    """With Python 3.11 a cancellation is lost in `asyncio.wait_for` when the answer has just come: nothing may use it."""
+    """With Python 3.11 `asyncio.wait_for` loses a cancellation that comes with the answer: nothing may use it."""
     roll = pubsub.RollCall(uuid4())
 
     async def without_end() -> None:

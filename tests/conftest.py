@@ -27,12 +27,22 @@ hypothesis.settings.load_profile("busy")
 
 pytest_plugins = ["tests.servers.fixtures", "tests.live", "tests.processes", "tests.reading"]
 
+# What takes a minute or waits for processes comes first: at the end all but one worker would have nothing to do.
+LONGEST = (
+    "tests/versions/", "tests/test_no_secret_leaks.py", "tests/duvo/test_health.py", "tests/duvo/test_database_away.py",
+    "tests/duvo/test_stack.py", "tests/duvo/test_pages_at_size.py", "tests/connections/test_oracles.py",
+    "tests/tools/test_many_rows.py", "tests/field/oauth/test_wrong_types.py",
+)  # fmt: skip
 MADE_BY_MIGRATIONS = {"django_content_type", "auth_permission"}
 PASSWORD = "correct horse battery staple"
 # Who waits in vain is told after 2.5 s that the database does not answer; a busy machine may take longer. The product's
 # own processes, with which that is tested, keep their patience.
 if pool := settings.DATABASES["default"].get("OPTIONS", {}).get("pool"):
     pool["timeout"] = 10
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 @dataclass

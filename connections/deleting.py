@@ -13,11 +13,12 @@ from typing import Any, Final, TypeVar
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
-from django.db.models import Model, QuerySet
+from django.db.models import CASCADE, Model, QuerySet
 
 Value = TypeVar("Value")
 _TRIES: Final = 5
 _AT_ONCE: Final = 500
+MOST_AT_ONCE: Final = 2_000  # rows of one table that a deletion takes along while a person waits for it
 _FOREIGN_KEY: Final = "23503"  # SQLSTATE of PostgreSQL
 _DEADLOCKS: Final = frozenset({"40P01", "40001"})
 _NOTHING_SAVED: Final = "did not affect any rows"  # Django's words for a row that is gone
@@ -55,6 +56,28 @@ def let_go(rows: QuerySet[Any]) -> None:
             carry_out_beside(partial(forgotten.update, **dict.fromkeys(columns)))
             if len(batch) < _AT_ONCE:  # what ends meanwhile is left to the deletion
                 break
+
+
+def takes_long(rows: QuerySet[Any]) -> bool:
+    """Tell whether rows take more of one table along than a person should wait for, directly or by one row between."""
+    return any(
+        further[: MOST_AT_ONCE + 1].count() > MOST_AT_ONCE
+        for own in _taken_along(rows)
+        for further in (own, *_taken_along(own))
+    )
+
+
+def counts(rows: QuerySet[Any]) -> dict[str, int]:
+    """Return how many rows go directly with these, by what they are called: counted by the database, none is read."""
+    found = {str(own.model._meta.verbose_name_plural): own.count() for own in (rows, *_taken_along(rows))}  # noqa: SLF001 - public, too
+    return {what: number for what, number in found.items() if number}
+
+
+def _taken_along(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
+    for relation in rows.model._meta.related_objects:  # noqa: SLF001 - public, too
+        if relation.on_delete is CASCADE:
+            others = relation.related_model._base_manager  # noqa: SLF001 - public, too
+            yield others.filter(**{f"{relation.field.name}__in": rows.order_by()}).order_by()
 
 
 def carry_out(work: Callable[[], Value]) -> Value:

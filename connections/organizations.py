@@ -60,9 +60,31 @@ class OrganizationAdmin(ChannelPages):
         """Let its admins change it, and superusers its quotas."""
         return person(request).is_superuser or super().has_change_permission(request, obj)
 
+    # --- deleting ---
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
+        """Return how much is deleted with these organizations, without reading it: it may be millions of rows."""
+        rows = Tenant.objects.filter(pk__in=[row.pk for row in objs])
+        if not deleting.takes_long(rows):
+            return super().get_deleted_objects(objs, request)
+        kept = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
+        return [str(row) for row in objs], deleting.counts(rows), kept, []
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Delete the organization, or leave it to a worker if that takes long."""
+        if not deleting.takes_long(Tenant.objects.filter(pk=obj.pk)):
+            super().delete_model(request, obj)
+            return
+        obj.begin_deletion()
+        sentence = f"{obj} has much to delete: a worker does that now, and until then it is suspended."
+        self.message_user(request, sentence, messages.WARNING)
+
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Delete the chosen organizations; for superusers, as has been looked at before."""
-        deleting.delete(queryset)
+        for tenant in queryset:
+            self.delete_model(request, tenant)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show the webhook's URL, which may itself be a secret, only to its admins; to staff who look, the quotas."""
@@ -187,8 +209,11 @@ class OrganizationAdmin(ChannelPages):
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Resume an organization; calls that wait for a person wait longer by the time it was suspended."""
         tenant = self._by_staff(request, object_id)
-        if tenant.suspended_at is not None:
-            with transaction.atomic():
+        with transaction.atomic():
+            tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+            if tenant.deletion_begun_at is not None:
+                return self.to_its_page(request, tenant, "It is being deleted: that goes on.", messages.ERROR)
+            if tenant.suspended_at is not None:
                 pause = tenant.resume()
                 # Calls belong to the app `tools`, which may not be imported here; the organization leads to them.
                 waiting = tenant.calls.filter(waits_until__isnull=False, finished_at=None)

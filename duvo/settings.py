@@ -274,6 +274,7 @@ CELERY_TASK_ROUTES = {
     "tools.dispatch_*": {"queue": "housekeeping"},
     "tools.sweep_calls": {"queue": "housekeeping"},
     "tools.purge_calls": {"queue": "housekeeping"},
+    "tools.delete_organizations": {"queue": "housekeeping"},
     "oauth.dispatch_*": {"queue": "housekeeping"},
     "tools.count_open_calls": {"queue": "housekeeping"},
     "tools.count_use": {"queue": "housekeeping"},
@@ -327,6 +328,7 @@ CELERY_BEAT_SCHEDULE = {
     "count-open-calls": {"task": "tools.count_open_calls", "schedule": 10.0, "options": {"expires": 10}},
     "count-use": {"task": "tools.count_use", "schedule": 300.0, "options": {"expires": 300}},
     "purge-calls": {"task": "tools.purge_calls", "schedule": 3600.0, "options": {"expires": 3600}},
+    "delete-organizations": {"task": "tools.delete_organizations", "schedule": 60.0, "options": {"expires": 60}},
 }
 
 LOGGING_CONFIG = "duvo.logging.configure"

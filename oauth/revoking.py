@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from connections import audit, deleting, egress, personal, shares
 from connections.errors import DuvoError
@@ -137,8 +137,12 @@ def _request(sign_in: SignIn, client: Client | None = None) -> Callable[[], Coro
 
 
 def _is_suspended(connection: Connection) -> bool:
-    """Tell whether the organization is suspended at this moment, which the row in hand may not know."""
-    return Tenant.objects.filter(pk=connection.tenant_id, suspended_at__isnull=False).exists()
+    """Tell whether the organization is suspended at this moment, which the row in hand may not know.
+
+    One that only its deletion has suspended gives its tokens back.
+    """
+    suspended = Tenant.objects.filter(pk=connection.tenant_id, suspended_at__isnull=False)
+    return suspended.exclude(deletion_begun_at__isnull=False, suspended_at=F("deletion_begun_at")).exists()
 
 
 def _revoke_later(sign_in: SignIn) -> None:

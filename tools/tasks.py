@@ -12,7 +12,7 @@ from connections import deleting, shares, statement_timeouts
 from connections.checking import CHECKS
 from connections.models import Bulletin, Tenant
 from connections.notices import audit_feed, delivering, matters
-from tools.calls import acting, activity, awaited, life, owner_mail, polling, pubsub, retention, usage
+from tools.calls import acting, activity, awaited, life, organizations, owner_mail, polling, pubsub, retention, usage
 from tools.calls.sessions import ending as session_ends
 from tools.catalog import days, probing
 from tools.inbox import handling
@@ -136,6 +136,13 @@ def purge_calls() -> None:
         days.forget(timezone.now())
         for tenant in Tenant.objects.all():
             usage.measure(tenant)
+
+
+@shared_task(name="tools.delete_organizations")
+def delete_organizations() -> None:
+    """Go on deleting the organizations that have too much to be deleted while somebody waits."""
+    with statement_timeouts.suspended():
+        organizations.carry_on()
 
 
 @shared_task(name="tools.count_use")

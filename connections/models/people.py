@@ -219,6 +219,7 @@ class Tenant(models.Model):
     members_own = models.BooleanField("members may have assignments", default=False, db_default=False)
     suspended_at = models.DateTimeField(null=True, editable=False)  # since then nothing runs for it
     suspended_reason = models.CharField(max_length=300, blank=True, editable=False)
+    deletion_begun_at = models.DateTimeField(null=True, editable=False)  # since then a worker deletes what it has
     max_connections = models.PositiveIntegerField("connections", default=200)
     max_assignments = models.PositiveIntegerField("assignments", default=500)
     max_tokens = models.PositiveIntegerField("API tokens", default=1_000)
@@ -296,6 +297,12 @@ class Tenant(models.Model):
         since, self.suspended_at, self.suspended_reason = self.suspended_at, None, ""
         self.save(update_fields=["suspended_at", "suspended_reason"])
         return timezone.now() - since if since else timedelta()
+
+    def begin_deletion(self) -> None:
+        """Suspend the organization for good, and leave it to a worker to delete it with all that it has."""
+        self.deletion_begun_at = self.deletion_begun_at or timezone.now()
+        self.suspended_at, self.suspended_reason = self.suspended_at or self.deletion_begun_at, "It is being deleted."
+        self.save(update_fields=["deletion_begun_at", "suspended_at", "suspended_reason"])
 
     def webhook_secret(self) -> str:
         """Return the secret that signs webhooks; raises SealBroken, also for another receiver's or if there is none."""

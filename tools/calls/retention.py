@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.core.files.storage import Storage
 from django.db import transaction
+from django.db.models import QuerySet
 
 from connections import audit, sealed_files
 from connections.models import Tenant
@@ -55,9 +56,15 @@ def _purge_tenant(tenant: Tenant, before: datetime, at_once: int, most_batches: 
 def _purge_batch(tenant: Tenant, before: datetime, at_once: int) -> int:
     """Delete one batch, oldest first, and then its files: a file that is left over is an orphan."""
     # What ended before then began before then: `created_at` is what the index `call_by_tenant` knows.
-    old = tenant.calls.filter(state__in=FINAL_STATES, created_at__lt=before, finished_at__lt=before)
+    return delete_batch(
+        tenant.calls.filter(state__in=FINAL_STATES, created_at__lt=before, finished_at__lt=before), at_once
+    )
+
+
+def delete_batch(calls: QuerySet[Call], at_once: int) -> int:
+    """Delete so many of these calls with their events, contents and files; return how many. Locked ones are left."""
     with transaction.atomic():
-        oldest = old.order_by("created_at").select_for_update(skip_locked=True)
+        oldest = calls.order_by("created_at").select_for_update(skip_locked=True)
         ids = list(oldest.values_list("pk", flat=True)[:at_once])
         files = list(StoredContent.objects.filter(call__in=ids).exclude(file="").values_list("file", flat=True))
         # Only the keys are read: results may have megabytes. Events and contents go in one statement each.

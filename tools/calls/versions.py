@@ -70,7 +70,7 @@ HARMLESS: Final[Mapping[type[Model], Mapping[str, tuple[str, ...]]]] = {
         _WORDS: ("name", "slug", "created_at", "suspended_reason"),
         _HOUSE: (
             "webhook_url", "sealed_webhook_secret", "unposted", "retention_days", "max_connections", "max_assignments",
-            "max_tokens", "max_sessions", "members_own", "require_second_factor", "time_zone",
+            "max_tokens", "max_sessions", "members_own", "require_second_factor", "time_zone", "deletion_begun_at",
         ),
         "tokens are shortened when it is": ("max_token_days",),
     },

@@ -10,6 +10,7 @@ import orjson
 from connections import words
 
 _EVENT_ENDS = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_MOST_EVENTS = 100  # before the answer; a body is looked at again with each piece of it
 
 DISCOVER: dict[str, Any] = {
     "jsonrpc": "2.0",
@@ -47,7 +48,7 @@ def answer_in(body: bytes) -> Any:
     body = body.removeprefix(b"\xef\xbb\xbf").strip()
     if not body.startswith((b"data", b"event", b"id", b":", b"retry")):
         return _json(body)
-    for event in _EVENT_ENDS.split(body):
+    for event in _EVENT_ENDS.split(body, _MOST_EVENTS)[:_MOST_EVENTS]:
         data = [line[5:] for line in event.splitlines() if line.startswith(b"data:")]
         message = _json(b"\n".join(data))
         if isinstance(message, dict) and ("result" in message or "error" in message):

@@ -16,6 +16,7 @@ from typing import Any
 
 LONGEST = 20_000  # characters of a paste; a configuration file of a few servers has 2,000
 _LONGEST_PLACEHOLDER = 80
+_MOST_QUOTES = 5  # pairs of them around a text; each is looked for in all of it
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "„": "“", "”": "”", "’": "’"}
 _MARKED = (  # as documentation marks what stands for something else
     re.compile(r"<(?!/)[^<>\n:]{1,60}>|(?<=/)(?:\.{3}|…)(?=/|$)"),
@@ -82,7 +83,9 @@ def unquoted(text: str) -> str:
     text = without_edges(text)
     if text[1:] and text[-1] in ",;" and _QUOTES.get(text[0]) == text[:-1].rstrip()[-1:]:
         text = text[:-1].rstrip()
-    while text[1:] and _QUOTES.get(text[0]) == text[-1] and not _PAIR.search(text[1:-1]):
+    for _ in range(_MOST_QUOTES):
+        if not text[1:] or _QUOTES.get(text[0]) != text[-1] or _PAIR.search(text[1:-1]):
+            break
         text = without_edges(text[1:-1])
     return text
 

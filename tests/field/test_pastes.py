@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -331,6 +332,15 @@ def test_quotes_around_a_key_are_dropped_and_nothing_else_of_it(acme: House, key
     form = sent(acme, authorization="api_key", api_key=key)
     assert form.is_valid(), form.errors
     assert dict(form.save().request_headers()) == {"Authorization": f"Bearer {stored}"}
+
+
+@pytest.mark.parametrize("field", ["api_key", "headers"])
+def test_what_rival_sends_in_very_many_quotes_holds_nobody_up(rival: House, field: str) -> None:
+    key = "'" * 60_000 + "abc" + "'" * 60_000
+    began = time.process_time()
+    form = sent(rival, authorization=field, **{field: key if field == "api_key" else f"X-Key: {key}"})
+    assert field in form.errors
+    assert time.process_time() - began < 3.0, "of the processor; it was a minute"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from django.db import DatabaseError, IntegrityError, OperationalError, connectio
 from django.db.models import CASCADE, Model, QuerySet
 
 Value = TypeVar("Value")
+Row = TypeVar("Row", bound=Model)
 _TRIES: Final = 5
 _AT_ONCE: Final = 500
 MOST_AT_ONCE: Final = 2_000  # rows of one table that a deletion takes along while a person waits for it
@@ -112,6 +113,17 @@ def carry_out_beside(work: Callable[[], Value]) -> Value:
             if not left or _sqlstate(error) not in _DEADLOCKS:
                 raise
     raise AssertionError  # the last try returns or raises
+
+
+def unlocked(rows: QuerySet[Row]) -> QuerySet[Row]:
+    """Return those rows that nobody has locked at this moment, as a deletion may for seconds; in a transaction only.
+
+    An UPDATE asks for the conditions again: a row may have changed between the look at it and its lock.
+    """
+    every = rows.model._base_manager  # noqa: SLF001 - Django's public API
+    these = every.filter(pk__in=rows.order_by().values("pk"))  # rows of joined tables are not locked
+    free = these.select_for_update(no_key=True, skip_locked=True)
+    return rows.filter(pk__in=free.values("pk"))
 
 
 @contextmanager

@@ -19,12 +19,14 @@ from uuid import UUID
 
 from celery import current_app
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F, QuerySet, Window
 from django.db.models.functions import RowNumber
 from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from connections import deleting
 from connections.context import acting_for
 
 MOST: Final = 2  # pieces of work of one organization
@@ -109,12 +111,19 @@ class Work:
 
 
 def admitted(
-    rows: QuerySet[Any], work: Work | None, *, tenant: str, when: str, most: int, claim: Callable[[UUID], object] = bool
+    rows: QuerySet[Any],
+    work: Work | None,
+    *,
+    tenant: str,
+    when: str,
+    most: int,
+    claim: Callable[[QuerySet[Any]], int] | None = None,
 ) -> list[UUID]:
     """Return those of the due rows whose work may begin, at most so many: the oldest of each tenant, then its second.
 
     `tenant` and `when` are the columns that say whose a row is and since when it is due. `claim` marks an admitted row
-    as taken; one that somebody else has taken is left out. Without `work` no slot is needed.
+    as taken; one that somebody else has taken, or has locked at this moment, is left out. Without `work` no slot is
+    needed.
     """
     turn = Window(RowNumber(), partition_by=F(tenant), order_by=F(when).asc())
     in_turn = rows.order_by().annotate(turn=turn).order_by("turn", when).values_list("pk", tenant)
@@ -125,11 +134,16 @@ def admitted(
             continue
         if work is not None and not work.admits(owner, row):
             refusals[owner] += 1
-        elif claim(row):
+        elif claim is None or _claimed(rows.filter(pk=row), claim):
             found.append(row)
         elif work is not None:
             work.release(row)
     return found
+
+
+def _claimed(row: QuerySet[Any], claim: Callable[[QuerySet[Any]], int]) -> bool:
+    with transaction.atomic():
+        return bool(claim(deleting.unlocked(row)))
 
 
 def _ask(script: str, *words: Any) -> Any:

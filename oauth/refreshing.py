@@ -19,6 +19,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import InterfaceError, OperationalError
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from connections import audit, deleting, egress, metrics, shares
@@ -105,8 +106,8 @@ def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
     """
     rows = SignIn.objects.due(now)
 
-    def claim(pk: UUID) -> int:
-        return SignIn.objects.filter(pk=pk, renew_at__lte=now).update(renew_at=now + _DUE_AGAIN_AFTER)
+    def claim(row: QuerySet[SignIn]) -> int:
+        return row.update(renew_at=now + _DUE_AGAIN_AFTER)
 
     return shares.admitted(rows, work, tenant="connection__tenant", when="renew_at", most=_AT_ONCE, claim=claim)
 

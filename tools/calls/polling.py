@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 from mcp_types import INVALID_PARAMS
 
@@ -41,8 +42,8 @@ def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
     """
     rows = Call.objects.tasks_due(now)
 
-    def claim(pk: UUID) -> int:
-        return rows.filter(pk=pk).update(poll_at=now + _POLL_LEASE)
+    def claim(row: QuerySet[Call]) -> int:
+        return row.update(poll_at=now + _POLL_LEASE)
 
     return shares.admitted(rows, work, tenant="tenant", when="poll_at", most=_AT_ONCE, claim=claim)
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from connections import deleting, egress, metrics, redirects, shares
@@ -48,8 +48,8 @@ def due(now: datetime, spread: random.Random | None = None, work: shares.Work | 
     """
     rows = Connection.objects.due(now)
 
-    def claim(pk: UUID) -> int:
-        return rows.filter(pk=pk).update(next_probe_at=now + timedelta(seconds=next_delay(0, spread)))
+    def claim(row: QuerySet[Connection]) -> int:
+        return row.update(next_probe_at=now + timedelta(seconds=next_delay(0, spread)))
 
     most = shares.room() if work is not None else shares.MOST_WAITING
     return shares.admitted(rows, work, tenant="tenant", when="next_probe_at", most=most, claim=claim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import orjson
 from django.db import models
@@ -12,7 +12,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from connections import metrics, sealing
+from connections import deleting, metrics, sealing
 from connections.models import Connection, Tenant
 from connections.telling import tell
 from tools.models.assignments import AccessToken, Assignment
@@ -47,13 +47,8 @@ class CallQuerySet(models.QuerySet["Call"]):
         return self.filter(state__in=UNDER_WAY, finished_at=None, lease_until__lt=now)
 
     def unlocked(self) -> CallQuerySet:
-        """Return those that nobody has locked at this moment, as a deletion may for seconds; in a transaction only.
-
-        An UPDATE asks for the conditions again: a row may have changed between the look at it and its lock.
-        """
-        these = Call.objects.filter(pk__in=self.order_by().values("pk"))  # rows of joined tables are not locked
-        free = these.select_for_update(no_key=True, skip_locked=True)
-        return self.filter(pk__in=free.values("pk"))
+        """Return those that nobody has locked at this moment; in a transaction only."""
+        return cast("CallQuerySet", deleting.unlocked(self))
 
     def repeatable(self) -> CallQuerySet:
         """Return those that may be made again: nothing left yet, or the caller's key and the approved tool allow it."""

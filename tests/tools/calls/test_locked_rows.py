@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -16,11 +17,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from connections import egress
+from connections.models import Connection
 from tests.conftest import House
 from tests.processes import database_url
 from tests.tools.conftest import OpenShop, Shop, eventually
-from tools.calls import exchanging, ledger, life
-from tools.models import Call, StoredContent
+from tools.calls import exchanging, ledger, life, polling
+from tools.calls.sessions import ending
+from tools.catalog import probing
+from tools.models import Call, McpSession, StoredContent
 from tools.models.call_states import CallState
 
 pytestmark = pytest.mark.skipif(
@@ -143,6 +147,38 @@ def test_what_has_changed_between_the_look_at_a_row_and_its_lock_is_judged_anew(
         assert Call.objects.filter(pk=call.pk).end(CallState.CANCELLED, "x", "Ended.", timezone.now())
         assert written.result() == 0
     assert Call.objects.get(pk=call.pk).sealed_progress == ""
+
+
+def test_what_is_due_of_others_is_found_while_rows_of_one_are_locked(shops: tuple[Shop, Shop]) -> None:
+    mine, theirs = (under_way(shop, timezone.now() + timedelta(minutes=1)) for shop in shops)
+    past, later = timezone.now() - timedelta(seconds=1), timezone.now() + timedelta(seconds=1)
+    Call.objects.update(poll_at=past)
+    Connection.objects.update(next_probe_at=past)
+    here, there = (session_of(shop, idle_until=past) for shop in shops)
+    began = timezone.now()
+    with (
+        held("connections_connection", shops[1].connection.pk),
+        held("tools_call", theirs.pk),
+        held("tools_mcpsession", there.pk),
+    ):
+        assert probing.due(later) == [shops[0].connection.pk]
+        assert polling.due(later) == [mine.pk]
+        assert ending.sweep(later) == 1
+        assert ending.due(later) == [here.pk]
+        assert (timezone.now() - began).total_seconds() < SOON
+    assert probing.due(later) == [shops[1].connection.pk], "and theirs stay due"
+    assert polling.due(later) == [theirs.pk]
+    assert ending.sweep(later) == 1
+    assert ending.due(later) == [there.pk]
+
+
+def session_of(shop: Shop, **members: Any) -> McpSession:
+    """A session of the shop's assignment that a process has opened."""
+    connection, now = shop.connection, timezone.now()
+    return McpSession.objects.create(
+        tenant=connection.tenant, assignment=shop.assignment, connection=connection, name="cart", server_key="x",
+        revision=connection.revision, opened_at=now, used_at=now, sealed_session="x", **members,
+    )  # fmt: skip
 
 
 def is_looked_at(words: str) -> bool:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
-from django.db.models import Q
+from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from connections import egress, shares
+from connections import deleting, egress, shares
 from connections.errors import DuvoError, SealBroken, SealKeyUnknown
 from tools.calls.sessions.credentials import as_today
 from tools.calls.sessions.keeping import opened_of
@@ -36,6 +37,7 @@ _AGAIN: Final = timedelta(seconds=20)
 _KEPT: Final = timedelta(days=1)  # that a program may take to get to know that its session has ended
 
 
+@transaction.atomic
 def sweep(now: datetime) -> int:
     """End the sessions that are over by themselves, and forget those that nobody needs to know of; return how many."""
     live = McpSession.objects.live()
@@ -53,8 +55,8 @@ def due(now: datetime, work: shares.Work | None = None) -> list[UUID]:
     rows = McpSession.objects.filter(ended_at__isnull=False, due_at__lte=now, tenant__suspended_at=None)
     rows = rows.exclude(sealed_session="")
 
-    def claim(pk: UUID) -> int:
-        return rows.filter(pk=pk).update(due_at=now + _TELLING)
+    def claim(row: QuerySet[McpSession]) -> int:
+        return row.update(due_at=now + _TELLING)
 
     return shares.admitted(rows, work, tenant="tenant", when="due_at", most=_AT_ONCE, claim=claim)
 
@@ -99,7 +101,8 @@ def end(sessions: McpSessionQuerySet, reason: SessionEnd) -> int:
 
 
 def _some(rows: McpSessionQuerySet) -> McpSessionQuerySet:
-    return McpSession.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:_AT_ONCE]))
+    some = McpSession.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:_AT_ONCE]))
+    return cast("McpSessionQuerySet", deleting.unlocked(some))  # the others do not wait for one that is being deleted
 
 
 def _server_of(row: McpSession) -> Server | None:

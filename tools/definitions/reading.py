@@ -30,6 +30,7 @@ _OTHERS: Final = frozenset(
 # Of these null is left out; of `const` and `default` it is a value, and of a keyword that nobody knows it may be one.
 _NEVER_NULL: Final = ONE_SCHEMA | LIST_OF_SCHEMAS | _NAMED | _LISTS | _WORDS | _FLAGS | _OTHERS | REFERENCES
 _NOT_IN_A_URI: Final = re.compile(r'[<>"{}|\\^` ]')  # what generators write into names, such as List<String>
+_DEEPEST: Final = 64  # levels; what is deeper cannot be used, and would exhaust the stack
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _HINTS: Final = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
@@ -163,9 +164,11 @@ def _is_any(name: Any) -> bool:
     return isinstance(name, str) and name.lower() == "any"
 
 
-def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
+def _bounded(schema: dict[str, Any], level: int = 0) -> dict[str, Any]:
     """Return a schema with draft-04's exclusive bounds as later drafts write them; without a bound it stays wrong."""
-    read = rebuilt(schema, lambda each: _bounded(each) if isinstance(each, dict) else each)
+    if level > _DEEPEST:
+        return schema
+    read = rebuilt(schema, lambda each: _bounded(each, level + 1) if isinstance(each, dict) else each)
     for exclusive, bound in dialects.EXCLUSIVE.items():
         if read.get(exclusive) is False:
             del read[exclusive]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,14 @@ Probed = Callable[[Connection], Probe]
 SCHEMA = {"type": "object"}
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """A schema with so many levels, and draft-04's exclusive bound at the bottom."""
+    schema: dict[str, Any] = {"minimum": 1, "exclusiveMinimum": True}
+    for _ in range(levels):
+        schema = {"items": schema}
+    return schema | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize(
     "hostile",
@@ -27,6 +36,7 @@ SCHEMA = {"type": "object"}
         {"name": "bad", "inputSchema": SCHEMA, "annotations": {"title\x00": []}},
         {"name": "bad", "inputSchema": SCHEMA, "annotations": {"title": []}, "icons": [{"src": "\x00"}]},
         {"inputSchema": SCHEMA},
+        {"name": "bad", "inputSchema": SCHEMA | nested(240)},
         "\x00",
     ],
 )

@@ -285,6 +285,7 @@ CELERY_TASK_ROUTES = {
     "connections.end_staff_visits": {"queue": "housekeeping"},
     "duvo.show_housekeeping": {"queue": "housekeeping"},
     "duvo.show_probes": {"queue": "probes"},
+    "tools.check_due": {"queue": "housekeeping"},  # the version before sends it to `probes`
     "tools.probe_connection": {"queue": "probes"},
     "tools.poll_task": {"queue": "probes"},
     "tools.cancel_task": {"queue": "probes"},

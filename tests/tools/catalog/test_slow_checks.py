@@ -130,6 +130,12 @@ def test_five_hundred_due_connections_of_rival_send_no_more_than_its_share(
     assert Connection.objects.due(timezone.now()).count() == 500 - shares.MOST
 
 
+def test_what_the_version_before_sends_for_is_checked_while_both_run(acme: House, broker: Redis) -> None:
+    [mine] = many(acme, 1)
+    current_app.tasks["tools.check_due"].run()
+    assert sent(broker) == [str(mine.pk)]
+
+
 def test_a_place_that_falls_free_is_taken_at_once(acme: House, broker: Redis) -> None:
     rows = many(acme, shares.MOST + 1)
     tasks.dispatch_probes()

@@ -187,7 +187,7 @@ class ClosedAdmin(_ModelAdmin):
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
         """Show what a deletion takes with it, or delete; what may take long comes before its transaction."""
-        if request.method == "POST":
+        if request.POST:  # confirmed, as Django sees it
             row = self.get_object(request, unquote(object_id))
             if row is not None and self.has_delete_permission(request, row):
                 deleting.let_go(self.model._default_manager.filter(pk=row.pk))  # noqa: SLF001 - Django's public API

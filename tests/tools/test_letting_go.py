@@ -79,6 +79,14 @@ def test_its_calls_forget_it_a_few_at_a_time_and_stay(
     assert MOST - 1 <= max(changed) <= MOST
 
 
+def test_a_deletion_that_nobody_has_confirmed_takes_nothing_from_its_calls(
+    acme: House, busy: tuple[Connection, Assignment], signed_in: SignedIn
+) -> None:
+    page = f"/admin/connections/connection/{busy[0].pk}/delete/"
+    assert signed_in(acme.admin).post(page).status_code == 200, "which asks"
+    assert Call.objects.filter(connection=busy[0]).count() == MANY + 1
+
+
 def test_who_may_not_delete_it_has_nothing_forgotten(
     acme: House, rival: House, busy: tuple[Connection, Assignment], signed_in: SignedIn
 ) -> None:

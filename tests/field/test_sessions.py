@@ -75,6 +75,12 @@ IN_WORDS: dict[str, Rule] = {
     "422": kinds.answers(422, b'{"error":"Unprocessable Entity: session expired"}'),
     "500": kinds.answers(500, b'{"error":"Session not found"}'),
     "500, ours": ours(-32603, "No valid session ID provided", 500),
+    "200, in Chinese": ours(-32000, "会话已过期"),
+    "200, in Spanish": ours(-32000, "La sesión ha caducado"),
+    "200, no transport": ours(-32000, "Bad Request: No transport found for this id"),
+    "200, a framework's words": raw('{"message":"Session expired"}'),
+    "200, an event of an error": raw("event: error\ndata: Session not found\n\n", kind="text/event-stream"),
+    "500 in German": kinds.answers(500, b'{"message":"Sitzung abgelaufen"}'),
     "503 in text": kinds.answers(503, b"Unknown session", content_type="text/plain"),
 }
 
@@ -88,6 +94,46 @@ async def test_a_session_that_is_lost_in_words_is_opened_again(mcp_server: Start
     assert await echo(at(server)) == "x"
     assert await echo(at(server)) == "x"
     assert (server.executions("echo"), server.count("initialize")) == (3, 3)
+
+
+WITHOUT_A_WORD: dict[str, Rule] = {
+    "a crash": kinds.answers(500, b'{"error":"Cannot read properties of undefined (reading handleRequest)"}'),
+    "an empty crash": kinds.answers(500),
+    "a page": kinds.answers(200, b"<html>Welcome back</html>", content_type="text/html"),
+    "nothing": kinds.answers(200),
+    "a notice taken": kinds.answers(202),
+    "a way to a login": kinds.answers(302, location="/login"),
+    "a code of the server": ours(-32000, "Connection closed"),
+    "another code of the server": ours(-32050, "Unknown client"),
+}
+
+
+@pytest.mark.parametrize("lost", WITHOUT_A_WORD.values(), ids=WITHOUT_A_WORD.keys())
+async def test_a_session_that_is_lost_without_a_word_is_opened_for_the_next_call(
+    mcp_server: StartServer, lost: Rule
+) -> None:
+    server = mcp_server("legacy")
+    assert await echo(at(server)) == "x"
+    server.rules.insert(0, old_ways.loses_sessions(lost))
+    server.expire_sessions()
+    with pytest.raises(mcp_client.McpError):
+        await echo(at(server))
+    assert server.executions("echo") == 1, "it may have run, and is not made again"
+    assert await echo(at(server)) == "x"
+    assert server.executions("echo") == 2
+
+
+@pytest.mark.parametrize("odd", [WITHOUT_A_WORD[name] for name in ("a crash", "nothing", "a code of the server")])
+async def test_a_call_that_fails_oddly_loses_no_session_that_is_there(mcp_server: StartServer, odd: Rule) -> None:
+    server = mcp_server("legacy")
+    await echo(at(server))
+    server.rules.insert(0, kinds.only_on("tools/call", odd))
+    with pytest.raises(mcp_client.McpError):
+        await echo(at(server))
+    del server.rules[0]
+    await echo(at(server))
+    assert server.requests[-1].headers["mcp-session-id"] == server.sessions[0]
+    assert (server.count("ping"), server.count("initialize")) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +240,15 @@ async def test_the_cookies_of_one_owner_are_not_those_of_another(mcp_server: Sta
         ("a=b; Path=/mc", None),
         ("a=b; Max-Age=0", None),
         ("a=b; Expires=Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("a=b; Expires=Wed, 21-Oct-2020 07:28:00 GMT", None),
+        ("a=b; Expires=Wed, 21 Oct 2099 07:28:00 GMT", b"a=b"),
+        ("a=b; Expires=Tue, 21 Oct 2099 19:70:00 GMT", b"a=b"),
+        ("a=b; Expires=0", b"a=b"),
+        ('a={"node": 1, "way": "x\\y"}; Path=/', b'a={"node": 1, "way": "x\\y"}'),
+        ("a=b c, d; HttpOnly", b"a=b c, d"),
+        ("a[node]=b", b"a[node]=b"),
+        ("a=b\x01", None),
+        ("a=\u00fc", None),
         ("a=b\r\nX-Evil: 1", None),
         ("a b=c", None),
         ("=c", None),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 MOST: Final = 20  # cookies of one session; further ones are ignored
 LONGEST: Final = 4096  # bytes of name and value
-_WORD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE: Final = re.compile(rb"[!#-+\--:<-\[\]-~]*|\"[!#-+\--:<-\[\]-~]*\"")
+# As browsers take them (RFC 6265, section 5.2): servers write lists, JSON and blanks, too.
+_NAME: Final = re.compile(rb"[!-+\--:<>-~]+")
+_VALUE: Final = re.compile(rb"[ -:<-~]*")
 
 
 class Cookies:
@@ -49,7 +52,7 @@ class Cookies:
     def _take(self, line: bytes) -> None:
         pair, *rest = line.split(b";")
         name, _, value = (part.strip() for part in pair.partition(b"="))
-        if not _WORD.fullmatch(name) or not _VALUE.fullmatch(value) or len(name) + len(value) > LONGEST:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or len(name) + len(value) > LONGEST:
             return
         attributes = {key.strip().lower(): said.strip() for key, _, said in (part.partition(b"=") for part in rest)}
         if (b"secure" in attributes and not self._secure) or not self._covers(attributes.get(b"path", b"")):
@@ -71,4 +74,8 @@ def _is_over(attributes: dict[bytes, bytes]) -> bool:
     age = attributes.get(b"max-age", b"")
     if age.lstrip(b"-").isdigit():
         return age.startswith(b"-") or not age.strip(b"0")
-    return b"1970" in attributes.get(b"expires", b"")  # how cookies are deleted; a session is over sooner than others
+    try:
+        expires = parsedate_to_datetime(attributes.get(b"expires", b"").decode("latin-1").replace("-", " "))
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return False
+    return expires.astimezone(UTC) < datetime.now(UTC)

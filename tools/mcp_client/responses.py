@@ -285,7 +285,12 @@ class ResponseReader:
 
     def _reply(self, message: Any) -> Reply:
         refusal = self._status >= HTTPStatus.BAD_REQUEST
-        read = messages.read(message, self._request.id, self._request.method, refusal=refusal)
+        try:
+            read = messages.read(message, self._request.id, self._request.method, refusal=refusal)
+        except BadAnswer as error:
+            if not messages.is_answer(message):  # frameworks answer in their own words, with any status
+                error.said = quoting.quoted(words_in(message), self._server)
+            raise
         if isinstance(read, Fault):
             return self._bare(read)
         has_content = self._request.method in parsing.WITH_CONTENT

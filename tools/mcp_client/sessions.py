@@ -6,19 +6,28 @@ A caller says where sessions are kept (`Sessions`). Without that they are kept i
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from mcp_types import METHOD_NOT_FOUND
+from mcp_types import METHOD_NOT_FOUND, URL_ELICITATION_REQUIRED
 
 from connections import egress
 from connections.errors import DuvoError
 from tools.mcp_client import wire
 from tools.mcp_client.clock import Clock
-from tools.mcp_client.errors import Challenged, ServerFailed, TimedOut
+from tools.mcp_client.errors import (
+    BadAnswer,
+    Challenged,
+    McpError,
+    NotStreamableHttp,
+    Redirected,
+    ServerFailed,
+    TimedOut,
+)
 from tools.mcp_client.handshake import WANTED, Session, open_session
 from tools.mcp_client.posting import in_background, post
 from tools.mcp_client.responses import Listener, Reply
@@ -31,6 +40,14 @@ _BAD_REQUEST: Final = 400
 _GONE: Final = 404
 _SERVER_ERROR: Final = 500
 _NOT_OF_SESSIONS: Final = frozenset({408, 409, 413, 422, 499})  # about the request itself, which may have run
+_OF_THE_SERVER: Final = range(-32099, -31999)  # codes that each server means in its own way (JSON-RPC, section 5.1)
+# What may be said of a session in other words, or in none: a crash, a page, a way to a login.
+_ODD: Final = (BadAnswer, NotStreamableHttp, Redirected)
+_OF_A_SESSION: Final = re.compile(
+    r"session|sesi[oó]n|sess[aã]o|sessie|sitzung|oturum|сесси|сеанс|会话|會話|セッション|세션|"
+    r"\b(?:no|unknown|missing|invalid) transport|transport (?:was )?not found",
+    re.IGNORECASE,
+)
 
 
 class Sessions(Protocol):
@@ -93,8 +110,9 @@ async def ask(
     """Send a request in the current session of `sessions`; one that the server no longer knows is replaced once.
 
     Servers say that by 404, 400, 401 or 403, or in words with any other status: of such a request nothing was run. All
-    but 404 may be about this request or the credential only, so the server is asked first. `person` gets the server's
-    questions meanwhile, from the stream of this request or of the session.
+    but 404 may be about this request or the credential only, so the server is asked first. Where a lost session shows
+    as a crash or a page only, the request may have run, and the next one gets the new session. `person` gets the
+    server's questions meanwhile, from the stream of this request or of the session.
     """
     for again in (True, False):
         session, is_new = await _until(deadline, sessions.current(server))
@@ -114,20 +132,15 @@ async def ask(
             if not isinstance(abandoned, TimedOut) or abandoned.kind != "connect":
                 in_background(_tell_cancelled(server, session, request))
             raise
-        except (Challenged, ServerFailed) as refusal:
-            may_be_lost = again and not is_new and session.id is not None and _may_be_about_it(refusal)
-            if not (may_be_lost and await _until(deadline, _is_lost(server, session))):
+        except (Challenged, ServerFailed, *_ODD) as refusal:
+            first = again and not is_new
+            if not await _is_to_be_made_again(server, session, sessions, deadline, refusal, first=first):
                 raise
-            await sessions.forgotten(server, session, gone=False)
             continue
         finally:
             await requests.close()
-        if not again or session.id is None or not _may_be_lost(reply, is_new=is_new):
+        if not (again and await _has_met_a_lost_one(server, session, sessions, deadline, reply, is_new=is_new)):
             break
-        gone = reply.status == _GONE
-        if not (gone or await _until(deadline, _is_lost(server, session))):
-            break
-        await sessions.forgotten(server, session, gone=gone)
     if reply.result is None and (reply.fault is None or not reply.fault.ours):
         await sessions.discard(session)
     return reply
@@ -221,16 +234,69 @@ def _may_be_lost(reply: Reply, *, is_new: bool) -> bool:
     return not about_it and (fault is None or not fault.ours)
 
 
-def _may_be_about_it(refusal: Challenged | ServerFailed) -> bool:
+def _may_be_about_it(refusal: McpError) -> bool:
     """Whether a 401, 403 or 5xx may be about the session; a 5xx says so, and comes from the server itself."""
     if isinstance(refusal, Challenged):
         return not _lacks_scope(refusal)
-    of_a_proxy = ServerFailed(refusal.status, sent=True).outcome_unknown
+    of_a_proxy = isinstance(refusal, ServerFailed) and ServerFailed(refusal.status, sent=True).outcome_unknown
     return not of_a_proxy and _says_lost(refusal.said)
 
 
+def _may_be_for_it(refusal: McpError) -> bool:
+    """Whether a server may have answered in this way for want of the session, without a word about it."""
+    return isinstance(refusal, _ODD) or (isinstance(refusal, ServerFailed) and refusal.status == _SERVER_ERROR)
+
+
+def _may_mean_it(reply: Reply, *, is_new: bool) -> bool:
+    """Whether an error has a code that may mean the session, and no words about it."""
+    fault = reply.fault
+    if is_new or fault is None:
+        return False
+    return fault.ours and fault.code in _OF_THE_SERVER and fault.code != URL_ELICITATION_REQUIRED
+
+
 def _says_lost(words: str) -> bool:
-    return "session" in words.lower() or WANTED.search(words) is not None
+    return _OF_A_SESSION.search(words) is not None or WANTED.search(words) is not None
+
+
+async def _is_to_be_made_again(
+    server: Server, session: Session, sessions: Sessions, deadline: float | None, refusal: McpError, *, first: bool
+) -> bool:
+    """Whether a refused request has met a lost session, and nothing of it was run; the session is let go then."""
+    if not first or session.id is None:
+        return False
+    if _may_be_about_it(refusal):
+        lost = await _until(deadline, _is_lost(server, session))
+        if lost:
+            await sessions.forgotten(server, session, gone=False)
+        return lost
+    if _may_be_for_it(refusal):
+        await _let_go_if_lost(server, session, sessions, deadline)
+    return False
+
+
+async def _has_met_a_lost_one(
+    server: Server, session: Session, sessions: Sessions, deadline: float | None, reply: Reply, *, is_new: bool
+) -> bool:
+    """Whether a request was answered in a lost session, and nothing of it was run; the session is let go then."""
+    if session.id is None:
+        return False
+    if not _may_be_lost(reply, is_new=is_new):
+        if _may_mean_it(reply, is_new=is_new):
+            await _let_go_if_lost(server, session, sessions, deadline)
+        return False
+    gone = reply.status == _GONE
+    lost = gone or await _until(deadline, _is_lost(server, session))
+    if lost:
+        await sessions.forgotten(server, session, gone=gone)
+    return lost
+
+
+async def _let_go_if_lost(server: Server, session: Session, sessions: Sessions, deadline: float | None) -> None:
+    """Let the next request have a new session if this one is lost; this one has its outcome, whatever is found out."""
+    with suppress(DuvoError):
+        if await _until(deadline, _is_lost(server, session)):
+            await sessions.forgotten(server, session, gone=False)
 
 
 async def _is_lost(server: Server, session: Session) -> bool:
@@ -258,10 +324,10 @@ async def _is_refused(server: Server, session: Session) -> bool:
     ping = wire.legacy_request("ping", {}, session.facts.protocol_version, session.id, meta={}, cookies=session.cookies)
     try:
         reply = await post(server, ping, deadline=asyncio.get_running_loop().time() + COURTESY_TIMEOUT)
-    except Challenged:
+    except (Challenged, *_ODD):
         return True
     except ServerFailed as failure:
-        return _may_be_about_it(failure)
+        return _may_be_about_it(failure) or _may_be_for_it(failure)
     except DuvoError:
         return False
     fault = reply.fault

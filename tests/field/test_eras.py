@@ -110,6 +110,9 @@ def of_june(params: dict[str, Any]) -> bool:
         kinds.answers(400, b'Unrecognized field "form"', content_type="text/plain"),
         kinds.answers(422, b'{"detail":[{"loc":["elicitation"],"msg":"Extra inputs are not permitted"}]}'),
         kinds.answers(400, b'{"status":400,"error":"Bad Request","message":"Unknown property form"}'),
+        kinds.says(error={"code": -32700, "message": "Parse error"}),
+        kinds.says(error={"code": -32000, "message": "Unknown field elicitation"}),
+        kinds.answers(400),
     ],
 )
 async def test_a_handshake_is_said_in_simpler_words(mcp_server: StartServer, accepted: Any, refusal: Rule) -> None:
@@ -185,6 +188,13 @@ NAMED: dict[str, tuple[str, Rule]] = {
     "in a 400 of text": ("2025-03-26", kinds.answers(
         400, b"Bad Request: Unsupported protocol version (supported versions: 2025-03-26)", content_type="text/plain"
     )),
+    "as text in its data": ("2025-03-26", refuses(-32602, supported="2025-03-26, 2024-11-05")),
+    "in the words of its data": ("2024-11-05", refuses(-32602, "Bad Request", reason="only 2024-11-05 is supported")),
+    "in words without a space": ("2024-11-05", refuses(-32602, "Invalid protocolVersion")),
+    "nowhere": ("2025-03-26", refuses(-32000, "Unsupported protocol version")),
+    "nowhere, in a 400 of text": ("2025-03-26", kinds.answers(
+        400, b"unsupported MCP-Protocol-Version", content_type="text/plain"
+    )),
     "in a 406 without a name": ("2025-06-18", kinds.answers(
         406, b"Unsupported protocol version", content_type="text/plain"
     )),
@@ -201,7 +211,7 @@ def test_the_version_that_a_server_names_is_offered(
     report = probed(connection)
     assert (report.outcome, connection.protocol_version) == ("passed", version), report.stages
     before = server.count("initialize")
-    assert before <= 4
+    assert before <= 5
     probed(connection)
     assert server.count("initialize") <= before + 1, "what worked is remembered"
 
@@ -216,6 +226,12 @@ def test_a_version_that_nobody_knows_is_named(
     assert probed(connection).reason == "unsupported_version"
     assert connection.reachability_sentence.endswith("known here. It speaks 1.0, 2031-12-01.")
     assert server.count("initialize") == 1
+
+
+async def test_blanks_around_a_version_are_no_part_of_it(mcp_server: StartServer) -> None:
+    server = mcp_server("legacy")
+    server.rules.insert(0, kinds.only_on("initialize", kinds.says(result={"protocolVersion": " 2025-06-18\n"})))
+    assert (await mcp_client.discover(at(server))).protocol_version == "2025-06-18"
 
 
 @pytest.mark.parametrize(("answered", "told"), [("1.0", " It speaks 1.0."), ("let-me-in", ""), ("2025-12-01", "-01.")])

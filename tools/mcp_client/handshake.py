@@ -8,7 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    UNSUPPORTED_PROTOCOL_VERSION,
+)
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 
 from connections.errors import DuvoError
@@ -29,6 +36,7 @@ WANTED: Final = re.compile(
     re.IGNORECASE,
 )
 _MOST_REMEMBERED: Final = 2000
+_BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
 _OF_THE_BODY: Final = frozenset({400, 422})
 _ABOUT_A_MEMBER: Final = re.compile(
@@ -43,8 +51,9 @@ _OFFERS: Final[tuple[_Offer, ...]] = (
     (LATEST_HANDSHAKE_VERSION, {}),
     ("2025-06-18", {}),
 )
-_NOT_UNDERSTOOD: Final = frozenset({INVALID_REQUEST, INVALID_PARAMS, INTERNAL_ERROR})
-_ABOUT_VERSION: Final = "protocol version"
+_OLDER: Final[tuple[_Offer, ...]] = (("2025-03-26", {}), ("2024-11-05", {}))  # to a server that names none
+_NOT_UNDERSTOOD: Final = frozenset({PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS, INTERNAL_ERROR})
+_ABOUT_VERSION: Final = re.compile(r"protocol[-_ ]?version", re.IGNORECASE)
 _DATES: Final = re.compile(r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}\b")
 _worked: dict[str, _Offer] = {}  # by the server's key, where it was not the first
 
@@ -86,6 +95,7 @@ async def open_session(server: Server) -> Session:
     version = reply.result.get("protocolVersion")
     if not isinstance(version, str):
         raise BadAnswer("The server's handshake names no version.")
+    version = version.strip()
     if version in MODERN_PROTOCOL_VERSIONS:
         raise UnsupportedVersion(f"The server answers a handshake with version {version}, which has none.")
     if version not in HANDSHAKE_PROTOCOL_VERSIONS:
@@ -119,7 +129,7 @@ async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
     naming their own, or beside it. What worked is offered first the next time.
     """
     first: DuvoError | None = None
-    offers, named = list(_OFFERS), False
+    offers, named, older = list(_OFFERS), False, _OLDER
     if (worked := _worked.get(server.key)) is not None:
         offers = [worked, *(offer for offer in offers if offer != worked)]
     while offers:
@@ -135,6 +145,8 @@ async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
                 named, offers = True, [(refusal.wants, wire.CAPABILITIES), (refusal.wants, {})]
             elif not refusal.may_accept_less:
                 raise first from None
+            elif refusal.about_version and not named:
+                offers, older = [*offers, *older], ()
         except ServerFailed as error:
             first = first or error
             if error.status != _SERVER_ERROR:
@@ -149,11 +161,12 @@ async def _shake_hands(server: Server, cookies: Cookies | None) -> Reply:
 class _Refused(Exception):
     """A server refuses an offer; `wants` is the version that it names instead."""
 
-    def __init__(self, error: DuvoError, wants: str | None, *, may_accept_less: bool) -> None:
+    def __init__(self, error: DuvoError, wants: str | None, *, about_version: bool, about_a_member: bool) -> None:
         super().__init__()
         self.error = error
         self.wants = wants
-        self.may_accept_less = may_accept_less
+        self.about_version = about_version
+        self.may_accept_less = about_version or about_a_member
 
 
 def _answered(reply: Reply, offered: str) -> Reply:
@@ -161,20 +174,28 @@ def _answered(reply: Reply, offered: str) -> Reply:
     if reply.result is not None:
         return reply
     fault = reply.fault
-    words = f"{reply.said} {fault.message if fault is not None else ''}".lower()
-    about_version = (fault is not None and fault.code == UNSUPPORTED_PROTOCOL_VERSION) or _ABOUT_VERSION in words
+    words = f"{reply.said} {fault.message if fault is not None else ''}"
+    about_version = _ABOUT_VERSION.search(words) is not None or _names_another(words, offered)
+    about_version = about_version or (fault is not None and fault.code == UNSUPPORTED_PROTOCOL_VERSION)
     wants = _named_version(fault.data if fault is not None else None, words, offered, about_version=about_version)
-    not_understood = fault.code in _NOT_UNDERSTOOD if fault is not None else _is_about_a_member(reply)
+    not_understood = (fault is not None and fault.code in _NOT_UNDERSTOOD) or _is_about_a_member(reply)
     error: DuvoError = EraChanged.by_refusal(reply.status, reply.said, fault.code if fault is not None else None)
     ours = fault is not None and fault.ours and fault.code not in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION)
     if fault is not None and (ours or fault.code in _NOT_UNDERSTOOD):
         error = RpcError(fault.code, fault.message)
-    raise _Refused(error, wants, may_accept_less=not_understood or about_version)
+    raise _Refused(error, wants, about_version=about_version, about_a_member=not_understood)
 
 
 def _is_about_a_member(reply: Reply) -> bool:
-    """Tell whether a framework says, without any JSON-RPC, that it does not know something in the handshake."""
-    return reply.status in _OF_THE_BODY and _ABOUT_A_MEMBER.search(reply.said) is not None
+    """Tell whether a server or its framework says that it does not know something in the handshake, or says nothing."""
+    if reply.fault is None and reply.status not in _OF_THE_BODY:
+        return False
+    silent = reply.fault is None and reply.status == _BAD_REQUEST and not reply.said
+    return silent or _ABOUT_A_MEMBER.search(reply.said) is not None
+
+
+def _names_another(words: str, offered: str) -> bool:
+    return any(name in HANDSHAKE_PROTOCOL_VERSIONS and name != offered for name in _DATES.findall(words))
 
 
 def _named_version(data: Any, words: str, offered: str, *, about_version: bool) -> str | None:
@@ -183,6 +204,7 @@ def _named_version(data: Any, words: str, offered: str, *, about_version: bool) 
     Raises `UnsupportedVersion` where its data names versions of which none is known here.
     """
     listed = data.get("supported", data.get("supportedVersions")) if isinstance(data, dict) else None
+    listed = _DATES.findall(listed) if isinstance(listed, str) else listed
     names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     if names and about_version and not {*names} & {*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS}:
         raise UnsupportedVersion.of(names)

@@ -18,7 +18,7 @@ from connections import egress
 from oauth.errors import CannotSignIn
 from oauth.protocol import knocks
 from oauth.protocol.addresses import is_document, is_template_of, issuer_of_document, names, normal, same, same_origin
-from oauth.protocol.challenges import Challenge, parse
+from oauth.protocol.challenges import Challenge, metadata_hint, parse
 from oauth.protocol.metadata import (
     ENDPOINTS,
     MetadataError,
@@ -106,8 +106,9 @@ class MetadataDiscovery:
         if response.status != 401:  # noqa: PLR2004 - Unauthorized
             self._note(request, response, "It did not ask for a sign-in here.", good=True)
             return response, None
-        challenge = parse(response.www_authenticate)
-        pointer = challenge.get("resource_metadata")
+        challenge, pointer = parse(response.www_authenticate), metadata_hint(response.www_authenticate)
+        if pointer:
+            challenge["resource_metadata"] = pointer
         conclusion = f"It names its metadata: {pointer}" if pointer else "It does not name its metadata."
         self._note(request, response, f"It asks for a sign-in. {conclusion}", good=True)
         return response, challenge

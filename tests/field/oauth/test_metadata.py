@@ -11,8 +11,10 @@ from oauth import discovering, flow
 from oauth.errors import CannotSignIn
 from oauth.models import Discovery
 from oauth.protocol import addresses, choices
+from oauth.protocol.challenges import missing_scopes
 from oauth.protocol.discovery import metadata_urls
 from oauth.protocol.metadata import MetadataError, ResourceMetadata, ServerMetadata, covers, read
+from oauth.protocol.steps import MetadataResponse
 from tests.oauth.conftest import StartScene
 from tests.oauth.protocol.test_discovery import CHALLENGE, HINT, MCP, document, resource, server, walk
 from tests.oauth.test_callback import changed, refused
@@ -120,6 +122,55 @@ def resource_names(url: str, issuer: str) -> Rule:
         return request.path == "/about/this/resource" and await respond(send, 200, body)
 
     return describe
+
+
+# --- challenges -------------------------------------------------------------------------------------------------------
+
+CHALLENGES = [
+    "Bearer resource_metadata='U'",
+    "Bearer scope='read write', resource_metadata='U'",
+    "Bearer resource_metadata=<U>",
+    'Bearer resource_metadata=" U "',
+    'Bearer, resource_metadata="U"',
+    'Bearer; resource_metadata="U"; scope="read write"',
+    'Bearer realm="MCP"; resource_metadata="U"',
+    'Bearer realm=MCP Server, resource_metadata="U"',
+    'Bearer scope=read write, resource_metadata="U"',
+    'Bearer error="invalid_token", Bearer resource_metadata="U"',
+    'Bearer realm="a", Basic realm="b", resource_metadata="U"',
+    'DPoP algs="ES256", resource_metadata="U"',
+    'OAuth resource_metadata="U"',
+    'resource_metadata="U"',
+]
+
+
+@pytest.mark.parametrize("challenge", CHALLENGES)
+def test_a_challenge_names_the_metadata_in_many_ways(challenge: str) -> None:
+    asks = MetadataResponse(401, b"", challenge.replace("U", HINT))
+    walked = walk({MCP: asks, HINT: resource(), metadata_urls(LOGIN)[0]: server()})
+    assert (walked.found is not None, walked.asked[1]) == (True, HINT)
+
+
+def test_metadata_of_another_server_stays_refused_however_it_is_named() -> None:
+    asks = MetadataResponse(401, b"", "Bearer resource_metadata='https://evil.example/about'")
+    other = resource(of="https://evil.example/mcp")
+    assert walk({MCP: asks, "https://evil.example/about": other}).refusal is not None
+
+
+@pytest.mark.parametrize(
+    ("challenge", "scopes"),
+    [
+        ("Bearer error='insufficient_scope', scope='read write'", "read write"),
+        ("Bearer error=insufficient_scope, scope=read write", "read write"),
+        ('Bearer error="INSUFFICIENT_SCOPE", scope="read"', "read"),
+        ('Bearer error="insufficient_scope"; scope="read"', "read"),
+        ('Bearer error="insufficient_scope", error_description="Missing scopes: read, write"', "read write"),
+        ("Bearer error='invalid_token', scope='read'", None),
+        ('DPoP error="insufficient_scope", scope="read"', None),
+    ],
+)
+def test_a_challenge_names_the_scopes_in_many_ways(challenge: str, scopes: str | None) -> None:
+    assert missing_scopes(challenge) == scopes
 
 
 # --- the template of Entra --------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_missing_scopes_are_those_of_a_challenge_about_scopes(header: str | None
 
 
 PIECES = st.sampled_from(
-    ["Bearer", "Basic", " ", "\t", ",", "=", '"', "\\", "scope", "error", "insufficient_scope", "ü"]
+    ["Bearer", "Basic", " ", "\t", ",", ";", "=", '"', "'", "\\", "scope", "error", "insufficient_scope", "ü"]
 )
 
 
@@ -91,7 +91,30 @@ def test_whatever_is_quoted_is_read_back(parameters: dict[str, str]) -> None:
     assert parse("Bearer " + ", ".join(f'{name}="{value}"' for name, value in escaped.items())) == parameters
 
 
-@pytest.mark.parametrize("piece", [" ", "\t", ",", ", ", "a", "a ", "a=b ", '"', "\\", 'a="', "Bearer ", ",Bearer "])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        " ",
+        "\t",
+        ",",
+        ", ",
+        "a",
+        "a ",
+        "a=b ",
+        '"',
+        "\\",
+        'a="',
+        "Bearer ",
+        ",Bearer ",
+        "'",
+        ";",
+        "; ",
+        ";a ",
+        "a='b' ",
+        "a=b c,",
+        ",Bearer a=b",
+    ],
+)
 @pytest.mark.parametrize("start", ["", "Bearer ", "Bearer a=b", 'Bearer a="'])
 def test_a_hostile_header_costs_no_time(start: str, piece: str) -> None:
     header = start + piece * (LONGEST // len(piece)) + "!"

@@ -16,11 +16,10 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
-from dotenv import dotenv_values
 
-from duvo import variables
+from duvo import env_file, variables
 from duvo.new_settings import host_of
-from duvo.variables import SQLITE, Env, Unusable, flag, one_of, several, whole
+from duvo.variables import POSTGRESQL, SQLITE, Env, Unusable, flag, one_of, several, whole
 
 T = TypeVar("T")
 
@@ -35,8 +34,15 @@ DEBUG_SECRET = "debug-only-secret-key-that-no-production-may-use"  # noqa: S105 
 DEBUG_SEAL_KEY = "ZGVidWctb25seS1zZWFsLWtleS1ub3QtZm9yLXByb2Q="
 DEFAULT_DATABASE = f"sqlite:///{quote(str(BASE_DIR / 'var' / 'duvo.sqlite3'))}"
 SHORTEST_SECRET = 32  # characters
+NEW_ONE = "`manage.py new_env` prints one"
+_REQUIRED = {
+    "SECRET_KEY": NEW_ONE,
+    "SEAL_KEYS": variables.NEW_KEY,
+    "PUBLIC_URL": "say where people reach the product, such as https://duvo.example.com",
+}
+NOT_USABLE = "The environment is not usable."
 POSTGRES = "PUBLIC_URL says that this is more: give postgresql://duvo:password@db.example.com/duvo"
-CLOSE = 0.88  # how alike two names are, of 1, before one counts as the other misspelt
+CLOSE = 0.87  # how alike two names are, of 1, before one counts as the other misspelt
 
 
 def _read(cast: Callable[[str], T], default: T, *, secret: bool = False) -> T:
@@ -54,7 +60,7 @@ class Environment:
     secret_key_fallbacks: list[str] = _read(several(str), [], secret=True)
     seal_keys: list[str] = _read(several(variables.seal_key, "key"), [], secret=True)
     public_url: str = _read(variables.origin, "")
-    allowed_hosts: list[str] = _read(several(variables.host), [])
+    allowed_hosts: list[str] = _read(several(variables.allowed_host), [])
     database_url: dict[str, Any] = field(metadata={"scheme": (str, DEFAULT_DATABASE), "secret": True})
     database_pool_size: int = _read(whole(1, 1000), 20)
     database_statement_timeout: int = _read(whole(0, 86_400), 30)
@@ -70,10 +76,10 @@ class Environment:
     shutdown_grace_web: int = _read(whole(0, 3600), 25)
     shutdown_grace_calls: int = _read(whole(0, 3600), 280)
     result_folder: Path | None = _read(variables.folder, None)
-    metrics_token: str = _read(str, "", secret=True)
+    metrics_token: str = _read(variables.bearer, "", secret=True)
     heartbeat_file: Path | None = _read(variables.touchable, None)
     oauth_client_metadata_url: str = _read(variables.document, "")
-    email_host: str = _read(variables.host, "")
+    email_host: str = _read(variables.server, "")
     email_port: int = _read(variables.port, 587)
     email_host_user: str = _read(str, "")
     email_host_password: str = _read(str, "", secret=True)
@@ -97,9 +103,15 @@ class Environment:
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Give each variable that must not be as it is, and why."""
-        for name in ("SECRET_KEY", "SEAL_KEYS", "PUBLIC_URL"):
+        for name, remedy in _REQUIRED.items():
             if not getattr(self, name.lower()):
-                yield name, "is missing"
+                yield name, f"is missing: {remedy}"
+        if self.database_url["ENGINE"] == POSTGRESQL:
+            for sentence in variables.database_faults(self.database_url):
+                yield "DATABASE_URL", sentence
+        for given, other in (("USER", "PASSWORD"), ("PASSWORD", "USER")):
+            if getattr(self, f"email_host_{given.lower()}") and not getattr(self, f"email_host_{other.lower()}"):
+                yield f"EMAIL_HOST_{given}", f"has no EMAIL_HOST_{other} beside it: who signs in needs both"
         if not self.debug:
             yield from self._open_doors()
 
@@ -107,9 +119,11 @@ class Environment:
         if self.secret_key == DEBUG_SECRET or self.secret_key.startswith("django-insecure-"):
             yield "SECRET_KEY", "is a default that everybody knows"
         elif 0 < len(self.secret_key) < SHORTEST_SECRET:
-            yield "SECRET_KEY", f"is shorter than {SHORTEST_SECRET} characters"
+            yield "SECRET_KEY", f"is shorter than {SHORTEST_SECRET} characters; {NEW_ONE}"
         if any(len(key) < SHORTEST_SECRET for key in self.secret_key_fallbacks):
             yield "SECRET_KEY_FALLBACKS", f"has a key that is shorter than {SHORTEST_SECRET} characters"
+        elif DEBUG_SECRET in self.secret_key_fallbacks:
+            yield "SECRET_KEY_FALLBACKS", "holds a default that everybody knows"
         if DEBUG_SEAL_KEY in self.seal_keys:
             yield "SEAL_KEYS", "holds a default that everybody knows"
         public = urlsplit(self.public_url)
@@ -136,11 +150,12 @@ _LONGEST_SHOWN = 100  # characters of a value in a fault
 
 def read_environment() -> Environment:
     """Return the typed environment; raises ImproperlyConfigured with every fault, and with no secret value."""
-    # `${NAME}` in the file is no reference either: a value is the same there and in the environment.
-    from_file = {name: value for name, value in dotenv_values(ENV_FILE, interpolate=False).items() if value is not None}
-    faults = _unknown(os.environ, from_file)
+    from_file, unread = env_file.read(ENV_FILE, needed="ENV_FILE" in os.environ)
+    if unread and not from_file:  # not each name that may stand in it is missing, then
+        raise ImproperlyConfigured(f"{NOT_USABLE} {unread}")
+    faults = ({ENV_FILE.name: unread} if unread else {}) | _unknown(os.environ, from_file)
     said = _in_capitals(from_file) | _in_capitals(os.environ)
-    given = {name: value for name, value in said.items() if value}  # what is empty says nothing
+    given = {name: value for name, value in said.items() if value.strip()}  # what is empty says nothing
     env = Env(given, **SCHEME)
     values: dict[str, Any] = {}
     for name, (_, default) in SCHEME.items():
@@ -153,7 +168,7 @@ def read_environment() -> Environment:
     for name, sentence in environment.faults():
         faults.setdefault(name, f"{_shown(name, given)} {sentence}")
     if faults:
-        raise ImproperlyConfigured("The environment is not usable. " + "; ".join(faults.values()))
+        raise ImproperlyConfigured(f"{NOT_USABLE} {'; '.join(faults.values())}")
     return environment
 
 

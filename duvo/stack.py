@@ -18,9 +18,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from django.conf import settings
-from dotenv import dotenv_values
 
-from duvo import new_settings
+from duvo import env_file, new_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEFAULT_DATA = BASE_DIR / "var"
@@ -140,7 +139,7 @@ def _secrets(data: Path) -> dict[str, str]:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return {name: value or "" for name, value in dotenv_values(path).items()}
+        return env_file.read(path)[0]
     made = {"SECRET_KEY": new_settings.secret_key(), "SEAL_KEYS": new_settings.seal_key()}
     with os.fdopen(descriptor, "w") as file:
         file.write("# Made once. Without SEAL_KEYS the stored credentials cannot be opened again.\n")
@@ -152,8 +151,8 @@ def _is_set(name: str) -> bool:
     return name in os.environ or name in _from_file()
 
 
-def _from_file() -> dict[str, str | None]:
-    return dotenv_values(os.environ.get("ENV_FILE", BASE_DIR / ".env"), interpolate=False)
+def _from_file() -> dict[str, str]:
+    return env_file.read(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))[0]
 
 
 def _leave_the_file_to_compose() -> None:

@@ -7,24 +7,36 @@ puts it in front where it is none.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import ssl
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlparse, urlsplit
 
 import environ
+import psycopg
+import redis
 
 T = TypeVar("T")
 
 POSTGRESQL = "django.db.backends.postgresql"
 SQLITE = "django.db.backends.sqlite3"
 NEW_KEY = "make one with `manage.py make_seal_key`"
-_HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_SENDER = re.compile(r'(("[^"]*"|[^"<>@,;]*)\s*<\s*)?[^\s"<>@,;]+@([^\s"<>@,;]+?)(\s*>)?')
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_NUMBERS = {"connect_timeout", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"}
+_NUMBERS |= {"tcp_user_timeout", "prepare_threshold"}
+_FILES = ("sslrootcert", "sslcert", "sslkey")
+_SYSTEM = "system"  # in place of a file of certificates: those that the machine trusts
 DATABASE_SCHEMES = {"postgresql", "postgres", "pgsql", "sqlite"}
 NOT_A_DATABASE = (
     "is not an address such as postgresql://duvo:password@db.example.com/duvo or sqlite:////srv/duvo.sqlite3; "
@@ -97,10 +109,8 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     """Return the cast for a whole number from `least` to `most`."""
 
     def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = None
+        # int() takes 1_0 and digits of other scripts, too.
+        number = int(text) if _WHOLE.fullmatch(text.strip()) else None
         if number is None or not least <= number <= most:
             raise Unusable(f"is not a whole number from {least} to {most}")
         return number
@@ -133,17 +143,22 @@ def several(cast: Callable[[str], T], entry: str = "entry") -> Callable[[str], l
                 values.append(cast(part))
             except Unusable as fault:
                 raise Unusable(f"has a fault: {entry} {position} {fault}") from None
+        if not values:
+            raise Unusable("has nothing but commas; leave it empty, or put something between them")
         return values
 
     return read
 
 
 def network(text: str) -> str:
-    """Return the network in `text` in CIDR notation; raises Unusable."""
+    """Return the network in `text` in CIDR notation, which is not the whole internet; raises Unusable."""
     try:
-        return str(ip_network(text))
+        found = ip_network(text)
     except ValueError:
         raise Unusable("is not an address or a network such as 10.0.0.0/8") from None
+    if not found.prefixlen:
+        raise Unusable("is every address there is; name your own, such as 10.0.0.0/8")
+    return str(found)
 
 
 def seal_key(text: str) -> str:
@@ -159,13 +174,18 @@ def seal_key(text: str) -> str:
 
 
 def origin(text: str) -> str:
-    """Return `text` without slashes at its end if it is scheme and host of a web address; raises Unusable."""
+    """Return scheme, host and port of the web address in `text`, as browsers write them; raises Unusable.
+
+    They compare letter by letter: with a capital or a needless `:443` no form would be taken from its own page.
+    """
     parts = _web_address(text)
     if parts is None or parts.username is not None:
         raise Unusable("is not a web address such as https://duvo.example.com")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise Unusable("has something after its host; the product needs a host of its own: https://duvo.example.com")
-    return text.rstrip("/")
+    name = (parts.hostname or "").removesuffix(".")
+    port = f":{parts.port}" if parts.port not in {None, _DEFAULT_PORTS[parts.scheme]} else ""
+    return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}{port}"
 
 
 def public_address(text: str) -> str:
@@ -188,40 +208,89 @@ def is_loopback(name: str) -> bool:
 def document(text: str) -> str:
     """Return `text` if a client ID metadata document can be at such an address; raises Unusable."""
     parts = _web_address(text)
-    if parts is None or parts.username is not None or parts.fragment or not parts.path.strip("/"):
+    steps = parts.path.split("/") if parts else []
+    if parts is None or parts.username is not None or parts.fragment or not any(steps) or {".", ".."} & {*steps}:
         raise Unusable("is not the web address of a document such as https://duvo.example.com/client.json")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise Unusable("must begin with https://: at another address nobody takes it for a client ID")
     return text
 
 
 def _web_address(text: str) -> SplitResult | None:
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in _DEFAULT_PORTS and _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         return None
     return parts if usable and text.isprintable() and " " not in text else None
 
 
-def host(text: str) -> str:
+def _is_host(text: str) -> bool:
+    """Whether this is the name of a host as the network knows it, or an address without brackets."""
+    try:
+        return ip_address(text) is not None
+    except ValueError:
+        return bool(_NAME.fullmatch(text))
+
+
+def allowed_host(text: str) -> str:
     """Return `text` if it is the name of a host, or a wildcard for several; raises Unusable."""
-    if not _HOST.fullmatch(text):
+    bracketed = text.startswith("[") and text.endswith("]")
+    name = text[1:-1] if bracketed else text.removeprefix(".")
+    if text != "*" and (not _is_host(name) or bracketed != (":" in name)):
         raise Unusable("is not the name of a host, without scheme and port, such as duvo.example.com")
     return text
+
+
+def server(text: str) -> str:
+    """Return the name or address of the server in `text`, an address without its brackets; raises Unusable."""
+    name = text.strip()
+    name = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    if not _is_host(name):
+        raise Unusable("is not the name of a host, without scheme and port, such as mail.example.com")
+    return name
 
 
 def redis_address(text: str) -> str:
     """Return `text` if Redis or Valkey can be at such an address; raises Unusable."""
     expected = "is not an address such as redis://:password@valkey:6379/0, rediss://… or unix:///path"
     try:
-        parts = urlsplit(text.replace("#", "%23"))
-        network = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
+        parts = urlsplit(text)
+        network = parts.scheme in {"redis", "rediss"} and _is_host(parts.hostname or "") and parts.port != 0
         usable = network and (parts.path.strip("/") or "0").isdecimal()
         usable = usable or (parts.scheme == "unix" and len(parts.path) > 1)
     except ValueError:
         usable = False
     if not usable:
-        raise Unusable(f"{expected}; write / and ? in a password as %2F and %3F")
+        raise Unusable(f"{expected}; write /, ? and # in a password as %2F, %3F and %23")
+    try:
+        redis.ConnectionPool.from_url(text).make_connection()  # which connects at its first command only
+    except (ValueError, TypeError, redis.RedisError):
+        raise Unusable("has an option after its ? that is unknown, or has a value that it cannot have") from None
     return text
+
+
+def database_faults(database: Mapping[str, Any]) -> Iterator[str]:
+    """Give what is wrong with the settings of a PostgreSQL database, as far as its client would say it.
+
+    No sentence shows what was written: behind a `?` that is not percent-encoded stands the rest of a password.
+    """
+    options = database.get("OPTIONS", {})
+    if not (database["NAME"] or options.keys() & {"service", "dbname"}):
+        yield "names no database: postgresql://duvo:password@db.example.com/duvo"
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    known |= {"assume_role", "prepare_threshold", "server_side_binding"}  # Django's and psycopg's
+    for name in options.keys() - known:
+        meant = difflib.get_close_matches(name, known, n=1)
+        yield "has an option after its ? that is unknown" + (f": did you mean {meant[0]}?" if meant else "")
+    if options.get("sslmode", _SSL_MODES[0]) not in _SSL_MODES:
+        yield f"has an sslmode that is none of {', '.join(_SSL_MODES)}"
+    for name in sorted(_NUMBERS & options.keys()):
+        if type(options[name]) is not int:
+            yield f"has a {name} that is not a whole number"
+    for name in _FILES:
+        if options.get(name, _SYSTEM) != _SYSTEM and not os.access(str(options[name]), os.R_OK):
+            yield f"has a {name} that is not a file that can be read"
 
 
 def certificates(text: str) -> Path:
@@ -251,6 +320,15 @@ def touchable(text: str) -> Path:
 
 def sender(text: str) -> str:
     """Return `text` if mails can come from it; raises Unusable."""
-    if "@" not in text or not text.isprintable():
+    found = _SENDER.fullmatch(text.strip())
+    if not found or bool(found[1]) != bool(found[4]) or not _is_host(found[3]) or not text.isprintable():
         raise Unusable("is not an address such as Duvo <duvo@example.com>")
     return text
+
+
+def bearer(text: str) -> str:
+    """Return `text` without what surrounds it if a header can carry it as a token; raises Unusable."""
+    token = text.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise Unusable("has a space or a character that no header carries; take letters and digits")
+    return token

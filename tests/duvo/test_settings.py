@@ -36,6 +36,7 @@ GOOD = {
 def env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where `.env` would lie, in place of a developer's own."""
     monkeypatch.setattr("duvo.environment.ENV_FILE", tmp_path / ".env")
+    monkeypatch.delenv("ENV_FILE", raising=False)
     return tmp_path / ".env"
 
 
@@ -192,13 +193,71 @@ def test_good_settings_start_and_the_public_url_decides_the_host(start: Callable
         ({"PUBLIC_URL": "https://[duvo"}, "PUBLIC_URL=https://[duvo is not a web address"),
         ({"REDIS_URL": "http://cache.example.com"}, "REDIS_URL is not an address"),
         ({"DATABASE_URL": ""}, "DATABASE_URL is missing or SQLite"),
+        ({"SECRET_KEY": " " * 40}, "SECRET_KEY is missing: `manage.py new_env` prints one"),
+        ({"SECRET_KEY_FALLBACKS": "debug-only-secret-key-that-no-production-may-use"}, "FALLBACKS holds a default"),
+        ({"SEAL_KEYS": None}, "SEAL_KEYS is missing: make one with `manage.py make_seal_key`"),
+        ({"SEAL_KEYS": ","}, "SEAL_KEYS has nothing but commas"),
+        ({"PUBLIC_URL": None}, "PUBLIC_URL is missing: say where people reach the product, such as https://"),
+        ({"PUBLIC_URL": "ftp://duvo.example.com"}, "PUBLIC_URL=ftp://duvo.example.com is not a web address"),
+        ({"PUBLIC_URL": "https://*.example.com"}, "PUBLIC_URL=https://*.example.com is not a web address"),
+        ({"PUBLIC_URL": "https://duvo..example.com"}, "PUBLIC_URL=https://duvo..example.com is not a web address"),
+        ({"PUBLIC_URL": "https://-duvo.example.com"}, "PUBLIC_URL=https://-duvo.example.com is not a web address"),
+        ({"PUBLIC_URL": "https://düvo.example.com"}, "PUBLIC_URL=https://düvo.example.com is not a web address"),
+        ({"PUBLIC_URL": "https://duvo.example.com\\x"}, r"PUBLIC_URL=https://duvo.example.com\x is not a web address"),
+        ({"PUBLIC_URL": "https://<duvo.example.com>"}, "PUBLIC_URL=https://<duvo.example.com> is not a web address"),
+        ({"PUBLIC_URL": "HTTP://duvo.example.com"}, "PUBLIC_URL=HTTP://duvo.example.com must begin with https://"),
+        ({"ALLOWED_HOSTS": ","}, "ALLOWED_HOSTS=, has nothing but commas"),
+        ({"ALLOWED_HOSTS": "duvo.example.com,[1:2]"}, "has a fault: entry 2 is not the name of a host"),
+        ({"ALLOWED_HOSTS": f"duvo.example.com,{'a' * 64}"}, "has a fault: entry 2 is not the name of a host"),
+        ({"DATABASE_URL": "postgresql://duvo@db.example.com"}, "DATABASE_URL names no database: postgresql://"),
+        ({"DATABASE_URL": "postgresql://"}, "DATABASE_URL names no database"),
+        ({"DATABASE_URL": "postgresql://duvo@db/duvo?sslmod=require"}, "is unknown: did you mean sslmode?"),
+        ({"DATABASE_URL": "postgresql://duvo:7?hunter2=x@db/duvo"}, "DATABASE_URL names no database"),
+        ({"DATABASE_URL": "postgresql://duvo@db/duvo?pool=false"}, "DATABASE_URL has an option after its ? that is"),
+        ({"DATABASE_URL": "postgresql://duvo@db/duvo?sslmode=verify"}, "has an sslmode that is none of disable, allow"),
+        ({"DATABASE_URL": "postgresql://duvo@db/duvo?connect_timeout=soon"}, "a connect_timeout that is not a whole"),
+        ({"DATABASE_URL": "postgresql://duvo@db/duvo?sslrootcert=/no/such/file"}, "a sslrootcert that is not a file"),
+        ({"DATABASE_POOL_SIZE": "1_0"}, "DATABASE_POOL_SIZE=1_0 is not a whole number from 1 to 1000"),
+        ({"CALL_LEASE": "٣٠"}, "CALL_LEASE=٣٠ is not a whole number from 2 to 3600"),
+        ({"CALL_LEASE": "30s"}, "CALL_LEASE=30s is not a whole number from 2 to 3600"),
+        ({"REDIS_URL": "redis://:hunter2#w@cache/0"}, "write /, ? and # in a password as %2F, %3F and %23"),
+        ({"REDIS_URL": "redis://ca che/0"}, "REDIS_URL is not an address"),
+        ({"REDIS_URL": "redis://cache/0?socket_timeout=soon"}, "REDIS_URL has an option after its ? that is unknown"),
+        ({"REDIS_URL": "redis://cache/0?hunter2=1"}, "REDIS_URL has an option after its ? that is unknown"),
+        ({"REDIS_URL": "redis://cache/0?ssl_cert_reqs=required"}, "REDIS_URL has an option after its ? that is"),
+        ({"REDIS_URL": "rediss://cache/0?ssl_cert_reqs=maybe"}, "REDIS_URL has an option after its ? that is unknown"),
+        ({"REDIS_URI": "x"}, "Unknown setting REDIS_URI: did you mean REDIS_URL?"),
+        ({"TRUSTED_PROXIES": "0.0.0.0/0"}, "TRUSTED_PROXIES=0.0.0.0/0 has a fault: entry 1 is every address there is"),
+        ({"EGRESS_ALLOWED_NETWORKS": "10.0.0.0/8,::/0"}, "has a fault: entry 2 is every address there is; name your"),
+        ({"EGRESS_ALLOWED_PORTS": ","}, "EGRESS_ALLOWED_PORTS=, has nothing but commas"),
+        (
+            {"OAUTH_CLIENT_METADATA_URL": "http://www.example.com/duvo.json"},
+            "duvo.json must begin with https://",
+        ),
+        (
+            {"OAUTH_CLIENT_METADATA_URL": "https://www.example.com/a/../duvo.json"},
+            "is not the web address of a document",
+        ),
+        ({"METRICS_TOKEN": "hunter2 hunter2"}, "METRICS_TOKEN has a space or a character that no header carries"),
+        ({"METRICS_TOKEN": "hüntér2"}, "METRICS_TOKEN has a space or a character that no header carries"),
+        ({"EMAIL_HOST": "*"}, "EMAIL_HOST=* is not the name of a host"),
+        ({"EMAIL_HOST": ".example.com"}, "EMAIL_HOST=.example.com is not the name of a host"),
+        ({"EMAIL_HOST_USER": "ada"}, "EMAIL_HOST_USER=ada has no EMAIL_HOST_PASSWORD beside it: who signs in needs"),
+        ({"EMAIL_HOST_PASSWORD": "hunter2"}, "EMAIL_HOST_PASSWORD has no EMAIL_HOST_USER beside it"),
+        ({"DEFAULT_FROM_EMAIL": "@"}, "DEFAULT_FROM_EMAIL is not an address such as Duvo <duvo@example.com>"),
+        ({"DEFAULT_FROM_EMAIL": "duvo@"}, "DEFAULT_FROM_EMAIL is not an address"),
+        ({"DEFAULT_FROM_EMAIL": "Duvo <duvo@example.com"}, "DEFAULT_FROM_EMAIL is not an address"),
+        ({"DEFAULT_FROM_EMAIL": "Duvo duvo@example.com"}, "DEFAULT_FROM_EMAIL is not an address"),
+        ({"DEFAULT_FROM_EMAIL": "a@example.com, b@example.com"}, "DEFAULT_FROM_EMAIL is not an address"),
     ],
 )
 def test_bad_settings_do_not_start_and_are_named(
     start: Callable[..., Environment], changes: dict[str, str | None], sentence: str
 ) -> None:
-    with pytest.raises(ImproperlyConfigured, match=re.escape(sentence)):
+    with pytest.raises(ImproperlyConfigured, match=re.escape(sentence)) as fault:
         start(**changes)
+    assert len(str(fault.value).splitlines()) == 1
+    assert "hunter2" not in str(fault.value)
 
 
 def test_no_fault_repeats_the_secret_it_speaks_of(start: Callable[..., Environment]) -> None:
@@ -215,9 +274,9 @@ def test_all_faults_come_in_one_message(start: Callable[..., Environment]) -> No
     assert [sentence for sentence in sentences if "password" not in sentence] == [
         "Unknown setting DATABSE_URL: did you mean DATABASE_URL?",
         "EMAIL_PORT=smtp is not a whole number from 1 to 65535",
-        "SECRET_KEY is missing",
-        "SEAL_KEYS is missing",
-        "PUBLIC_URL is missing",
+        "SECRET_KEY is missing: `manage.py new_env` prints one",
+        "SEAL_KEYS is missing: make one with `manage.py make_seal_key`",
+        "PUBLIC_URL is missing: say where people reach the product, such as https://duvo.example.com",
     ]
     assert "DATABASE_URL is not an address" in str(fault.value)
 
@@ -228,9 +287,9 @@ def test_all_faults_come_in_one_message(start: Callable[..., Environment]) -> No
 def test_a_value_is_taken_as_it_is_written(start: Callable[..., Environment], env_file: Path, value: str) -> None:
     """A password may begin with `$`; that names no other variable, in the environment or in `.env`."""
     secret = value + "s" * 40
-    assert start(EMAIL_HOST_PASSWORD=value, SECRET_KEY=secret).email_host_password == value
-    assert start(EMAIL_HOST_PASSWORD=value, SECRET_KEY=secret).secret_key == secret
-    assert start(EMAIL_HOST_USER=value).email_host_user == value
+    environment = start(EMAIL_HOST_PASSWORD=value, EMAIL_HOST_USER=value, SECRET_KEY=secret)
+    assert (environment.email_host_password, environment.email_host_user) == (value, value)
+    assert environment.secret_key == secret
     env_file.write_text(f"METRICS_TOKEN={value}\n")
     assert start().metrics_token == value
 
@@ -255,6 +314,46 @@ def test_a_name_in_the_file_that_is_not_ours_is_refused(start: Callable[..., Env
     assert "Unknown setting SOMETHING_ELSE in .env" in str(fault.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        (b"# one\n\nEMAIL_HOST: mail.example.com\n", "has no NAME=value at line 3"),
+        (b"PROBE_INTERVAL=60\n\n\nEMAIL_HOST mail\nLOG_LEVEL=info\nEMAIL_HOST_USER='ada\n", "at line 4, 6"),
+        ("EMAIL_HOST_USER=hünter2".encode("latin-1"), "is not a text in UTF-8"),
+        ("PROBE_INTERVAL=60".encode("utf-16"), "is not a text in UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_as_a_whole_is_refused(
+    start: Callable[..., Environment], env_file: Path, written: bytes, sentence: str
+) -> None:
+    """A line that is skipped is a setting that silently has its default."""
+    env_file.write_bytes(written)
+    with pytest.raises(ImproperlyConfigured) as fault:
+        start()
+    assert f"{env_file} " in str(fault.value)
+    assert str(fault.value).endswith(sentence)
+
+
+def test_a_file_that_is_named_and_not_there_is_refused(
+    start: Callable[..., Environment], env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start().probe_interval == 300
+    monkeypatch.setenv("ENV_FILE", str(env_file))
+    with pytest.raises(ImproperlyConfigured, match=r"ENV_FILE=\S+\.env is not there$"):
+        start(PUBLIC_URL=None)  # which may stand in it
+    env_file.mkdir()
+    with pytest.raises(ImproperlyConfigured, match=r"\.env cannot be read: Is a directory$"):
+        start()
+
+
+def test_the_public_url_is_written_as_browsers_write_it(start: Callable[..., Environment]) -> None:
+    """They send `Origin` so, and a form is taken only from what is letter by letter its own page."""
+    for written in ("HTTPS://Duvo.Example.com", "https://duvo.example.com:443", "https://duvo.example.com.:/?"):
+        environment = start(PUBLIC_URL=written)
+        assert (environment.public_url, environment.allowed_hosts) == ("https://duvo.example.com", ["duvo.example.com"])
+    assert start(PUBLIC_URL="http://LOCALHOST:80", DATABASE_URL=None).public_url == "http://localhost"
+
+
 def test_what_nothing_is_said_of_has_its_default(start: Callable[..., Environment]) -> None:
     environment = start(
         RESULT_FOLDER="", CALL_LEASE="", DEBUG="", EGRESS_ALLOWED_PORTS=" 443 ,, 9443,", EMAIL_USE_TLS="Off"
@@ -267,14 +366,14 @@ def test_what_nothing_is_said_of_has_its_default(start: Callable[..., Environmen
 
 
 @pytest.mark.parametrize(
-    "address", ["redis://:p$#w@cache/0", "rediss://cache:6380/1?ssl_cert_reqs=required", "unix:///a.sock"]
+    "address", ["redis://:p$%23w@cache/0", "rediss://cache:6380/1?ssl_cert_reqs=required", "unix:///a.sock"]
 )
 def test_the_address_of_redis_is_handed_on_as_it_is(start: Callable[..., Environment], address: str) -> None:
     assert start(REDIS_URL=address).redis_url == address
 
 
 def test_the_environment_shows_none_of_its_secrets(start: Callable[..., Environment]) -> None:
-    assert "hunter2" not in repr(start(EMAIL_HOST_PASSWORD="hunter2"))
+    assert "hunter2" not in repr(start(EMAIL_HOST_USER="ada", EMAIL_HOST_PASSWORD="hunter2"))
 
 
 def test_what_is_good_is_taken_in_any_spelling(start: Callable[..., Environment], tmp_path: Path) -> None:
@@ -282,11 +381,13 @@ def test_what_is_good_is_taken_in_any_spelling(start: Callable[..., Environment]
         LOG_LEVEL="info", LOG_FORMAT="Text", ALLOWED_HOSTS="Duvo.Example.com,localhost,[::1],10.0.0.7,worker_1",
         PUBLIC_URL="https://duvo.example.com:8443/", RESULT_FOLDER=str(tmp_path), EGRESS_CA_FILE=certifi_file(),
         OAUTH_CLIENT_METADATA_URL="https://www.example.com/duvo.json", HEARTBEAT_FILE=str(tmp_path / "new"),
-        DATABASE_STATEMENT_TIMEOUT="0",
+        DATABASE_STATEMENT_TIMEOUT="0", METRICS_TOKEN=" token ", EMAIL_HOST="[2001:db8::25]",
+        DEFAULT_FROM_EMAIL='"Duvo, Inc." <duvo@example.com>', REDIS_URL="redis://cache/0?socket_timeout=5",
     )  # fmt: skip
     assert (environment.log_level, environment.log_format) == ("INFO", "text")
     assert environment.public_url == "https://duvo.example.com:8443"
     assert environment.result_folder == tmp_path
+    assert (environment.metrics_token, environment.email_host) == ("token", "2001:db8::25")
 
 
 def certifi_file() -> str:

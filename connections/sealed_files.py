@@ -7,6 +7,7 @@ here deletes: a file that no row names any more is removed by the purge.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -31,7 +32,13 @@ def storage() -> Storage:
 def write(place: str, data: bytes, *, context: str) -> str:
     """Seal the bytes into a new file, whose name begins with `place` and cannot be guessed; return its name."""
     sealed = sealing.seal_bytes(data, context=context)
-    return storage().save(f"{place}-{secrets.token_hex(24)}{current_suffix()}", ContentFile(sealed.encode()))
+    name = f"{place}-{secrets.token_hex(24)}{current_suffix()}"
+    try:
+        return storage().save(name, ContentFile(sealed.encode()))
+    except Exception:
+        with suppress(Exception):  # on a full disk its first half would keep the disk full until the next purge
+            storage().delete(name)
+        raise
 
 
 def read(name: str, *, context: str) -> bytes:

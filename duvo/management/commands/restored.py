@@ -29,7 +29,8 @@ class Command(BaseCommand):
         if lost:
             self.stdout.write("Who asks for one of these is told content_lost; look for the rest of RESULT_FOLDER.")
         if check:
-            self.stdout.write(self.style.SUCCESS("Database, keys and folder belong together. Nothing was changed."))
+            together = "Database and keys" if lost else "Database, keys and folder"
+            self.stdout.write(self.style.SUCCESS(f"{together} belong together. Nothing was changed."))
             return
         for line in restoring.go_on(timezone.now()):
             self.stdout.write(line)

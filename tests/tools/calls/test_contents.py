@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,31 @@ def test_a_storage_that_takes_no_file_loses_no_result(
     assert contents.opened(row).decode() == marked()["text"]
     assert "could not be written to a file" in caplog.text
     assert MARKER not in caplog.text
+
+
+def test_a_disk_that_is_full_keeps_no_half_of_a_file(sort_out: Sort, folder: Path) -> None:
+    """Else it would stay full, and the database would take what is meant for the folder, until the next purge."""
+    lasting = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * KB, lasting[1]))  # no file may grow beyond this
+    try:
+        row = sort_out(marked()).contents.get()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, lasting)
+    assert (row.file, files(folder)) == ("", [])
+    assert contents.opened(row).decode() == marked()["text"]
+
+
+def test_who_restores_is_told_how_many_files_are_missing(
+    sort_out: Sort, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sort_out(marked())
+    call_command("restored", "--check")
+    assert "0 of which are not there" in (said := capsys.readouterr().out)
+    assert "Database, keys and folder belong together." in said
+    files(folder)[0].unlink()
+    call_command("restored", "--check")
+    assert "1 contents of results lie in files, 1 of which are not there" in (said := capsys.readouterr().out)
+    assert "Database and keys belong together." in said
 
 
 def test_a_file_that_is_copied_to_a_rivals_call_does_not_open(sort_out: Sort, folder: Path, rival: House) -> None:

@@ -21,8 +21,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from connections import personal
 from connections.ages import ago
-from connections.models import ACTING, PERSONAL, Connection, Credential, Notice, Role, Tenant, User
+from connections.models import ACTING, Connection, Credential, Notice, Role, Tenant, User
 from connections.states import TROUBLE, Headline, headline, shows
 from connections.tenancy import person, tenants_of
 from oauth.models import SignIn
@@ -176,12 +177,11 @@ def _own(user: User, tenant: Tenant) -> dict[str, Any]:
     asked = [thing.rows[0] for thing in things.newest(user) if thing.kind == Kind.LOGIN]  # these stand above
     signed_in = SignIn.objects.filter(owner=user, connection__tenant=tenant).values("connection")
     entered = Credential.objects.filter(owner=user, connection__tenant=tenant).values("connection")
-    personal = Connection.objects.filter(PERSONAL, tenant=tenant, enabled=True).exclude(
-        Q(pk__in=signed_in) | Q(pk__in=entered) | Q(pk__in=asked)
-    )
+    waiting = personal.waiting_for(user).filter(tenant=tenant)
+    waiting = waiting.exclude(Q(pk__in=signed_in) | Q(pk__in=entered) | Q(pk__in=asked))
     own = Assignment.objects.filter(tenant=tenant, owner=user)
     member = user.roles.get(tenant.pk) == Role.MEMBER  # admins have all of them
-    return {"to_connect": list(personal.order_by("name")[:SHOWN]), "own_assignments": own[:SHOWN] if member else []}
+    return {"to_connect": list(waiting[:SHOWN]), "own_assignments": own[:SHOWN] if member else []}
 
 
 def _page(connection: Connection) -> str:

@@ -124,6 +124,15 @@ def test_a_member_finds_their_own_connections_and_assignments(acme: House, rival
     assert "Mail" not in start(signed_in(rival.member))
 
 
+def test_nobody_is_asked_to_connect_for_assignments_that_they_do_not_have(acme: House, signed_in: SignedIn) -> None:
+    acme.connection("Mail", **READY, sharing="personal")
+    for person in (acme.admin, acme.member):
+        assert "Your assignments use it" not in start(signed_in(person))
+    acme.assignment("Of the admin")
+    assert "Your assignments use it" in start(signed_in(acme.admin))
+    assert "Your assignments use it" not in start(signed_in(acme.member))
+
+
 def test_calls_of_a_day_and_a_week_as_bars_and_numbers(acme: House, rival: House, signed_in: SignedIn) -> None:
     now = timezone.now()
     nightly = acme.assignment()

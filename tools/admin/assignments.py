@@ -20,7 +20,7 @@ from connections.quotas import QuotaReached
 from connections.tenancy import person
 from tools.admin.consents import ConsentAdmin
 from tools.admin.token_forms import TokenForm, calls_go_on, revoked_message, show_once
-from tools.assigning import assignments, tokens
+from tools.assigning import assignments, preflight, tokens
 from tools.assigning.assignments import MOST_OFFERED, AssignmentForm, only_place
 from tools.errors import ActingRefused
 from tools.models import AccessToken, Assignment
@@ -87,6 +87,7 @@ class AssignmentAdmin(ConsentAdmin):
         acts = set(mine.acting().values_list("pk", flat=True))  # and not those of everybody
         tokens = assignment.access_tokens.select_related("created_by", "assignment")
         context = {
+            "preflight": preflight.of(assignment),
             "chosen": assignment.tools.values_list("public_name", flat=True)[:MOST_OFFERED],
             "tokens": [(token, token.state(now), token.pk in acts) for token in tokens],
             "token_form": TokenForm(auto_id="token_%s", longest=assignment.tenant.max_token_days),

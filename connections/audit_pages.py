@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Case, Q, QuerySet, When
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from connections import audit, spreadsheets
+from connections.audit_filters import EventsFilter, EventsForm, of_days, of_others
 from connections.columns import stamp
 from connections.filters import TenantFilter
-from connections.forms.fields import DayField
 from connections.large_lists import LargeList
 from connections.models import AuditEvent, Tenant
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person, tenants_of
@@ -27,33 +27,42 @@ from connections.threads import in_thread
 
 DEFAULT_DAYS: Final = 90
 _AT_ONCE: Final = 1_000  # events of one query
+_KINDS: Final = {  # what an action is about, as people call it
+    "accesstoken": "API token", "auditevent": "Audit trail", "bulletin": "Message", "company": "Company sign-in",
+    "mcpsession": "Session", "membership": "Member", "tenant": "Organization",
+}  # fmt: skip
 
 
-class ExportForm(forms.Form):
+class ExportForm(EventsForm):
     """Which events, and as what."""
 
-    since = DayField("From")
-    until = DayField("to")
     organization = forms.ModelChoiceField(queryset=Tenant.objects.none(), required=False, widget=forms.HiddenInput)
     kind = forms.ChoiceField(label="As", choices=[("jsonl", "JSON Lines"), ("csv", "CSV")], initial="jsonl")
 
     def __init__(self, *args: Any, tenants: QuerySet[Tenant], **kwargs: Any) -> None:
         """Know the organizations whose events this person sees."""
         super().__init__(*args, **kwargs)
+        for name in ("who", "what"):  # these are chosen above the list
+            self.fields[name].widget = forms.HiddenInput()
         if isinstance(field := self.fields["organization"], forms.ModelChoiceField):
             field.queryset = tenants
-        today = timezone.now().astimezone(UTC).date()
-        self.fields["since"].initial, self.fields["until"].initial = today - timedelta(days=DEFAULT_DAYS - 1), today
+
+    @classmethod
+    def beside(cls, shown: QueryDict, **kwargs: Any) -> ExportForm:
+        """Return the form for a list that shows this: it offers the same events, of the last 90 days if of any."""
+        today = timezone.localdate()
+        days = {
+            "since": shown.get("since") or today - timedelta(days=DEFAULT_DAYS - 1),
+            "until": shown.get("until") or today,
+        }
+        initial = {name: shown.get(name, "") for name in ("who", "what", "organization")} | days
+        return cls(initial=initial, auto_id="export_%s", **kwargs)
 
     def events(self, rows: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
         """Return those of the events that are asked for, oldest first."""
-        data = self.cleaned_data
-        if data["since"]:
-            rows = rows.filter(at__gte=_start(data["since"]))
-        if data["until"]:
-            rows = rows.filter(at__lt=_start(data["until"] + timedelta(days=1)))
-        if data["organization"]:
-            rows = rows.filter(tenant=data["organization"])
+        rows = of_others(of_days(rows, self.cleaned_data), self.cleaned_data)
+        if organization := self.cleaned_data["organization"]:
+            rows = rows.filter(tenant=organization)
         return rows.order_by("at", "id")
 
 
@@ -63,8 +72,9 @@ class AuditEventAdmin(LargeList, ReadOnlyAdmin):
 
     seen_by = ADMINS_AND_AUDITORS
     change_list_template = "admin/connections/auditevent/change_list.html"
-    list_display = [stamp("at", "when"), "who", "action", "object_label", "outcome"]
-    list_filter = [TenantFilter, "at"]
+    list_display = [stamp("at", "when"), "who", "did", "about", "came_out"]
+    empty_sentence = "Nothing has happened yet. Who does what is written down here."
+    list_filter = [TenantFilter, EventsFilter]
     search_fields = ["actor", "action", "object_label", "object_id", "request_id"]
     fields = [
         "at", "actor", "tenant", "action", "object_type", "object_id", "object_label", "outcome", "data", "request_id",
@@ -73,10 +83,26 @@ class AuditEventAdmin(LargeList, ReadOnlyAdmin):
     unlisted = ("data",)
     found_by = ("pk", "object_id")
 
-    @admin.display(description="actor", ordering="actor")
+    @admin.display(description="who", ordering="actor")
     def who(self, event: Any) -> str:
         """Show who did it, and that it was the staff of the platform."""
         return f"{event.actor} (staff)" if event.by_staff else str(event.actor)
+
+    @admin.display(description="what happened")
+    def did(self, event: AuditEvent) -> str:
+        """Show the action in words."""
+        what, _, verb = event.action.partition(".")
+        return f"{_KINDS.get(what, what.capitalize())}: {verb.replace('_', ' ')}"
+
+    @admin.display(description="to what")
+    def about(self, event: AuditEvent) -> str:
+        """Show the name that the object had."""
+        return event.object_label
+
+    @admin.display(description="outcome")
+    def came_out(self, event: AuditEvent) -> str:
+        """Show how it came out, in words."""
+        return event.outcome.replace("_", " ")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
         """Return the events with what the list shows of their data, which it does not read."""
@@ -85,7 +111,7 @@ class AuditEventAdmin(LargeList, ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, and offer the file."""
-        form = ExportForm(tenants=self._tenants(request), auto_id="export_%s")
+        form = ExportForm.beside(request.GET, tenants=self._tenants(request))
         response: HttpResponse = super().changelist_view(request, {"export": form, **(extra_context or {})})
         return response
 
@@ -106,8 +132,8 @@ class AuditEventAdmin(LargeList, ReadOnlyAdmin):
             return HttpResponseRedirect(reverse("admin:connections_auditevent_changelist"))
         kind, user = form.cleaned_data["kind"], person(request)
         of = form.cleaned_data["organization"] or (tenants.first() if tenants.count() == 1 else None)
-        days = {name: str(form.cleaned_data[name] or "") for name in ("since", "until")}
-        audit.record(user, "auditevent.exported", user, tenant=of, kind=kind, **days)
+        asked = {name: str(form.cleaned_data[name] or "") for name in ("since", "until", "who", "what")}
+        audit.record(user, "auditevent.exported", user, tenant=of, kind=kind, **asked)
         rows = form.events(self.get_queryset(request)).select_related("tenant")
         parts = _written(rows, _as_csv if kind == "csv" else _as_json_lines, heads=kind == "csv")
         name = f"audit-events-{timezone.now():%Y-%m-%d}.{kind}"
@@ -144,7 +170,3 @@ def _as_json_lines(events: Iterable[AuditEvent]) -> str:
 def _as_csv(events: Iterable[AuditEvent]) -> str:
     told = ((audit.said(event) | {"data": json.dumps(event.data, ensure_ascii=False)}).values() for event in events)
     return "".join(spreadsheets.lines((), told))
-
-
-def _start(day: date) -> datetime:
-    return datetime.combine(day, time.min, tzinfo=UTC)

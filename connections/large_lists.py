@@ -119,9 +119,9 @@ class LargeList(LightList):
             by_id = queryset.filter(reduce(or_, (Q(**{name: searched}) for name in self.found_by)))
             if by_id.exists():  # it may also be the id of a request, which has no index
                 return by_id, False
-        return super().get_search_results(request, self._newest(queryset), search_term)
+        return super().get_search_results(request, self.newest(queryset), search_term)
 
-    def _newest(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+    def newest(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Return the newest of these rows: those after the first that is too many."""
         moment = str((self.opts.ordering or ["pk"])[0]).removeprefix("-")
         beyond = rows.values_list(moment, flat=True)[SEARCHED : SEARCHED + 1].first()

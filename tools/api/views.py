@@ -36,6 +36,7 @@ from tools.callers import Principal
 from tools.calls import offers, usage
 from tools.models import Assignment, Call, Tool
 from tools.models.call_states import CallState
+from tools.models.catalog import ToolQuerySet
 
 _TRIES = 10  # of a change while others change it too; each time at least one of them succeeds
 ETAG = OpenApiParameter(
@@ -151,11 +152,17 @@ def connections_of(request: Request) -> QuerySet[Connection]:
     return connections.filter(tools__assignments=assignment).distinct()
 
 
+def tools_of(request: Request) -> ToolQuerySet:
+    """Return the tools that the caller was given; a person reads those from which an assignment may be given some."""
+    if principal_of(request).assignment_id is not None:
+        return assignment_of(request).granted_tools()
+    return Tool.objects.filter(connection__tenant=principal_of(request).tenant_id)
+
+
 class ToolList(KnownQuery, ListAPIView[Tool]):
-    """The tools that this assignment may use now."""
+    """The tools that this assignment may use now; with a person's own token, those in use of the organization."""
 
     parameters = PAGES
-    permission_classes = [IsAssignment]
     serializer_class = ToolSerializer
     pagination_class = ByName
 
@@ -163,21 +170,20 @@ class ToolList(KnownQuery, ListAPIView[Tool]):
         """Return the usable tools among those it was given."""
         if getattr(self, "swagger_fake_view", False):
             return Tool.objects.none()
-        return assignment_of(self.request).granted_tools().usable().defer("definition")
+        return tools_of(self.request).usable().defer("definition")
 
 
 class ToolDetail(KnownQuery, RetrieveAPIView[Tool]):
-    """One tool of this assignment."""
+    """One tool of this assignment, or, to a person, of the organization."""
 
-    permission_classes = [IsAssignment]
     serializer_class = ToolSerializer
 
     def get_object(self) -> Tool:
         """Return the tool; raises ToolNotFound, and ToolSetAside, with the reason in its code."""
-        assignment, name = assignment_of(self.request), self.kwargs["name"]
-        tool = assignment.granted_tools().filter(connection__enabled=True, public_name=name).first()
+        given, name = tools_of(self.request), self.kwargs["name"]
+        tool = given.filter(connection__enabled=True, public_name=name).first()
         if tool is None:
-            raise offers.not_found(assignment, name)
+            raise offers.not_found(principal_of(self.request).tenant_id, given, name)
         if not tool.availability.usable:
             raise offers.set_aside(tool)
         return tool

@@ -37,6 +37,7 @@ from tools.definitions.schemas import SchemaBroken
 from tools.errors import ConnectionNotReady, OwnerNotConnected, ToolDenied, ToolNotFound, ToolReplaced, ToolSetAside
 from tools.gathering import Gatherer
 from tools.models import Assignment, Call, Placement, Policy, Tool
+from tools.models.catalog import ToolQuerySet
 
 RECENT: Final = 1.0  # seconds
 _KEPT_FOR: Final = 300.0  # seconds
@@ -46,7 +47,7 @@ _LOADS_AT_ONCE: Final = 32
 # Near names that are looked for in this process for one tenant.
 _HINTS_AT_ONCE: Final = 20
 _HINTS_A_SECOND: Final = 5.0
-_COMPARED = 1_000  # of the assignment's tools, with a name that is none of them
+_COMPARED = 1_000  # of the caller's tools, with a name that is none of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,23 +298,23 @@ async def missing(assignment_id: UUID, name: str, *, of: UUID) -> ToolNotFound:
 
 def _missing(assignment_id: UUID, name: str) -> ToolNotFound:
     assignment = Assignment.objects.filter(pk=assignment_id, enabled=True).first()
-    return _with_near(assignment, name) if assignment is not None else ToolNotFound()
+    return _with_near(assignment.granted_tools(), name) if assignment is not None else ToolNotFound()
 
 
-def not_found(assignment: Assignment, name: str) -> ToolNotFound:
-    """Return the error about an unknown name, with those of the assignment's own tools that are near it.
+def not_found(tenant_id: UUID, given: ToolQuerySet, name: str) -> ToolNotFound:
+    """Return the error about an unknown name, with those of the given tools of the tenant that are near it.
 
-    Without them if its tenant has asked for too many a moment ago: to look for them is dear, and never refused.
+    Without them if the tenant has asked for too many a moment ago: to look for them is dear, and never refused.
     """
-    return _with_near(assignment, name) if _may_look(assignment.tenant_id) else ToolNotFound()
+    return _with_near(given, name) if _may_look(tenant_id) else ToolNotFound()
 
 
 def _may_look(tenant_id: UUID) -> bool:
     return not _hints.ask(1, Bucket(str(tenant_id), _HINTS_AT_ONCE, _HINTS_A_SECOND))
 
 
-def _with_near(assignment: Assignment, name: str) -> ToolNotFound:
-    own = assignment.granted_tools().usable().values_list("public_name", flat=True)
+def _with_near(given: ToolQuerySet, name: str) -> ToolNotFound:
+    own = given.usable().values_list("public_name", flat=True)
     return ToolNotFound(near=near(name, own[:_COMPARED]))
 
 

@@ -56,6 +56,9 @@ def works(api: Api, token: str) -> bool:
 @pytest.mark.smoke
 def test_an_admins_token_sets_up_who_calls_from_nothing_to_the_first_call(shop: Shop, acme: House) -> None:
     admin = admins(shop.api, acme)
+    names = [each["name"] for each in admin.get("/v1/tools?limit=200").json()["results"]]
+    assert "orders__echo" in names, "from which the assignment is given some"
+    assert admin.get("/v1/tools/order__echo").json()["near"][0] == "orders__echo"
     row = added(admin, name="By program", tools=["orders__echo"], max_rate=60, instructions="Echo.")
     assert (row["owner"], row["scope"], row["tools"]) == ("admin@acme.example", "chosen", ["orders__echo"])
     assert (row["enabled"], row["max_rate"], row["instructions"]) == (True, 60, "Echo.")

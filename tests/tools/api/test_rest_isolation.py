@@ -80,8 +80,13 @@ def world(acme: House, rival: House) -> World:
 
 # A route and method, and the status for each who asks; the rest of the table follows from `EVERYBODY_ELSE`.
 TABLE: dict[tuple[str, str], dict[str, int]] = {
-    ("GET", "v1/tools"): {"owner": 200, "teammate": 200, "rival": 200},
-    ("GET", "v1/tools/<slug:name>"): {"owner": 200, "teammate": 200, "rival": 404},
+    ("GET", "v1/tools"): dict.fromkeys(
+        ["owner", "teammate", "admin", "member", "auditor", "rival", "rival admin"], 200
+    ),
+    ("GET", "v1/tools/<slug:name>"): {
+        **dict.fromkeys(["owner", "teammate", "admin", "member", "auditor"], 200),
+        **dict.fromkeys(["rival", "rival admin"], 404),
+    },
     ("POST", "v1/tools/<slug:name>/call"): {"owner": 503, "teammate": 503, "rival": 404},
     ("GET", "v1/calls"): {"owner": 200, "teammate": 200, "rival": 200},
     ("POST", "v1/calls/<uuid:id>/cancel"): {"owner": 200, "teammate": 404, "rival": 404},
@@ -207,6 +212,14 @@ def told(answer: HttpResponse, ids: dict[str, str]) -> tuple[int, str, dict[str,
 
 def test_no_route_is_missing_from_the_table() -> None:
     assert routes() == {route for _, route in TABLE} | PUBLIC
+
+
+def test_a_person_lists_the_tools_of_their_organization_only(world: World, transactional_db: None) -> None:
+    ours, theirs = (
+        json.loads(ask("GET", "v1/tools", world.tokens[who], {}).content) for who in ("member", "rival admin")
+    )
+    assert [tool["name"] for tool in ours["results"]] == [world.tool]
+    assert theirs["results"] == []
 
 
 @pytest.mark.parametrize("route", ["v1/tools", "v1/calls", "v1/connections"])

@@ -18,11 +18,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET
 
+from connections import moments
 from connections.columns import stamp
 from connections.errors import SealBroken
 from connections.filters import TenantFilter
 from connections.large_lists import LargeList
-from connections.models import Connection
+from connections.models import AuditEvent, Connection
 from connections.tenancy import person
 from tools.admin.decisions import DecisionAdmin, RefusalForm
 from tools.admin.rendering import blocks_of, is_whole, readable
@@ -114,6 +115,7 @@ class CallAdmin(LargeList, DecisionAdmin):
             "decides": decides,
             "end": None if call.finished else ending.of(call),
             "replaced": offers.replaced(call) if call.state == CallState.AWAITING_APPROVAL else None,
+            "rule": _rule(call) if call.state == CallState.AWAITING_APPROVAL else "",
             "opens": opens,
             "opened": self._opened(request, call) if decides or opens else None,
             "questions": self.questions_of(request, call) if may_decide else None,
@@ -192,6 +194,15 @@ class CallAdmin(LargeList, DecisionAdmin):
             life.cancel(call)
             self.audit(request, "cancelled", call)
         self.message_user(request, f"Calls cancelled: {len(chosen)}.", messages.SUCCESS)
+
+
+def _rule(call: Call) -> str:
+    """Return why a call waits for an approval: what was decided about its tool, by whom and when."""
+    decided = AuditEvent.objects.filter(object_id=str(call.tool_id), tenant=call.tenant_id, action="tool.set_to_ask")
+    event = decided.first()
+    if event is None:
+        return "Each call of this tool waits until an admin has approved it."
+    return f"Each call of this tool waits for an approval: {event.actor} decided so at {moments.shown(event.at)}."
 
 
 def _numbers(call: Call) -> list[int]:

@@ -12,6 +12,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from connections import audit
 from connections.models import AuditEvent, Tenant, User
 from tests.conftest import House
 from tests.servers.asking import asking
@@ -73,6 +74,21 @@ def test_an_admin_sees_the_arguments_of_a_call_to_approve_and_the_read_is_audite
     assert "⟨U+202E⟩ venus &lt;b&gt;now&lt;/b&gt;" in page
     assert "Awaiting approval" in page
     assert reads() == 1
+
+
+def test_an_approval_says_why_it_waits_and_leads_to_what_it_names(
+    waiting: Call, acme: House, signed_in: SignedIn
+) -> None:
+    client = signed_in(acme.admin)
+    assert "Each call of this tool waits until an admin has approved it." in text_of(client, url(waiting))
+    audit.record(acme.admin, "tool.set_to_ask", waiting.tool, tenant=acme.tenant)
+    page = text_of(client, url(waiting))
+    assert "Each call of this tool waits for an approval: admin@acme.example decided so at " in page
+    part = page.partition('id="approval-heading"')[2].partition("</section>")[0]
+    assert part.index(">Arguments<") < part.index(">Server<") < part.index(">Approve<")
+    assert f"/admin/connections/connection/{waiting.connection_id}/change/" in part
+    assert f"/admin/tools/assignment/{waiting.assignment_id}/change/" in part
+    assert "of admin@acme.example" in part
 
 
 def test_an_auditor_sees_that_a_call_waits_and_cannot_decide(waiting: Call, acme: House, signed_in: SignedIn) -> None:

@@ -91,6 +91,11 @@ class ConnectionAdmin(OwnCredentialAdmin):
         others = ["tenant__name"] if person(request).sees_every_organization else []
         return [*self.search_fields, *others]
 
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """Filter by the protocol's era only for those who look after all organizations."""
+        every = super().get_list_filter(request)
+        return every if person(request).sees_every_organization else [one for one in every if one is not EraFilter]
+
     def get_ordering(self, request: HttpRequest) -> Any:
         """Begin with the newest trouble for those who look after all organizations, with the name for others."""
         if not person(request).sees_every_organization:

@@ -16,6 +16,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
+from django.utils.safestring import SafeString
 
 from connections import choices
 from connections.models import Tenant
@@ -72,6 +73,7 @@ class OwnRelatedFilter(CompactFilter, admin.RelatedFieldListFilter):
             del params[chosen]
         self.rows = self._own(field.remote_field.model, request, model_admin)
         super().__init__(field, request, params, model, model_admin, field_path)
+        self.empty_value_display = SafeString("None")
 
     @property
     def parameter(self) -> str:

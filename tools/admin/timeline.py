@@ -99,7 +99,7 @@ def _sentence(call: Call, state: CallState) -> str:
 
 
 def _to_connect(call: Call) -> str:
-    until = f"{call.waits_until:%Y-%m-%d %H:%M} UTC"
+    until = moments.shown(call.waits_until) if call.waits_until else "then"
     return f"Nobody else can do that; {_owner_of(call)} finds it in the inbox. If it is not done by {until}, it ends."
 
 

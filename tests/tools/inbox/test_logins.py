@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from html import unescape
 from typing import Any
@@ -89,3 +90,8 @@ def test_the_page_of_the_call_says_for_whom_it_waits(team: Team) -> None:
     ask(team)
     page = team.signed_in(team.ada).get(f"/admin/tools/call/{calls()[0].pk}/change/").content.decode()
     assert "It waits until member@acme.example has connected to Orders, and is made then by itself." in page
+    assert re.search(r"If it is not done by \d{4}-\d\d-\d\d \d\d:\d\d UTC, it ends\.", page)
+    team.house.tenant.time_zone = "Asia/Tokyo"
+    team.house.tenant.save()
+    page = team.signed_in(team.ada).get(f"/admin/tools/call/{calls()[0].pk}/change/").content.decode()
+    assert re.search(r"If it is not done by \d{4}-\d\d-\d\d \d\d:\d\d JST, it ends\.", page)

@@ -18,7 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from connections.models import Invitation, Membership, User
+from connections.models import Invitation, Membership, Tenant, User
 from connections.people import inviting, resetting, second_factor, starting
 from connections.people.account import frame
 from connections.people.forms import ForgottenForm, FoundForm, JoinForm, NewPasswordForm
@@ -65,7 +65,8 @@ def start(request: HttpRequest) -> HttpResponse:
         tenant = starting.found(user, form.cleaned_data["name"])
         messages.success(request, f"{tenant} is there, and you are its admin.")
         return redirect("admin:index")
-    return render(request, "people/start.html", frame("Your organization") | {"form": form, "step": 2})
+    context = {**frame("Your organization"), "form": form, "step": 2, "others": Tenant.objects.exists()}
+    return render(request, "people/start.html", context)
 
 
 @never_cache

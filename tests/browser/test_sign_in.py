@@ -82,9 +82,11 @@ def test_an_admin_signs_in_where_the_server_registers_us(
     expect(card).to_contain_text(acme.admin.username)
     expect(card).to_contain_text("orders:write")
     expect(card).to_contain_text(auth.issuer)
-    expect(card.get_by_role("button", name="Sign out")).to_be_visible()
+    expect(card.get_by_role("button", name="Sign out")).to_be_hidden()
     for summary in page.locator("details.more > summary").all():
         summary.click()
+    expect(card.get_by_role("button", name="Sign out")).to_be_visible()
+    expect(card).to_contain_text("calls here fail until somebody signs in again")
     ann.shoot("connected", tmp_path)
     fits(ann)
     for token in (*auth.access_tokens, *auth.refresh_tokens):

@@ -49,6 +49,19 @@ def test_an_address_is_enough_to_be_told_what_the_server_wants(
     assert acme.tenant.connections.get().authorization == "api_key", "a person's choice is not changed"
 
 
+def test_a_host_without_a_scheme_is_completed_before_it_is_looked_at(acme: House, visit: Visit) -> None:
+    ann = visit(acme.admin)
+    ann.open(ADD)
+    field = ann.page.get_by_label("Server URL")
+    for typed, becomes in (
+        (" mcp.example.com/mcp ", "https://mcp.example.com/mcp"), ("localhost:3000", "localhost:3000"),
+        ("npx some.thing", "npx some.thing"), ("ftp://mcp.example.com", "ftp://mcp.example.com"),
+    ):  # fmt: skip
+        field.fill(typed)
+        ann.page.get_by_label("Name", exact=True).focus()
+        expect(field).to_have_value(becomes)
+
+
 def test_without_javascript_the_first_submission_shows_what_fits(acme: House, visit: Visit, provider: Any) -> None:
     ann = visit(acme.admin, script=False)
     ann.open(ADD)

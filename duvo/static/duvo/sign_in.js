@@ -49,6 +49,10 @@
         const method = form.elements.authorization;
         let proposed = "", looks = 0;
         field.addEventListener("change", async () => {
+            /* A host without a scheme can be meant in one way only. */
+            if (/^[a-z\d-]+(\.[a-z\d-]+)+(:\d+)?(\/\S*)?$/i.test(field.value.trim())) {
+                field.value = `https://${field.value.trim()}`;
+            }
             if (method.value !== proposed || !/^https?:\/\/\S+$/.test(field.value.trim())) {
                 return;
             }

@@ -186,6 +186,7 @@ def test_a_superuser_without_any_organization_is_led_to_found_one(
     answer = signed_in(superuser).get(path, follow=True)
     assert answer.redirect_chain == [("/start/", 302)]
     assert heading(answer.content) == "Your organization"
+    assert "All organizations</a>" not in answer.content.decode()
     assert path == "/admin/" or "There is no organization yet" in answer.content.decode()
 
 

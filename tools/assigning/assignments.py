@@ -10,12 +10,16 @@ personal sign-ins, its owner edits it, and whoever has the owner's consent (see 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
+from django.forms.models import ModelChoiceIterator
 from django.utils.functional import cached_property
 
 from connections import audit, changes, deleting
@@ -33,8 +37,10 @@ NAME_TAKEN = "Another assignment of this organization has this name. Choose a di
 IN_THE_OWNERS_NAME = "in_the_owners_name"  # the code of what only the owner may change, and with consent others
 if TYPE_CHECKING:
     _ModelChoiceField = forms.ModelChoiceField[Membership]
+    _ToolsField = forms.ModelMultipleChoiceField[Tool]
 else:
     _ModelChoiceField = forms.ModelChoiceField
+    _ToolsField = forms.ModelMultipleChoiceField
 
 _DECIDES = ("name", "instructions", "scope", "tools")  # what is done in the owner's name
 
@@ -79,6 +85,23 @@ class OwnerField(_ModelChoiceField):
         return obj.user.get_username() if obj.role == Role.ADMIN else str(obj)
 
 
+class ByConnection(ModelChoiceIterator):
+    """The tools to choose from, those of each connection together under its name."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each connection's name with its tools."""
+        rows = self.queryset.select_related("connection").only("public_name", "connection__name")
+        ordered = rows.order_by("connection__name", "connection", "public_name", "pk")
+        for connection, tools in groupby(ordered, key=attrgetter("connection")):
+            yield connection.name, [self.choice(tool) for tool in tools]
+
+
+class ToolsField(_ToolsField):
+    """A choice among tools."""
+
+    iterator = ByConnection  # type: ignore[assignment]
+
+
 class AssignmentForm(TenantForm):
     """An assignment and the tools it may use; only tools of its own organization can be chosen."""
 
@@ -92,7 +115,7 @@ class AssignmentForm(TenantForm):
         "name of the one before.",
     )
 
-    tools = forms.ModelMultipleChoiceField(
+    tools = ToolsField(
         label="Chosen tools",
         queryset=Tool.objects.none(),
         required=False,

@@ -121,6 +121,7 @@ def test_the_page_of_an_assignment_offers_what_a_page_can_hold(acme: House, sign
     page = client.get(address).content.decode()
     assert page.count('name="tools"') == 251
     assert "orders__t1099" in page
+    assert page.count("<label>Orders</label>") == 1, "those of a connection stand together"
     assert "The first 250 of 1,100 tools" in page
     assert len(page) < 100_000
 

@@ -8,23 +8,26 @@ more          a field for a part of the name
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import zip_longest
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from connections import choices
 from connections.models import Tenant
-from connections.states import TROUBLE, Headline, shows
+from connections.states import TROUBLE, Headline, headline, shows
 from connections.tenancy import LONGEST_SEARCH, TenantAdmin, person, tenants_of
 
 LINKS = 10
 OPTIONS = choices.MOST
+_NAMES = ("enabled", "credential", "reachability", "tools")  # what decides the headline, and its columns
+_STATES = ("enabled", "credential_state", "reachability_state", "tools_state")
 
 
 class CompactFilter(admin.ListFilter):
@@ -185,9 +188,21 @@ class HeadlineFilter(admin.SimpleListFilter):
         """Return every word, after the one for all that need a person."""
         return [("attention", "Needs attention"), *((str(value), str(label)) for value, label in Headline.choices)]
 
+    def choices(self, changelist: ChangeList) -> Any:
+        """Return the words with the number of connections of which each is said, those of nothing without one."""
+        counts = Counter[str]()
+        for *states, number in self.rows.order_by().values_list(*_STATES).annotate(number=Count("pk")):
+            counts[headline(**dict(zip(_NAMES, states, strict=True)))] += number
+        counts["attention"] = sum(counts[word] for word in TROUBLE)
+        for choice, value in zip(
+            super().choices(changelist), ["", *(value for value, _ in self.lookup_choices)], strict=True
+        ):
+            number = counts[value]
+            yield choice | {"display": f"{choice['display']} ({number:,})" if number else choice["display"]}
+
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow the list."""
-        value = self.value()
+        self.rows, value = queryset, self.value()
         if not value:
             return queryset
         if value == "attention":

@@ -158,6 +158,19 @@ def test_the_filter_by_status_agrees_with_the_headline_in_every_state(acme: Hous
         assert shown == {row.name for row in Connection.objects.all() if row.headline == word}
 
 
+def test_each_word_of_the_filter_says_how_many_there_are(acme: House, rival: House, signed_in: SignedIn) -> None:
+    for name, states in (
+        ("A", {"reachability_state": "unreachable"}), ("B", {"reachability_state": "unreachable"}),
+        ("C", {"reachability_state": "reachable", "tools_state": "in_sync"}), ("D", {"enabled": False}),
+    ):  # fmt: skip
+        acme.connection(name, **states)
+    rival.connection("Theirs", reachability_state="unreachable")
+    for query in ("", "?status=unreachable", "?q=nothing"):
+        text = signed_in(acme.admin).get(LIST + query).content.decode()
+        for word in ("Needs attention (2)", "Unreachable (2)", "Connected (1)", "Disabled (1)", "Busy"):
+            assert f">{word}</a>" in text, (query, word)
+
+
 def test_a_reviewer_filters_the_connections_of_all_houses(
     acme: House, rival: House, reviewer: User, signed_in: SignedIn
 ) -> None:

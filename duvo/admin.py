@@ -31,6 +31,7 @@ from connections.tenancy import person
 SAFE = {"GET", "HEAD"}
 # Views of somebody whose organization requires a second factor and who has none yet.
 WITHOUT_SECOND_FACTOR = {"logout", "password_change", "password_change_done", "i18n_javascript"}
+SIGNED_OUT = "You were signed out meanwhile, so nothing was changed. Sign in, and do it once more."
 PAGES = [
     "Connection", "Tenant", "Membership", "Invitation", "User", "AuditEvent",
     "Notice", "Bulletin", "Tool", "Assignment", "Call", "DailyUse", "Probe", "AccessToken",
@@ -140,7 +141,15 @@ class DuvoAdminSite(AdminSite):
                     raise
                 return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
 
-        return super().admin_view(bounded, cacheable)
+        page = super().admin_view(bounded, cacheable)
+
+        @wraps(view)
+        def told(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            if request.method not in SAFE and not request.user.is_authenticated:
+                messages.warning(request, SIGNED_OUT)
+            return page(request, *args, **kwargs)
+
+        return told
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add pages of no rows; leave out "view on site", which tells of ids, and look-ups that no form makes."""

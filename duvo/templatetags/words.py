@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import template
 
-_WORDS = {"at": "time", "created at": "time", "started at": "time"}
+_WORDS = {"at": "Time", "created at": "Created", "started at": "Started", "may use": "May use"}
 
 register = template.Library()
 
@@ -12,4 +12,4 @@ register = template.Library()
 @register.filter
 def in_words(column: str) -> str:
     """Return what a filter of this column is called."""
-    return _WORDS.get(column, column)
+    return _WORDS.get(column, f"By {column}")

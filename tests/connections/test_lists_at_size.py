@@ -124,10 +124,10 @@ def test_staff_see_the_newest_trouble_first_and_find_by_organization(
 
 def test_filters_are_called_as_people_call_them(acme: House, signed_in: SignedIn) -> None:
     client = signed_in(acme.admin)
-    for page in ("connections/auditevent", "tools/call", "tools/probe"):
+    for page, words in (("tools/call", "Created"), ("tools/probe", "Started"), ("tools/assignment", "May use")):
         text = client.get(f"/admin/{page}/").content.decode()
-        assert "By time" in text, page
-        assert not re.search(r"By (at|created at|started at)\b", text), page
+        assert f"<summary>{words}</summary>" in text, page
+        assert not re.search(r"By (at|created at|started at|may use)\b", text), page
 
 
 def test_who_and_where_are_named_in_forms_where_a_select_would_have_too_many(

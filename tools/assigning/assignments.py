@@ -38,9 +38,11 @@ IN_THE_OWNERS_NAME = "in_the_owners_name"  # the code of what only the owner may
 if TYPE_CHECKING:
     _ModelChoiceField = forms.ModelChoiceField[Membership]
     _ToolsField = forms.ModelMultipleChoiceField[Tool]
+    _ToolsIterator = ModelChoiceIterator[Tool]
 else:
     _ModelChoiceField = forms.ModelChoiceField
     _ToolsField = forms.ModelMultipleChoiceField
+    _ToolsIterator = ModelChoiceIterator
 
 _DECIDES = ("name", "instructions", "scope", "tools")  # what is done in the owner's name
 
@@ -85,7 +87,7 @@ class OwnerField(_ModelChoiceField):
         return obj.user.get_username() if obj.role == Role.ADMIN else str(obj)
 
 
-class ByConnection(ModelChoiceIterator):
+class ByConnection(_ToolsIterator):
     """The tools to choose from, those of each connection together under its name."""
 
     def __iter__(self) -> Iterator[Any]:
@@ -99,7 +101,7 @@ class ByConnection(ModelChoiceIterator):
 class ToolsField(_ToolsField):
     """A choice among tools."""
 
-    iterator = ByConnection  # type: ignore[assignment]
+    iterator = ByConnection
 
 
 class AssignmentForm(TenantForm):

@@ -287,9 +287,9 @@ class ResponseReader:
         refusal = self._status >= HTTPStatus.BAD_REQUEST
         try:
             read = messages.read(message, self._request.id, self._request.method, refusal=refusal)
-        except BadAnswer as error:
+        except BadAnswer as unusable:
             if not messages.is_answer(message):  # frameworks answer in their own words, with any status
-                error.said = quoting.quoted(words_in(message), self._server)
+                unusable.said = quoting.quoted(words_in(message), self._server)
             raise
         if isinstance(read, Fault):
             return self._bare(read)

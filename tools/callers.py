@@ -20,10 +20,12 @@ from uuid import UUID
 
 from cachetools import TTLCache
 from django.db import Error as DatabaseFailed
+from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 
+from connections import deleting
 from connections.clients import address_of, share_of
 from connections.errors import TooManyTries
 from connections.threads import in_thread
@@ -75,7 +77,8 @@ def _load(digests: Collection[str]) -> dict[str, Principal]:
 def _note_uses(token_ids: Collection[UUID]) -> None:
     now = timezone.now()
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _NOTE_USE_EVERY)
-    AccessToken.objects.filter(stale, pk__in=token_ids).update(last_used_at=now)
+    with transaction.atomic():  # tokens of all organizations: nobody waits for one that is being deleted
+        deleting.unlocked(AccessToken.objects.filter(stale, pk__in=token_ids)).update(last_used_at=now)
 
 
 async def _note_in_thread(token_ids: Collection[UUID]) -> dict[UUID, None]:

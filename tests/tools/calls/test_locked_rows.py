@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -21,10 +21,11 @@ from connections.models import Connection
 from tests.conftest import House
 from tests.processes import database_url
 from tests.tools.conftest import OpenShop, Shop, eventually
+from tools import callers
 from tools.calls import exchanging, ledger, life, polling
-from tools.calls.sessions import ending
+from tools.calls.sessions import ending, keeping
 from tools.catalog import probing
-from tools.models import Call, McpSession, StoredContent
+from tools.models import AccessToken, Call, McpSession, StoredContent
 from tools.models.call_states import CallState
 
 pytestmark = pytest.mark.skipif(
@@ -170,6 +171,33 @@ def test_what_is_due_of_others_is_found_while_rows_of_one_are_locked(shops: tupl
     assert polling.due(later) == [theirs.pk]
     assert ending.sweep(later) == 1
     assert ending.due(later) == [there.pk]
+
+
+def test_programs_of_others_are_let_in_while_a_token_of_one_is_locked(shops: tuple[Shop, Shop]) -> None:
+    AccessToken.objects.update(last_used_at=None)
+    mine, theirs = (AccessToken.objects.get(assignment=shop.assignment) for shop in shops)
+    with held("tools_accesstoken", theirs.pk):
+        began = timezone.now()
+        assert callers.principals.get_sync(theirs.digest), "whose use is noted later"
+        assert egress.run(asyncio.wait_for(callers.principals.get(mine.digest), SOON))
+        assert callers.principals._load([theirs.digest, mine.digest]).keys() == {theirs.digest, mine.digest}
+        assert (timezone.now() - began).total_seconds() < SOON
+    used = dict(AccessToken.objects.values_list("pk", "last_used_at"))
+    assert used[mine.pk] is not None
+    assert used[theirs.pk] is None
+
+
+def test_sessions_of_others_stay_in_use_while_one_is_locked(shops: tuple[Shop, Shop]) -> None:
+    later = timezone.now() + timedelta(minutes=9)
+    here, there = (session_of(shop, idle_until=later) for shop in shops)
+    used = [(session.pk, 1, timedelta(minutes=30)) for session in (there, here)]
+    with held("tools_mcpsession", there.pk):
+        began = timezone.now()
+        live, _, _ = keeping._exchange(uuid4(), [here.pk, there.pk], used, set())
+        assert (timezone.now() - began).total_seconds() < SOON
+    assert live.keys() == {here.pk, there.pk}
+    assert McpSession.objects.get(pk=here.pk).idle_until > later
+    assert McpSession.objects.get(pk=there.pk).idle_until == later
 
 
 def session_of(shop: Shop, **members: Any) -> McpSession:

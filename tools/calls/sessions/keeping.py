@@ -25,6 +25,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from connections import deleting
 from connections.egress.loop import close_with_the_loop
 from connections.errors import SealBroken, SealKeyUnknown
 from connections.threads import in_thread
@@ -316,16 +317,22 @@ def _exchange(
     now = timezone.now()
     say_alive(reader, now)
     for session_id, begun, idle in used:
-        _touch(session_id, begun, idle)
+        with transaction.atomic():  # sessions of all organizations: nobody waits for one that is being deleted
+            _touch(session_id, begun, idle, patient=False)
     live = dict(McpSession.objects.live().valid().filter(pk__in=joined).values_list("pk", "holder")) if joined else {}
     return live, _others(reader), _adopt(reader, attended)
 
 
-def _touch(session_id: UUID, begun: int, idle: timedelta) -> int:
-    """Write down that a session is in use, and how many calls have begun; return 0 when it has ended."""
+def _touch(session_id: UUID, begun: int, idle: timedelta, *, patient: bool = True) -> int:
+    """Write down that a session is in use, and how many calls have begun; return 0 when it has ended.
+
+    Who is not `patient` leaves out a row that somebody has locked at this moment; in a transaction only.
+    """
     now = timezone.now()
     row = McpSession.objects.live().filter(pk=session_id)
-    return row.update(used_at=now, idle_until=now + idle, calls=F("calls") + begun)
+    return (row if patient else deleting.unlocked(row)).update(
+        used_at=now, idle_until=now + idle, calls=F("calls") + begun
+    )
 
 
 def say_alive(reader: UUID, now: datetime) -> None:

@@ -19,7 +19,7 @@ from django.db.models import Case, Count, IntegerField, OuterRef, QuerySet, Subq
 from django.db.models.functions import Coalesce, Greatest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, resolve, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
@@ -144,14 +144,19 @@ class ConnectionAdmin(OwnCredentialAdmin):
 
     @admin.display(description="tools")
     def tools(self, connection: Any) -> SafeString:
-        """Show how many tools are in use, how many wait and how many cannot be used, which leads to these."""
-        waiting = f", {connection.tools_to_review} to review" if connection.tools_to_review else ""
-        aside = SafeString()
-        if connection.tools_set_aside:
-            only = urlencode({"connection__id__exact": str(connection.pk), "availability": "broken"})
-            url = f"{reverse('admin:tools_tool_changelist')}?{only}"
-            aside = format_html(', <a href="{}">{} set aside</a>', url, connection.tools_set_aside)
-        return format_html("{} in use{}{}", connection.tools_in_use, waiting, aside)
+        """Show how many tools are in use, how many wait and how many cannot be used; each number leads to these."""
+        counted = [
+            (connection.tools_in_use, "in use", "usable"),
+            (connection.tools_to_review, "to review", "review"),
+            (connection.tools_set_aside, "set aside", "broken"),
+        ]
+        lists = reverse("admin:tools_tool_changelist")
+        told = [
+            format_html('<a href="{}?{}">{} {}</a>', lists, urlencode(_only(connection, which)), number, words)
+            for number, words, which in counted
+            if number
+        ]
+        return format_html_join(", ", "{}", ((one,) for one in told)) or format_html("{}", "0 in use")
 
     @admin.display(description="last checked", ordering="probed_at")
     def checked(self, connection: Connection) -> str:
@@ -330,6 +335,10 @@ class ConnectionAdmin(OwnCredentialAdmin):
                 checking.request_check(connection)
             self.audit(request, "enabled" if enabled else "disabled", connection)
         return True
+
+
+def _only(connection: Connection, availability: str) -> dict[str, str]:
+    return {"connection__id__exact": str(connection.pk), "availability": availability}
 
 
 def _count(tools: QuerySet[Any]) -> Coalesce:

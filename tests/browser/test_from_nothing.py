@@ -29,19 +29,21 @@ def test_from_an_empty_database_to_the_first_call(
     order_system: tuple[str, str],
     open_egress: None,
     mail_server: MailServer,
+    settings: Any,
+    live_server_url: str,
     tmp_path: Path,
 ) -> None:
+    settings.PUBLIC_URL = live_server_url
     assert not User.objects.exists()
     assert not Tenant.objects.exists()
     ada, bea = visit(None), visit(None)
     begin(ada)
     invite(ada)
     come_in(bea, last_link(mail_server, BEA))
-    tool = connect(ada, *order_system)
-    token = assign(ada)
-    ada.open("/admin/")
-    expect(ada.page.get_by_text("Call a tool with the token of")).to_be_visible()
-    assert call(ada.base, tool, token)["state"] == "succeeded"
+    connect(ada, *order_system)
+    printed = assign(ada)
+    assert call(printed)["state"] == "succeeded"
+    expect(ada.page.get_by_text("Your first call:")).to_be_visible()
     ada.open("/admin/")
     expect(ada.page.get_by_role("heading", name="The first steps")).to_have_count(0)
     ada.shoot("home", tmp_path)
@@ -87,8 +89,8 @@ def come_in(bea: Visitor, link: str) -> None:
     expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
 
 
-def connect(ada: Visitor, url: str, key: str) -> str:
-    """The first connection; return the name of a tool."""
+def connect(ada: Visitor, url: str, key: str) -> None:
+    """The first connection."""
     page = ada.page
     ada.open("/admin/")
     page.get_by_role("link", name="Add a connection").click()
@@ -98,11 +100,11 @@ def connect(ada: Visitor, url: str, key: str) -> str:
     page.locator("#id_api_key").fill(key)
     page.get_by_role("button", name="Add and check").click()
     expect(page.locator("[data-part=headline]")).to_have_text("Connected")
-    return page.get_by_role("link", name="order-system__search_products").inner_text()
+    expect(page.get_by_role("link", name="order-system__search_products")).to_be_visible()
 
 
 def assign(ada: Visitor) -> str:
-    """An assignment; return its token."""
+    """An assignment and its token; return the call in a shell that the page prints."""
     page = ada.page
     ada.open("/admin/")
     page.get_by_role("link", name="Add an assignment").click()
@@ -111,14 +113,12 @@ def assign(ada: Visitor) -> str:
     ada.open("/admin/")
     page.get_by_role("link", name="Open Nightly orders").click()
     page.get_by_role("button", name="Make a token").click()
-    return page.get_by_label("Token", exact=True).input_value()
+    expect(page.get_by_text("Waiting for your first call…")).to_be_visible()
+    return page.get_by_label("In a shell", exact=True).input_value()
 
 
-def call(base: str, tool: str, token: str) -> dict[str, Any]:
-    """Call a tool as a program does."""
-    command = [
-        "curl", "--silent", "--show-error", "--max-time", "60", f"{base}/v1/tools/{tool}/call",
-        "--header", f"Authorization: Bearer {token}", "--json", json.dumps({"arguments": {"words": "tea"}}),
-    ]  # fmt: skip
-    answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def call(printed: str) -> dict[str, Any]:
+    """Call a tool as the page says, word for word."""
+    run = subprocess.run(["bash", "-c", printed], check=True, capture_output=True, text=True, timeout=120)
+    answer: dict[str, Any] = json.loads(run.stdout)
     return answer

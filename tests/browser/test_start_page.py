@@ -14,7 +14,7 @@ from tests.browser.conftest import Visit, Visitor
 from tests.conftest import House
 from tests.connections import crowd
 from tests.servers.fixtures import StartReceiver
-from tools.models import Call
+from tools.models import Assignment, Call
 
 pytestmark = pytest.mark.browser
 
@@ -129,6 +129,7 @@ def test_the_start_pages_of_staff_of_a_member_and_of_a_new_organization(
     clean(new)
     new.shoot("new", tmp_path)
     acme.connection("Mail", authorization="oauth", sharing="personal", reachability_state="reachable")
+    Assignment.objects.create(tenant=acme.tenant, name="Of the member", owner=acme.member)
     member = visit(acme.member, width=width, colours=colours)
     member.open("/admin/")
     expect(member.page.get_by_role("heading", name="Connect", exact=True)).to_be_visible()

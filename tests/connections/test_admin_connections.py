@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from html import unescape
 from itertools import product
 from threading import Barrier
 from typing import Any
@@ -127,6 +129,20 @@ def test_the_list_says_what_to_do(acme: House, signed_in: SignedIn) -> None:
     assert "Check the API key or headers" in text
 
 
+@pytest.mark.parametrize(("method", "field"), [("api_key", "id_api_key"), ("headers", "id_headers")])
+def test_the_message_about_a_credential_leads_to_the_field_that_cures_it(
+    acme: House, signed_in: SignedIn, method: str, field: str
+) -> None:
+    refused = {"credential_state": "refused", "credential_reason": "unauthorized", "reachability_state": "reachable"}
+    row = acme.connection(authorization=method, **refused)
+    page = signed_in(acme.admin).get(page_of(row)).content.decode()
+    assert f'href="#{field}"' in page
+    assert f'id="{field}"' in page
+    assert f'href="#{field}"' not in signed_in(acme.auditor).get(page_of(row)).content.decode()
+    row.set_credential_state(CredentialState.READY)
+    assert f'href="#{field}"' not in signed_in(acme.admin).get(page_of(row)).content.decode()
+
+
 def test_the_list_counts_tools_in_use_and_to_review(acme: House, signed_in: SignedIn) -> None:
     connection = acme.connection()
     now = timezone.now()
@@ -135,7 +151,14 @@ def test_the_list_counts_tools_in_use_and_to_review(acme: House, signed_in: Sign
             connection=connection, name=name, public_name=name, definition={}, digest="1", approved_digest=approved,
             approved_definition={}, approved_at=now,
         )  # fmt: skip
-    assert "2 in use, 1 to review" in signed_in(acme.admin).get(LIST).content.decode()
+    client = signed_in(acme.admin)
+    page = unescape(client.get(LIST).content.decode())
+    leads = {
+        words: address for address, words in re.findall(r'<a href="(/admin/tools/tool/\?[^"]+)">([^<]+)</a>', page)
+    }
+    assert list(leads) == ["2 in use", "1 to review"]
+    assert [row.name for row in client.get(leads["1 to review"]).context["cl"].result_list] == ["c"]
+    assert len(client.get(leads["2 in use"]).context["cl"].result_list) == 2
 
 
 def test_an_empty_list_says_how_to_begin(acme: House, signed_in: SignedIn) -> None:

@@ -36,7 +36,7 @@ def test_the_status_counts_what_is_set_aside_and_the_page_leads_there(
 
     browser = signed_in(acme.admin)
     counted = browser.get("/admin/connections/connection/").content.decode()
-    assert re.search(r'7 in use, <a href="/admin/tools/tool/\?[^"]+availability=broken">4 set aside</a>', counted)
+    assert re.search(r'7 in use</a>, <a href="/admin/tools/tool/\?[^"]+availability=broken">4 set aside</a>', counted)
     page = browser.get(f"/admin/connections/connection/{connection.pk}/change/").content.decode()
     assert "Set aside because they cannot be used: 4 of 11 tools." in page
     assert "Set aside: inputSchema: The schema is invalid" in page

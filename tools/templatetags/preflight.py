@@ -8,7 +8,8 @@ from django import template
 from django.urls import reverse
 from django.utils import timezone
 
-from connections.models import Connection
+from connections.models import Authorization, Connection
+from connections.states import CredentialState
 from tools.catalog import days
 from tools.catalog.report import report_of
 
@@ -23,7 +24,16 @@ def preflight(connection: Connection, *, can_change: bool = False) -> dict[str, 
         "report_url": reverse("admin:tools_probe_report", args=[connection.pk]),
         "connection": connection,
         "can_change": can_change,
+        "cure": _cure(connection) if can_change else None,
     }
+
+
+def _cure(connection: Connection) -> tuple[str, str] | None:
+    """Return the field of the form below that ends the trouble with the credential, and what is entered there."""
+    if connection.credential_state not in (CredentialState.MISSING, CredentialState.REFUSED) or connection.is_personal:
+        return None
+    fields = {Authorization.API_KEY: ("id_api_key", "API key"), Authorization.HEADERS: ("id_headers", "headers")}
+    return fields.get(Authorization(connection.authorization))
 
 
 @register.inclusion_tag("admin/tools/days.html")

@@ -207,7 +207,9 @@ def _end_waiting(now: datetime) -> None:
         unapproved.end(CallState.FAILED, "approval_expired", "No organization admin approved the call in time.", now)
         late = Call.objects.waiting_too_long(now, CallState.QUEUED).unlocked()
         late.end(CallState.FAILED, LoginExpired.code, LoginExpired().sentence, now)
-    for call in Call.objects.waiting_too_long(now, CallState.INPUT_REQUIRED)[:_SWEPT_AT_ONCE]:
+        asking = Call.objects.waiting_too_long(now, CallState.INPUT_REQUIRED).unlocked()
+        ids = list(asking.values_list("pk", flat=True)[:_SWEPT_AT_ONCE])
+    for call in Call.objects.filter(pk__in=ids):
         answering.answer_for_nobody(call)
 
 

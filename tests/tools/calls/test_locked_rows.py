@@ -26,7 +26,7 @@ from tools.calls import exchanging, ledger, life, polling
 from tools.calls.sessions import ending, keeping
 from tools.catalog import probing
 from tools.models import AccessToken, Call, McpSession, StoredContent
-from tools.models.call_states import CallState
+from tools.models.call_states import AskedIn, CallState
 
 pytestmark = pytest.mark.skipif(
     os.environ["DATABASE_URL"].startswith("sqlite"), reason="SQLite locks the whole database, and for a moment only."
@@ -126,6 +126,22 @@ def test_a_sweep_ends_the_orphans_of_others_while_one_is_locked(shops: tuple[Sho
         assert states == {mine.pk: CallState.OUTCOME_UNKNOWN, theirs.pk: CallState.RUNNING}
     life.sweep(timezone.now())
     assert Call.objects.get(pk=theirs.pk).state == CallState.OUTCOME_UNKNOWN
+
+
+def test_a_sweep_answers_for_nobody_in_calls_of_others_while_one_is_locked(shops: tuple[Shop, Shop]) -> None:
+    mine, theirs = (under_way(shop, timezone.now() + timedelta(minutes=9)) for shop in shops)
+    past = timezone.now() - timedelta(seconds=1)
+    for call in (theirs, mine):
+        question = call.seal({"requests": {"a": {"mode": "form", "message": "Which?"}}, "state": None})
+        assert Call.objects.filter(pk=call.pk).ask(AskedIn.STREAM, question, past)
+    with held("tools_call", theirs.pk):
+        began = timezone.now()
+        life.sweep(timezone.now())
+        assert (timezone.now() - began).total_seconds() < SOON
+        answered = dict(Call.objects.exclude(sealed_answers="").values_list("pk", "waits_until"))
+        assert answered == {mine.pk: None}
+    life.sweep(timezone.now())
+    assert Call.objects.exclude(sealed_answers="").count() == 2
 
 
 def test_what_has_changed_between_the_look_at_a_row_and_its_lock_is_judged_anew(shops: tuple[Shop, Shop]) -> None:

@@ -280,6 +280,9 @@ def clean_key(key: Any, what: str = "key") -> str:
     """Return a key, or `what` else it is, without what stands around it; raises ValidationError for a placeholder."""
     text = keys.assigned(keys.unquoted(str(key or "")))
     bare = keys.without_scheme(text)
+    if bare != text:
+        bare = keys.unquoted(bare)
+        text = f"{text.partition(' ')[0]} {bare}".strip()
     if text and not bare:
         raise ValidationError(
             f"Behind “{text.title()}” the {what} is missing. Enter the {what} itself.", code="placeholder"
@@ -306,7 +309,7 @@ def clean_values(headers: dict[str, str]) -> dict[str, str]:
     for name, value in values.items():
         bare = keys.without_scheme(value, any_scheme=name.lower().endswith("authorization"))
         words = bare != value or _OF_SECRETS.search(name) is not None
-        if not bare or keys.placeholder_in(bare, whole=True, words=words):
+        if not bare or keys.placeholder_in(keys.unquoted(bare), whole=True, words=words):
             raise ValidationError(
                 f"The value of “{name}” is a placeholder, or a part of it is hidden. Enter the whole value itself, "
                 "without brackets or braces.",

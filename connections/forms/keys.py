@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 import unicodedata
 from typing import Any
 
@@ -29,17 +30,27 @@ _MARKED = (  # as documentation marks what stands for something else
                r"site|project|region|key|token|id)\b[a-z0-9_-]{0,40}", re.IGNORECASE),
 )  # fmt: skip
 _KEYS_MARKED = (  # what stands for a key, when there is nothing else
-    re.compile(r"<[^<>\n]{1,60}>"),
+    re.compile(r"<{1,3}[^<>\n]{0,60}>{1,3}|\[\[[^\[\]\n]{1,60}\]\]|<[A-Z_]{2,40}|[A-Z_]{2,40}>"),
+    re.compile(r"[#~|]{1,2}[A-Z][A-Z0-9_]{1,60}[#~|]{1,2}|[A-Za-z0-9/+]{8,40}EXAMPLE(?:KEY)?"),
+    re.compile(r"(?:[A-Za-z0-9]{1,12}[-_]){1,4}your(?:[-_][A-Za-z]{1,12}){1,5}", re.IGNORECASE),
+    re.compile(r"(?:DEIN|IHR|MEIN|TU|SU|VOTRE|TON|SUA|SEU|IL_TUO|TUA|TWOJ)(?:_[A-Z]{1,20}){1,5}"),  # “your”
     re.compile(r"(YOUR|INSERT|ENTER|REPLACE|PASTE)[_-][A-Za-z0-9_-]{0,60}", re.IGNORECASE),
-    re.compile(r"(process\.env|os\.environ|env|secrets|vars)[.\[(:][A-Za-z_\"'][^\n]{0,60}|![A-Za-z]+ [\w./-]{1,60}"),
-    re.compile(r"[A-Za-z0-9_.-]{0,80}?(?:\*{3,}|\.{3}|…|•{3,})[A-Za-z0-9_-]{0,80}|null|undefined|none", re.IGNORECASE),
+    re.compile(
+        r"@?(process\.env|os\.(environ|getenv)|system\.getenv|import\.meta\.env|deno\.env(\.get)?|env|secrets|vars|"
+        r"inputs?)[.\[(:][A-Za-z_\"'][^\n]{0,60}|![A-Za-z]+ [\w./-]{1,60}",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        r"[A-Za-z0-9_.-]{0,80}?(?:\*{3,}|\[?(?:\.{3}|…)\]?|•{3,})[A-Za-z0-9_-]{0,80}|null|undefined|none",
+        re.IGNORECASE,
+    ),
     re.compile(r"(?:[A-Za-z0-9]{1,12}[-_]){0,4}(?:[x*•]{3,}|\.{3,}|…+|0{6,})(?:[-_ ][x*•0]{3,}){0,8}", re.IGNORECASE),
     re.compile(r"@[A-Z][A-Z0-9_]{1,60}@|[A-Z][A-Z0-9_]{0,50}_(?:KEY|TOKEN|SECRET|PASSWORD|PAT|CREDENTIALS?)"),
 )
 _WORD = (
     r"(?:my|your|the|our|an?|some|this|insert|enter|paste|replace|put|add|with|here|goes|api|access|auth|bearer|private|"
     r"personal|client|user|account|server|mcp|service|key|token|secret|password|credentials?|id|pat|value|redacted|"
-    r"hidden|removed|masked|placeholder|todo|tbd|fixme|change|me|n/a)"
+    r"hidden|removed|masked|placeholder|todo|tbd|fixme|change|me|n/a|example|sample|dummy)"
 )
 _ONLY_WORDS = re.compile(rf"[(_*-]*{_WORD}(?:[-_ .]?{_WORD}){{0,7}}[)_*-]*", re.IGNORECASE)
 _TELLING = re.compile(
@@ -53,7 +64,8 @@ _SCHEME = re.compile(
 # A name before the key, as in a file of settings or a header.
 _NAMED_KEY = re.compile(
     r"(?:export\s+|set\s+)?((?:[A-Za-z][A-Za-z0-9_.-]{0,60}?)?"
-    r"(?:key|token|secret|password|authorization|\bpat|client[-_]?id))\s*[=:]\s*(?=[^\s=])",
+    r"(?:api key|key|token|secret|password|authorization|\bpat|client[-_]?id|\bbearer(?=\s*[:=])))\s*[=:]\s*(?=[^\s=])"
+    r"|(bearer)(?:%20|[,+])(?=[^\s=])",
     re.IGNORECASE,
 )
 _VARIABLE = re.compile(
@@ -61,11 +73,15 @@ _VARIABLE = re.compile(
     r"\s*=\s*([^\s=].*)",
     re.IGNORECASE,
 )
-_OPTION = re.compile(r"(?:^|\s)(?:-H\s*[\"'^\w]|--header[=\s])")
+_OPTION = re.compile(r"(?:^|\s)(?:-H\s*[\"'$^\w]|--header[=\s])")
 _QUOTED_OPTION = re.compile(r"(?:^|\s)(?:-H|--header)(?:=|\s*)(\"[^\"\n]*\"|'[^'\n]*')")
 _LABEL = re.compile(r"^[\"']?[\w-]*headers[\"']?\s*[:=]\s*(?=@?[{\[])", re.IGNORECASE)
+_HEADING = re.compile(
+    r"^\s*(?:(?:http|request|extra|custom)[_-])?headers?\s*:[ \t]*(?=\r?\n|[\w-]+\s*:)", re.IGNORECASE
+)
+_STRAIGHT = str.maketrans(dict.fromkeys("“”„", '"') | dict.fromkeys("‘’‚", "'"))
 _PAIR = re.compile(r"[\"'`]\s*[:=]\s*[\"'`]")  # the quotes around do not belong together
-_BULLET = re.compile(r"^(?:[-*•]\s+|\d+[.)]\s+)")
+_BULLET = re.compile(r"^(?:[-*•–>]\s+|\d+[.)]\s+)")
 
 
 def without_edges(text: str, kinds: tuple[str, ...] = ("C", "Z")) -> str:
@@ -103,7 +119,7 @@ def name_before(key: str) -> str:
         if named := re.match(r"([A-Za-z][A-Za-z0-9_-]{0,60}):", key):
             return named[1]
     found = _NAMED_KEY.match(key.strip())
-    return found[1] if found else ""
+    return found[1] or found[2] if found else ""
 
 
 def without_scheme(value: str, *, any_scheme: bool = False) -> str:
@@ -135,10 +151,14 @@ def header_lines(text: str) -> str:
     if _OPTION.search(stripped) and (options := _options(stripped)):
         return "\n".join(options)
     bare = _LABEL.sub("", stripped)
-    if bare.startswith(("{", '"', "[", "@{", "'{")):
-        pairs = _pairs(_read(unquoted(bare) if bare.startswith("'{") else bare))
-        return text if pairs is None else "\n".join(f"{name}: {value}" for name, value in pairs)
-    lines = text.split("\n")
+    straight = bare.translate(_STRAIGHT)
+    if straight.startswith(("{", '"', "[", "@{", "'{")):
+        pairs = _pairs(_read(unquoted(straight) if straight.startswith("'{") else straight))
+        if pairs is not None:
+            return "\n".join(f"{name}: {value}" for name, value in pairs)
+        if straight[0] == bare[0]:
+            return text
+    lines = textwrap.dedent(_HEADING.sub("", text)).split("\n")
     return "\n".join(line if number and line[:1] in {" ", "\t"} else _line(line) for number, line in enumerate(lines))
 
 
@@ -146,12 +166,12 @@ def _line(line: str) -> str:
     """Return one header without what stands around it in prose: a bullet, quotes, what nobody sees."""
     plain = unquoted(_BULLET.sub("", without_edges(line, ("Cf", "Zs"))))
     name, colon, value = (plain if ":" in plain else plain.replace("\uff1a", ":", 1)).partition(":")
-    return f"{name}{colon}{unquoted(value)}" if colon else plain
+    return f"{unquoted(name.replace('**', ''))}{colon}{unquoted(value)}" if colon else plain
 
 
 def _options(text: str) -> list[str]:
     """Return the headers that the options of a command set."""
-    joined = re.sub(r"[\\^`]\r?\n", " ", text).replace('^"', '"')
+    joined = re.sub(r"[\\^`]\r?\n", " ", text).replace('^"', '"').replace(" $'", " '")
     try:
         words = shlex.split(joined)
     except ValueError:
@@ -175,7 +195,7 @@ def _read(text: str) -> Any:
     text = re.sub(r",(\s*[}\]])", r"\1", text)
     for candidate in (text, text.replace("'", '"') if '"' not in text else ""):
         try:
-            return json.loads(candidate)
+            return json.loads(candidate, object_pairs_hook=_object)
         except (ValueError, RecursionError):
             continue
     if re.fullmatch(r"\{[^{}\"'\[\]]*\}", text):  # {X-Key: abc}
@@ -184,17 +204,30 @@ def _read(text: str) -> Any:
     return None
 
 
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any] | list[str]:
+    """Return a JSON object; one that names a member twice as lines, which say so."""
+    read = dict(members)
+    return read if len(read) == len(members) else [f"{name}: {value}" for name, value in members]
+
+
 def _pairs(read: Any) -> list[tuple[str, str]] | None:
     """Return names and values of headers, None for what holds other things."""
-    while isinstance(read, dict) and len(read) == 1 and isinstance(inner := next(iter(read.values())), dict | list):
-        read = inner
+    name = "headers"  # of what is looked at: a list of texts with another one has values, and no headers
+    while isinstance(read, dict) and (inner := read.get("headers", next(iter(read.values()), None))) is not None:
+        if not isinstance(inner, dict | list) or (len(read) > 1 and "headers" not in read):
+            break
+        name, read = "headers" if "headers" in read else next(iter(read)), inner
+    if isinstance(read, list) and not name.lower().endswith("headers"):
+        return None
     found: list[Any] = list(read.items()) if isinstance(read, dict) else []
     for one in read if isinstance(read, list) else []:
         if isinstance(one, dict) and "value" in one:
+            if one.get("disabled") is True or one.get("enabled") is False:
+                continue
             found.append((one.get("name", one.get("key")), one["value"]))
         elif isinstance(one, str):
-            name, _, value = one.partition(":")
-            found.append((name.strip(), value.strip()))
+            named, _, value = one.partition(":")
+            found.append((named.strip(), value.strip()))
         else:
             return None
     good = all(isinstance(each, str) and "\n" not in each and "\r" not in each for pair in found for each in pair)

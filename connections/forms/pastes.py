@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote
 from connections.forms.keys import LONGEST, without_edges
 
 _MOST_NODES = 2_000  # of JSON that are looked at
-_KEYS = {"url", "serverurl", "httpurl", "server", "endpoint", "uri", "address", "href", "baseurl", "mcpurl"}
+_KEYS = {"url", "serverurl", "httpurl", "server", "endpoint", "uri", "address", "href", "baseurl", "mcpurl", "raw"}
 # Commands whose argument is the address of the server itself; with others it may be anything, such as an API's.
 _BRIDGES = re.compile(
     r"(?<![\w./-])(mcp-remote|supergateway|mcp[- ](?:proxy|client|add|cli|connect|bridge|http|inspector)|"
@@ -47,7 +47,10 @@ _MARKDOWN = re.compile(
 )
 _ENTITY = re.compile(r"&(?:amp|quot|apos|lt|gt|nbsp|#\d{1,5}|#x[0-9a-f]{1,4});", re.IGNORECASE)
 _SPACED = re.compile(r"(\{\{?) *([\w.:-]{1,60}) *(\}\}?)")  # a placeholder with blanks in it
+_PATHS = ("path", "endpoint", "mcpEndpoint", "mcp-endpoint")
+_PATH_LINE = re.compile(r"^\s*(?:path|(?:mcp-?)?endpoint)\s*[:=]\s*[\"']?(/[\w./-]*)", re.IGNORECASE | re.MULTILINE)
 _CLOSERS = {")": "(", "]": "[", "}": "{"}
+_AROUND = re.compile(r"([_~]{1,2})(https?://\S+?)\1")  # marks of Markdown around all of it
 _TRAILING = ".,;:!?*\"'`([{<>"
 PROMPT = re.compile(r"^(?:[$>#]\s+|sudo\s+|cmd\s+/c\s+)+", re.IGNORECASE)  # what stands before a command
 _STARTERS = re.compile(
@@ -75,6 +78,8 @@ def addresses_in(text: str) -> list[str]:
     if is_link(text):
         return list(dict.fromkeys(url for url in map(_seen, _addresses_of(_linked(text))) if url))
     text = _plain(text[:LONGEST])
+    if around := _AROUND.fullmatch(text):
+        text = around[2]
     if re.fullmatch(_URL, text):
         return _told([text])
     found = [] if text.startswith(("{", "[", '"')) else list(_of_command(text))
@@ -82,7 +87,9 @@ def addresses_in(text: str) -> list[str]:
         return _told(found)
     read = _json_in(text)
     if read is not None:  # as it is written there: nothing of a sentence stands behind it
-        return list(dict.fromkeys(url for url in map(_seen, _addresses_of(read)) if url))
+        found = list(dict.fromkeys(url for url in map(_seen, _addresses_of(read)) if url))
+        if found or text.startswith(("{", "[", '"')):
+            return found
     return _told(list(_of_labels(text)) or list(_of_text(text)))
 
 
@@ -152,9 +159,15 @@ def _addresses_of(read: Any) -> Iterator[str]:
             for name, value in node.items():
                 plain = re.sub(r"[^a-z]", "", str(name).lower())
                 if isinstance(value, str) and plain in _KEYS and re.match(r"\s*https?:", value, re.IGNORECASE):
-                    yield value
+                    yield _with_path(value, next((node[each] for each in _PATHS if each in node), None))
                 elif isinstance(value, dict | list) and plain not in {"args", "env", "headers", "oauth", "auth"}:
                     nodes.append(value)
+
+
+def _with_path(url: str, path: Any) -> str:
+    """Return the address with the path that a configuration names beside it, where it has none itself."""
+    alone = re.fullmatch(r"https?://[^/?#]+/?", url.strip(), re.IGNORECASE)
+    return f"{url.strip().rstrip('/')}{path}" if alone and isinstance(path, str) and path.startswith("/") else url
 
 
 def _of_command(text: str) -> Iterator[str]:
@@ -179,9 +192,10 @@ def _of_command(text: str) -> Iterator[str]:
 
 
 def _of_labels(text: str) -> Iterator[str]:
+    path = _PATH_LINE.search(text)
     for label, url in _LABELLED.findall(text):
         if re.sub(r"[^a-z]", "", label.lower()) in _KEYS:
-            yield url
+            yield _with_path(url, path[1] if path else None)
 
 
 def _of_text(text: str) -> Iterator[str]:
@@ -221,7 +235,7 @@ def _told(found: list[str]) -> list[str]:
 
 def _tidy(url: str) -> str:
     """Return the address without what a sentence puts behind it; a bracket stays if it was opened in the address."""
-    url = re.sub(r"^(?:https?:/+)+(?=https?://)", "", without_edges(url), flags=re.IGNORECASE)
+    url = _cut(re.sub(r"^(?:https?:/+)+(?=https?://)", "", without_edges(url), flags=re.IGNORECASE))
     while url:
         last, kind = url[-1], unicodedata.category(url[-1])
         open_too = last in _CLOSERS and url.count(_CLOSERS[last]) >= url.count(last)
@@ -231,6 +245,20 @@ def _tidy(url: str) -> str:
             break
         url = url[:-1]
     return _seen(url)
+
+
+def _cut(url: str) -> str:
+    """Return the address without a bracket that closes what was opened before it, and what follows that."""
+    opened = dict.fromkeys(_CLOSERS.values(), 0)
+    url = url.partition("[/url]")[0]
+    for at, letter in enumerate(url):
+        if letter in opened:
+            opened[letter] += 1
+        elif letter in _CLOSERS:
+            opened[_CLOSERS[letter]] -= 1
+            if opened[_CLOSERS[letter]] < 0:
+                return url[:at]
+    return url
 
 
 def _seen(url: str) -> str:

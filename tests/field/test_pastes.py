@@ -82,6 +82,18 @@ FOUND = [
     f"npx @modelcontextprotocol/inspector --cli {URL} --transport http",
     f"$ npx -y mcp-remote@latest {URL} --resource https://other.example/",
     f'code --add-mcp \'{{"name":"shop","url":"{URL}"}}\'',
+    f"[url]{URL}[/url]",
+    f"[url={URL}]Shop[/url]",
+    f"[[{URL}][Shop]]",
+    f"\\href{{{URL}}}{{Shop}}",
+    f"_{URL}_",
+    f"~~{URL}~~",
+    f'streamablehttp_client(url="{URL}", headers={{"X-Key": "{MARK}"}})',
+    f'{{"item": [{{"request": {{"method": "POST", "url": {{"raw": "{URL}", "host": ["8", "8"]}}}}}}]}}',
+    '{"url": "https://8.8.8.8", "path": "/mcp"}',
+    '{"shop": {"baseUrl": "https://8.8.8.8/", "endpoint": "/mcp"}}',
+    "connections:\n  shop:\n    url: https://8.8.8.8\n    endpoint: /mcp",
+    f"{{“url”: “{URL}”}}",
 ]
 NOT_FOUND = [  # and the code of what is said instead
     (f"{URL} and more", "forbidden_character"),
@@ -158,7 +170,8 @@ def test_what_can_be_read_in_several_ways_or_leads_where_nobody_may_go_stays_ref
         "https://8.8.8.8/mcp(v2)", "https://8.8.8.8/mcp/", "https://8.8.8.8/mcp?a=(b)&c=d", "https://8.8.8.8/v1/a.b:c",
         "https://8.8.8.8/to/https://other.example/mcp", "https://8.8.8.8/mcp?url=https://other.example/mcp",
         "https://8.8.8.8/mcp-remote/mcp", "https://8.8.8.8/mcp?team=x-", "https://8.8.8.8/%7Eann/mcp",
-        "https://8.8.8.8/mcp/add?url=https://other.example/mcp", "https://8.8.8.8/mcp?a=1&copy=2",
+        "https://8.8.8.8/mcp/add?url=https://other.example/mcp", "https://8.8.8.8/mcp/a_b_",
+        "https://8.8.8.8/mcp?q=(a)[]&r=(b)", "https://8.8.8.8/mcp?a=1&copy=2",
     ],
 )  # fmt: skip
 def test_an_address_that_is_whole_is_stored_as_it_is(acme: House, address: str) -> None:
@@ -209,6 +222,11 @@ def test_a_placeholder_in_an_address_is_named(acme: House, address: str) -> None
         "undefined", "null", "None",
         "$env:API_KEY", "#{API_KEY}", "__API_KEY__", "@API_KEY@", "%(API_KEY)s", "!secret api_key", "API_KEY", "apiKey",
         "GITHUB_TOKEN", "my-api-key", "REDACTED", "(hidden)", "your key here", "TODO", "sk_live_xxxxxxxx", "xxx",
+        "sk-your-api-key", "sk-your_api_key_here", "pk_test_your_key", "xoxb-your-token", "AKIAIOSFODNN7EXAMPLE",
+        "<<API_KEY>>", "[[API_KEY]]", "#API_KEY#", "<API_KEY", "Bearer <>", "TU_CLAVE_API", "VOTRE_CLE_API",
+        "example-key",
+        "DEIN_SCHLUESSEL", "ENV['API_KEY']", 'System.getenv("KEY")', "os.getenv('KEY')", "import.meta.env.KEY",
+        "Deno.env.get('KEY')", "input:api-key", "abcd[...]wxyz", "Bearer 'YOUR_KEY'",
         "sk-proj-xxxx-xxxx", "0000000000", "Bearer", "bearer ", "ApiKey YOUR_KEY", "Token API_TOKEN",
     ],
 )  # fmt: skip
@@ -236,6 +254,11 @@ def test_a_placeholder_in_place_of_a_key_is_named_at_its_field(acme: House, key:
         ("token=abc", "token"),
         ("Authorization: Bearer abc", "Authorization"),
         ("apiKey:abc", "apiKey"),
+        ("API Key: abc", "API Key"),
+        ("Bearer: abc", "Bearer"),
+        ("bearer=abc", "bearer"),
+        ("Bearer:abc", "Bearer"),
+        ("Bearer%20abc", "Bearer"),
     ],
 )
 def test_a_name_before_a_key_is_named_and_not_stored(acme: House, key: str, name: str) -> None:
@@ -325,6 +348,8 @@ def test_a_link_without_a_remote_server_offers_nothing() -> None:
         ("\u200babc", "abc"), ("\ufeffabc\u2060", "abc"), ("\u200b'abc'\u200b", "abc"), ("SHOP_PAT=abc", "abc"),
         ("API_KEY=sk-live-0123456789", "sk-live-0123456789"), ("export OPENAI_API_KEY='abc'", "abc"),
         ('$env:TOKEN = "abc"', "abc"), ("set SHOP_KEY=abc", "abc"), ("SHOP_PAT=Bearer abc", "abc"),
+        ("Bearer 'abc'", "abc"), ('Bearer "abc",', "abc"), ("BEARER “abc”", "abc"), ("bearer-abc", "bearer-abc"),
+        ("TU_0A1B", "TU_0A1B"), ("env-0f3a", "env-0f3a"), ("EXAMPLE-0f3a", "EXAMPLE-0f3a"),
         ('"Bearer abc"', "abc"), ("a'b", "a'b"), ('"abc', '"abc'), ("abc==", "abc=="), ("a.b,", "a.b,"),
     ],
 )  # fmt: skip
@@ -378,6 +403,22 @@ def test_what_rival_sends_in_very_many_quotes_holds_nobody_up(rival: House, fiel
         '{"requestInit":{"headers":{"X-Key":"abc"}}}',
         '[{"key":"X-Key","value":"abc"}]',
         '["X-Key: abc"]',
+        '{"headers": ["X-Key: abc"]}',
+        '{"mcpServers": {"shop": {"url": "https://8.8.8.8/mcp", "headers": {"X-Key": "abc"}}}}',
+        '[{"key": "X-Key", "value": "abc"}, {"key": "X-Old", "value": "old", "disabled": true}]',
+        '[{"name": "X-Key", "value": "abc", "enabled": true}, {"name": "X-Old", "value": "old", "enabled": false}]',
+        "{“X-Key”: “abc”}",
+        "“X-Key”: “abc”",
+        "Headers: X-Key: abc",
+        "headers:\n  X-Key: abc",
+        "http_headers:\r\n    X-Key: 'abc'\r\n",
+        "  X-Key: abc\n",
+        "\tX-Key: abc\n\t",
+        "> X-Key: abc",
+        "– X-Key: abc",
+        "**X-Key**: abc",
+        "`X-Key`: `abc`",
+        "-H $'X-Key: abc'",
     ],
 )
 def test_headers_are_read_out_of_commands_and_json(acme: House, text: str) -> None:
@@ -391,11 +432,22 @@ def test_headers_are_read_out_of_commands_and_json(acme: House, text: str) -> No
     [
         '{"X-Key": 7}', '{"X-Key": "a\\nX-Other: b"}', '-H "Host: x"', '{"Host": "x"}', "-HHost:x",
         "'X-Key: abc", "`X-Key: abc", "-X-Key: abc", '{"X-Key": null}', '{"a": {"b": "c"}, "d": {}}', "X-Key: a\n b",
+        '{"X-Key": ["m4rk-1", "m4rk-2"]}', '{"X-Key": ["a: b"]}', '{"X-Key": "a", "X-Key": "b"}', "  X-Key: a\n    b",
+        '{"headers": {"X-Key": "a", "x-key": "b"}}', '[{"key": "X-Key", "value": "abc", "disabled": true}]',
         "-H 'X-Key: a\r\nX-Other: b'", "curl https://8.8.8.8/mcp", "X-Key: ApiKey YOUR_KEY", "Authorization: Bearer",
     ],
 )  # fmt: skip
 def test_headers_in_json_are_held_to_the_same_rules(acme: House, text: str) -> None:
-    assert "headers" in sent(acme, authorization="headers", headers=text).errors
+    errors = sent(acme, authorization="headers", headers=text).errors
+    assert "headers" in errors
+    assert "m4rk" not in str(errors)
+
+
+@pytest.mark.parametrize("value", ["false", "true", "EXAMPLE", "acme_2", "a#b", "TEAM_ID", "in", "v1.2"])
+def test_a_word_as_the_value_of_a_header_is_no_placeholder(acme: House, value: str) -> None:
+    form = sent(acme, authorization="headers", headers=f"X-Mode: {value}")
+    assert form.is_valid(), form.errors
+    assert dict(form.save().request_headers()) == {"X-Mode": value}
 
 
 def test_a_paste_of_any_length_is_read_within_a_moment() -> None:

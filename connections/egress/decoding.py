@@ -9,7 +9,7 @@ from typing import Any, Final
 from connections.errors import AnswerRefused
 
 # We ask for `identity`; proxies compress all the same. These names are no compression, whatever they are.
-_PLAIN: Final = frozenset({"", "identity", "none", "binary", "utf-8", "utf8", "8bit", "7bit", "aws-chunked"})
+_PLAIN: Final = frozenset({"", "identity", "none", "binary", "utf-8", "utf8", "8bit", "7bit", "aws-chunked", "chunked"})
 _UNDONE: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP: Final = b"\x1f\x8b"
 _STEP: Final = 64 * 1024  # bytes that come out at once
@@ -41,13 +41,15 @@ def plain(
     that has more than `most` bytes as it arrives raises `too_large` here.
     """
     name = coding.decode("latin-1").strip().lower()
-    if name in _PLAIN:
+    # Proxies name what they leave as it is beside what they did; a length of chunks is undone already.
+    codings = [one for part in name.split(",") if (one := part.partition(";")[0].strip(' \t"')) not in _PLAIN]
+    if not codings:
         return aiter(chunks)
-    if name not in _UNDONE:
+    if len(codings) > 1 or codings[0] not in _UNDONE:
         shown = "".join(letter if letter.isalnum() or letter in "-, " else "?" for letter in name[:40])
         sentence = f"The server compressed its answer ({shown}), which was not asked for; only gzip can be read."
         raise not_undone(sentence)
-    return _inflated(_counted(chunks, most, too_large), not_undone, deflate=name == "deflate")
+    return _inflated(_counted(chunks, most, too_large), not_undone, deflate=codings[0] == "deflate")
 
 
 async def _counted(

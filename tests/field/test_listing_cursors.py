@@ -76,7 +76,7 @@ async def test_a_listing_ends_where_nothing_new_comes_and_holds_every_tool(
     assert len(turns) == asked, turns
 
 
-@pytest.mark.parametrize("cursor", [True, {"page": 2}, ["2"], 1.5])
+@pytest.mark.parametrize("cursor", [True, {"page": 2}, ["2"], 1.5, 10**30])
 async def test_a_cursor_that_cannot_be_sent_back_is_told(mcp_server: StartServer, cursor: Any) -> None:
     server = mcp_server("dual")
     server.behave(pages(lambda _, __: (["a"], cursor))[0])
@@ -94,6 +94,9 @@ TOOL = {"name": "a", "inputSchema": {"type": "object"}}
         ({"tools": {}}, []),
         ({}, []),
         ({"tools": {"0": TOOL, "2": TOOL | {"name": "b"}}}, ["a", "b"]),
+        ({"tools": TOOL}, ["a"]),
+        ({"tools": [TOOL], "nextCursor": []}, ["a"]),
+        ({"tools": [TOOL], "nextCursor": {}}, ["a"]),
         ({"tools": {"10": TOOL | {"name": "b"}, "9": TOOL}}, ["a", "b"]),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from tests.servers.field.answers import raw, result, stream
 from tests.servers.kinds import only_on
 from tests.servers.running import Rule
-from tests.tools.conftest import Shop
+from tests.tools.conftest import OpenShop, Shop
 
 ANSWER = '{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"Hello"}]}}'
 TEXT = [{"type": "text", "text": "Hello"}]
@@ -65,6 +65,21 @@ READ: dict[str, tuple[Rule, list[Any]]] = {
         with_result('"result":{"content":["a"]}'),
         [{"type": "text", "text": '{"result":{"content":["a"]}}'}],
     ),
+    "blocks with PHP's numbers": (
+        with_result('"content":{"2":"b","0":{"type":"text","text":"a"}}'),
+        [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+    ),
+    "a type of null": (with_result('"content":"Hello","resultType":null'), TEXT),
+    "a type in other letters": (with_result('"content":"Hello","resultType":" Complete "'), TEXT),
+    "an empty error of Go": (raw(ANSWER[:-1] + ',"error":{"code":0,"message":""}}'), TEXT),
+    "an empty error of C#": (raw(ANSWER[:-1] + ',"error":{"code":0,"message":null,"data":null}}'), TEXT),
+    "gzip beside identity": (raw(ANSWER, coding="gzip", named="gzip, identity"), TEXT),
+    "gzip after identity": (raw(ANSWER, coding="gzip", named="identity,gzip"), TEXT),
+    "gzip and a comma": (raw(ANSWER, coding="gzip", named=" , GZIP,"), TEXT),
+    "gzip with a weight": (raw(ANSWER, coding="gzip", named="gzip;q=1.0"), TEXT),
+    "gzip in quotes": (raw(ANSWER, coding="gzip", named='"gzip"'), TEXT),
+    "deflate and its chunks": (raw(ANSWER, coding="deflate", named="deflate, chunked"), TEXT),
+    "only chunks": (raw(ANSWER, coding="gzip not", named="chunked"), TEXT),
     "a byte order mark": (raw("\N{BOM}" + ANSWER), TEXT),
     "NaN": (raw(ANSWER.replace('"content"', '"structuredContent":{"a":NaN,"b":[-Infinity,1]},"content"')), TEXT),
     "nan as C writes it": (raw(ANSWER.replace('"content"', '"structuredContent":[nan,-inf],"content"')), TEXT),
@@ -185,6 +200,13 @@ UNUSABLE: dict[str, tuple[Rule, str]] = {
     "half a document": (raw(ANSWER[:-9]), "not JSON"),
     "words that are no numbers": (with_result('"content":[],"a":None'), "not JSON"),
     "brotli": (raw(ANSWER, coding="br"), "(br)"),
+    "gzip twice, and named twice": (
+        raw(gzip.compress(ANSWER.encode()), coding="gzip", named="gzip, gzip"),
+        "(gzip, gzip)",
+    ),
+    "words as names": (with_result('"content":{"0":"a","b":"c"}'), "an object that is no block"),
+    "numbers of PHP without blocks": (with_result('"content":{"0":5}'), "one of them is a number"),
+    "a name of many digits": (with_result('"content":{"%s":"a"}' % ("9" * 5_000)), "an object that is no block"),
     "gzip in gzip": (raw(gzip.compress(ANSWER.encode()), coding="gzip"), "not JSON"),
     "gzip that is broken": (raw(ANSWER, coding="gzip broken"), "cannot be undone"),
     "half a document as a stream": (raw(ANSWER[:-9], kind="text/event-stream"), "not JSON"),
@@ -218,6 +240,12 @@ def test_what_cannot_be_used_is_told_with_its_reason(shop: Shop, answer: Rule, r
     assert (shop.row.state, shop.row.error_code) == ("failed", "answer_unusable")
     again = shop.api.get(f"/v1/calls/{problem['call']}").json()
     assert again["error"] == {"code": "answer_unusable", "detail": problem["detail"]}
+
+
+def test_a_word_of_a_tool_that_the_old_protocol_does_not_know_is_only_that(open_shop: OpenShop) -> None:
+    shop = open_shop(kind="legacy")
+    shop.server.rules.insert(0, only_on("tools/call", with_result('"content":"Hello","resultType":"success"')))
+    assert shop.call("echo", {"text": "x"}).json()["content"] == TEXT
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "deflate raw"])

@@ -126,7 +126,8 @@ ODD: list[tuple[str, dict[str, Any], Any]] = [
     ("a list for a description", tool(description=[]), tool()),
     *[("a reference with marks", takes(**{"$defs": {name: TEXT}}, properties={"a": {"$ref": f"#/$defs/{name}"}}),
        takes(**{"$defs": {name: TEXT}}, properties={"a": {"$ref": f"#/$defs/{written}"}}))
-      for name, written in (("List<String>", "List%3CString%3E"), ("a b|{c}", "a%20b%7C%7Bc%7D"))],
+      for name, written in (("List<String>", "List%3CString%3E"), ("a b|{c}", "a%20b%7C%7Bc%7D"),
+                            ("Größe", "Gr%C3%B6%C3%9Fe"), ("城市", "%E5%9F%8E%E5%B8%82"), ("100%", "100%25"))],
     ("an $id that is a fragment", has(a={"$id": "#/properties/a", "type": "string"}), None),
     ("an $id that is a name", has(a={"$id": "#a", "const": 5}, b={"$ref": "#a"}), None),
     ("an $id that is a fragment, within", has(a={"items": {"$id": "#/properties/a/items", "type": "string"}}), None),

@@ -29,7 +29,8 @@ _OTHERS: Final = frozenset(
 )  # fmt: skip
 # Of these null is left out; of `const` and `default` it is a value, and of a keyword that nobody knows it may be one.
 _NEVER_NULL: Final = ONE_SCHEMA | LIST_OF_SCHEMAS | _NAMED | _LISTS | _WORDS | _FLAGS | _OTHERS | REFERENCES
-_NOT_IN_A_URI: Final = re.compile(r'[<>"{}|\\^` ]')  # what generators write into names, such as List<String>
+# What generators write into names, such as List<String>.
+_NOT_IN_A_URI: Final = re.compile(r'[<>"{}|\\^` ]|[^\x00-\x7f]|%(?![0-9A-Fa-f]{2})')
 _DEEPEST: Final = 64  # levels; what is deeper cannot be used, and would exhaust the stack
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _HINTS: Final = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
@@ -57,6 +58,8 @@ def read(definition: dict[str, Any]) -> dict[str, Any]:
 def tools(member: Any) -> Any:
     """Return the list of a page's tools, also one that is left out, that Go wrote as null or PHP as an object."""
     member = _numbered(member)
+    if isinstance(member, dict) and isinstance(member.get("name"), str):
+        return [member]  # of one tool, by what makes JSON of XML
     return [] if member is None or member == {} else member
 
 

@@ -29,6 +29,7 @@ MAX_NAME: Final = 128
 MOST_FAILURES: Final = 5  # of schemas that took too long to compile, after which no other one is tried
 MOST_SECONDS: Final = 20.0  # of CPU time for the schemas of one listing
 MIN_TIMEOUT: Final = 120.0  # seconds a listing of many pages is given, also where calls get less
+_MOST_EXACT: Final = 2.0**53  # of a cursor that was read as a float
 _NO_OBJECT: Final = "The definition is not a JSON object."
 _DISPENSABLE: Final = ("_meta", "icons", "outputSchema")
 _USED: Final = ("name", "title", "description", "inputSchema")
@@ -101,9 +102,9 @@ def _next_cursor(server: Server, result: dict[str, Any]) -> str | int | None:
     There it is empty, 0 or false. Raises `BadAnswer` for what cannot be sent back.
     """
     cursor = result.get("nextCursor")
-    if cursor is None or cursor is False or (isinstance(cursor, int | float) and not cursor):
+    if cursor in (None, False, 0, [], {}):
         return None
-    if isinstance(cursor, float) and cursor.is_integer():
+    if isinstance(cursor, float) and cursor.is_integer() and abs(cursor) < _MOST_EXACT:
         cursor = int(cursor)
     if isinstance(cursor, bool) or not isinstance(cursor, str | int):
         raise BadAnswer(f"The server's cursor to the next page of tools is no text: it is {seen(cursor)}.")

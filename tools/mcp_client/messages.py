@@ -78,6 +78,8 @@ def read(message: Any, number: int | None, method: str, *, refusal: bool = False
         raise BadAnswer("The server's answer is no JSON-RPC message: its `jsonrpc` is not 2.0.")
     id_, error, result = message.get("id"), message.get("error"), message.get("result")
     ours = is_ours(id_, number)
+    if result is not None and isinstance(error, dict) and _says_nothing(error):
+        error = None
     is_status = refusal and isinstance(error, str) and not ours
     if error and not is_status and (fault := _fault(error, ours=ours)) is not None:
         return fault
@@ -92,6 +94,11 @@ def read(message: Any, number: int | None, method: str, *, refusal: bool = False
     if not isinstance(result, dict):
         raise BadAnswer(f"The server's answer has no result that can be read: it is {seen(result)}.")
     return result
+
+
+def _says_nothing(error: dict[str, Any]) -> bool:
+    """Tell whether an error is an empty structure, which Go and C# write beside each result."""
+    return not any(error.get(name) for name in error)
 
 
 def progress_in(message: dict[str, Any], number: int | None) -> Progress | None:
@@ -141,7 +148,9 @@ def _fault(error: Any, *, ours: bool) -> Fault | None:
         if not isinstance(message, str):
             return None
         code = NO_CODE
-    return Fault(code, message if isinstance(message, str) else "", error.get("data"), ours)
+    if not isinstance(message, str):
+        return Fault(code, words_in({name: error[name] for name in error if name != "data"}), error.get("data"), ours)
+    return Fault(code, message, error.get("data"), ours)
 
 
 def _number_in(value: Any) -> float | None:

@@ -26,8 +26,8 @@ def tool_result(raw: dict[str, Any], large: bytes = b"") -> ToolResult:
 
     Raises `NeedsMore` for another kind of result, and `BadAnswer`.
     """
-    result_type = raw.get("resultType", "complete")
-    if result_type != "complete":
+    result_type = raw.get("resultType") or "complete"
+    if str(result_type).strip().lower() != "complete":
         raise NeedsMore(str(result_type)[:100])
     try:
         content = tool_results.content_of(raw)

@@ -7,6 +7,7 @@ The content is a list of blocks (2026-07-28, `CallToolResult`); in the field it 
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -30,6 +31,7 @@ _SPELLINGS: Final = {
 _BESIDE_CONTENT: Final = {**_SPELLINGS, "meta": "_meta"}
 _MOST_NAMED: Final = 10  # members that a note names
 _LONGEST_NAME: Final = 50
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _OURS: Final = "duvo/"  # what members of `_meta` that are ours begin with
 
 
@@ -46,12 +48,20 @@ def blocks(content: Any) -> list[dict[str, Any]]:
     """Return content as blocks; raises Unusable."""
     if content is None:
         return []
+    content = _numbered(content)
     if isinstance(content, list):
         return [_block(block) for block in content if block is not None]
     if isinstance(content, str) or _is_block(content):
         return [_block(content)]
     about = "an object that is no block" if isinstance(content, dict) else seen(content)
     raise Unusable(f"it is {about}", {} if isinstance(content, dict) else content)
+
+
+def _numbered(content: Any) -> Any:
+    """Return the list that PHP wrote as an object because numbers were missing, and other content as it is."""
+    if isinstance(content, dict) and content and all(map(_NUMBER.fullmatch, content)):
+        return [content[name] for name in sorted(content, key=int)]
+    return content
 
 
 def content_of(result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -12,16 +12,20 @@ from tests.servers.running import Incoming, McpServer, Receive, Rule, Send
 
 
 def raw(
-    body: str | bytes, *, kind: str = "application/json", coding: str = "", cut: int = 0, status: int = 200
-) -> Rule:
-    """Answer with this body as it is, except that ID becomes the request's id; it may be sent in pieces of `cut`."""
+    body: str | bytes, *, kind: str = "application/json", coding: str = "", named: str = "", cut: int = 0,
+    status: int = 200,
+) -> Rule:  # fmt: skip
+    """Answer with this body as it is, except that ID becomes the request's id; it may be sent in pieces of `cut`.
+
+    The coding may be `named` in another way.
+    """
 
     async def rule(_: McpServer, request: Incoming, __: Receive, send: Send) -> bool:
         text = body.encode() if isinstance(body, str) else body
         text = text.replace(b"ID", json.dumps(request.rpc_id).encode())
         if coding:
             text = packed(text, coding)
-        headers = {"content_type": kind} | ({"content_encoding": coding.partition(" ")[0]} if coding else {})
+        headers = {"content_type": kind} | ({"content_encoding": named or coding.partition(" ")[0]} if coding else {})
         if not cut:
             return await respond(send, status, text, **headers)
         fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]

@@ -190,7 +190,7 @@ _NEXT_STEPS = {
     "not_streamable_http": "Check the server URL: what answers there is not an MCP server. It usually ends in /mcp.",
     "handshake_refused": "Do what the server's own words say, or ask its owner: it refuses to begin.",
     "unexpected_status": "Do what the server's own words say, or ask its owner: it refused what was asked.",
-    "taken_for_a_bot": "Ask the server's owner to let this service pass: a guard in front of it (Cloudflare) stops it.",
+    "taken_for_a_bot": "Ask the server's owner to let this service pass: a guard in front of it stops it.",
     "rpc_error": "Do what the server's own words say, or ask its owner: it answered with an error.",
     "redirected": "Give the address that the server redirects to: redirects are not followed.",
     "sign_in_page": "Ask the server's owner for a way past the page where people sign in, such as a service token to "

@@ -10,17 +10,20 @@ from typing import Any, Final
 # The members of an error that say what is wrong, as `_plain` writes them; what is wrong with single fields; with which.
 _WORDS: Final = (
     "errordescription", "errorsummary", "message", "detail", "errormessage", "error", "fault", "faultstring", "title",
-    "reason", "msg", "cause", "description", "issue", "value", "data",
+    "reason", "msg", "cause", "description", "issue", "value", "data", "errmsg", "err", "exceptionmessage", "exception",
+    "usermessage", "developermessage", "hint", "mensaje", "response",
 )  # fmt: skip
 _OF_FIELDS: Final = (
     "errors", "details", "issues", "errormessages", "fielderrors", "violations", "invalidparams", "constraints",
-    "modelstate",
+    "modelstate", "validationerrors", "invalidfields",
 )  # fmt: skip
 _PLACES: Final = (
     "loc", "field", "fieldname", "path", "propertypath", "pointer", "instancepath", "property", "param", "parameter",
     "name",
 )  # fmt: skip
-_SAYS_NOTHING: Final = frozenset(status.phrase.lower() for status in HTTPStatus)  # of what frameworks fill in
+_SAYS_NOTHING: Final = frozenset(  # of what frameworks fill in
+    {*(status.phrase.lower() for status in HTTPStatus), "an error has occurred."}
+)
 _MOST_OF_A_LIST: Final = 10
 _MOST_MEMBERS: Final = 100  # of an object that are looked at
 _MOST_STEPS: Final = 500  # from one value into another

@@ -17,7 +17,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 from pydantic import ValidationError
 
-from connections import deleting, egress, quoting
+from connections import deleting, egress, guards, quoting
 from connections.egress import sealed
 from connections.errors import DuvoError
 from connections.models import Connection, Grant
@@ -309,10 +309,10 @@ async def _fetch(request: MetadataRequest, headers: Mapping[str, str], left: flo
             came_from = url if hop else ""
             challenge = answer.headers.get("www-authenticate", "")
             kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-            location, is_guarded = answer.headers.get("location", ""), "cf-mitigated" in answer.headers
+            location, guard = answer.headers.get("location", ""), guards.among(answer.headers)
             return MetadataResponse(
                 answer.status, answer.body, challenge, kind=kind, came_from=came_from, location=location,
-                is_guarded=is_guarded,
+                guard=guard,
             )  # fmt: skip
         if not addresses.may_move(request.url, target):
             return MetadataResponse(answer.status, leads_to=egress.origin(target) or "which has no address")

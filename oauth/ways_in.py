@@ -25,7 +25,7 @@ from oauth.protocol.steps import MetadataResponse
 
 WANTED = "This server wants a sign-in."
 _ENTER_A_KEY = "Enter the key below, or choose another method."
-_GUARDED = "A guard in front of the server (Cloudflare) lets only browsers pass, and has stopped this request"
+_GUARDED = "A guard in front of the server ({}) lets only browsers pass, and has stopped this request"
 # Schemes by which nothing is sent here (RFC 9110, section 11; as registered, and as clouds have their own).
 _NOT_SPOKEN = frozenset({
     "aws4-hmac-sha256", "concealed", "digest", "dpop", "gnap", "hawk", "hmac", "hoba", "kerberos", "mutual",
@@ -75,8 +75,8 @@ def proposal(conclusion: Conclusion, url: str) -> Proposal:
     seen, found, refusal = conclusion.entrance, conclusion.found, conclusion.refusal
     if not seen.status:
         return Proposal(None, seen.trouble or "The server did not answer.", "Check the address, or choose a method.")
-    if seen.is_guarded:
-        return Proposal(None, f"{_GUARDED} (HTTP {seen.status}).", next_step("taken_for_a_bot"))
+    if seen.guard:
+        return Proposal(None, f"{_GUARDED.format(seen.guard)} (HTTP {seen.status}).", next_step("taken_for_a_bot"))
     challenged = seen.status == HTTPStatus.UNAUTHORIZED
     named = found is not None and not found.guessed and (challenged or bool(found.trusted))
     if named or (challenged and refusal is not None and refusal.code in _FOUND):

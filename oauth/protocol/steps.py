@@ -25,7 +25,7 @@ class MetadataResponse:
 
     `code` is that of the trouble, `kind` the media type. `came_from` is where redirects led to, and `leads_to` where
     one leads that was not followed. Of the MCP server itself: `lets_in` whether it gave a stranger a result, `said` its
-    own words where it did not, `location` where it redirects to, `is_guarded` whether a guard before it answered.
+    own words where it did not, `location` where it redirects to, `guard` which guard before it answered.
     """
 
     status: int = 0
@@ -39,7 +39,7 @@ class MetadataResponse:
     lets_in: bool = False
     said: str = field(default="", repr=False)
     location: str = ""
-    is_guarded: bool = False
+    guard: str = ""
 
 
 @dataclass(frozen=True, slots=True)

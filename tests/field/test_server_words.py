@@ -135,6 +135,16 @@ SAID: dict[str, tuple[Rule, str, str]] = {
     "data that repeats": (
         says(error={"code": 1, "message": f"MCP: {CITY}", "data": CITY}), "upstream_rpc_error", f"MCP: {CITY}",
     ),
+    "a tool's own failure in a 400": (
+        answers(400, b'{"id":1,"result":{"isError":true,"content":[{"type":"text","text":"No city"}]}}'),
+        "upstream_unexpected_status", "No city",
+    ),
+    "a tool's own failure in a 500": (
+        answers(500, b'{"jsonrpc":"2.0","id":1,"result":{"isError":true,"content":"No city"}}'),
+        "upstream_server_failed", "No city",
+    ),
+    "a framework's words in a 200": (answers(200, body({"message": CITY})), "answer_unusable", CITY),
+    "a description alone": (says(error={"code": 1, "description": CITY}), "upstream_rpc_error", CITY),
     "a 429": (answers(429, body({"errors": [{"message": "Ten a day."}]})), "upstream_rate_limited", "Ten a day."),
     "a 403": (answers(403, body({"error_description": "Not on Sundays."})), "upstream_forbidden", "Not on Sundays."),
 }  # fmt: skip
@@ -283,6 +293,17 @@ def test_only_text_is_a_message(value: object, words: str) -> None:
         ({"error": "unauthorized", "message": "API key expired"}, "API key expired"),
         ({"error": "Unauthorized"}, "Unauthorized"),
         ({"errors": [{}] * 50 + [{"msg": "x"}]}, ""),
+        ({"errcode": 40001, "errmsg": "No city"}, "No city"),
+        ({"err": "No city"}, "No city"),
+        ({"Message": "An error has occurred.", "ExceptionMessage": "No city", "ExceptionType": "X"}, "No city"),
+        ({"developerMessage": "No city"}, "No city"),
+        ({"userMessage": "No city", "developerMessage": "city is empty"}, "No city"),
+        ({"response": {"message": "No city"}}, "No city"),
+        (
+            {"message": "Invalid", "validationErrors": [{"path": "city", "message": "missing"}]},
+            "Invalid: city: missing",
+        ),
+        ({"status": "error", "statusCode": 5}, ""),
     ],
 )
 def test_words_are_found_where_servers_put_them(value: object, words: str) -> None:

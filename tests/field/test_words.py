@@ -52,6 +52,11 @@ PLAN = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"Your plan 
         (kinds.answers(503), "server_failed", ["HTTP 503"]),
         (kinds.answers(403, b"<html>", cf_mitigated="challenge"), "taken_for_a_bot", ["HTTP 403", "Cloudflare"]),
         (kinds.answers(503, b"<html>", cf_mitigated="block"), "taken_for_a_bot", ["HTTP 503", "Cloudflare"]),
+        (kinds.answers(405, b"<html>", x_amzn_waf_action="captcha"), "taken_for_a_bot", ["HTTP 405", "AWS WAF"]),
+        (kinds.answers(202, x_amzn_waf_action="challenge"), "taken_for_a_bot", ["HTTP 202", "AWS WAF"]),
+        (kinds.answers(403, b"<html>", x_vercel_mitigated="challenge"), "taken_for_a_bot", ["HTTP 403", "Vercel"]),
+        (kinds.answers(403, b'{"url":"x"}', x_dd_b="1"), "taken_for_a_bot", ["HTTP 403", "DataDome"]),
+        (kinds.answers(403, b"<html>", x_sucuri_block="GEO02"), "taken_for_a_bot", ["HTTP 403", "Sucuri"]),
         (
             kinds.says(error={"code": -32050, "message": "The tenant is unknown"}),
             "rpc_error",

@@ -137,9 +137,14 @@ class Redirected(UnexpectedStatus):
 
 
 class TakenForABot(UnexpectedStatus):
-    """A guard in front of the server (Cloudflare) lets only browsers pass, and has stopped this request."""
+    """A guard in front of the server lets only browsers pass, and has stopped this request."""
 
     code = "taken_for_a_bot"
+
+    def __init__(self, status: int, guard: str, *, sent: bool = False) -> None:
+        """Name the guard, such as Cloudflare."""
+        super().__init__(status, sent=sent)
+        self.sentence = self.sentence.replace("the server", f"the server ({guard})", 1)
 
 
 class NotStreamableHttp(McpError):

@@ -11,6 +11,7 @@ from connections.words import words_in
 from tools.mcp_client import framing, quoting, sse, wire
 from tools.mcp_client.errors import BadAnswer, Forbidden, McpError, RateLimited, Redirected, ServerFailed, Unauthorized
 from tools.mcp_client.shapes import Server
+from tools.payloads import tool_results
 
 _DESCRIPTION: Final = re.compile(r'\berror_description\s*=\s*"((?:[^"\\]|\\.){1,1000})"', re.IGNORECASE)
 _CHALLENGE = b"www-authenticate"
@@ -75,4 +76,16 @@ def read(body: bytes, kind: bytes) -> tuple[Any, str]:
     except BadAnswer:
         words = "" if b"json" in kind or kind == framing.STREAM else body.decode("utf-8", "replace")
         return None, "" if "<" in words and kind != b"text/plain" else words
-    return value, words_in(value)
+    return value, _words_of_a_tool(value) or words_in(value)
+
+
+def _words_of_a_tool(value: Any) -> str:
+    """Return what a tool says about its failure, where a server sends its result with the status of an error."""
+    result = value.get("result") if isinstance(value, dict) else None
+    if not isinstance(result, dict) or not tool_results.is_error(result):
+        return ""
+    try:
+        blocks = tool_results.content_of(result)
+    except tool_results.Unusable:
+        return ""
+    return "\n".join(block["text"] for block in blocks if isinstance(block.get("text"), str))

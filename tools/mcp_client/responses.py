@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
-from connections import egress
+from connections import egress, guards
 from connections.errors import Unreachable
 from connections.words import words_in
 from tools.mcp_client import budget, decoding, framing, messages, pacing, parsing, quoting, refusals, sse, wire
@@ -90,8 +90,8 @@ class ResponseReader:
         headers = refusals.combined(response.headers)
         try:
             self._status = response.status
-            if b"cf-mitigated" in headers:
-                raise TakenForABot(response.status)
+            if guard := guards.among(name.decode("latin-1") for name in headers):
+                raise TakenForABot(response.status, guard)
             if (error := refusals.error_for(response.status, headers, self._server)) is not None:
                 error.said = (await self._read_refusal(response, headers)).said or error.said
                 raise error

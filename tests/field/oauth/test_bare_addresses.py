@@ -104,6 +104,7 @@ NO_METHOD: dict[str, tuple[Rule, str, str]] = {
     "421 in text": (answers(421, b"Invalid Host", content_type="text/plain"), "“Invalid Host”", "documentation"),
     "Cloudflare, 403": (answers(403, b"<html>", cf_mitigated="challenge"), "Cloudflare", "let this service pass"),
     "Cloudflare, 503": (answers(503, b"<html>", cf_mitigated="block"), "Cloudflare", "let this service pass"),
+    "AWS WAF": (answers(405, b"<html>", x_amzn_waf_action="captcha"), "AWS WAF", "let this service pass"),
     "Digest": (answers(401, www_authenticate='Digest realm="x", nonce="1"'), "by Digest", "an API key, or"),
     "Negotiate or NTLM": (answers(401, www_authenticate="Negotiate, NTLM"), "by Negotiate or NTLM", "an API key, or"),
     "AWS": (answers(401, www_authenticate="AWS4-HMAC-SHA256"), "by AWS4-HMAC-SHA256", "an API key, or"),

@@ -14,16 +14,25 @@ _LOOKED_AT: Final = 8  # times as many characters as are shown: what is left out
 SHORTEST: Final = 6  # characters of a secret; what is shorter may be in a text by chance
 # Secrets of others, by their form: a bearer token, a JSON Web Token, well-known keys, and who signs in by an address.
 _BY_FORM: Final = re.compile(
-    rf"(?i:\bbearer\s+)[\w.~+/=-]{{8,}}|\b{JSON_WEB_TOKEN}(?:\.[\w-]+){{0,4}}|\b{KEY}"
+    rf"(?i:\bbearer(?:\s+|\s?:\s?|%20))[\w.~+/=-]{{8,}}|(?i:\bbasic\s)(?=[A-Za-z+/]{{0,60}}\d)[A-Za-z0-9+/]{{8,}}={{0,2}}"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,8000}(?:-----END [A-Z ]{0,30}-----)?"
+    rf"|\b{JSON_WEB_TOKEN}(?:\.[\w-]+){{0,4}}|\b{KEY}"
     r"|\b(?:sk|pk|ghp|gho|xox[a-z]|glpat)(?=[\w-]{0,80}\d)[\w-]{12,}"
     r"|(?<=://)(?:[^\s/@:]{0,200}:(?!\d{1,5}/)\S{1,200}|[^\s/]{1,200})(?=@)"  # not a port, before an @ of the path
+)
+# By the name before it, as in the address of a database; one with a digit, so that “password: required” stays.
+_NAMED: Final = re.compile(
+    r"((?:passw(?:or)?d|pwd|secret|api[_-]?key|token|account_?key|session_?id)[\"']?\s{0,2}[:=]\s{0,2}[\"']?)"
+    r"(?=[^\s\"';,&]{0,80}\d)[^\s\"';,&\[]{6,}",
+    re.IGNORECASE,
 )
 _UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def readable(words: str, most: int) -> str:
     """Return words with at most so many characters, without what is not seen and what has the form of a secret."""
-    words = _UNSEEN.sub(" ", _BY_FORM.sub(LEFT_OUT, words[: most * _LOOKED_AT])).strip()
+    words = _NAMED.sub(rf"\1{LEFT_OUT}", _BY_FORM.sub(LEFT_OUT, words[: most * _LOOKED_AT]))
+    words = _UNSEEN.sub(" ", words).strip()
     return words if len(words) <= most else words[: most - 1] + "…"
 
 

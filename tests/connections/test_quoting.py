@@ -37,8 +37,28 @@ def test_who_signs_in_by_an_address_is_left_out(address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("Server=db;User Id=sa;Password=hunter2secret;", f"Server=db;User Id=sa;Password={LEFT_OUT};"),
+        ('{"api_key": "abcdef0123456789"}', f'{{"api_key": "{LEFT_OUT}"}}'),
+        ("AccountKey=abc0123456789==;EndpointSuffix=x", f"AccountKey={LEFT_OUT};EndpointSuffix=x"),
+        ("Cookie: sessionid=abcdef0123456789; a=b", f"Cookie: sessionid={LEFT_OUT}; a=b"),
+        ("access_token:abcdef0123456789 is bad", f"access_token:{LEFT_OUT} is bad"),
+        ("Authorization: Basic dXNlcjpodW50ZXIyc2VjcmV0", f"Authorization: {LEFT_OUT}"),
+        ("got bearer: abcdef0123456789", f"got {LEFT_OUT}"),
+        ("got Bearer%20abcdef0123456789", f"got {LEFT_OUT}"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", LEFT_OUT),
+    ],
+)
+def test_what_its_name_tells_is_left_out(words: str, told: str) -> None:
+    assert readable(words, 200) == told
+
+
+@pytest.mark.parametrize(
     "words",
     [
+        "password: must have 8 characters", "token: required", "Basic authentication is off",
+        "The token ended at 12:05", "secret = null", "bearer: no", "pwd=", "password is wrong",
         "Write to help@acme.example or see https://acme.example/help.",
         "Ask a sk-il of us", "hf_model is unknown", "The asset AKI-1 is missing", "At 12:AAH",
         "npm_config_registry is missing", "hf_hub_download_failed", "No fc-barcelona-tickets", "pkce_challenge_missing",
@@ -50,6 +70,7 @@ def test_plain_words_stay(words: str) -> None:
 
 
 HOSTILE = [
+    "password=", "token:a", "secret='", "basic a", "-----BEGIN PRIVATE KEY-----", "bearer:", "api_key",
     "://a", "://:", "://a:", "sk-.", "sk-a", "xoxb-.", "1", "bot1:AA", "bearer ", "eyJ", "eyJa.", "hf_", "a@", "@", "-",
     " ",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from connections.egress.urls import PLACE, SECRET_VALUE, is_secret_member
+from connections.egress.urls import PLACE, is_secret_member, is_secret_step
 
 __all__ = [
     "PLACE",
@@ -157,7 +157,7 @@ def bare(url: str) -> str:
 def may_be_secret(step: str) -> bool:
     """Whether a part of a path may be a credential, an id that is hard to guess included."""
     text = unquote(step)
-    return bool(SECRET_VALUE.match(text) or _UUID.search(text)) or looks_random(text)
+    return bool(is_secret_step(step) or _UUID.search(text)) or looks_random(text)
 
 
 def looks_random(text: str) -> bool:
@@ -176,7 +176,7 @@ def _secrets(parts: SplitResult) -> Iterator[_Part]:
         if is_secret_member(name, value):
             yield _Part("query", number, name, member.partition("=")[2])
     for number, step in enumerate(parts.path.split("/")):
-        if SECRET_VALUE.match(unquote(step)):
+        if ";" not in unquote(step) and is_secret_step(step):
             yield _Part("path", number, "", step)
 
 

@@ -37,6 +37,7 @@ SECRET_WORD = re.compile(
 )
 NO_SECRETS = {"pagetoken", "nexttoken", "continuationtoken", "maxtoken"}
 SECRET_VALUE = re.compile(rf"{KEY}|{JSON_WEB_TOKEN}\.[\w-]+\.|[Bb]earer[ +]")
+JSON_MEMBER = re.compile(r'"([^"]{1,60})"\s{0,9}:\s{0,9}"([^"{]+)"')
 SHORTEST_SECRET = 8  # characters of a value whose name alone does not tell
 PRIVATE_NAMES = (".local", ".internal", ".home.arpa", ".lan", ".home", ".corp", ".intranet", ".private", ".localdomain")
 
@@ -117,7 +118,14 @@ def secret_in(url: str) -> str:
     for name, value in members:
         if is_secret_member(name, value):
             return f"“{name[:40]}” after the question mark"
-    return "a part of the path" if any(SECRET_VALUE.match(unquote(part)) for part in parts.path.split("/")) else ""
+    return "a part of the path" if any(map(is_secret_step, parts.path.split("/"))) else ""
+
+
+def is_secret_step(step: str) -> bool:
+    """Whether a part of a path is a secret by how it begins, or by its name: `/key=…/`, `/mcp;token=…`."""
+    text = unquote(step)
+    named = (part.partition("=") for part in text.split(";"))
+    return bool(SECRET_VALUE.match(text)) or any(is_secret_member(name, value) for name, _, value in named)
 
 
 def is_secret_member(name: str, value: str) -> bool:
@@ -128,6 +136,8 @@ def is_secret_member(name: str, value: str) -> bool:
     named = SECRET_WORD.search(name) or (SECRET_NAME.search(plain) and plain not in NO_SECRETS)
     if named or SECRET_VALUE.match(value):
         return True
+    if value.startswith("{"):  # a configuration as JSON
+        return any(is_secret_member(*member) for member in JSON_MEMBER.findall(value))
     return plain in {"key", "code", "sig", "auth"} and len(value) >= SHORTEST_SECRET
 
 

@@ -106,7 +106,7 @@ class ResourceMetadata(_Document):
         if named and not usable:
             first = next(iter(reasons.values()), "cannot be used")
             raise _NeverAsked(f"cannot be asked: the first one {first}")
-        return usable
+        return [addresses.issuer_of_document(url) or url for url in usable]  # some name the document itself
 
 
 class ServerMetadata(_Document):

@@ -151,6 +151,23 @@ def test_a_challenge_names_the_metadata_in_many_ways(challenge: str) -> None:
     assert (walked.found is not None, walked.asked[1]) == (True, HINT)
 
 
+@pytest.mark.parametrize(
+    ("issuer", "named"),
+    [
+        (LOGIN, f"{LOGIN}/.well-known/openid-configuration"),
+        (LOGIN, f"{LOGIN}/.well-known/oauth-authorization-server"),
+        (f"{LOGIN}/acme", f"{LOGIN}/acme/.well-known/openid-configuration"),
+        (f"{LOGIN}/acme", f"{LOGIN}/.well-known/oauth-authorization-server/acme"),
+    ],
+)
+def test_a_server_may_be_named_by_its_document(issuer: str, named: str) -> None:
+    answers = {MCP: CHALLENGE, HINT: resource(named)}
+    found = walk(answers | dict.fromkeys(metadata_urls(issuer), server(issuer))).found
+    assert (found.server.issuer, found.trusted) == (issuer, (issuer,))
+    other = walk(answers | dict.fromkeys(metadata_urls(issuer), server(f"{issuer}/other")))
+    assert other.refusal.code == "metadata_refused"
+
+
 def test_metadata_of_another_server_stays_refused_however_it_is_named() -> None:
     asks = MetadataResponse(401, b"", "Bearer resource_metadata='https://evil.example/about'")
     other = resource(of="https://evil.example/mcp")

@@ -28,7 +28,7 @@ from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
-from connections import key_holders, sealing
+from connections import key_holders, refused_writes, sealing
 from connections.models import Heartbeat
 
 EVERY: Final = 10.0  # seconds from one to the next
@@ -57,11 +57,12 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What is known of every kind of process, and whether Redis and the database could be asked."""
+    """What is known of every kind of process, whether Redis and the database could be asked, and who stores nothing."""
 
     processes: tuple[Sign, ...]
     redis: bool
     database: bool
+    refuses_writes: bool
 
     @property
     def late(self) -> list[Sign]:
@@ -99,6 +100,7 @@ def note_in_database(moments: Mapping[str, datetime]) -> None:
     try:
         Heartbeat.objects.bulk_create(rows, update_conflicts=True, unique_fields=["name"], update_fields=["at"])
     except DatabaseFailed as error:
+        refused_writes.note(error)
         logger.debug("Signs of life could not be written: %s", type(error).__name__)
 
 
@@ -107,15 +109,16 @@ def seen() -> Signs:
     """Return who works, as of at most two seconds ago; asks the database only if Redis does not say that all do."""
     now = timezone.now()
     from_redis = _from_redis()
+    refuses = refused_writes.seen()
     if from_redis is not None and not any(sign.late for sign in judged(from_redis, now)):
-        return Signs(judged(from_redis, now), redis=True, database=True)
+        return Signs(judged(from_redis, now), redis=True, database=True, refuses_writes=refuses)
     from_database = _from_database()
     newest = {
         name: max(moments)
         for name in NAMES
         if (moments := [kept[name] for kept in (from_redis or {}, from_database or {}) if name in kept])
     }
-    return Signs(judged(newest, now), redis=from_redis is not None, database=from_database is not None)
+    return Signs(judged(newest, now), from_redis is not None, from_database is not None, refuses)
 
 
 def judged(moments: Mapping[str, datetime], now: datetime) -> tuple[Sign, ...]:

@@ -11,11 +11,11 @@ import os
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+from celery.signals import setup_logging, task_failure, worker_process_init, worker_process_shutdown
 from celery.worker import state
 from django.conf import settings
 
-from connections import metrics
+from connections import metrics, refused_writes
 from duvo import stack
 from duvo.logging import configure
 
@@ -56,6 +56,11 @@ app.steps["worker"].add(QueuedCalls)
 @setup_logging.connect
 def _log_like_the_web(**_: Any) -> None:
     configure(settings.LOGGING)
+
+
+@task_failure.connect
+def _show_a_refused_write(exception: BaseException, **_: Any) -> None:
+    refused_writes.note(exception)
 
 
 @worker_process_init.connect

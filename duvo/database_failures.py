@@ -1,4 +1,4 @@
-"""The answers when the database does not answer, or took too long: 503 with a sentence instead of 500."""
+"""The answers when the database does not answer, stores nothing or took too long: 503 and a sentence, not 500."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
-from connections import outages, statement_timeouts
+from connections import outages, refused_writes, statement_timeouts
 from tools.api import problems
 from tools.calls.ledger import LedgerUnavailable
 
@@ -22,6 +22,11 @@ AWAY_ON_A_PAGE = (
     "The database does not answer, so this page cannot be shown. Nothing that was stored is lost. Try again in a "
     "moment, and look first whether what you last changed was saved. If it goes on, tell the staff of the platform."
 )
+STORES_NOTHING_ON_A_PAGE = (
+    "The database answers, but stores nothing at the moment, so nothing was changed. What was stored before is not "
+    "lost. Try again in a while. If it goes on, tell the staff of the platform."
+)
+STORES_NOTHING = "The database stores nothing at the moment, so nothing was changed. Try again in a moment."
 AWAY = "The database does not answer. Try again in a moment."
 
 
@@ -39,6 +44,10 @@ def answer_to(request: HttpRequest, error: BaseException | None) -> HttpResponse
         return None
     if outages.is_away(error):
         return away(request)
+    if outages.takes_no_writes(error):
+        refused_writes.note(error)
+        problem = problems.problem(503, LedgerUnavailable.code, STORES_NOTHING)
+        return _answer(request, problem, "The database stores nothing", STORES_NOTHING_ON_A_PAGE)
     if statement_timeouts.expired(error):
         return _answer(request, problems.problem(503, "database_busy", SENTENCE), "This took too long", ON_A_PAGE)
     return None

@@ -21,7 +21,7 @@ from connections import heartbeats
 from duvo import database_failures
 from tools.api import problems
 
-PARTS: Final = ("database", "migrations", "broker", *heartbeats.NAMES)
+PARTS: Final = ("database", "migrations", "writes", "broker", *heartbeats.NAMES)
 NEEDED: Final = frozenset({"database", "migrations", "broker"})  # by a web process that is to get requests
 ALL: Final = "all"
 
@@ -87,8 +87,9 @@ def failed(request: HttpRequest) -> HttpResponse:
 def now() -> Health:
     """Return which parts work, as of at most a second ago."""
     database = _database()
-    parts = {"database": database, "migrations": database and _is_migrated(), "broker": _broker()}
     signs = heartbeats.seen()
+    parts = {"database": database, "migrations": database and _is_migrated()}
+    parts |= {"writes": not signs.refuses_writes, "broker": _broker()}
     moment = timezone.now()
     ages = {sign.name: age and round(age, 1) for sign in signs.processes for age in [sign.age(moment)]}
     return Health(parts | {sign.name: not sign.late for sign in signs.processes}, ages)

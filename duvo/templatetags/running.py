@@ -28,7 +28,7 @@ def running(context: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(user, User) or not user.is_active:
         return {}
     signs = heartbeats.seen()
-    if signs.redis and not signs.late:
+    if signs.redis and not signs.late and not signs.refuses_writes:
         return {}
     return {"technical": _technical(signs)} if user.is_superuser or user.is_reviewer else {"plain": _plain(signs)}
 
@@ -36,6 +36,8 @@ def running(context: dict[str, Any]) -> dict[str, Any]:
 def _technical(signs: heartbeats.Signs) -> list[str]:
     now = timezone.now()
     facts = [] if signs.redis else ["Redis does not answer."]
+    if signs.refuses_writes:
+        facts.append("The database stores nothing: its disk is full, or it is a standby that only reads.")
     return facts + [
         f"{sign.name}: no sign of life {'yet' if sign.at is None else f'since {sign.at:%Y-%m-%d %H:%M:%S} UTC, '}"
         f"{'' if sign.at is None else ago(sign.at, now)}."
@@ -45,6 +47,8 @@ def _technical(signs: heartbeats.Signs) -> list[str]:
 
 def _plain(signs: heartbeats.Signs) -> list[str]:
     facts = dict.fromkeys(PLAIN[sign.name] for sign in signs.late)
+    if signs.refuses_writes:
+        facts = {"Nothing can be saved, and calls are not made": None} | facts
     if not facts:
         facts = {"Work in the background may begin late": None}
     return [*facts]

@@ -28,6 +28,20 @@ BUSY = 2.0  # seconds more, on a busy machine
 TOKEN = f"duvo_{'x' * 43}"
 
 
+@pytest.mark.parametrize(
+    ("error", "stores_nothing"),
+    [
+        (psycopg.errors.DiskFull(), True), (psycopg.errors.ReadOnlySqlTransaction(), True),
+        (psycopg.errors.UniqueViolation(), False), (psycopg.OperationalError(), False), (InterfaceError(), False),
+    ],
+)  # fmt: skip
+def test_a_database_that_stores_nothing_is_not_one_that_is_away(error: Exception, stores_nothing: bool) -> None:
+    wrapped = OperationalError()
+    wrapped.__cause__ = error
+    assert outages.takes_no_writes(error) is outages.takes_no_writes(wrapped) is stores_nothing
+    assert not (stores_nothing and outages.is_away(error))
+
+
 @pytest.fixture
 def cluster() -> Iterator[postgres.Cluster]:
     with postgres.cluster() as one:

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from celery import current_app
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.utils import timezone
 from redis import Redis
 
-from connections import heartbeats
+from connections import heartbeats, refused_writes
 from connections.models import Heartbeat, User
 from duvo import health
 from duvo.beat import Scheduler
@@ -146,6 +146,54 @@ def test_a_database_that_lacks_a_migration_is_not_ready(pulse: Callable[..., Non
     MigrationRecorder(connection).record_applied(*newest)
     forget()
     assert ready()[0] == 200
+
+
+def test_a_database_that_stores_nothing_is_told_until_it_has_refused_nobody_for_a_while(
+    pulse: Callable[..., None],
+    kept: Redis,
+    refused: Callable[[], None],
+    signed_in: SignIn,
+    superuser: User,
+    acme: House,
+) -> None:
+    """Its disk is full, say: it answers, signs of life are stored in the place of older ones, and no call is made."""
+    people = signed_in(superuser), signed_in(acme.admin)
+    refused()
+    forget()
+    status, said = ready()
+    assert (status, said["status"], said["degraded"]) == (200, "degraded", ["writes"])
+    assert ready("?require=all")[0] == 503
+    assert 'duvo_up{part="writes"} 0.0' in scraped()
+    staff, admin = (person.get("/admin/").content.decode() for person in people)
+    assert "The database stores nothing: its disk is full, or it is a standby that only reads." in staff
+    assert "Nothing can be saved, and calls are not made at the moment." in admin
+    assert 0 < kept.pttl(refused_writes.KEY) <= 1000 * refused_writes.COUNTS_FOR
+    kept.delete(refused_writes.KEY)
+    forget()
+    assert ready()[1]["degraded"] == []
+
+
+@pytest.fixture
+def refused(kept: Redis) -> Iterator[Callable[[], None]]:
+    """Have another process be refused a write, by a database that only reads."""
+    refused_writes.forget()
+
+    def be_refused() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            with pytest.raises(DatabaseError) as refusal, transaction.atomic():
+                Heartbeat.objects.create(name="nobody", at=timezone.now())
+            transaction.set_rollback(True)
+        refused_writes.note(refusal.value)
+        refused_writes.forget()
+        deadline = time.monotonic() + 30
+        while not kept.exists(refused_writes.KEY):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    yield be_refused
+    refused_writes.forget()
+    kept.delete(refused_writes.KEY)
 
 
 def test_staff_read_what_has_stopped_and_admins_what_it_means_for_them(

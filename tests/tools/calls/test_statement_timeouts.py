@@ -9,12 +9,14 @@ from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import connection, connections
 from django.test import Client
+from redis import Redis
 
-from connections import statement_timeouts
+from connections import refused_writes, statement_timeouts
 from connections.models import User
-from tests.conftest import House
+from tests.conftest import PASSWORD, House
 from tests.processes import database_url
 from tests.tools.conftest import OpenShop
 from tools.calls import lines
@@ -49,6 +51,47 @@ def impatient(transactional_db: None) -> Iterator[None]:
     options["options"] = before
     connection.close()
     connection.close_pool()
+
+
+@pytest.fixture
+def only_reads(transactional_db: None) -> Iterator[Callable[[], None]]:
+    """Have new connections only read from now on, as those to a standby do."""
+    options = connections.settings["default"]["OPTIONS"]
+    before = options["options"]
+
+    def begin() -> None:
+        options["options"] = f"{before} -c default_transaction_read_only=on"
+        connection.close()
+        connection.close_pool()
+        with closing(psycopg.connect(database_url(), autocommit=True)) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user"
+            )
+
+    yield begin
+    options["options"] = before
+    connection.close()
+    connection.close_pool()
+    refused_writes.forget()
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        redis.delete(refused_writes.KEY)
+
+
+@pytest.mark.skipif(os.environ["DATABASE_URL"].startswith("sqlite"), reason="SQLite has no standby")
+def test_a_database_that_stores_nothing_is_told_apart_from_one_that_is_away(
+    open_shop: OpenShop, only_reads: Callable[[], None], client: Client
+) -> None:
+    shop = open_shop()
+    assert shop.call("echo", {"text": "x"}).status_code == 200
+    only_reads()
+    answer = shop.call("echo", {"text": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "ledger_unavailable")
+    assert shop.server.executions("echo") == 1
+    assert refused_writes.seen()
+    page = client.post("/admin/login/", {"username": "admin@acme.example", "password": PASSWORD})
+    assert page.status_code == 503
+    assert "The database stores nothing" in page.content.decode()
 
 
 @pytest.mark.skipif(os.environ["DATABASE_URL"].startswith("sqlite"), reason="SQLite has no such clock")

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import InterfaceError, OperationalError, connection
 
-from connections import deleting, outages, statement_timeouts
+from connections import deleting, outages, refused_writes, statement_timeouts
 from connections.egress.loop import close_with_the_loop
 from connections.threads import in_thread
 from tools.calls.ledger import by_django
@@ -120,7 +120,8 @@ class _Writer:
                     future.set_result(entry.row.id in written)
 
     async def _not_written(self, batch: list[_Waiting], error: Exception) -> None:
-        hopeless = statement_timeouts.expired(error) or outages.is_away(error)
+        refused_writes.note(error)
+        hopeless = statement_timeouts.expired(error) or outages.is_away(error) or outages.takes_no_writes(error)
         if len(batch) > 1 and not hopeless:  # one bad row must not take the others down
             for one in batch:
                 await self._write([one])

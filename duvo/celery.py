@@ -7,17 +7,20 @@ calls          tenants' queued calls; no messages, the worker claims their rows 
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.signals import setup_logging, task_failure, worker_process_init, worker_process_shutdown
+from celery.signals import setup_logging, task_failure, worker_init, worker_process_init, worker_process_shutdown
 from celery.worker import state
 from django.conf import settings
 
 from connections import metrics, refused_writes
 from duvo import stack
-from duvo.logging import configure
+from duvo.logging import configure, formatter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "duvo.settings")
 
@@ -56,6 +59,22 @@ app.steps["worker"].add(QueuedCalls)
 @setup_logging.connect
 def _log_like_the_web(**_: Any) -> None:
     configure(settings.LOGGING)
+
+
+@worker_init.connect
+def _print_lines_only(**_: Any) -> None:
+    from celery.apps import worker  # noqa: PLC0415 - only a worker has it loaded already
+
+    worker.safe_say = _say
+
+
+def _say(message: str, *_: Any) -> None:
+    """Write what Celery prints while it handles a signal as a line of the log, without logging: a lock may be held."""
+    logger = logging.getLogger("celery.apps.worker")
+    if logger.isEnabledFor(logging.INFO):
+        line = formatter().format(logger.makeRecord(logger.name, logging.INFO, "", 0, message, (), None))
+        with suppress(OSError):
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode())
 
 
 @task_failure.connect

@@ -268,6 +268,10 @@ def test_every_process_shows_itself_and_an_idle_product_is_silent(
     processes.start("celery", "--quiet", "--app", "duvo", "beat")
     start_worker()
     until(lambda: degraded() == [], "nobody sees what is back")
+    processes.end()
+    for line in lines(tmp_path):
+        assert json.loads(line)["message"]
+    assert any("Warm shutdown" in line for line in lines(tmp_path))
 
 
 def degraded() -> list[str]:

@@ -64,9 +64,10 @@ def keep_showing(kind: str, keys: Callable[[], Sequence[str]]) -> Callable[[], N
     over = threading.Event()
 
     def show() -> None:
-        note(kind, keys())
-        while not over.wait(EVERY):
+        while True:
             note(kind, keys())
+            if over.wait(EVERY):
+                return
 
     threading.Thread(target=show, name="key-holders", daemon=True).start()
     return over.set

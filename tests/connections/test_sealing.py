@@ -164,6 +164,24 @@ def test_no_key_counts_as_lost_while_redis_is_away(settings: Any, old_key: None,
     assert not key_holders.is_lost("00000000")
 
 
+def test_an_empty_redis_knows_from_its_first_process_on_since_when_it_is_told(
+    settings: Any, no_other_keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only when everybody has had the time to show a key may one that nobody showed count as lost."""
+    monkeypatch.setattr(key_holders, "_began", 0.0)
+    with Redis.from_url(settings.REDIS_URL) as client:
+        client.delete(key_holders.SINCE)
+        key_holders.note("web", sealing.key_ids())
+        since = float(client.get(key_holders.SINCE))
+        key_holders.note("calls", sealing.key_ids())
+        assert float(client.get(key_holders.SINCE)) == since
+        key_holders.forget()
+        assert not key_holders.is_lost("00000000")
+        client.set(key_holders.SINCE, since - 3600)
+        key_holders.forget()
+        assert key_holders.is_lost("00000000")
+
+
 def test_what_a_process_showed_an_hour_ago_is_forgotten(settings: Any, no_other_keys: None) -> None:
     with Redis.from_url(settings.REDIS_URL) as client:
         client.zadd(key_holders.SHOWN, {"web gone 01234567": time.time() - key_holders.REMEMBERED - 1})

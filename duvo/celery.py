@@ -65,7 +65,7 @@ def _log_like_the_web(**_: Any) -> None:
 def _print_lines_only(**_: Any) -> None:
     from celery.apps import worker  # noqa: PLC0415 - only a worker has it loaded already
 
-    worker.safe_say = _say
+    worker.safe_say = _say  # type: ignore[attr-defined]
 
 
 def _say(message: str, *_: Any) -> None:

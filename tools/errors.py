@@ -55,6 +55,13 @@ class CallError(DuvoError):
         self.retry_after = retry_after
 
 
+class Broken(CallError):
+    """Something went wrong on our side. The request id finds it in our logs."""
+
+    code = "internal_error"
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 class ToolNotFound(CallError):
     """There is no such tool for this assignment."""
 

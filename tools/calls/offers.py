@@ -7,6 +7,7 @@ most one second old.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,8 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
+
+from django.db import Error as DatabaseFailed
 
 from connections import personal
 from connections.errors import DuvoError, SecretOfAnotherServer
@@ -25,7 +28,7 @@ from connections.throttle import Bucket, Local
 from oauth import refreshing
 from oauth.errors import NeedsSignIn
 from oauth.refreshing import Bearer
-from tools import mcp_client
+from tools import errors, mcp_client
 from tools.bounded import FairCache
 from tools.calls import acting, limits, offer_rows
 from tools.calls.offer_rows import Key, Rows
@@ -194,10 +197,16 @@ def _keep(key: Key, what: Offer | DuvoError, read_at: float) -> Found:
 
 
 def _made(key: Key, rows: Rows) -> Offer | DuvoError:
+    """Return the offer, or why there is none: what is wrong with one must not cost the others that are read with it."""
     try:
         return _find(rows, key)
     except DuvoError as refusal:
         return refusal
+    except DatabaseFailed:
+        raise
+    except Exception:
+        logging.getLogger(__name__).exception("An offer could not be made.")
+        return errors.Broken()
 
 
 def _find(rows: Rows, key: Key) -> Offer:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 
+from connections.errors import DuvoError
 from connections.models import AuditEvent, Connection
 from tests.conftest import House
 from tests.live import Api
@@ -18,7 +19,7 @@ from tests.tools.api.test_rest_isolation import TABLE
 from tests.tools.conftest import Shop
 from tools.calls import offers
 from tools.definitions.near import near
-from tools.models import AccessToken, Call
+from tools.models import AccessToken, Call, Tool
 
 KEY = {"Idempotency-Key": "once"}
 
@@ -141,6 +142,28 @@ def test_near_names_are_looked_for_only_so_often_and_for_each_organization(
     assert not hinted[-1]
     assert "near" not in theirs.get("/v1/tools/orders__ecoh").json()
     assert shop.call("ecoh").json()["near"][0] == "orders__echo"
+
+
+def test_what_is_wrong_with_one_offer_costs_no_other(
+    shop: Shop, acme: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Offers are read together, also those of several organizations."""
+    made = offers._offer
+
+    def fails(tool: Tool, *more: Any) -> Any:
+        if tool.name == "fail":
+            raise RecursionError
+        return made(tool, *more)
+
+    monkeypatch.setattr(offers, "_offer", fails)
+    names = ("orders__echo", "orders__fail")
+    found = offers._load([(shop.assignment.pk, None, name) for name in names])
+    good, bad = (found[shop.assignment.pk, None, name] for name in names)
+    assert good.offer().upstream_name == "echo"
+    assert isinstance(bad.what, DuvoError)
+    answer = shop.call("fail")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "RecursionError" in caplog.text
 
 
 async def test_unknown_names_of_one_organization_do_not_delay_what_another_is_offered(

@@ -193,7 +193,7 @@ def _outcome(server: Server, reply: Reply) -> ToolResult | Questions | Task:
     if fault is not None and fault.ours and fault.code == URL_ELICITATION_REQUIRED:
         return questions.of_refusal(fault.data)
     raw = eras.settle(reply)
-    if server.era == "legacy":
+    if server.era == "legacy" and raw.get("resultType") not in (questions.INPUT_REQUIRED, results.TASK):
         raw = {name: raw[name] for name in raw if name != "resultType"}  # a word of the tool's own
     if server.era == "modern":
         if raw.get("resultType") == questions.INPUT_REQUIRED:

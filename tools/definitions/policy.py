@@ -26,7 +26,7 @@ class Availability:
 
 
 def availability(
-    *, digest: str, approved_digest: str, gone: bool, broken: str, denied: bool, asks: bool = False
+    *, digest: str, approved_digest: str, gone: bool, broken: str, denied: bool, asks: bool
 ) -> Availability:
     """Return whether a tool may be used; the first reason against its use wins."""
     if gone:

@@ -122,9 +122,9 @@ def filters(model: type[Model], user: User, ids: Sequence[object]) -> list[str]:
     page, asked = admin.site.get_model_admin(model), []
     for entry in page.get_list_filter(request):
         if callable(entry):
-            asked += [
-                f"{entry.parameter_name}={value}" for value in (*ids, "1", "", "acme", "unknown", "usable", "attention")
-            ]
+            values = (*ids, "1", "", "acme", "unknown", "usable", "attention", "people", "2026-11-01", "9999-12-31")
+            read = entry(request, {}, model, page).expected_parameters()
+            asked += [f"{name}={value}" for name in read for value in values]
         else:
             name = entry[0] if isinstance(entry, tuple) else entry
             asked += [f"{name}__id__exact={value}" for value in ids]

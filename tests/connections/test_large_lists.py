@@ -108,7 +108,7 @@ def test_events_of_an_object_are_found_by_its_id(
         audit.record(acme.admin, "connection.changed", connection, tenant=acme.tenant)
         audit.record(acme.admin, "connection.changed", acme.tenant, tenant=acme.tenant)
     page = signed_in(acme.admin).get(f"/admin/connections/auditevent/?q={connection.pk}").content.decode()
-    assert page.count("connection.changed") == 3
+    assert page.count("Connection: changed") == 3
 
 
 def test_actions_are_for_the_rows_that_are_shown(acme: House, signed_in: SignedIn) -> None:

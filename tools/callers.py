@@ -20,7 +20,7 @@ from uuid import UUID
 
 from cachetools import TTLCache
 from django.db import Error as DatabaseFailed
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
@@ -77,8 +77,12 @@ def _load(digests: Collection[str]) -> dict[str, Principal]:
 def _note_uses(token_ids: Collection[UUID]) -> None:
     now = timezone.now()
     stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - _NOTE_USE_EVERY)
+    tokens = AccessToken.objects.filter(stale, pk__in=token_ids)
+    if not connection.features.has_select_for_update_skip_locked:  # SQLite: its one writer writes in one statement
+        tokens.update(last_used_at=now)
+        return
     with transaction.atomic():  # tokens of all organizations: nobody waits for one that is being deleted
-        deleting.unlocked(AccessToken.objects.filter(stale, pk__in=token_ids)).update(last_used_at=now)
+        deleting.unlocked(tokens).update(last_used_at=now)
 
 
 async def _note_in_thread(token_ids: Collection[UUID]) -> dict[UUID, None]:

@@ -37,17 +37,12 @@ test: $(VENV)/dev.stamp ## Run all tests on PostgreSQL and Valkey, then the smok
 	@$(MAKE) --no-print-directory suite
 	@$(MAKE) --no-print-directory smoke
 
-# Of 8,000 tests, one may meet a moment in which a machine that others use as well stands still: what has failed is run
-# once more by itself, as CPython's tests are. What is wrong fails twice; what failed once stands in the first summary.
-ONCE_MORE = || { [ $$? -eq 1 ] && echo "== What has failed is run once more, by itself" && \
-	$(PYTHON) -m pytest -n 0 --last-failed --last-failed-no-failures none; }
-
-suite: $(VENV)/dev.stamp ## Run all tests on PostgreSQL and Valkey; what fails is run once more, by itself
-	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --durations=10 $(ONCE_MORE)
+suite: $(VENV)/dev.stamp ## Run all tests on PostgreSQL and Valkey
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --durations=10
 
 smoke: $(VENV)/dev.stamp ## Run the smoke tests on SQLite
-	export DATABASE_URL=sqlite:///$(CURDIR)/.cache/smoke.sqlite3; $(PYTHON) -m pytest -m smoke \
-		$$(grep -rl 'pytest\.mark\.smoke' tests --include='test_*.py') $(ONCE_MORE) # to read all others takes a quarter of its time
+	DATABASE_URL=sqlite:///$(CURDIR)/.cache/smoke.sqlite3 $(PYTHON) -m pytest -m smoke \
+		$$(grep -rl 'pytest\.mark\.smoke' tests --include='test_*.py') # to read all others takes a quarter of its time
 
 faults: $(VENV)/dev.stamp ## Break processes, broker, database, server and caller in the middle of calls, and count
 	@$(PYTHON) -m pytest -m faults -n 0 tests/faults

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
@@ -47,6 +48,7 @@ class OrganizationAdmin(ChannelPages):
     change_form_template = "admin/connections/tenant/change_form.html"
     list_display = ["name", stamp("created_at", "since")]
     search_fields = ["name"]
+    actions = ["delete_selected"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Let superusers add."""
@@ -73,18 +75,28 @@ class OrganizationAdmin(ChannelPages):
         return [str(row) for row in objs], deleting.counts(rows), kept, []
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Delete the organization, or leave it to a worker if that takes long."""
+        """Delete the organization, or leave it to a worker if that takes long, and say which of the two."""
         if not deleting.takes_long(Tenant.objects.filter(pk=obj.pk)):
             super().delete_model(request, obj)
+            self.message_user(request, f"{obj} was deleted.", messages.SUCCESS)
             return
         obj.begin_deletion()
         sentence = f"{obj} has much to delete: a worker does that now, and until then it is suspended."
         self.message_user(request, sentence, messages.WARNING)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Delete the chosen organizations; for superusers, as has been looked at before."""
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> HttpResponse:
+        """Go back to the list, where it is said what became of the organization."""
+        return HttpResponseRedirect(reverse("admin:connections_tenant_changelist"))
+
+    @admin.action(permissions=["delete"], description="Delete selected organizations")
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> TemplateResponse | None:
+        """Ask as everywhere, and delete each of the chosen organizations as if it were the only one."""
+        if not request.POST.get("post"):
+            return delete_selected(self, request, queryset)
+        self.log_deletions(request, queryset)
         for tenant in queryset:
             self.delete_model(request, tenant)
+        return None
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show the webhook's URL, which may itself be a secret, only to its admins; to staff who look, the quotas."""

@@ -68,7 +68,9 @@ def test_it_is_suspended_at_once_and_gone_once_a_worker_has_been_there(
     with_calls(acme), with_calls(rival)
     browser = signed_in(superuser)
     answer = browser.post(f"{page_of(acme)}/delete/", {"post": "yes"}, follow=True)
-    assert "a worker does that now" in answer.content.decode()
+    told = answer.content.decode()
+    assert "a worker does that now" in told
+    assert "deleted successfully" not in told
     tenant = Tenant.objects.get(pk=acme.tenant.pk)
     assert tenant.suspended_at is not None
     assert tenant.calls.count() == MANY
@@ -109,7 +111,10 @@ def test_several_that_are_chosen_go_each_in_its_way(
     asked = {name: value for name, value in chosen.items() if name != "post"}
     browser = signed_in(superuser)
     assert f"calls: {MANY}" in browser.post("/admin/connections/tenant/", asked).content.decode().lower()
-    browser.post("/admin/connections/tenant/", chosen)
+    told = browser.post("/admin/connections/tenant/", chosen, follow=True).content.decode()
+    assert "cme has much to delete" in told
+    assert "ival was deleted." in told
+    assert "Successfully" not in told
     assert list(Tenant.objects.all()) == [acme.tenant]
     tasks.delete_organizations()
     assert not Tenant.objects.exists()

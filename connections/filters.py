@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest
@@ -189,15 +189,19 @@ class HeadlineFilter(admin.SimpleListFilter):
         return [("attention", "Needs attention"), *((str(value), str(label)) for value, label in Headline.choices)]
 
     def choices(self, changelist: ChangeList) -> Any:
-        """Return the words with the number of connections of which each is said, those of nothing without one."""
+        """Return the words with the number of connections of which each is said, those of nothing without one.
+
+        Beside another filter or a search there is none: it would count what these leave out.
+        """
         counts = Counter[str]()
         for *states, number in self.rows.order_by().values_list(*_STATES).annotate(number=Count("pk")):
             counts[headline(**dict(zip(_NAMES, states, strict=True)))] += number
+        narrowed = changelist.query or changelist.params.keys() - {self.parameter_name, ORDER_VAR}
         counts["attention"] = sum(counts[word] for word in TROUBLE)
         for choice, value in zip(
             super().choices(changelist), ["", *(value for value, _ in self.lookup_choices)], strict=True
         ):
-            number = counts[value]
+            number = 0 if narrowed else counts[value]
             yield choice | {"display": f"{choice['display']} ({number:,})" if number else choice["display"]}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

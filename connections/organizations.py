@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -30,6 +31,7 @@ from connections.notices.channel_page import ChannelPages
 from connections.tenancy import person
 
 QUICKER = "Somebody else has made a new secret, or has changed the webhook, at this moment. Nothing was done."
+BEING_DELETED = "It is being deleted: that goes on."
 _QUOTAS = (
     "max_concurrency", "max_connections", "max_assignments", "max_tokens", "max_open_calls", "max_sessions",
     "max_stored",
@@ -80,9 +82,16 @@ class OrganizationAdmin(ChannelPages):
             super().delete_model(request, obj)
             self.message_user(request, f"{obj} was deleted.", messages.SUCCESS)
             return
-        obj.begin_deletion()
+        with transaction.atomic():
+            _locked(obj).begin_deletion()
         sentence = f"{obj} has much to delete: a worker does that now, and until then it is suspended."
         self.message_user(request, sentence, messages.WARNING)
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:  # type: ignore[override]
+        """Record that they were deleted, or that this has begun."""
+        for tenant in queryset:
+            long = deleting.takes_long(Tenant.objects.filter(pk=tenant.pk))
+            self.audit(request, "deletion_begun" if long else "deleted", tenant)
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> HttpResponse:
         """Go back to the list, where it is said what became of the organization."""
@@ -137,7 +146,11 @@ class OrganizationAdmin(ChannelPages):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save, forget the secret of a webhook that is gone or leads elsewhere, and end tokens that live too long."""
-        super().save_model(request, obj, form, change)
+        if change:  # and leave alone what others do to it at this moment, such as suspending it
+            columns = {column.name for column in obj._meta.concrete_fields}  # noqa: SLF001 - Django's public API
+            obj.save(update_fields=[name for name in form.changed_data if name in columns])
+        else:
+            super().save_model(request, obj, form, change)
         if change and "max_token_days" in form.changed_data:
             # Tokens belong to the app `tools`, which may not be imported here; they are reached by name.
             shortened = apps.get_model("tools", "AccessToken").objects.cap_lifetimes(obj)
@@ -214,6 +227,9 @@ class OrganizationAdmin(ChannelPages):
         except ValidationError as refusal:
             return self.to_its_page(request, tenant, str(refusal.message), messages.ERROR)
         with transaction.atomic():
+            tenant = _locked(tenant)
+            if tenant.deletion_begun_at is not None:
+                return self.to_its_page(request, tenant, BEING_DELETED, messages.ERROR)
             tenant.suspend(reason)
             self.audit(request, "suspended", tenant, reason=reason)
         return self.to_its_page(request, tenant, "Suspended: nothing runs for it any more.", messages.SUCCESS)
@@ -222,9 +238,9 @@ class OrganizationAdmin(ChannelPages):
         """Resume an organization; calls that wait for a person wait longer by the time it was suspended."""
         tenant = self._by_staff(request, object_id)
         with transaction.atomic():
-            tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+            tenant = _locked(tenant)
             if tenant.deletion_begun_at is not None:
-                return self.to_its_page(request, tenant, "It is being deleted: that goes on.", messages.ERROR)
+                return self.to_its_page(request, tenant, BEING_DELETED, messages.ERROR)
             if tenant.suspended_at is not None:
                 pause = tenant.resume()
                 # Calls belong to the app `tools`, which may not be imported here; the organization leads to them.
@@ -291,6 +307,11 @@ class OrganizationAdmin(ChannelPages):
     @staticmethod
     def _page(tenant: Tenant) -> str:
         return reverse("admin:connections_tenant_change", args=[tenant.pk])
+
+
+def _locked(tenant: Tenant) -> Tenant:
+    """Return the organization as it is now, which nobody else changes before this transaction ends."""
+    return get_object_or_404(Tenant.objects.select_for_update(no_key=True), pk=tenant.pk)
 
 
 def _reason(request: HttpRequest) -> str:

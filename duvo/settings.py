@@ -301,7 +301,10 @@ CELERY_TASK_ROUTES = {
 # What talks to strangers has clocks of its own, a minute or two at most; these end a process that they did not reach.
 CELERY_TASK_SOFT_TIME_LIMIT = 150  # seconds
 CELERY_TASK_TIME_LIMIT = 180
-CELERY_TASK_ANNOTATIONS = {"tools.purge_calls": {"soft_time_limit": 3300, "time_limit": 3600}}
+CELERY_TASK_ANNOTATIONS = {
+    "tools.purge_calls": {"soft_time_limit": 3300, "time_limit": 3600},
+    "tools.delete_organizations": {"soft_time_limit": 900, "time_limit": 960},
+}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True

@@ -318,7 +318,7 @@ def test_a_modern_server_that_says_the_same_of_a_call_is_told_as_it_is(
     "words",
     [
         "The drone was not found", "Call the office before noon", "The form must be initialled", "No such town",
-        "The database could not be reached",
+        "The database could not be reached", "Database not initialized", "The vault is not yet initialized",
     ],
 )  # fmt: skip
 def test_other_words_about_a_call_ask_no_server_for_its_era(open_shop: OpenShop, words: str) -> None:  # noqa: F811

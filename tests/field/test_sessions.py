@@ -244,6 +244,7 @@ async def test_the_cookies_of_one_owner_are_not_those_of_another(mcp_server: Sta
         ("a=b; Expires=Wed, 21 Oct 2099 07:28:00 GMT", b"a=b"),
         ("a=b; Expires=Tue, 21 Oct 2099 19:70:00 GMT", b"a=b"),
         ("a=b; Expires=0", b"a=b"),
+        ("a=b; Expires=Fri, 31-Dec-9999 23:59:59 EST", b"a=b"),
         ('a={"node": 1, "way": "x\\y"}; Path=/', b'a={"node": 1, "way": "x\\y"}'),
         ("a=b c, d; HttpOnly", b"a=b c, d"),
         ("a[node]=b", b"a[node]=b"),

@@ -44,7 +44,8 @@ def of(assignment: Assignment) -> Preflight:
     total = ready = asking = 0
     lacks = []
     for row in counted:
-        connection = rows[row["connection"]]
+        if (connection := rows.get(row["connection"])) is None:  # deleted at this moment
+            continue
         total += row["total"]
         to_connect = connection.is_personal and connection.pk not in connected
         if why := _why(connection) or (who_connects if to_connect else ""):

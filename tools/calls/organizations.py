@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from functools import partial
 from typing import Final
 
-from connections import deleting
+from django.db import DatabaseError
+
+from connections import audit, deleting
 from connections.models import Connection, Tenant
 from tools.calls import retention
 from tools.models import Assignment
+
+logger = logging.getLogger(__name__)
 
 PATIENCE: Final = 50.0  # seconds of one run: the next one goes on
 
@@ -20,11 +26,20 @@ def carry_on(patience: float = PATIENCE) -> int:
     """
     gone, until = 0, time.monotonic() + patience
     for tenant in Tenant.objects.filter(deletion_begun_at__isnull=False).order_by("deletion_begun_at"):
-        if not _empty(tenant, until):
-            break
-        deleting.delete(tenant)
+        try:
+            if not _empty(tenant, until):
+                break
+            deleting.carry_out(partial(_delete, tenant))
+        except (DatabaseError, OSError):  # the others do not wait for it, and the next run tries again
+            logger.exception("An organization could not be deleted: tenant %s", tenant.pk)
+            continue
         gone += 1
     return gone
+
+
+def _delete(tenant: Tenant) -> None:
+    audit.record("system", "tenant.deleted", tenant, tenant=tenant)
+    Tenant.objects.filter(pk=tenant.pk).delete()
 
 
 def _empty(tenant: Tenant, until: float) -> bool:

@@ -76,6 +76,6 @@ def _is_over(attributes: dict[bytes, bytes]) -> bool:
         return age.startswith(b"-") or not age.strip(b"0")
     try:
         expires = parsedate_to_datetime(attributes.get(b"expires", b"").decode("latin-1").replace("-", " "))
+        return expires.astimezone(UTC) < datetime.now(UTC)
     except (TypeError, ValueError, IndexError, OverflowError):
         return False
-    return expires.astimezone(UTC) < datetime.now(UTC)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from dataclasses import replace
 from typing import Any, Final
 
 from mcp_types import (
     HEADER_MISMATCH,
+    INTERNAL_ERROR,
     METHOD_NOT_FOUND,
     MISSING_REQUIRED_CLIENT_CAPABILITY,
     SERVER_INFO_META_KEY,
@@ -46,6 +48,10 @@ MODERN_PATIENCE: Final = 20.0  # seconds until a server that may be old is asked
 _OLD_SSE_PATIENCE: Final = 5.0  # seconds until the first event of the retired transport
 _OK: Final = 200
 _UNPROCESSABLE: Final = 422
+_OF_THE_SERVER: Final = re.compile(
+    r"\b(?:server|client|session|connection|transport|mcp|handshake|initialize|initiali[sz]ation)\b|^\W*not\b",
+    re.IGNORECASE,
+)
 # How servers answer a path, a method, headers or an `initialize` that they do not know.
 _NO_MCP_HERE: Final = frozenset({404, 405, 406, 415})
 _OF_AN_ERA: Final = _NO_MCP_HERE | {*range(200, 300), 400}
@@ -216,7 +222,9 @@ def may_have_moved(server: Server, refusal: McpError) -> bool:
     if server.era == "legacy":
         return False
     if isinstance(refusal, RpcError):
-        return handshake.WANTED.search(refusal.said) is not None
+        # What a tool says of its own database, say, is no refusal of the server.
+        of_server = refusal.rpc_code != INTERNAL_ERROR and _OF_THE_SERVER.search(refusal.said)
+        return bool(of_server) and handshake.WANTED.search(refusal.said) is not None
     return isinstance(refusal, UnexpectedStatus) and refusal.status == _UNPROCESSABLE
 
 

@@ -57,8 +57,11 @@ class Sessions(Protocol):
         """Return the session to use, and whether it was opened just now, for this request."""
         ...
 
-    async def forgotten(self, server: Server, session: Session, *, gone: bool) -> None:
-        """Use a session no more, as the server does not know it; one that is not surely `gone` is ended there."""
+    async def forgotten(self, server: Server, session: Session, *, gone: bool, settled: bool = False) -> None:
+        """Use a session no more that the server does not know; one that is not surely `gone` is ended there.
+
+        A request that is `settled` has its outcome, and the next one tells of the loss.
+        """
         ...
 
     async def discard(self, session: Session) -> None:
@@ -82,7 +85,7 @@ class _ProcessSessions:
         session = await open_for(server)
         return session, session is not kept
 
-    async def forgotten(self, server: Server, session: Session, *, gone: bool) -> None:
+    async def forgotten(self, server: Server, session: Session, *, gone: bool, settled: bool = False) -> None:
         forget(session)
         if not gone and session.kept is not None:
             in_background(_end_quietly(server, session.kept))
@@ -116,9 +119,8 @@ async def ask(
     """
     for again in (True, False):
         session, is_new = await _until(deadline, sessions.current(server))
-        request = wire.legacy_request(
-            method, params, session.facts.protocol_version, session.id, meta=meta, cookies=session.cookies
-        )
+        version = session.facts.protocol_version
+        request = wire.legacy_request(method, params, version, session.id, meta=meta, cookies=session.cookies)
         session.replies.server = server  # its token may be newer than the session
         is_call = session.stream is not None and method == "tools/call"
         if is_call and session.stream is not None:
@@ -296,7 +298,7 @@ async def _let_go_if_lost(server: Server, session: Session, sessions: Sessions, 
     """Let the next request have a new session if this one is lost; this one has its outcome, whatever is found out."""
     with suppress(DuvoError):
         if await _until(deadline, _is_lost(server, session)):
-            await sessions.forgotten(server, session, gone=False)
+            await sessions.forgotten(server, session, gone=False, settled=True)
 
 
 async def _is_lost(server: Server, session: Session) -> bool:

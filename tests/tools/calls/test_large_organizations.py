@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from connections import deleting
+from connections.forms import OrganizationForm
 from connections.models import AuditEvent, Connection, Tenant, User
 from oauth.models import SignIn
 from tests.conftest import House
+from tests.forms import shown_by
 from tests.oauth.conftest import StartScene, scene  # noqa: F401 - a fixture
 from tests.oauth.test_sign_in import works
 from tests.tools.conftest import OpenShop, eventually
@@ -85,7 +89,8 @@ def test_it_is_suspended_at_once_and_gone_once_a_worker_has_been_there(
     for model in (Call, CallEvent, Connection, Assignment, Tool):
         assert model._base_manager.exists(), "the rival's"
     assert Call.objects.count() == MANY
-    assert AuditEvent.objects.get(action="tenant.deleted").actor == superuser.username
+    assert AuditEvent.objects.get(action="tenant.deletion_begun").actor == superuser.username
+    assert AuditEvent.objects.get(action="tenant.deleted").actor == "system"
 
 
 @pytest.mark.django_db
@@ -100,6 +105,53 @@ def test_what_a_run_does_not_get_to_is_left_to_the_next(acme: House, rival: Hous
         assert len(left) < 20
     assert left == sorted(left, reverse=True)
     assert len(left) > 4, "in pieces"
+
+
+@pytest.mark.django_db
+def test_one_that_cannot_be_deleted_keeps_no_other_waiting(
+    acme: House, rival: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for house in (rival, acme):
+        house.tenant.begin_deletion()
+    delete = organizations._delete
+
+    def fails(tenant: Tenant) -> None:
+        if tenant == rival.tenant:
+            raise OperationalError
+        delete(tenant)
+
+    monkeypatch.setattr(organizations, "_delete", fails)
+    assert organizations.carry_on() == 1
+    assert list(Tenant.objects.all()) == [rival.tenant]
+    assert str(rival.tenant.pk) in caplog.text
+    monkeypatch.undo()
+    assert organizations.carry_on() == 1
+
+
+@pytest.mark.django_db
+def test_what_others_save_or_press_at_this_moment_does_not_stop_it(
+    acme: House, superuser: User, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, page = signed_in(acme.admin), f"{page_of(acme)}/change/"
+    form = shown_by(browser.get(page)) | {"name": "Acme Ltd"}
+    clean = OrganizationForm.clean
+
+    def meanwhile(self: OrganizationForm) -> Any:
+        Tenant.objects.get(pk=acme.tenant.pk).begin_deletion()
+        return clean(self)
+
+    monkeypatch.setattr(OrganizationForm, "clean", meanwhile)
+    assert browser.post(page, form).status_code == 302
+    tenant = Tenant.objects.get(pk=acme.tenant.pk)
+    assert tenant.name == "Acme Ltd"
+    assert tenant.deletion_begun_at is not None
+    assert tenant.suspended_at == tenant.deletion_begun_at
+    staff = signed_in(superuser)
+    for button in ("suspend", "resume"):
+        told = staff.post(f"{page_of(acme)}/{button}/", {"reason": "Not paid"}, follow=True).content.decode()
+        assert "It is being deleted: that goes on." in told
+    tenant.refresh_from_db()
+    assert (tenant.suspended_reason, tenant.suspended_at) == ("It is being deleted.", tenant.deletion_begun_at)
 
 
 @pytest.mark.django_db

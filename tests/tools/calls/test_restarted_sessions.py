@@ -97,6 +97,18 @@ def test_a_session_that_is_lost_unheard_is_told_by_the_next_call(cart: Shop, mon
     assert session_of(cart, "d", "job") == {"name": "job", "restarted": False}
 
 
+@pytest.mark.parametrize("name", ["job", None])
+def test_a_session_whose_loss_shows_as_a_crash_is_told_by_the_next_call(cart: Shop, name: str | None) -> None:
+    put(cart.api, "a", name)
+    restart(cart, 500, b"<h1>Internal Server Error</h1>")
+    failed = cart.api.call("orders__put", {"thing": "b"}, headers=named(name))
+    assert failed.status_code == 502
+    assert failed.json().get("session") == ({"name": "job", "restarted": False} if name else None)
+    told = {"name": "job", "restarted": True} if name else RESTARTED
+    assert session_of(cart, "c", name) == told
+    assert session_of(cart, "d", name) == ({"name": "job", "restarted": False} if name else None)
+
+
 def test_a_session_of_a_changed_connection_is_told_before_it_is_ended(cart: Shop) -> None:
     put(cart.api, "a")
     cart.set(revision=cart.connection.revision + 1)

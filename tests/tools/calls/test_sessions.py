@@ -275,10 +275,12 @@ def test_a_credential_that_is_refused_behind_an_open_handshake_loses_no_session(
     eventually(lambda: set(cart.server.sessions) - before <= set(deleted(cart)), "what was opened to see is ended")
 
 
-def restart(shop: Shop, status: int) -> None:
+LOST = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}'
+
+
+def restart(shop: Shop, status: int, words: bytes = LOST) -> None:
     """Have the server forget all its sessions, and say so with this status."""
     gone = set(shop.server.sessions)
-    words = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}'
     refuses = kinds.answers(status, words)
 
     async def forgotten(server: Any, request: Any, receive: Any, send: Any) -> bool:

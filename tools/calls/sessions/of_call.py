@@ -103,8 +103,11 @@ class CallSession:
             self.restarted = self.restarted or joined.untold
             self.told.update(ended)
 
-    async def forgotten(self, server: Server, session: Session, *, gone: bool) -> None:
-        """End the session's row; raises SessionLost for a named one. Unless it is `gone` its server is told."""
+    async def forgotten(self, server: Server, session: Session, *, gone: bool, settled: bool = False) -> None:
+        """End the session's row; raises SessionLost for a named one. Unless it is `gone` its server is told.
+
+        If the call is `settled`, the next one tells the program instead.
+        """
         if self.joined is None:
             return
         fresh = session is self.fresh  # there was nothing to remember
@@ -113,7 +116,7 @@ class CallSession:
         except DatabaseFailed as failure:
             raise SessionUnavailable from failure
         keeping.here().leave(self.joined.id)
-        if fresh:
+        if fresh or settled:
             return
         if self.name:
             self.told.add(self.joined.id)

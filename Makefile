@@ -38,7 +38,7 @@ test: $(VENV)/dev.stamp ## Run all tests on PostgreSQL and Valkey, then the smok
 	@$(MAKE) --no-print-directory smoke
 
 suite: $(VENV)/dev.stamp ## Run all tests on PostgreSQL and Valkey
-	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --durations=10
+	$(PYTHON) -m pytest -n $(WORKERS) --durations=10
 
 smoke: $(VENV)/dev.stamp ## Run the smoke tests on SQLite
 	DATABASE_URL=sqlite:///$(CURDIR)/.cache/smoke.sqlite3 $(PYTHON) -m pytest -m smoke \

@@ -98,7 +98,7 @@ def call_and_follow(request: bytes, events: Callable[[str], bytes]) -> Round:
         answer = await caller.ask(request)
         if not answer.startswith(b"202"):
             raise AssertionError(answer[:500])
-        heard = await asyncio.wait_for(caller.ask(events(orjson.loads(answer[3:])["id"])), PATIENCE)
+        heard = await asyncio.wait_for(caller.ask(events(orjson.loads(answer[3:])["id"])), PATIENCE)  # noqa: TID251 - nobody cancels this
         if b'"state":"succeeded"' not in heard:
             raise AssertionError(heard[-500:])
 

@@ -41,5 +41,5 @@ def test_tools_are_narrowed_down_and_what_is_chosen_stays(
     ann.shoot("chosen", tmp_path)
     clean(ann)
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.get_by_text("2 of 24 chosen").or_(page.locator("ul.messagelist"))).to_be_visible()
+    expect(page.locator("ul.messagelist")).to_be_visible()
     assert sorted(row.tools.values_list("public_name", flat=True)) == ["orders__get_03", "warehouse__get_07"]

@@ -124,6 +124,7 @@ def filters(model: type[Model], user: User, ids: Sequence[object]) -> list[str]:
         if callable(entry):
             values = (*ids, "1", "", "acme", "unknown", "usable", "attention", "people", "2026-11-01", "9999-12-31")
             read = entry(request, {}, model, page).expected_parameters()
+            assert read, entry
             asked += [f"{name}={value}" for name in read for value in values]
         else:
             name = entry[0] if isinstance(entry, tuple) else entry

@@ -217,7 +217,7 @@ async def test_an_answer_that_comes_before_the_request_was_taken_is_heard_and_en
     async with listening(early) as listener, egress.GuardedPool() as pool:
         url = URL(f"http://127.0.0.1:{listener.port}/")
         request = egress.Request(b"POST", url, [(b"Host", b"x")], b"x" * 30_000_000)
-        answer = await asyncio.wait_for(pool.handle_async_request(request), PATIENCE)
+        answer = await asyncio.wait_for(pool.handle_async_request(request), PATIENCE)  # noqa: TID251 - nobody cancels this
         assert (answer.status, await read(answer)) == (413, b"bulk")
         assert pool.connections == []
 

@@ -128,6 +128,8 @@ def test_filters_are_called_as_people_call_them(acme: House, signed_in: SignedIn
         text = client.get(f"/admin/{page}/").content.decode()
         assert f"<summary>{words}</summary>" in text, page
         assert not re.search(r"By (at|created at|started at|may use)\b", text), page
+    trail = client.get("/admin/connections/auditevent/").content.decode()
+    assert not re.search(r"By (at|created at|started at)\b", trail)
 
 
 def test_who_and_where_are_named_in_forms_where_a_select_would_have_too_many(

@@ -362,10 +362,10 @@ def test_quotes_around_a_key_are_dropped_and_nothing_else_of_it(acme: House, key
 @pytest.mark.parametrize("field", ["api_key", "headers"])
 def test_what_rival_sends_in_very_many_quotes_holds_nobody_up(rival: House, field: str) -> None:
     key = "'" * 60_000 + "abc" + "'" * 60_000
-    began = time.process_time()
+    began = time.thread_time()
     form = sent(rival, authorization=field, **{field: key if field == "api_key" else f"X-Key: {key}"})
     assert field in form.errors
-    assert time.process_time() - began < 3.0, "of the processor; it was a minute"
+    assert time.thread_time() - began < 3.0, "of the processor; it was a minute"
 
 
 @pytest.mark.parametrize(

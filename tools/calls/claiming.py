@@ -81,7 +81,8 @@ class Claimer:
             self._soon.clear()
             await self._claim()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), POLL_EVERY)
+                async with asyncio.timeout(POLL_EVERY):
+                    await self._soon.wait()
         listening.cancel()
         while self._running:
             await asyncio.wait(self._running)

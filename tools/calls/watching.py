@@ -148,7 +148,8 @@ class _Watch:
         next_poll = loop.time() + POLL_EVERY
         while self.waiting or self.running:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.soon.wait(), next_poll - loop.time())
+                async with asyncio.timeout_at(next_poll):
+                    await self.soon.wait()
             self.soon.clear()
             if not (self.waiting or self.running):
                 return
@@ -274,7 +275,8 @@ async def until(call_id: UUID, enough: Enough, seconds: float, *, by: UUID | Non
     watch.waiting[call_id].append(entry)
     watch.start()
     try:
-        return await asyncio.wait_for(entry.seen, seconds)
+        async with asyncio.timeout(seconds):
+            return await entry.seen
     except (TimeoutError, ProcessStopped):
         return None
     finally:

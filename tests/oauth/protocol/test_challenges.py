@@ -118,6 +118,6 @@ def test_whatever_is_quoted_is_read_back(parameters: dict[str, str]) -> None:
 @pytest.mark.parametrize("start", ["", "Bearer ", "Bearer a=b", 'Bearer a="'])
 def test_a_hostile_header_costs_no_time(start: str, piece: str) -> None:
     header = start + piece * (LONGEST // len(piece)) + "!"
-    began = time.process_time()
+    began = time.thread_time()
     missing_scopes(header[: LONGEST - 1] + "!")
-    assert time.process_time() - began < 0.2
+    assert time.thread_time() - began < 0.2

@@ -24,7 +24,7 @@ def test_an_answer_on_a_stream_is_seen_as_soon_as_it_has_come(before: bytes) -> 
 def test_rivals_stream_of_very_many_events_takes_no_more_time_than_one_of_few(event: bytes) -> None:
     """The whole of it is looked at with each piece, where others that ask servers wait meanwhile."""
     body = (event * 32_768)[: 64 * 1024]
-    began = time.process_time()
+    began = time.thread_time()
     for size in range(128, len(body) + 1, 128):
         assert not knocks.is_whole(body[:size])
-    assert time.process_time() - began < 2.0, "of the processor; it was ten"
+    assert time.thread_time() - began < 2.0, "of the processor; it was ten"

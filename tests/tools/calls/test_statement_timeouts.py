@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -61,6 +62,9 @@ def only_reads(transactional_db: None) -> Iterator[Callable[[], None]]:
 
     def begin() -> None:
         options["options"] = f"{before} -c default_transaction_read_only=on"
+        anew()
+
+    def anew() -> None:
         connection.close()
         connection.close_pool()
         with closing(psycopg.connect(database_url(), autocommit=True)) as other:
@@ -71,8 +75,10 @@ def only_reads(transactional_db: None) -> Iterator[Callable[[], None]]:
 
     yield begin
     options["options"] = before
-    connection.close()
-    connection.close_pool()
+    anew()  # also those that event loops have
+    for thread in threading.enumerate():
+        if thread.name == "refused-writes":
+            thread.join(10)
     refused_writes.forget()
     with Redis.from_url(settings.REDIS_URL) as redis:
         redis.delete(refused_writes.KEY)

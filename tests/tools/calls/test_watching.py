@@ -54,7 +54,7 @@ async def looked() -> None:
     """Return once nobody looks any more."""
     look = watching._watch().polling
     assert look is not None
-    await asyncio.wait_for(look, PATIENCE)
+    await asyncio.wait_for(look, PATIENCE)  # noqa: TID251 - nobody cancels this
 
 
 async def test_a_slot_that_is_released_during_a_poll_is_not_taken_again(rows: SlowRows) -> None:

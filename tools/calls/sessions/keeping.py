@@ -162,7 +162,8 @@ class Here:
             except Exception:  # else their streams would be read by nobody from now on
                 logger.exception("The sessions could not be looked at; trying again.")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), BEAT if self.joined or self.others else _NOBODY_EVERY)
+                async with asyncio.timeout(BEAT if self.joined or self.others else _NOBODY_EVERY):
+                    await self._soon.wait()
 
     async def _call_roll(self) -> None:
         """Attend, and take over the streams of others as soon as they no longer do."""

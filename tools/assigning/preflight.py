@@ -89,13 +89,17 @@ def _parts(row: dict[str, Any]) -> str:
 
 
 def _connected(assignment: Assignment, personal: list[Connection]) -> set[UUID]:
-    """Return the personal connections to which the owner has connected."""
+    """Return the personal connections to which the owner has connected, with what fits them as they are now."""
     if not personal or assignment.owner_id is None:
         return set()
-    mine = {"owner": assignment.owner_id, "connection__in": [row.pk for row in personal]}
-    signed_in = SignIn.objects.filter(**mine, ended_at=None).values_list("connection", flat=True)
-    entered = Credential.objects.filter(**mine).values_list("connection", flat=True)
-    return {*signed_in, *entered}
+    there = {row.pk: row for row in personal}
+    mine = {"owner": assignment.owner_id, "connection__in": there}
+    signed_in = SignIn.objects.filter(**mine, ended_at=None).select_related("registration")
+    entered = Credential.objects.filter(**mine).select_related("connection")
+    return {
+        *(row.connection_id for row in signed_in if row.fits(there[row.connection_id])),
+        *(row.connection_id for row in entered if row.fits),
+    }
 
 
 def _why(connection: Connection) -> str:

@@ -76,6 +76,8 @@ def test_at_a_personal_connection_its_owner_is_named_and_led_to_connect(acme: Ho
     assert "Connect" not in card(signed_in(acme.auditor), row).partition("has to connect.")[2]
     Credential(connection=own, owner=acme.admin, kind="api_key").set("k", by=acme.admin)
     assert "1 of 1 tool is ready" in card(signed_in(acme.admin), row)
+    Connection.objects.update(server_url="https://moved.example.com/mcp")
+    assert "admin@acme.example has to connect. Connect" in card(signed_in(acme.admin), row), "it is of another server"
     Assignment.objects.update(owner=None)
     assert "It has no owner who may act" in card(signed_in(acme.admin), row)
 

@@ -157,6 +157,13 @@ def _sql_flush(_: object, __: object, tables: list[str], **___: object) -> list[
 
 
 @pytest.fixture
+def time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No page says something else because a minute has passed, or midnight."""
+    moment = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: moment)
+
+
+@pytest.fixture
 def no_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process that there is has shown its keys by now: one that nobody has is lost."""
     with Redis.from_url(settings.REDIS_URL) as client:

@@ -86,6 +86,7 @@ def test_days_are_those_of_the_organization(trail: House, signed_in: SignedIn) -
     assert "Days are those of Europe/Berlin." in client.get(LIST).content.decode()
 
 
+@pytest.mark.usefixtures("time_stands_still")
 @pytest.mark.django_db
 def test_last_month_is_one_click_and_keeps_the_rest(acme: House, signed_in: SignedIn) -> None:
     happened(acme, "Lately", "call.approved", at=timezone.now())

@@ -132,7 +132,7 @@ def _of_the_attack(acme: House, rival: House, world: World) -> list[str]:
     ]
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("quiet", "time_stands_still")
 @pytest.mark.parametrize("who", ASKERS)
 def test_no_query_string_changes_an_answer_by_what_is_not_seen(
     who: str, acme: House, rival: House, world: World, signed_in: SignedIn
@@ -164,7 +164,7 @@ def test_no_query_string_changes_an_answer_by_what_is_not_seen(
     assert len(told) > len(addresses) / 8
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("quiet", "time_stands_still")
 @pytest.mark.parametrize("who", ["member", "assignment"])
 def test_no_query_string_of_the_api_does_either(who: str, rival: House, world: World) -> None:
     (_, theirs), (_, mine) = world["houses"]

@@ -25,7 +25,7 @@ from tools import callers
 from tools.calls import exchanging, ledger, life, polling
 from tools.calls.sessions import ending, keeping
 from tools.catalog import probing
-from tools.models import AccessToken, Call, McpSession, StoredContent
+from tools.models import AccessToken, Call, McpSession, StoredContent, StreamReader
 from tools.models.call_states import AskedIn, CallState
 
 pytestmark = pytest.mark.skipif(
@@ -40,6 +40,7 @@ def held(table: str, key: UUID) -> Iterator[None]:
     with closing(psycopg.connect(database_url())) as other:
         other.execute(f"SELECT 1 FROM {table} WHERE id = %s FOR UPDATE", [key])  # noqa: S608 - our tables
         yield
+        other.rollback()  # else the row stays locked until the server hears that nobody is there any more
 
 
 @pytest.fixture
@@ -191,6 +192,18 @@ def test_what_is_due_of_others_is_found_while_rows_of_one_are_locked(shops: tupl
     assert ending.due(later) == [there.pk]
 
 
+def test_calls_in_a_session_whose_row_is_locked_at_that_moment_are_counted_later(cart: Shop) -> None:
+    """The row of a session is written by every process that uses it: each may find it locked by another."""
+    cart.call("put", {"thing": "a"})
+    session = eventually(lambda: McpSession.objects.filter(calls=1).first(), "the first call is counted")
+    with held("tools_mcpsession", session.pk):
+        cart.call("put", {"thing": "b"})
+        later = timezone.now() + timedelta(seconds=keeping._TOUCH_EVERY + 2 * keeping.BEAT) + keeping.ALIVE
+        eventually(lambda: StreamReader.objects.filter(alive_until__gte=later).exists(), "a beat that would count it")
+        assert McpSession.objects.get().calls == 1
+    eventually(lambda: McpSession.objects.get().calls == 2, "the second call is counted")
+
+
 def test_programs_of_others_are_let_in_while_a_token_of_one_is_locked(shops: tuple[Shop, Shop]) -> None:
     AccessToken.objects.update(last_used_at=None)
     mine, theirs = (AccessToken.objects.get(assignment=shop.assignment) for shop in shops)
@@ -211,9 +224,11 @@ def test_sessions_of_others_stay_in_use_while_one_is_locked(shops: tuple[Shop, S
     used = [(session.pk, 1, timedelta(minutes=30)) for session in (there, here)]
     with held("tools_mcpsession", there.pk):
         began = timezone.now()
-        live, _, _ = keeping._exchange(uuid4(), [here.pk, there.pk], used, set())
+        written = set[UUID]()
+        live, _, _ = keeping._exchange(uuid4(), [here.pk, there.pk], used, written, set())
         assert (timezone.now() - began).total_seconds() < SOON
     assert live.keys() == {here.pk, there.pk}
+    assert written == {here.pk}, "and the use of theirs is said later"
     assert McpSession.objects.get(pk=here.pk).idle_until > later
     assert McpSession.objects.get(pk=there.pk).idle_until == later
 

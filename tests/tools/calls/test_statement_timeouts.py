@@ -32,6 +32,7 @@ def locked(table: str) -> Iterator[None]:
     with closing(psycopg.connect(database_url())) as other:
         other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
+        other.rollback()
 
 
 def clocks() -> tuple[str, str]:

@@ -194,10 +194,15 @@ class Here:
         if (now := loop.time()) - self._touched >= _TOUCH_EVERY:
             used = [(one, one.begun) for one in self.joined.values() if one.begun or one.calls]
         asked, told = list(self.joined), [(one.id, begun, one.idle) for one, begun in used]
-        live, self.others, adopted = await in_thread(_exchange, self.id, asked, told, self._attended)
-        for one, begun in used:
-            self._touched = one.touched = now
-            one.begun -= begun
+        written = set[UUID]()
+        try:
+            live, self.others, adopted = await in_thread(_exchange, self.id, asked, told, written, self._attended)
+        finally:  # what was left out is said by a later beat, and what is written is not said twice
+            for one, begun in used:
+                self._touched = now
+                if one.id in written:
+                    one.touched = now
+                    one.begun -= begun
         for session_id in set(asked) - live.keys():
             self.leave(session_id)
         self._read_of = Counter(
@@ -309,9 +314,13 @@ def to_keep(server: Server, session: KeptSession) -> dict[str, Any]:
 
 
 def _exchange(
-    reader: UUID, joined: Sequence[UUID], used: Sequence[tuple[UUID, int, timedelta]], attended: Collection[UUID]
+    reader: UUID,
+    joined: Sequence[UUID],
+    used: Sequence[tuple[UUID, int, timedelta]],
+    written: set[UUID],
+    attended: Collection[UUID],
 ) -> tuple[dict[UUID, UUID | None], set[UUID], list[McpSession]]:
-    """Write what this process has to say.
+    """Write what this process has to say, and add to `written` the used sessions whose rows say so now.
 
     Return who reads which joined session, who else reads streams, and the sessions that this one reads from now on.
     """
@@ -319,7 +328,9 @@ def _exchange(
     say_alive(reader, now)
     for session_id, begun, idle in used:
         with transaction.atomic():  # sessions of all organizations: nobody waits for one that is being deleted
-            _touch(session_id, begun, idle, patient=False)
+            told = _touch(session_id, begun, idle, patient=False)
+        if told:
+            written.add(session_id)
     live = dict(McpSession.objects.live().valid().filter(pk__in=joined).values_list("pk", "holder")) if joined else {}
     return live, _others(reader), _adopt(reader, attended)
 

@@ -6,6 +6,8 @@ rival's admin, the reviewer of the platform, and nobody.
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from django.db.models import Model
 
 from connections.models import AuditEvent, Bulletin, Connection, Invitation, Membership, Notice, Tenant, User
@@ -157,6 +159,7 @@ BUTTONS = {
     "tools_call_refuse": (403, 302, 404, 403, 404, 404, 302),
     "tools_call_answer": (403, 302, 404, 403, 404, 404, 302),
     "tools_call_cancel": (403, 302, 404, 403, 404, 404, 302),
+    "tools_call_again": (403, 302, 404, 403, 404, 404, 302),
 }
 # Addresses that pages read, by GET.
 READ = {
@@ -224,6 +227,7 @@ def button(name: str, estate: Estate) -> tuple[str, dict[str, str]]:
         "tools_call_refuse": (f"{call}/refuse/", {"reason": "x"}),
         "tools_call_answer": (f"{call}/answer/", {"action": "decline"}),
         "tools_call_cancel": (f"{call}/cancel/", {}),
+        "tools_call_again": (f"{call}/again/", {"press": str(uuid4())}),
     }[name]
 
 

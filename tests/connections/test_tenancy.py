@@ -151,7 +151,7 @@ OF_A_ROW = [
     "change", "history", "delete", "check", "use-address", "approve", "policy", "description", "placement", "tokens",
     "revoke", "connect", "disconnect",
     "webhook-secret", "consent", "withdraw", "seen", "act", "leave", "suspend", "resume",
-    "webhook-test", "refuse", "answer", "cancel", "end", "life", "contents", "contents/1", "send",
+    "webhook-test", "refuse", "answer", "cancel", "again", "end", "life", "contents", "contents/1", "send",
     "withdraw", "without-factor", "",
 ]  # fmt: skip
 

@@ -25,7 +25,7 @@ from connections.filters import TenantFilter
 from connections.large_lists import LargeList
 from connections.models import AuditEvent, Connection
 from connections.tenancy import person
-from tools.admin.decisions import DecisionAdmin, RefusalForm
+from tools.admin.decisions import DecisionAdmin, PressForm, RefusalForm
 from tools.admin.rendering import blocks_of, is_whole, readable
 from tools.admin.timeline import hints_of, timeline_of, word_of
 from tools.api.contents import attachment, whole
@@ -119,6 +119,8 @@ class CallAdmin(LargeList, DecisionAdmin):
             "opens": opens,
             "opened": self._opened(request, call) if decides or opens else None,
             "questions": self.questions_of(request, call) if may_decide else None,
+            "again": PressForm() if may_decide and call.finished and call.assignment_id else None,
+            "made_again": _made_again(call),
             "refusal": RefusalForm(auto_id="refusal_%s"),
         }
         return TemplateResponse(request, self.change_form_template, context | more)
@@ -203,6 +205,12 @@ def _rule(call: Call) -> str:
     if event is None:
         return "Each call of this tool waits until an admin has approved it."
     return f"Each call of this tool waits for an approval: {event.actor} decided so at {moments.shown(event.at)}."
+
+
+def _made_again(call: Call) -> AuditEvent | None:
+    """Return who has made it again, and of which earlier call (`data`), if it is such a one."""
+    made = AuditEvent.objects.filter(object_id=str(call.pk), tenant=call.tenant_id, action="call.made_again")
+    return made.first()
 
 
 def _numbers(call: Call) -> list[int]:

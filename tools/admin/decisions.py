@@ -1,8 +1,9 @@
-"""What an organization admin decides about an open call: approve or refuse it, answer its question, cancel it."""
+"""What an organization admin decides about a call: approve, refuse or cancel it, answer its question, make it again."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from django import forms
 from django.contrib import messages
@@ -15,16 +16,17 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from django.views.decorators.http import require_POST
 
 from connections import offload
-from connections.errors import SealBroken
+from connections.errors import DuvoError, SealBroken
 from connections.tenancy import ADMINS_AND_AUDITORS, ReadOnlyAdmin, person
 from tools.admin.questions import ACTIONS, QuestionForm, forms_of, responses_of
-from tools.calls import acting, answering, disclosure, life
+from tools.calls import acting, again, answering, disclosure, life
 from tools.errors import AnswersRefused, Ended, NotAsked, OrganizationSuspended, ToolReplaced
 from tools.models import Call
 from tools.models.call_states import CallState
 
 LATE = "Too late: somebody has decided this call before, or nobody did in time."
 ENDED = "This call had ended already."
+NOT_ENDED = "Nothing was sent: only a call that has ended is made again, by the button on its page."
 ASKED_ANOTHER = "This question has been answered meanwhile, or the server asks something else now. Nothing was sent."
 UNFIT = "Nothing was sent: what is marked below does not fit."
 _SENT = {"accept": "The answer is sent.", "decline": "The question is declined.", "cancel": "Answered with nothing."}
@@ -38,6 +40,12 @@ class RefusalForm(forms.Form):
     )
 
 
+class PressForm(forms.Form):
+    """One wish to make a call again: pressed twice, it is one call."""
+
+    press = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+
 class DecisionAdmin(ReadOnlyAdmin):
     """The buttons on the page of a call; only admins of its organization may press them."""
 
@@ -48,7 +56,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         view = self.admin_site.admin_view
         buttons = {
             "approve": self.approve_view, "refuse": self.refuse_view, "answer": self.answer_view,
-            "cancel": self.cancel_view,
+            "cancel": self.cancel_view, "again": self.again_view,
         }  # fmt: skip
         return [
             *(
@@ -142,6 +150,24 @@ class DecisionAdmin(ReadOnlyAdmin):
             self.message_user(request, "The call is being cancelled.", messages.SUCCESS)
         return self._back(request, call)
 
+    def again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask once more for what an ended call has asked for, and lead to the new call."""
+        call = self._get_changeable(request, object_id)
+        pressed = PressForm(request.POST)
+        if not call.finished or not pressed.is_valid():
+            self.message_user(request, NOT_ENDED, messages.WARNING)
+            return self._back(request, call)
+        try:
+            made = again.make_again(call, person(request), f"again-{pressed.cleaned_data['press']}")
+        except DuvoError as refusal:
+            self.message_user(request, f"Nothing was sent. {refusal.sentence}", messages.ERROR)
+            return self._back(request, call)
+        new = Call.objects.get(pk=made.id)
+        if not made.replayed:
+            self.audit(request, "made_again", new, call=str(call.pk))
+        self.message_user(request, "This is the new call.", messages.SUCCESS)
+        return self._back(request, new)
+
     def _answer(self, request: HttpRequest, call: Call, responses: dict[str, Any], filled: list[QuestionForm]) -> bool:
         """Send the responses; False when they do not fit, which the forms then show."""
         actions = [response["action"] for response in responses.values()]
@@ -162,7 +188,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             return False
         else:
             self.audit(request, "answered", call, actions=actions)
-            if "accept" in actions and call.assignment is not None and self._acts_for_its_owner(call):
+            if "accept" in actions and call.assignment is not None and acting.acts_for_its_owner(call):
                 with transaction.atomic():
                     acting.notify_owner(call.assignment, person(request), "answered what a server asked")
             self.message_user(request, _SENT["accept" if "accept" in actions else actions[0]], messages.SUCCESS)
@@ -172,19 +198,10 @@ class DecisionAdmin(ReadOnlyAdmin):
     def _refusal_for(request: HttpRequest, call: Call, responses: dict[str, Any]) -> str:
         """Return why this person may not accept, which acts as the owner, or ""; any admin may decline."""
         accepts = any(response["action"] == "accept" for response in responses.values())
-        if not accepts or call.assignment is None or not DecisionAdmin._acts_for_its_owner(call):
+        if not accepts or call.assignment is None or not acting.acts_for_its_owner(call):
             return ""
         refusal = acting.refusal_for(person(request), call.assignment)
         return f"Nothing was sent. {refusal} You may decline, or answer nothing." if refusal else ""
-
-    @staticmethod
-    def _acts_for_its_owner(call: Call) -> bool:
-        """Whether the call acts through a sign-in of its assignment's owner."""
-        return (
-            call.assignment is not None
-            and call.connection is not None
-            and acting.uses_personal_sign_ins(call.connection)
-        )
 
     def _get_changeable(self, request: HttpRequest, object_id: str) -> Call:
         call: Call = self.get_object(request, unquote(object_id))

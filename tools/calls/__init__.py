@@ -5,5 +5,5 @@ Read `life` first, then `opening` (what happens before a run: `offers` with thei
 run happens. `claiming`, `turns` and `queued` are the worker's side, `polling` polls tasks, `logins` is about calls that
 wait for somebody to connect, `answering` and `stream_questions` handle what a server asks, `watching` (with
 `exchanging`), `looking` and `pubsub` connect processes, `lines` connects event loops with the database, and `ending`,
-`retention` and `disclosure` come after.
+`retention`, `disclosure` and `again` come after.
 """

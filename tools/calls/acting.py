@@ -33,6 +33,11 @@ def uses_personal_sign_ins(connection: Connection) -> bool:
     return connection.is_personal or any(rows.filter(owner__isnull=False).exists() for rows in members_own)
 
 
+def acts_for_its_owner(call: Call) -> bool:
+    """Whether a call acts through a sign-in, key or headers of its assignment's owner."""
+    return call.assignment is not None and call.connection is not None and uses_personal_sign_ins(call.connection)
+
+
 def check_access(token_id: UUID, call: Call) -> None:
     """Raise unless the holder of this token may see, answer and end a call that another token made.
 

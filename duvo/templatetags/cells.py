@@ -19,7 +19,7 @@ _CELL = re.compile(r'<td class="field-(\w+)([^"]*)">(?:([-–])</td>)?')
 @register.filter
 def with_columns(table: SafeString, changes: ChangeList) -> SafeString:
     """Return a list's table with the title of its column in each cell but the first; a cell of nothing is marked."""
-    titles = {name: _title(name, changes) for name in map(_plain, changes.list_display)}
+    titles = {_plain(column): _title(column, changes) for column in changes.list_display}
 
     def told(cell: re.Match[str]) -> str:
         name, more, nothing = cell.groups()
@@ -35,6 +35,6 @@ def _plain(column: Any) -> str:
     return column if isinstance(column, str) else str(column.__name__)
 
 
-def _title(name: str, changes: ChangeList) -> str:
-    title = label_for_field(name, changes.model, changes.model_admin)
+def _title(column: Any, changes: ChangeList) -> str:
+    title = label_for_field(column, changes.model, changes.model_admin)
     return str(title)[:1].upper() + str(title)[1:]

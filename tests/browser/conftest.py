@@ -32,6 +32,7 @@ FLAGS = [
     "--disable-quic",
 ]  # fmt: skip
 PICTURES = {"form", "list", "start", "inbox"}  # those of README, wide and light
+WIDER = "() => document.documentElement.scrollWidth > document.documentElement.clientWidth"
 WIDE = {"width": 1280, "height": 900}
 SCREENSHOTS = Path(settings.BASE_DIR) / "duvo" / "static" / "duvo" / "screenshots"
 
@@ -130,12 +131,13 @@ class Visitor:
             self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
     def violations(self) -> list[str]:
-        """What axe finds on this page when it is there as a whole, one line each."""
+        """What axe finds on this page when it is there as a whole, one line each, and whether it scrolls sideways."""
         self.page.wait_for_load_state()
         # What is in order need not be described node by node: a third of the time on a long page.
         options = {"preload": False, "resultTypes": ["violations"]}
         found = Axe().run(self.page, options=options).response["violations"]
-        return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
+        wide = ["the page is wider than the window"] if self.page.evaluate(WIDER) else []
+        return wide + [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
 
 Visit = Callable[..., Visitor]

@@ -29,6 +29,8 @@ from django.forms import Field as FormField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from connections import audit, changes, choices, deleting, history, lookups, visits
@@ -43,6 +45,7 @@ EVERY_ROLE = frozenset(Role)
 ADMINS = frozenset({Role.ADMIN})
 ADMINS_AND_AUDITORS = frozenset({Role.ADMIN, Role.AUDITOR})
 LONGEST_SEARCH = 200  # characters
+_BOX = '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="Choose {}">'
 NOTHING_CHOSEN = "None of what you chose is here any more. Nothing was changed."
 
 
@@ -117,6 +120,13 @@ class ClosedAdmin(_ModelAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         """Search for no more words than a person types: each is a condition of its own."""
         return super().get_search_results(request, queryset, search_term[:LONGEST_SEARCH])
+
+    def action_checkbox(self, row: Any) -> SafeString:
+        """Return the box that chooses a row: Django's, which has a template of its own rendered for each row.
+
+        That took a seventh of the time of a list.
+        """
+        return format_html(_BOX, ACTION_CHECKBOX_NAME, row.pk, row)
 
     def response_action(  # type: ignore[override]
         self, request: HttpRequest, queryset: QuerySet[Any]

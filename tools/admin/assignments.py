@@ -8,6 +8,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
@@ -36,8 +37,11 @@ class AssignmentAdmin(ConsentAdmin):
     empty_sentence = "No assignments yet. An assignment is a program that may call your tools; it gets a token."
     list_display = ["name", "tenant", "owner", "enabled", "scope", stamp("created_at", "since")]
     list_filter = [TenantFilter, "enabled", "scope"]
-    list_select_related = ["tenant", "owner"]
     search_fields = ["name"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return what this person sees, with the organization and the owner, which every page of one tells."""
+        return super().get_queryset(request).select_related("tenant", "owner")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Return the form for this person; admins choose the owner."""

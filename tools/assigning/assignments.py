@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet, prefetch_related_objects
 from django.forms.models import ModelChoiceIterator
 from django.utils.functional import cached_property
 
@@ -154,6 +154,9 @@ class AssignmentForm(TenantForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Offer the tools of the assignment's organization, and its people; before it is known, none."""
+        if (instance := kwargs.get("instance")) is not None and not instance._state.adding:  # noqa: SLF001 - as below
+            # Django would read the definitions of all of its tools, twice.
+            prefetch_related_objects([instance], Prefetch("tools", Tool.objects.only("public_name")))
         super().__init__(*args, **kwargs)
         self._offer_owners()
         if isinstance(field := self.fields.get("tenant"), forms.ModelChoiceField):

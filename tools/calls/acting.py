@@ -51,7 +51,7 @@ def check_access(token_id: UUID, call: Call) -> None:
 
 def reaches(assignment: Assignment) -> bool:
     """Whether the assignment has a tool of a personal connection, usable at this moment or not."""
-    return would_reach(assignment.tenant, assignment.scope, assignment.tools.all())
+    return would_reach(assignment.tenant, assignment.scope, assignment.tools.only("pk"))
 
 
 def would_reach(tenant: Tenant, scope: str, chosen: Iterable[Tool]) -> bool:

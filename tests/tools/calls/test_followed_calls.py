@@ -247,6 +247,9 @@ def test_a_claim_of_another_attempt_or_of_what_is_no_longer_queued_is_not_writte
     assert shop.row.sent_at is None
     assert egress.run(ledger.write(ledger.Sending(call.pk, 1, call.tenant_id, timezone.now())))
     assert (shop.row.state, shop.row.sent_at is None) == ("running", False)
+    assert Call.objects.filter(pk=call.pk).end(CallState.CANCELLED, "cancelled", "Nobody wants it.", timezone.now())
+    late = ledger.Sending(call.pk, 1, call.tenant_id, timezone.now())
+    assert not egress.run(ledger.write(late)), "what has ended is not sent"
 
 
 def test_a_claim_whose_confirmation_is_lost_is_ours(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject, cached_property
 from django.utils.safestring import SafeString
 
 from connections import choices
@@ -75,7 +76,7 @@ class OwnRelatedFilter(CompactFilter, admin.RelatedFieldListFilter):
         chosen = f"{field_path}__{field.target_field.name}__exact"
         if params.get(chosen) == [""]:  # "All", as a select sends it
             del params[chosen]
-        self.rows = self._own(field.remote_field.model, request, model_admin)
+        self._whose = (field.remote_field.model, request, model_admin)
         super().__init__(field, request, params, model, model_admin, field_path)
         self.empty_value_display = SafeString("None")
 
@@ -88,9 +89,22 @@ class OwnRelatedFilter(CompactFilter, admin.RelatedFieldListFilter):
         """Return what the query string may hold for this filter."""
         return [*super().expected_parameters(), self.by_name]
 
+    @cached_property
+    def rows(self) -> QuerySet[Any]:
+        """The rows of the other table that this person sees."""
+        return self._own(*self._whose)
+
+    @cached_property
+    def found(self) -> int:  # type: ignore[override]
+        """How many of them there are, as far as it matters."""
+        return self.rows[: OPTIONS + 1].count()
+
     def field_choices(self, field: Any, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> Any:
+        """Return the choices, found once they are looked at: a filter is also made to ask what its parameters are."""
+        return SimpleLazyObject(lambda: self._choices(field))
+
+    def _choices(self, field: Any) -> Any:
         """Return the choices among one's own rows; of very many only the chosen one."""
-        self.found = self.rows[: OPTIONS + 1].count()
         rows = self.rows
         if self.shown_as == "words":
             rows = rows.filter(pk__in=_ids(rows.model, list(self.lookup_val or ())))

@@ -19,6 +19,7 @@ from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from connections.row_links import LinkingList
 from connections.tenancy import LONGEST_SEARCH
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SEARCHED: Final = 20_000  # rows, of those that the filters leave
 MOST_PAGES: Final = 200
 
 
-class Light(ChangeList):
+class Light(LinkingList):
     """A list that reads of its rows only what it shows."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:

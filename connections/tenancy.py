@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Field, ForeignKey, ManyToManyField, Model, QuerySet
@@ -35,6 +36,7 @@ from django.utils.text import capfirst
 
 from connections import audit, changes, choices, deleting, history, lookups, visits
 from connections.models import AuditEvent, Role, Tenant, User
+from connections.row_links import LinkingList
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -91,6 +93,10 @@ class ClosedAdmin(_ModelAdmin):
         """Show the list under the name of what it lists."""
         title = {"title": capfirst(str(self.opts.verbose_name_plural))}
         return super().changelist_view(request, title | (extra_context or {}))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return what makes the list."""
+        return LinkingList
 
     # --- one answer for what is not there and for what is not yours ---
 

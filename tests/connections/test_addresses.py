@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 import pytest
@@ -47,6 +48,13 @@ def test_every_spelling_of_a_private_address_is_refused(address: IPv4Address) ->
         with pytest.raises(egress.Refused) as refusal:
             egress.check_url(f"https://{host}/mcp")
         assert refusal.value.code == "private_address", host
+
+
+@pytest.mark.parametrize("host", ["8.8.8.256", "8.8.65536", "8.16777216", "4294967296", "8.256.8.8", "8.8.8.8.8"])
+def test_what_no_parser_takes_for_an_address_is_none(host: str) -> None:
+    """Read further it would be another one than was written: 8.8.9.0 for the first."""
+    with pytest.raises(ValueError, match=re.escape(host)):
+        addresses.parse_loose(host)
 
 
 @given(st.lists(labels, min_size=1, max_size=3), st.sampled_from(["com", "dev", "ai", "example"]))

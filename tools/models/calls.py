@@ -78,8 +78,8 @@ class CallQuerySet(models.QuerySet["Call"]):
 
     def of_tool(self, name: str, tools: models.QuerySet[Tool]) -> CallQuerySet:
         """Return the calls of the tool with this name among these, and those of a deleted one."""
-        # A tool never gets another name, so its id says the same. It says so alone wherever it can: with the name beside
-        # it the database expects few calls, and reads and sorts all of them instead of the newest by an index.
+        # A tool never gets another name, so its id says the same. It says so alone wherever it can: with the name
+        # beside it the database expects few calls, and reads and sorts all of them instead of the newest by an index.
         known = Q(tool__in=list(tools.filter(public_name=name).values_list("pk", flat=True)))
         deleted = Q(tool=None, tool_name=name)
         return self.filter(known | deleted if self.filter(deleted).exists() else known)

@@ -148,6 +148,17 @@ def test_acting_elsewhere_ends_the_visit_before(acme: House, rival: House, super
     assert not AuditEvent.objects.filter(tenant=rival.tenant, action="tenant.staff_stopped_acting").exists()
 
 
+def test_who_acts_in_one_organization_adds_nothing_to_another(acme: House, rival: House, act_in: ActIn) -> None:
+    client, there = act_in(acme.tenant), {"tenant": str(rival.tenant.pk), "name": "Trojan", "enabled": "on"}
+    client.post(
+        "/admin/connections/connection/add/", there | {"server_url": "https://8.8.8.8/mcp", "authorization": "none"}
+    )
+    client.post("/admin/tools/assignment/add/", there | {"scope": "all"})
+    assert (acme.tenant.connections.count(), acme.tenant.assignments.count()) == (1, 1), "it is added where they act"
+    assert not rival.tenant.connections.exists()
+    assert not rival.tenant.assignments.exists()
+
+
 @pytest.mark.parametrize("reason", ["", "   ", "x" * 301])
 def test_it_takes_a_reason(acme: House, superuser: User, signed_in: SignedIn, reason: str) -> None:
     client = signed_in(superuser)

@@ -14,6 +14,15 @@ from tests.connections import crowd
 
 pytestmark = pytest.mark.browser
 
+# What stands wholly above the one that the keyboard comes to before it.
+UPWARDS = """() => {
+    const reached = "a[href], button, input:not([type=hidden]), select, summary";
+    const all = [...document.querySelectorAll(`#changelist :is(${reached})`)];
+    const seen = all.filter((one) => one.checkVisibility() && !one.disabled && one.tabIndex >= 0);
+    const boxes = seen.map((one) => one.getBoundingClientRect());
+    return seen.filter((_, at) => at && boxes[at].bottom < boxes[at - 1].top).map((one) => one.textContent || one.name);
+}"""
+
 
 @pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (375, "dark")])
 def test_the_first_row_is_above_the_fold(
@@ -98,3 +107,14 @@ def test_a_list_that_nobody_counts_is_read_page_by_page(
     root.page.locator("#searchbar").press("Enter")
     expect(root.page.locator("#toolbar")).to_contain_text("50+ found")
     root.shoot("found", tmp_path)
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_the_keyboard_comes_to_things_in_the_order_of_sight(superuser: User, visit: Visit, width: int) -> None:
+    crowd.work(crowd.gather(12, 60), 60)
+    root, upwards = visit(superuser, width=width), {}
+    for model in admin.site._registry:
+        place = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        root.open(place)
+        upwards[place] = root.page.evaluate(UPWARDS)
+    assert {place: found for place, found in upwards.items() if found} == {}

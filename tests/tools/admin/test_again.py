@@ -8,13 +8,14 @@ from uuid import uuid4
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from connections.models import AuditEvent, Tenant, User
 from tests.conftest import House
 from tests.tools.admin.test_calls import said, text_of, url
 from tests.tools.conftest import Shop
-from tools.calls import life
-from tools.models import AccessToken, Assignment, Call
+from tools.calls import life, offers
+from tools.models import AccessToken, Assignment, Call, Tool
 
 SignedIn = Callable[[User | None], Client]
 
@@ -106,6 +107,29 @@ def test_what_would_refuse_its_program_refuses_this(
     assert "Nothing was sent" in page
     assert sentence in page
     assert Call.objects.count() == 1
+
+
+@pytest.mark.parametrize("change", ["server", "definition", "tool"])
+def test_the_arguments_go_nowhere_else_than_those_of_the_first_call(
+    ended: Call, shop: Shop, acme: House, signed_in: SignedIn, change: str
+) -> None:
+    if change == "server":
+        shop.set(server_url="https://8.8.8.8/mcp")
+    elif change == "definition":
+        shop.set_tool("echo", digest="e" * 64, approved_digest="e" * 64)
+    else:  # another connection with the same name has another tool of this name
+        Tool.objects.all().delete()
+        now = timezone.now()
+        Tool.objects.create(
+            connection=shop.connection, name="echo", public_name="orders__echo", definition={"name": "echo"},
+            approved_definition={"name": "echo"}, digest="e" * 64, approved_digest="e" * 64, approved_by="ada",
+            approved_at=now,
+        )  # fmt: skip
+        offers.forget()
+    page = said(signed_in(acme.admin), url(ended, "again"), press=str(uuid4()))
+    assert "is another one since" in page
+    assert Call.objects.count() == 1
+    assert reached(shop) == [{"text": "x"}]
 
 
 def test_nobody_but_the_owner_makes_a_call_again_that_acts_as_the_owner(

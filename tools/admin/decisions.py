@@ -165,6 +165,9 @@ class DecisionAdmin(ReadOnlyAdmin):
         new = Call.objects.get(pk=made.id)
         if not made.replayed:
             self.audit(request, "made_again", new, call=str(call.pk))
+            if call.assignment is not None and acting.acts_for_its_owner(call):
+                with transaction.atomic():
+                    acting.notify_owner(call.assignment, person(request), f"made a call of {call.tool_name} again")
         self.message_user(request, "This is the new call.", messages.SUCCESS)
         return self._back(request, new)
 

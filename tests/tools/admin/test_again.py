@@ -10,12 +10,12 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from connections.models import AuditEvent, Tenant, User
+from connections.models import AuditEvent, Credential, Tenant, User
 from tests.conftest import House
 from tests.tools.admin.test_calls import said, text_of, url
 from tests.tools.conftest import Shop
 from tools.calls import life, offers
-from tools.models import AccessToken, Assignment, Call, Tool
+from tools.models import AccessToken, Assignment, Call, Consent, OwnerNotice, Tool
 
 SignedIn = Callable[[User | None], Client]
 
@@ -140,3 +140,13 @@ def test_nobody_but_the_owner_makes_a_call_again_that_acts_as_the_owner(
     page = said(signed_in(acme.admin), url(ended, "again"), press=str(uuid4()))
     assert f"only {acme.member.get_username()} may do this" in page
     assert Call.objects.count() == 1
+
+
+def test_an_owner_who_has_consented_is_told(ended: Call, shop: Shop, acme: House, signed_in: SignedIn) -> None:
+    own = Credential(connection=shop.connection, owner=acme.member, kind="api_key")  # personal a moment ago
+    own.set("k", by=acme.member)
+    Assignment.objects.update(owner=acme.member)
+    consent = {"owner": acme.membership(acme.member), "person": acme.membership(acme.admin)}
+    Consent.objects.create(assignment=ended.assignment, **consent)
+    assert "This is the new call" in said(signed_in(acme.admin), url(ended, "again"), press=str(uuid4()))
+    assert "made a call of orders__echo again" in OwnerNotice.objects.get(owner=acme.member).sentence
